@@ -1,0 +1,1 @@
+"""mmreg: a plugin-based modality registry for PyTorch."""

@@ -1,0 +1,71 @@
+"""The errors that mmreg raises: each a `MmregError` and the built-in a reader would expect."""
+
+
+class MmregError(Exception):
+    """The base of every error that mmreg raises on purpose.
+
+    The message says what was asked, what was found and what to do. `exit_code` is the command line's: 2 where the
+    user can mend it, 1 where something else failed.
+    """
+
+    exit_code = 2
+
+
+class OptionError(MmregError, ValueError):
+    """An option that is unknown, of the wrong type or out of its bounds."""
+
+
+class RecipeError(MmregError, ValueError):
+    """A recipe that cannot be read or contradicts itself; its message lists every problem found."""
+
+
+class ComponentNotFoundError(MmregError, LookupError):
+    """No component of that kind and name, or more than one."""
+
+
+class ComponentImportError(MmregError, ImportError):
+    """A component that is declared but cannot be imported, as a package it needs is missing or broken."""
+
+
+class PluginError(MmregError, ImportError):
+    """A plugin that cannot be loaded; raised only in strict mode, recorded otherwise."""
+
+    exit_code = 1
+
+
+class RegistrationError(MmregError, ValueError):
+    """A component that cannot be registered under that kind and name."""
+
+
+class SpecError(MmregError, ValueError):
+    """Two components that do not fit together: one cannot take what the other gives."""
+
+
+class TableError(MmregError, ValueError):
+    """A table that is missing, unreadable or lacks what the recipe asks of it."""
+
+
+class ValueLoadError(MmregError, ValueError):
+    """One raw value (a path, a text, some bytes) that a modality cannot load; says why, not where."""
+
+
+class DataError(MmregError, ValueError):
+    """Cells that could not be loaded; its message names table, row, column, path and cause of the first ones."""
+
+
+class TargetError(MmregError, ValueError):
+    """A target column that does not fit its task."""
+
+
+class RunError(MmregError, ValueError):
+    """A run folder that is missing, incomplete, in the way, or needs something that is not there."""
+
+
+class TrainingError(MmregError, RuntimeError):
+    """A training that cannot go on, such as one whose loss is no longer finite."""
+
+    exit_code = 1
+
+
+class DeviceError(MmregError, RuntimeError):
+    """A device or precision that this machine does not have."""

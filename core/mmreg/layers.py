@@ -1,0 +1,183 @@
+"""Building blocks that never let padding leak: masks, norms and pooling over valid positions, a perceptron.
+
+Axes: B batch, C channels, T time or tokens, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Pooling = Literal["last", "mean", "max", "attention"]
+
+
+def length_mask(lengths: Tensor, size: int) -> Tensor:
+    """Which of `size` positions lie within each sample's length.
+
+    Args:
+        lengths: (B,) int64.
+        size: T.
+
+    Returns:
+        (B, T) bool.
+
+    Example:
+        >>> length_mask(torch.tensor([1, 3]), 3)
+        tensor([[ True, False, False],
+                [ True,  True,  True]])
+    """
+    return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over T of (B, T, D), valid positions only (mask (B, T) bool; None: all); zero where there is none."""
+    if mask is None:
+        return values.mean(1)
+    weights = mask.unsqueeze(-1).to(values.dtype)
+    total = values.masked_fill(~mask.unsqueeze(-1), 0).sum(1)
+    return total / weights.sum(1).clamp(min=1)
+
+
+def masked_max(values: Tensor, mask: Tensor | None) -> Tensor:
+    """The maximum over T of (B, T, D), valid positions only (mask (B, T) bool; None: all); zero where there is none."""
+    if mask is None:
+        return values.amax(1)
+    lowest = torch.finfo(values.dtype).min
+    result = values.masked_fill(~mask.unsqueeze(-1), lowest).amax(1)
+    return result.masked_fill(~mask.any(1, keepdim=True), 0)
+
+
+def masked_last(values: Tensor, mask: Tensor | None) -> Tensor:
+    """The last valid position of (B, T, D); valid ones (mask (B, T) bool; None: all) are taken to come first."""
+    if mask is None:
+        return values[:, -1]
+    index = (mask.sum(1) - 1).clamp(min=0)
+    return values[torch.arange(len(values), device=values.device), index]
+
+
+def masked_softmax(logits: Tensor, mask: Tensor | None, dim: int = -1) -> Tensor:
+    """A softmax over the positions where the mask (broadcastable, bool; None: all) is True; zero elsewhere.
+
+    A slice without any valid position gives zeros, not NaN. Computed in float32 under reduced precision.
+    """
+    if mask is None:
+        return logits.float().softmax(dim).to(logits.dtype) if logits.dtype != torch.float64 else logits.softmax(dim)
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    weights = wide.masked_fill(~mask, torch.finfo(wide.dtype).min).softmax(dim)
+    return weights.masked_fill(~mask, 0).to(logits.dtype)
+
+
+class AttentionPool(nn.Module):
+    """Pooling by learned attention: a weight per position, softmax(v . tanh(W x)) over valid ones (Bahdanau 2015).
+
+    Args:
+        features: D.
+        hidden: the size of W x; 0 for D.
+    """
+
+    def __init__(self, features: int, hidden: int = 0) -> None:
+        super().__init__()
+        hidden = hidden or features
+        self.project = nn.Linear(features, hidden)
+        self.score = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Pool (B, T, D) with mask (B, T) bool, or None, to (B, D)."""
+        logits = self.score(torch.tanh(self.project(values))).squeeze(-1)
+        weights = masked_softmax(logits, mask)
+        if mask is not None:
+            values = values.masked_fill(~mask.unsqueeze(-1), 0)
+        return torch.einsum("bt,btd->bd", weights, values)
+
+
+class SequencePool(nn.Module):
+    """Pools the valid positions of a sequence to one vector.
+
+    Args:
+        features: D.
+        how: the last valid position, their mean, their maximum, or learned attention.
+    """
+
+    def __init__(self, features: int, how: Pooling) -> None:
+        super().__init__()
+        self.how = how
+        self.attention = AttentionPool(features) if how == "attention" else None
+
+    def forward(self, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Pool (B, T, D) with mask (B, T) bool, or None, to (B, D)."""
+        if self.attention is not None:
+            pooled: Tensor = self.attention(values, mask)
+            return pooled
+        pool = {"last": masked_last, "mean": masked_mean, "max": masked_max}[self.how]
+        return pool(values, mask)
+
+
+class MaskedBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation over any number of trailing axes, with statistics of valid positions only.
+
+    The same parameters and buffers as `torch.nn.BatchNorm1d` and `BatchNorm2d`, and the same result without a mask.
+    Unlike those it trains on a single value per channel too, by using the running statistics for it.
+
+    Args:
+        num_features: C.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"batch normalisation needs (B, C, ...), found {tuple(input.shape)}")
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalise (B, C, ...) with mask (B, 1 or C, ...) bool, broadcastable; padding comes out as zero."""
+        self._check_input_dim(values)
+        if mask is None:
+            if self.training and values.numel() == values.shape[1]:
+                return nn.functional.batch_norm(
+                    values, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+                )
+            return super().forward(values)
+        if not self.training:
+            return super().forward(values).masked_fill(~mask, 0)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        axes = [0, *range(2, values.dim())]
+        shape = [1, -1] + [1] * (values.dim() - 2)
+        wide = values if values.dtype == torch.float64 else values.float()
+        weights = mask.to(wide.dtype).expand(values.shape[0], 1, *values.shape[2:])
+        count = weights.sum()
+        mean = (wide.masked_fill(~mask, 0)).sum(axes) / count
+        centred = (wide - mean.view(shape)).masked_fill(~mask, 0)
+        variance = centred.square().sum(axes) / count
+        single = count <= 1
+        with torch.no_grad():
+            momentum = torch.where(single, 0.0, self.momentum if self.momentum is not None else 0.1)
+            unbiased = variance * count / (count - 1).clamp(min=1)
+            self.running_mean += momentum * (mean.to(self.running_mean.dtype) - self.running_mean)
+            self.running_var += momentum * (unbiased.to(self.running_var.dtype) - self.running_var)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        mean = torch.where(single, self.running_mean.to(mean.dtype), mean)
+        variance = torch.where(single, self.running_var.to(variance.dtype), variance)
+        scale = (variance + self.eps).rsqrt() * self.weight.to(wide.dtype)
+        result = (wide - mean.view(shape)) * scale.view(shape) + self.bias.to(wide.dtype).view(shape)
+        return result.masked_fill(~mask, 0).to(values.dtype)
+
+
+class MLP(nn.Sequential):
+    """Linear layers with ReLU and dropout between them; the last one is linear.
+
+    Args:
+        in_features: D of the input.
+        hidden: sizes of the hidden layers; none for a single linear layer.
+        out_features: D of the output.
+        dropout: the share of values dropped after each hidden layer.
+    """
+
+    def __init__(self, in_features: int, hidden: Sequence[int], out_features: int, dropout: float = 0.0) -> None:
+        layers: list[nn.Module] = []
+        for size in hidden:
+            layers += [nn.Linear(in_features, size), nn.ReLU(), nn.Dropout(dropout)]
+            in_features = size
+        super().__init__(*layers, nn.Linear(in_features, out_features))

@@ -1,0 +1,1 @@
+"""The checks that every component has to pass, for plugin authors to run."""

@@ -1,0 +1,1 @@
+"""Bundled plugin: audio and a convolutional encoder for spectrograms."""

@@ -1,0 +1,1 @@
+"""Bundled plugin: fusion operators at feature level and at model level."""

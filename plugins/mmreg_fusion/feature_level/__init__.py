@@ -1,0 +1,1 @@
+"""Feature-level operators: F = [f1, ..., fn], one file per family."""

@@ -1,0 +1,1 @@
+"""Model-level operators: M = M1 (+) ... (+) Mn, one file per family."""

@@ -1,0 +1,1 @@
+"""Bundled plugin: images and a convolutional encoder for them."""

@@ -1,0 +1,1 @@
+"""Bundled plugin: classification, multilabel classification and regression."""

@@ -1,0 +1,18 @@
+"""Declares the tasks; imports nothing heavy."""
+
+from mmreg.components import ComponentSpec
+from mmreg.hookspecs import hookimpl
+
+mmreg_api = 1
+
+
+@hookimpl
+def mmreg_components() -> list[ComponentSpec]:
+    """Classification, multilabel classification and regression."""
+    return [
+        ComponentSpec(
+            "task", "classification", "mmreg_tasks.classification:Classification", "One of several exclusive classes."
+        ),
+        ComponentSpec("task", "multilabel", "mmreg_tasks.multilabel:Multilabel", "Any number of labels a row."),
+        ComponentSpec("task", "regression", "mmreg_tasks.regression:Regression", "One or more numbers."),
+    ]

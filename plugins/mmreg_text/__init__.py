@@ -1,0 +1,1 @@
+"""Bundled plugin: text and a recurrent encoder for it."""

@@ -1,0 +1,15 @@
+"""Declares the text components; imports nothing heavy."""
+
+from mmreg.components import ComponentSpec
+from mmreg.hookspecs import hookimpl
+
+mmreg_api = 1
+
+
+@hookimpl
+def mmreg_components() -> list[ComponentSpec]:
+    """The text modality and its recurrent encoder."""
+    return [
+        ComponentSpec("modality", "text", "mmreg_text.modality:Text", "Text as a sequence of tokens."),
+        ComponentSpec("encoder", "text_rnn", "mmreg_text.rnn:TextRNN", "LSTM, GRU or plain RNN for token sequences."),
+    ]
