@@ -42,6 +42,7 @@ class Modality(ABC):
         transform_options: names of the options that only `transform` (or `fit_arrays`) reads: changing one of them
             loads nothing again.
         extensions: the file endings (such as ".png") by which `mmreg init` recognises the modality's columns.
+        default_encoder: the encoder that a recipe gets which names none; None if it has to name one.
     """
 
     version: ClassVar[int] = 1
@@ -49,6 +50,7 @@ class Modality(ABC):
     multiple_columns: ClassVar[bool] = False
     transform_options: ClassVar[frozenset[str]] = frozenset()
     extensions: ClassVar[frozenset[str]] = frozenset()
+    default_encoder: ClassVar[str | None] = None
 
     def fit_values(self, values: Iterator[Any]) -> None:
         """Learn from the training rows' raw values, such as a vocabulary; absent ones are left out.
@@ -114,9 +116,11 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         provides: what it can give.
+        passed_in: keyword-only parameters that are no options, as the framework passes them in.
         out_features: D, the size of what it gives (of each token, if asked for tokens). Set by the constructor.
     """
 
+    passed_in: ClassVar[frozenset[str]] = frozenset({"outputs"})
     provides: ClassVar[frozenset[Outputs]] = frozenset({"pooled"})
     out_features: int
 
@@ -184,6 +188,7 @@ class ModelFusion(nn.Module, ABC):
     training also adds the loss of its combined scores, computed on detached inputs, so that they alone follow it.
 
     Attributes:
+        passed_in: keyword-only parameters that are no options, as the framework passes them in.
         spaces: the spaces in which the operator has a meaning.
         uses_features: whether `forward` reads `features`.
         fitted: whether `fit` has to be called, on rows that the parts were not trained on, before it gives its best.
@@ -191,6 +196,7 @@ class ModelFusion(nn.Module, ABC):
         min_inputs, max_inputs, ordered: as for `FeatureFusion`.
     """
 
+    passed_in: ClassVar[frozenset[str]] = frozenset({"num_outputs", "space"})
     spaces: ClassVar[frozenset[Space]] = frozenset({"log_probabilities", "log_odds", "values"})
     uses_features: ClassVar[bool] = False
     fitted: ClassVar[bool] = False

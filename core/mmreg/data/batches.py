@@ -1,0 +1,185 @@
+"""Batches: one gather a modality, with what is absent left out.
+
+Axes: B batch, M modalities, R rows of a split.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmreg.data.prepared import Prepared
+from mmreg.signals import Signal
+
+WORTH_A_THREAD = 1 << 20
+"""Bytes of a batch from which on a background thread gains something."""
+AHEAD = 2
+"""Batches that the background thread has ready."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a split.
+
+    Attributes:
+        signals: for each modality that any row has, the values of those rows that have it, in their order.
+        rows: for each of `signals`, the positions (int64) within the batch of the rows that have it; None for all B.
+        present: (B, M) bool in CPU memory, which row has which modality, in the order of the recipe.
+        targets: what the task made of the rows' targets, (B,) or (B, K); None if there are none.
+        weights: (B,) float32, the weight of each row's loss; None for equal ones.
+        index: (B,) int64, the rows' places in the split.
+    """
+
+    signals: dict[str, Signal]
+    rows: dict[str, Tensor | None]
+    present: Tensor
+    targets: Tensor | None
+    weights: Tensor | None
+    index: NDArray[np.int64]
+
+    @property
+    def size(self) -> int:
+        """B, the number of rows."""
+        return len(self.index)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device; `present` stays in CPU memory, where it is known without waiting.
+
+        To a CUDA device everything is copied from pinned memory, so that the copies overlap with what runs there.
+        """
+        device = torch.device(device)
+        if device.type == "cpu":
+            return self
+        return replace(
+            self,
+            signals={
+                name: Signal(_move(signal.values, device), _move(signal.lengths, device), signal.lengths_on_host())
+                for name, signal in self.signals.items()
+            },
+            rows={name: _move(rows, device) for name, rows in self.rows.items()},
+            targets=_move(self.targets, device),
+            weights=_move(self.weights, device),
+        )
+
+
+class Batches:
+    """The batches of one pass over some rows; each iteration gives the same ones.
+
+    Args:
+        prepared: the modalities, in the order of the recipe, all for the rows of the same table.
+        rows: (R,) int64, the rows of the split in that table.
+        targets: (R,) or (R, K), what the task made of these rows' targets; None if there are none.
+        weights: (R,) the weights of their losses; None for equal ones.
+        batch_size: rows in a batch; the last one may have fewer.
+        shuffle_seed: the order is the permutation that this seed gives; None for the order of `rows`.
+        drop: for some modalities (R,) bool, the rows in which it counts as absent, whether it is there or not.
+        prefetch: whether a background thread gathers the next batches, where they are large enough to be worth it.
+
+    Raises:
+        ValueError: the arguments' lengths contradict each other.
+    """
+
+    def __init__(
+        self,
+        prepared: Mapping[str, Prepared],
+        rows: NDArray[np.int64],
+        targets: NDArray[np.generic] | None = None,
+        weights: NDArray[np.generic] | None = None,
+        batch_size: int = 64,
+        shuffle_seed: int | None = None,
+        drop: Mapping[str, NDArray[np.bool_]] | None = None,
+        prefetch: bool = False,
+    ) -> None:
+        self.prepared = dict(prepared)
+        self.rows = np.asarray(rows, np.int64)
+        self.targets = targets
+        self.weights = None if weights is None else np.asarray(weights, np.float32)
+        self.batch_size = batch_size
+        self.shuffle_seed = shuffle_seed
+        self.prefetch = prefetch
+        given = {
+            "targets": targets,
+            "weights": weights,
+            **{f"drop[{name!r}]": mask for name, mask in (drop or {}).items()},
+        }
+        for name, array in given.items():
+            if array is not None and len(array) != len(self.rows):
+                raise ValueError(
+                    f"{name} must have one entry for each of the {len(self.rows)} rows, found {len(array)}"
+                )
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+        present = np.stack([part.present[self.rows] for part in self.prepared.values()], axis=1)
+        for column, name in enumerate(self.prepared):
+            if drop is not None and name in drop:
+                present[:, column] &= ~drop[name]
+        self.present: NDArray[np.bool_] = present
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = np.arange(len(self.rows))
+        if self.shuffle_seed is not None:
+            order = np.random.default_rng(self.shuffle_seed).permutation(len(self.rows))
+        parts = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        return self._ahead(parts) if self.prefetch and self._bytes() > WORTH_A_THREAD else map(self._batch, parts)
+
+    def _bytes(self) -> int:
+        """About how many bytes a batch has."""
+        each = sum(part.nbytes / max(int(part.index.max(initial=0)) + 1, 1) for part in self.prepared.values())
+        return int(each * self.batch_size)
+
+    def _ahead(self, parts: list[NDArray[np.int64]]) -> Iterator[Batch]:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="mmreg-batches")
+        pending: deque[Future[Batch]] = deque()
+        try:
+            for part in parts:
+                pending.append(pool.submit(self._batch, part))
+                if len(pending) > AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:  # also when the iteration is given up
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _batch(self, index: NDArray[np.int64]) -> Batch:
+        rows = self.rows[index]
+        present = self.present[index]
+        signals: dict[str, Signal] = {}
+        positions: dict[str, Tensor | None] = {}
+        for column, (name, part) in enumerate(self.prepared.items()):
+            having = present[:, column]
+            if having.all():
+                signals[name], positions[name] = part.gather(rows), None
+            elif having.any():
+                where = np.flatnonzero(having)
+                signals[name], positions[name] = part.gather(rows[where]), torch.from_numpy(where)
+        return Batch(
+            signals=signals,
+            rows=positions,
+            present=torch.from_numpy(present),
+            targets=None if self.targets is None else torch.from_numpy(self.targets[index]),
+            weights=None if self.weights is None else torch.from_numpy(self.weights[index]),
+            index=index,
+        )
+
+
+@overload
+def _move(tensor: Tensor, device: torch.device) -> Tensor: ...
+@overload
+def _move(tensor: None, device: torch.device) -> None: ...
+@overload
+def _move(tensor: Tensor | None, device: torch.device) -> Tensor | None: ...
+def _move(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    if tensor is not None and device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return None if tensor is None else tensor.to(device, non_blocking=True)

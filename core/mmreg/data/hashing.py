@@ -1,0 +1,54 @@
+"""Hashes of Arrow values, for the keys of caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def hash_array(array: pa.Array, update: Callable[[bytes], object]) -> None:
+    """Feed an array's values to a hash's `update`: equal values give equal bytes, wherever they lie in memory.
+
+    Numbers of different widths, and texts and bytes, are told apart.
+    """
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        hash_array(array.storage, update)
+        return
+    update(_bytes(array.is_valid().cast(pa.uint8())))
+    if is_text(kind) or is_bytes(kind):
+        data = array.cast(pa.large_binary())
+        update((b"text" if is_text(kind) else b"bytes") + _bytes(pc.fill_null(pc.binary_length(data), 0)))
+        for value in data.to_numpy(zero_copy_only=False):
+            update(value or b"")
+    elif pa.types.is_struct(kind):
+        for child in array.flatten():
+            hash_array(child, update)
+    elif pa.types.is_fixed_size_list(kind) or is_list(kind):
+        update(b"list" + _bytes(pc.fill_null(pc.list_value_length(array).cast(pa.int64()), 0)))
+        hash_array(array.flatten(), update)
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        update(str(kind).encode() + _bytes(array if array.null_count == 0 else pc.fill_null(array, 0)))
+    else:  # dates, decimals, booleans, maps: rare, and never large
+        update(repr(array.to_pylist()).encode())
+
+
+def _bytes(array: pa.Array) -> bytes:
+    return bytes(array.to_numpy(zero_copy_only=False).tobytes())
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type's values are texts."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether a type's values are bytes."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a type's values are lists, each of any length."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))

@@ -1,0 +1,65 @@
+"""The same value in two splits: what was trained on must not be what is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmreg.data.identity import is_comparable, value_codes
+from mmreg.data.table import Table
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Values of one column that occur in two splits.
+
+    Attributes:
+        column: the column.
+        first: the split that has them as well, such as "train".
+        second: the split that is the worse for it, such as "test".
+        values: how many distinct values.
+        rows: how many rows of the second split hold one of them.
+        of: how many rows the second split has.
+    """
+
+    column: str
+    first: str
+    second: str
+    values: int
+    rows: int
+    of: int
+
+    def __str__(self) -> str:
+        return (
+            f"column {self.column}: {self.rows:,} of {self.of:,} rows of {self.second} hold a value that {self.first} "
+            f"holds as well ({self.values:,} distinct)"
+        )
+
+
+def leaks(
+    table: Table, splits: Mapping[str, NDArray[np.int64]], columns: Sequence[str], paths: Sequence[str] = ()
+) -> list[Leak]:
+    """For each column and pair of splits the values that both hold, if there are any.
+
+    Args:
+        table: the rows.
+        splits: the rows of each split, the one that is trained on first.
+        columns: the columns that modalities read; those of numbers, which are equal by chance, are passed over.
+        paths: those of the columns whose texts are paths, which are equal only in the same folder.
+    """
+    found = []
+    for column in columns:
+        if not is_comparable(table, column):
+            continue
+        codes = value_codes(table, column, paths=column in paths)
+        values = {name: np.unique(codes[rows][codes[rows] >= 0]) for name, rows in splits.items()}
+        for first, second in combinations(splits, 2):
+            shared = np.intersect1d(values[first], values[second], assume_unique=True)
+            if len(shared):
+                rows = int(np.isin(codes[splits[second]], shared).sum())
+                found.append(Leak(column, first, second, len(shared), rows, len(splits[second])))
+    return found

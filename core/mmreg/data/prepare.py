@@ -1,0 +1,189 @@
+"""Every value of a column is loaded once, in parallel, into arrays that are mapped into memory from a cache folder.
+
+Axes: N rows, S distinct cells, V values that could be loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmreg.data.cache import entries_dir, new_entry, read_entry, remove_leftovers, write_meta
+from mmreg.data.cells import iter_cells, iter_paths
+from mmreg.data.decode import Decoded, decode
+from mmreg.data.identity import cell_codes
+from mmreg.data.prepared import BadCell, OnBad, Prepared, raise_bad
+from mmreg.data.table import Table
+from mmreg.errors import SpecError, TableError
+from mmreg.interfaces import Modality
+from mmreg.spec import Spec
+
+__all__ = ["BadCell", "OnBad", "Prepared", "prepare", "raise_bad"]
+
+LAYOUT = 1
+"""The version of what an entry's files hold."""
+VALUE_LENGTH = 80
+
+
+def prepare(
+    modality: Modality,
+    table: Table,
+    columns: Sequence[str],
+    *,
+    name: str,
+    on_bad: OnBad = "error",
+    cache_dir: Path | None = None,
+    progress: Callable[[int, int, str], object] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Prepared:
+    """Load a modality's value in every row of a table, or map what an earlier call has loaded.
+
+    Equal cells are loaded once. The cache's entry is found again if these are all the same: the cells' values; of
+    files their absolute paths, sizes and times; the modality's class and version; its options but those that only
+    `transform` reads; and the part of its state that `load` reads. Cells that cannot be loaded are part of the entry.
+
+    Args:
+        modality: after `fit_values`.
+        table: the rows.
+        columns: the column that it reads, or several.
+        name: what messages call it.
+        on_bad: what is to be done about cells that cannot be loaded; here they only are recorded (see `raise_bad`).
+        cache_dir: the cache folder; None to keep everything in memory.
+        progress: called with how many cells are done, how many there are, and the name, while cells are loaded.
+        options: the modality's options as JSON data.
+
+    Raises:
+        TableError: the table lacks a column.
+        SpecError: the modality's `stored` or what `load` gives is wrong, which is an error in the modality's code.
+        CacheError: the cache folder cannot be written.
+    """
+    stored = _checked_stored(modality)
+    for column in columns:
+        table.column(column)
+    if len(columns) != 1 and not modality.multiple_columns:
+        raise TableError(f"{name}: the modality {type(modality).__name__} reads one column, found {list(columns)}")
+    codes = cell_codes(table, columns, paths=modality.paths)
+    first_rows = np.unique(codes, return_index=True)[1].astype(np.int64)
+
+    def load_into(out: Any) -> Decoded:
+        report = None if progress is None else lambda done, total: progress(done, total, name)
+        return decode(modality, iter_cells(modality, table, columns, first_rows), len(first_rows), out, report)
+
+    if cache_dir is None:
+        buffer = io.BytesIO()
+        decoded = load_into(buffer)
+        raw: NDArray[np.uint8] = np.frombuffer(buffer.getbuffer(), np.uint8)
+        offsets, index = decoded.offsets, decoded.position[codes]
+        bad = _bad_cells(decoded, codes, table, columns)
+    else:
+        key = _key(modality, table, columns, options or {}, first_rows)
+        folder = entries_dir(cache_dir) / key
+        remove_leftovers(cache_dir)
+        meta = read_entry(cache_dir, key)
+        if meta is None:
+            with new_entry(cache_dir, key) as new:
+                with (new / "values.bin").open("wb") as out:
+                    decoded = load_into(out)
+                decoded.position[codes].tofile(new / "index.bin")
+                if decoded.offsets is not None:
+                    decoded.offsets.tofile(new / "offsets.bin")
+                bad = _bad_cells(decoded, codes, table, columns)
+                write_meta(new, {"bad": [[cell.row, cell.value, cell.cause] for cell in bad]})
+        else:
+            bad = [_bad_cell(table, columns, row, value, cause) for row, value, cause in meta["bad"]]
+        raw = _mapped(folder / "values.bin")
+        offsets = None if stored.ragged_axis is None else np.fromfile(folder / "offsets.bin", np.int64)
+        index = np.fromfile(folder / "index.bin", np.int64)
+    rest = stored.shape if offsets is None else stored.shape[1:]
+    count = int(index.max(initial=-1)) + 1 if offsets is None else int(offsets[-1])
+    values = raw.view(stored.dtype).reshape(count, *(size or 0 for size in rest))
+    return Prepared(name=name, stored=stored, values=values, offsets=offsets, index=index, bad=bad, on_bad=on_bad)
+
+
+def _checked_stored(modality: Modality) -> Spec:
+    stored = modality.stored
+    try:
+        np.dtype(stored.dtype)
+    except TypeError:
+        raise SpecError(
+            f"the modality {type(modality).__name__} stores {stored}, but {stored.dtype!r} is no dtype of NumPy"
+        ) from None
+    if stored.ragged_axis not in (None, 0):
+        raise SpecError(f"the modality {type(modality).__name__} stores {stored}, but only the first axis may vary")
+    return stored
+
+
+def _mapped(path: Path) -> NDArray[np.uint8]:
+    if path.stat().st_size == 0:
+        return np.zeros(0, np.uint8)  # an empty file cannot be mapped
+    # Copy on write: torch warns of arrays that are read-only, and nothing that is written ever reaches the file.
+    return np.asarray(np.memmap(path, np.uint8, mode="c"))
+
+
+def _key(
+    modality: Modality, table: Table, columns: Sequence[str], options: Mapping[str, Any], rows: NDArray[np.int64]
+) -> str:
+    cls = type(modality)
+    digest = hashlib.blake2b(digest_size=20)
+    facts = {
+        "layout": LAYOUT,
+        "modality": f"{cls.__module__}.{cls.__qualname__}",
+        "version": modality.version,
+        "options": {name: value for name, value in options.items() if name not in modality.transform_options},
+        "state": modality.load_state_key(),
+        "stored": modality.stored.to_json(),
+        "columns": list(columns) if modality.multiple_columns else len(columns),
+        "rows": len(table),
+    }
+    digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
+    for column in columns:
+        table.hash_column(column, digest.update)
+        if modality.paths:
+            for path in iter_paths(table, column, rows):
+                digest.update(_file_facts(path))
+    return digest.hexdigest()
+
+
+def _file_facts(path: Path | None) -> bytes:
+    if path is None:
+        return b"\0"
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # missing; also a name that is too long, or holds a zero byte
+        return f"{path.absolute()}\0missing\0".encode(errors="surrogatepass")
+    return f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogatepass")
+
+
+def _bad_cells(decoded: Decoded, codes: NDArray[np.int64], table: Table, columns: Sequence[str]) -> list[BadCell]:
+    if not decoded.causes:
+        return []
+    rows = np.flatnonzero(np.isin(codes, list(decoded.causes)))
+    return [_bad_cell(table, columns, row, None, decoded.causes[codes[row]]) for row in rows.tolist()]
+
+
+def _bad_cell(table: Table, columns: Sequence[str], row: int, value: str | None, cause: str) -> BadCell:
+    if value is None:
+        shown = [_shown(next(table.iter_values(column, np.array([row])))) for column in columns]
+        value = ", ".join(shown)
+    return BadCell(row, ", ".join(columns), value, cause, table.where(row))
+
+
+def _shown(value: Any) -> str:
+    """A cell in a few words."""
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
+        return _shown(value.get("path") or value["bytes"])
+    if hasattr(value, "shape"):
+        return f"an array {tuple(value.shape)}"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    text = " ".join(str(value).split())
+    return text if len(text) <= VALUE_LENGTH else f"{text[:VALUE_LENGTH]}..."

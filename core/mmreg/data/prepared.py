@@ -1,0 +1,160 @@
+"""One modality's prepared values: gathered into batches without touching a sample in Python.
+
+Axes: B batch, N rows, T the ragged axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmreg.errors import DataError
+from mmreg.signals import Signal
+from mmreg.spec import Spec
+
+OnBad = Literal["error", "absent", "skip"]
+SHOWN = 10
+"""Bad cells that an error shows one by one."""
+
+
+@dataclass(frozen=True)
+class BadCell:
+    """A cell that could not be loaded.
+
+    Attributes:
+        row: its row's index in the table that was prepared.
+        column: its column (or columns).
+        value: the cell as the table has it, shortened.
+        cause: why it could not be loaded.
+        where: what messages call the row, such as "manifest.csv, row 17".
+    """
+
+    row: int
+    column: str
+    value: str
+    cause: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.where}, column {self.column}: {self.value}: {self.cause}"
+
+
+class Prepared:
+    """The values of one modality for N rows of a table, in memory or mapped into it.
+
+    Args:
+        name: the modality's name in the recipe.
+        stored: what one value is.
+        values: (V, *stored.shape) the V values; ragged ones (sum of T, *rest) one after the other.
+        offsets: (V + 1,) int64, where each ragged value begins and the last one ends; None if none is ragged.
+        index: (N,) int64, which value each row has; -1 where it has none.
+        bad: the cells that could not be loaded.
+        on_bad: what is to be done about these.
+
+    Attributes:
+        present: (N,) bool, which rows have a value; neither absent nor bad ones do.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        stored: Spec,
+        values: NDArray[np.generic],
+        offsets: NDArray[np.int64] | None,
+        index: NDArray[np.int64],
+        bad: Sequence[BadCell] = (),
+        on_bad: OnBad = "error",
+    ) -> None:
+        self.name = name
+        self.stored = stored
+        self.values = values
+        self.offsets = offsets
+        self.index = index
+        self.bad = list(bad)
+        self.on_bad: OnBad = on_bad
+        self.present: NDArray[np.bool_] = index >= 0
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all values."""
+        return int(self.values.nbytes)
+
+    @property
+    def bad_rows(self) -> NDArray[np.bool_]:
+        """(N,) which rows have a cell that could not be loaded: those that `skip` leaves out."""
+        mask = np.zeros(len(self), bool)
+        mask[[cell.row for cell in self.bad]] = True
+        return mask
+
+    def gather(self, rows: NDArray[np.int64]) -> Signal:
+        """The values of these rows (B,), all of which must be present, as one batch in CPU memory.
+
+        Ragged ones are padded with zeros to the longest among them.
+
+        Raises:
+            IndexError: one of the rows has no value.
+        """
+        wanted = self._wanted(rows)
+        if self.offsets is None:
+            return Signal(torch.from_numpy(np.take(self.values, wanted, axis=0)))
+        starts = self.offsets[wanted]
+        lengths = self.offsets[wanted + 1] - starts
+        padded = np.zeros((len(wanted), int(lengths.max(initial=0)), *self.values.shape[1:]), self.values.dtype)
+        # A plain copy for each row takes 20 us for 64 rows of tokens and 1 ms for 64 seconds of sound; an index of all
+        # elements at once (the way without a loop) is 15 times slower for sound, and never much faster.
+        ends = (starts + lengths).tolist()
+        for row, start, end in zip(padded, starts.tolist(), ends, strict=True):
+            row[: end - start] = self.values[start:end]
+        on_host = torch.from_numpy(lengths)
+        return Signal(torch.from_numpy(padded), on_host, on_host)
+
+    def arrays(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.generic]]:
+        """The stored arrays of those of these rows that are present, one at a time, each a copy."""
+        for wanted in self.index[rows].tolist():
+            if wanted < 0:
+                continue
+            if self.offsets is None:
+                yield np.array(self.values[wanted])
+            else:
+                yield np.array(self.values[self.offsets[wanted] : self.offsets[wanted + 1]])
+
+    def _wanted(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        wanted = self.index[rows]
+        if (wanted < 0).any():
+            missing = rows[wanted < 0][:5].tolist()
+            raise IndexError(f"{self.name}: rows {missing} have no value; gather only rows that are present")
+        return wanted
+
+
+def raise_bad(prepared: Iterable[Prepared]) -> None:
+    """Raise one error about all cells that could not be loaded, of the modalities whose policy is "error".
+
+    Raises:
+        DataError: there are such cells; the first ones are shown with table, row, column, value and cause.
+    """
+    found = [part for part in prepared if part.bad and part.on_bad == "error"]
+    if not found:
+        return
+    cells = sorted((cell for part in found for cell in part.bad), key=lambda cell: cell.row)
+    counts = ", ".join(f"{part.name}: {len(part.bad):,} of {len(part):,} rows" for part in found)
+    more = [f"  and {len(cells) - SHOWN:,} more"] if len(cells) > SHOWN else []
+    raise DataError(
+        "\n".join(
+            [
+                f"{len(cells):,} {'cell' if len(cells) == 1 else 'cells'} cannot be loaded ({counts}):",
+                *(f"  {cell}" for cell in cells[:SHOWN]),
+                *more,
+                "Mend them, or set on_bad: absent (these values count as absent) or on_bad: skip (their rows are left "
+                "out) for the modality.",
+            ]
+        )
+    )

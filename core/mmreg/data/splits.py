@@ -1,0 +1,178 @@
+"""Which rows are for training, validation and test.
+
+Axes: N rows, G groups, K classes, S splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mmreg.data.identity import value_codes
+from mmreg.data.table import Table
+from mmreg.errors import TableError
+
+SPLITS = ("train", "validation", "test")
+_NAMES = {"val": "validation", "valid": "validation", "dev": "validation", **{name: name for name in SPLITS}}
+_DEFAULT = {"validation": 0.1, "test": 0.1}
+
+
+def split_rows(
+    table: Table | Mapping[str, Table],
+    split: str | Mapping[str, Any] | None,
+    target_values: Sequence[Any] | NDArray[Any] | None,
+    seed: int,
+) -> dict[str, NDArray[np.int64]]:
+    """The rows of each split that has any, in the table's order.
+
+    Args:
+        table: the rows; or a table for each split: then the rows are those of `concat_tables(list(table.values()))`.
+        split: a column that holds train, validation (val, valid, dev) or test; or the shares `validation` and `test`
+            (0.1 each if not given), the rest being for training, with `by` (a column whose equal values stay together;
+            rows without one stand alone) and `stratify` (every class gets the same shares; None: where there are
+            classes and no `by`); None for all these defaults. Where there is a table for each split, shares may be
+            given for those that have none; their rows are taken from the training rows.
+        target_values: the rows' classes (N,); None if the target is no class.
+        seed: of a random split. The same rows in the same order with the same seed are split the same.
+
+    Raises:
+        TableError: no row is left for training, the column holds other words, the shares leave nothing for training,
+            or there are fewer groups than splits.
+    """
+    if isinstance(table, Table):
+        if isinstance(split, str):
+            return _by_column(table, split)
+        return _at_random(table, {**_DEFAULT, **(split or {})}, target_values, seed)
+    rows, joined = {}, 0
+    for name, part in table.items():
+        rows[_NAMES.get(name, name)] = np.arange(joined, joined + len(part))
+        joined += len(part)
+    if "train" not in rows:
+        raise TableError(f"one of the tables must be for training, found {', '.join(table)}")
+    if isinstance(split, str):
+        raise TableError(f"split: {split!r} names a column, but there is a table for each split: {', '.join(rows)}")
+    if split:
+        twice = [name for name in rows if split.get(name)]
+        if twice:
+            raise TableError(f"split: gives a share for {', '.join(twice)}, for which there is a table; remove one")
+        train = rows["train"]
+        classes = None if target_values is None else [target_values[row] for row in train.tolist()]
+        rows |= {name: train[part] for name, part in _at_random(table["train"], split, classes, seed).items()}
+    return {name: rows[name] for name in SPLITS if name in rows}
+
+
+def _by_column(table: Table, column: str) -> dict[str, NDArray[np.int64]]:
+    counts = pc.value_counts(table.column(column)).to_pylist()
+    names = {item["values"]: _NAMES.get(str(item["values"]).strip().lower()) for item in counts}
+    if None in names.values():
+        found = ", ".join(
+            f"{'nothing' if item['values'] is None else repr(item['values'])} in {item['counts']:,} rows"
+            for item in sorted(counts, key=lambda item: -item["counts"])[:10]
+        )
+        raise TableError(
+            f"{table.name}: the split column {column!r} must hold train, validation (or val, valid, dev) or test in "
+            f"every row; found {found}{', ...' if len(counts) > 10 else ''}"
+        )
+    numbers = [SPLITS.index(str(names[value])) for value in table.iter_values(column)]
+    of_row = np.asarray(numbers, np.int64)
+    rows = {name: np.flatnonzero(of_row == number) for number, name in enumerate(SPLITS)}
+    if not len(rows["train"]):
+        raise TableError(f"{table.name}: no row is for training: the split column {column!r} never holds train")
+    return {name: part for name, part in rows.items() if len(part)}
+
+
+def _at_random(
+    table: Table, split: Mapping[str, Any], target_values: Sequence[Any] | NDArray[Any] | None, seed: int
+) -> dict[str, NDArray[np.int64]]:
+    shares = {name: float(split.get(name, 0)) for name in SPLITS[1:]}
+    if min(shares.values()) < 0 or sum(shares.values()) >= 1:
+        raise TableError(f"split: shares of {shares} leave nothing for training; they must sum to less than 1")
+    by, stratify = split.get("by"), split.get("stratify")
+    if stratify and target_values is None:
+        raise TableError("split: stratify needs a target of classes; leave it out")
+    if stratify is None:
+        stratify = by is None
+    classes = np.zeros(len(table), np.int64) if target_values is None or not stratify else _numbers(target_values)
+    generator = np.random.default_rng(seed)
+    if by is None:
+        of_row = _draw_rows(classes, shares, generator)
+    else:
+        of_row = _draw_groups(_groups(table, by), classes, shares, generator, f"{table.name}: split by {by!r}")
+    rows = {name: np.flatnonzero(of_row == number) for number, name in enumerate(SPLITS)}
+    if not len(rows["train"]):
+        raise TableError(f"{table.name}: no row is left for training out of {len(table)}")
+    return {name: part for name, part in rows.items() if len(part)}
+
+
+def _draw_rows(
+    classes: NDArray[np.int64], shares: Mapping[str, float], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """The number of each row's split (N,): every class has the same share of a split, up to one row.
+
+    The first of each class's shuffled rows is for training, so that no class is missing there.
+    """
+    order = generator.permutation(len(classes))
+    order = order[np.argsort(classes[order], kind="stable")]
+    first = np.ones(len(order), bool)
+    first[1:] = np.diff(classes[order]) != 0
+    pool = order[~first]
+    of_row = np.zeros(len(classes), np.int64)
+    for number, share in enumerate(shares.values(), 1):
+        wanted = min(len(pool), max(1, round(share * len(classes)))) if share else 0
+        # Evenly spaced places in the rows sorted by class.
+        places = ((np.arange(wanted) + generator.random()) * len(pool) / max(wanted, 1)).astype(np.int64)
+        of_row[pool[places]] = number
+        pool = np.delete(pool, places)
+    return of_row
+
+
+def _draw_groups(
+    groups: NDArray[np.int64],
+    classes: NDArray[np.int64],
+    shares: Mapping[str, float],
+    generator: np.random.Generator,
+    what: str,
+) -> NDArray[np.int64]:
+    """The number of each row's split (N,), the same for all rows of a group.
+
+    In random order, each group goes where most is still missing, class by class.
+    """
+    num_groups, num_classes = int(groups.max()) + 1, int(classes.max()) + 1
+    wanted = np.array([1 - sum(shares.values()), *shares.values()])
+    used = np.flatnonzero(wanted)
+    if num_groups < len(used):
+        raise TableError(f"{what}: {len(used)} splits need as many groups at least, found {num_groups}")
+    counts = np.zeros((num_groups, num_classes))
+    np.add.at(counts, (groups, classes), 1)
+    totals = counts.sum(0)
+    missing = wanted[used, None] * totals  # (S, K)
+    of_group = np.zeros(num_groups, np.int64)
+    for group in generator.permutation(num_groups):
+        split = int(np.argmax((missing * counts[group] / totals).sum(1)))
+        missing[split] -= counts[group]
+        of_group[group] = split
+    sizes = counts.sum(1)
+    for split in range(len(used)):  # a large group may have filled what was left for this split
+        if not (of_group == split).any():
+            giver = np.argmax(np.bincount(of_group, minlength=len(used)))
+            candidates = np.flatnonzero(of_group == giver)
+            of_group[candidates[np.argmin(sizes[candidates])]] = split
+    return np.asarray(used[of_group[groups]])
+
+
+def _groups(table: Table, column: str) -> NDArray[np.int64]:
+    """The number of each row's group (N,); a row without a value is a group of its own."""
+    codes = value_codes(table, column, paths=False)
+    alone = np.flatnonzero(codes < 0)
+    codes[alone] = codes.max(initial=0) + 1 + np.arange(len(alone))
+    return np.asarray(np.unique(codes, return_inverse=True)[1].reshape(-1), np.int64)
+
+
+def _numbers(values: Sequence[Any] | NDArray[Any]) -> NDArray[np.int64]:
+    numbers: dict[Any, int] = {}
+    listed = values.tolist() if isinstance(values, np.ndarray) else values
+    return np.asarray([numbers.setdefault(str(value), len(numbers)) for value in listed], np.int64)

@@ -1,0 +1,272 @@
+"""A table: named columns of values, wherever they come from, that are never all turned into Python objects."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mmreg.data.files import read_file
+from mmreg.data.hashing import hash_array, is_text
+from mmreg.data.memory import is_tabular, read_memory
+from mmreg.errors import TableError
+from mmreg.options import near
+
+CHUNK = 1024
+"""Rows that are turned into Python objects at a time."""
+HASHED = 256
+"""Rows that are hashed at a time, whatever the chunks: the same values give the same hash."""
+
+
+class Table:
+    """Named columns of equal length, held by Arrow.
+
+    A column of things that Arrow cannot hold (images, arrays of several axes) keeps them in `objects`; the Arrow
+    column then holds their positions in that list.
+
+    Args:
+        data: the columns; encodings that only save space (dictionaries, views) are undone.
+        name: what messages call the table, such as its file's name.
+        folder: what paths in its cells are relative to; None for the current directory.
+        objects: for each column of Python objects, the objects.
+
+    Attributes:
+        arrow: the columns.
+        objects: for each column of Python objects, the objects.
+        row_numbers: (N,) int64, each row's number in what was read, from 0; `select` keeps them.
+
+    Raises:
+        TableError: two columns have the same name.
+    """
+
+    def __init__(
+        self,
+        data: pa.Table,
+        *,
+        name: str = "<table>",
+        folder: Path | None = None,
+        objects: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        twice = sorted({column for column in data.column_names if data.column_names.count(column) > 1})
+        if twice:
+            raise TableError(f"{name}: more than one column is called {', '.join(map(repr, twice))}; rename them")
+        self.arrow: pa.Table = _plain(data)
+        self.objects: dict[str, Sequence[Any]] = dict(objects or {})
+        self.row_numbers: NDArray[np.int64] = np.arange(len(data), dtype=np.int64)
+        # Joined tables keep, for each row, which of them it came from.
+        self._sources: list[tuple[str, Path | None]] = [(name, folder)]
+        self._source: NDArray[np.int32] = np.zeros(len(data), np.int32)
+
+    def __len__(self) -> int:
+        return int(self.arrow.num_rows)
+
+    @property
+    def name(self) -> str:
+        """What messages call it: the file's name, "<table>", or the names of the tables that were joined."""
+        return ", ".join(dict.fromkeys(name for name, _ in self._sources))
+
+    @property
+    def folder(self) -> Path | None:
+        """What relative paths in its cells are relative to; None for the current directory."""
+        return self._sources[0][1]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns' names, in order."""
+        return list(self.arrow.column_names)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column; of a column of Python objects, their positions in `objects`.
+
+        Raises:
+            TableError: there is no such column.
+        """
+        if name not in self.arrow.column_names:
+            shown = ", ".join(map(repr, self.columns[:20])) + (", ..." if len(self.columns) > 20 else "")
+            only = self.columns[0] if len(self.columns) == 1 else ""
+            hint = " (is another character than the comma or tab its separator?)" if set(only) & set(";\t|,") else ""
+            raise TableError(
+                f"{self.name} has no column {name!r}{near(name, self.columns)}; its columns are {shown}{hint}"
+            )
+        return self.arrow.column(name)
+
+    def select(self, rows: NDArray[Any] | Sequence[int]) -> Table:
+        """The rows of a boolean mask (N,), or those with these indices, in that order."""
+        index = np.asarray(rows)
+        index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
+        result = Table.__new__(Table)
+        result.arrow = self.arrow.take(pa.array(index))
+        result.objects = self.objects
+        result.row_numbers = self.row_numbers[index]
+        result._sources = self._sources
+        result._source = self._source[index]
+        return result
+
+    def where(self, row: int | np.integer[Any]) -> str:
+        """What messages call a row: "manifest.csv, row 17".
+
+        Rows count from 1 as people count them: the header does not count, nor do empty lines.
+        """
+        return f"{self._sources[self._source[row]][0]}, row {self.row_numbers[row] + 1}"
+
+    def folders(self, rows: NDArray[Any] | slice) -> list[Path]:
+        """For each of these rows, what a relative path in it is relative to."""
+        folders = [folder or Path() for _, folder in self._sources]
+        return [folders[source] for source in self._source[rows]]
+
+    def folder_numbers(self) -> NDArray[np.int32]:
+        """For each row (N,), a number that tells apart the folders that its relative paths are relative to."""
+        numbers: dict[Path | None, int] = {}
+        of_source = [numbers.setdefault(folder, len(numbers)) for _, folder in self._sources]
+        return np.asarray(of_source, np.int32)[self._source]
+
+    def pieces(
+        self, column: str, rows: NDArray[np.int64] | None = None, size: int = CHUNK
+    ) -> Iterator[tuple[NDArray[np.int64], pa.Array]]:
+        """A column's values in rows 0, 1, 2, ... (or in these), a few at a time: their rows and an Arrow array."""
+        chunks = self.column(column).chunks
+        starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in chunks])]).astype(np.int64)
+        if rows is None:
+            for start, chunk in zip(starts.tolist(), chunks, strict=False):
+                for offset in range(0, len(chunk), size):
+                    piece = chunk.slice(offset, size)
+                    yield np.arange(start + offset, start + offset + len(piece)), piece
+            return
+        for offset in range(0, len(rows), size):
+            wanted = rows[offset : offset + size]
+            owners = np.searchsorted(starts, wanted, side="right") - 1
+            # One run of rows after the other that lie in the same chunk: `take` across chunks would join them all.
+            for run in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(owners)) + 1):
+                if len(run):
+                    owner = owners[run[0]]
+                    yield wanted[run], chunks[owner].take(pa.array(wanted[run] - starts[owner]))
+
+    def iter_values(self, column: str, rows: NDArray[np.int64] | None = None) -> Iterator[Any]:
+        """A column's values as Python objects, one after the other; null is None."""
+        objects = self.objects.get(column)
+        for _, piece in self.pieces(column, rows):
+            values = piece.to_pylist()
+            yield from values if objects is None else (None if at is None else objects[at] for at in values)
+
+    def fingerprint(self) -> str:
+        """A hash of the columns' names, types and values, in hexadecimal digits."""
+        digest = hashlib.blake2b(digest_size=16)
+        for column in self.columns:
+            digest.update(f"\0{column}\0".encode())
+            self.hash_column(column, digest.update)
+        return digest.hexdigest()
+
+    def hash_column(self, column: str, update: Any) -> None:
+        """Feed a column's values to a hash's `update`, the same whatever chunks the column lies in."""
+        if column in self.objects:
+            for value in self.iter_values(column):
+                array = None if value is None else np.asarray(value)
+                update(b"\0" if array is None else f"{array.dtype}{array.shape}".encode() + array.tobytes())
+            return
+        data = self.column(column)
+        for offset in range(0, len(data), HASHED):
+            piece = data.slice(offset, HASHED)
+            hash_array(piece.chunk(0) if piece.num_chunks == 1 else piece.combine_chunks(), update)
+
+
+def read_table(source: Any, folder: str | Path | None = None) -> Table:
+    """A table from a file or from what Python holds.
+
+    Args:
+        source: the path of a .csv, .tsv, .jsonl (.ndjson), .parquet, or .arrow (.feather) file; a `Table`; anything
+            with the Arrow PyCapsule interface (pyarrow, pandas, polars, duckdb, datasets); a list of dicts; or a
+            dict of lists.
+        folder: what relative paths in its cells are relative to: the file's folder, or the current directory, if
+            not given.
+
+    Raises:
+        TableError: the table is missing, unreadable, broken or empty; the message says where and what to do.
+    """
+    if isinstance(source, Table):
+        return source
+    if isinstance(source, str | Path):
+        path = Path(source)
+        data, name = read_file(path), path.name
+        table = Table(data, name=name, folder=Path(folder) if folder is not None else path.parent)
+    elif is_tabular(source):
+        data, objects = read_memory(source)
+        table = Table(data, folder=None if folder is None else Path(folder), objects=objects)
+    else:
+        raise TableError(
+            f"a table is a path, a data frame or dataset (Arrow PyCapsule interface), a list of dicts or a dict of "
+            f"lists; found {type(source).__name__}"
+        )
+    if not len(table):
+        raise TableError(f"{table.name} has no rows: there is nothing to read but the names of its columns")
+    return table
+
+
+def concat_tables(tables: Sequence[Table]) -> Table:
+    """Several tables as one, their rows one after the other; each row keeps its table's name, number and folder.
+
+    A column that some of them lack is null there.
+
+    Raises:
+        TableError: a column holds things that do not go together, such as lists and texts.
+    """
+    shifted = []
+    objects: dict[str, list[Any]] = {}
+    for table in tables:
+        arrow = table.arrow
+        for column, held in table.objects.items():
+            at = arrow.column_names.index(column)
+            positions = pc.add(arrow.column(column), len(objects.setdefault(column, [])))
+            arrow = arrow.set_column(at, column, positions)
+            objects[column].extend(held)
+        shifted.append(arrow)
+    for column in objects:
+        for table in tables:
+            if column in table.columns and column not in table.objects:
+                raise TableError(f"column {column!r} holds Python objects in one table, but not in {table.name}")
+    joined = Table(_concat(shifted, [table.name for table in tables]), objects=objects)
+    joined.row_numbers = np.concatenate([table.row_numbers for table in tables])
+    joined._sources = [source for table in tables for source in table._sources]
+    starts = np.cumsum([0] + [len(table._sources) for table in tables])
+    parts = [table._source + start for table, start in zip(tables, starts.tolist(), strict=False)]
+    joined._source = np.concatenate(parts).astype(np.int32)
+    return joined
+
+
+def _concat(tables: list[pa.Table], names: list[str]) -> pa.Table:
+    for column in dict.fromkeys(column for table in tables for column in table.column_names):
+        having = [at for at, table in enumerate(tables) if column in table.column_names]
+        kinds = [tables[at].field(column).type for at in having]
+        try:
+            pa.unify_schemas([pa.schema({column: kind}) for kind in kinds], promote_options="permissive")
+        except pa.ArrowException:
+            if not all(is_text(kind) or pa.types.is_primitive(kind) for kind in kinds):
+                found = ", ".join(f"{kind} in {names[at]}" for at, kind in zip(having, kinds, strict=True))
+                raise TableError(f"column {column!r} holds {found}; make it the same in all tables") from None
+            for at in having:  # such as the ids 12 in one file and "007" in another
+                place = tables[at].column_names.index(column)
+                text = tables[at].column(column).cast(pa.large_string())
+                tables[at] = tables[at].set_column(place, column, text)
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _plain(data: pa.Table) -> pa.Table:
+    """The same values without dictionaries, views and extension types (but tensors), and without metadata."""
+    for at, field in enumerate(data.schema):
+        kind, column = field.type, data.column(at)
+        if pa.types.is_dictionary(kind):
+            column = column.cast(kind.value_type)
+        elif isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.FixedShapeTensorType):
+            column = column.cast(kind.storage_type)
+        if pa.types.is_string_view(column.type):
+            column = column.cast(pa.large_string())
+        elif pa.types.is_binary_view(column.type):
+            column = column.cast(pa.large_binary())
+        if column is not data.column(at):
+            data = data.set_column(at, field.name, column)
+    return data.replace_schema_metadata(None)

@@ -1,0 +1,278 @@
+"""A recipe and its table together: splits, targets and fitted modalities, all checked before any file is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmreg.building import build
+from mmreg.data.cells import iter_present
+from mmreg.data.leaks import leaks
+from mmreg.data.prepare import Prepared, prepare, raise_bad
+from mmreg.data.splits import split_rows
+from mmreg.data.table import Table, concat_tables, read_table
+from mmreg.errors import MmregError, TableError, TargetError
+from mmreg.interfaces import Modality, Task
+from mmreg.model import MultimodalModel
+from mmreg.options import Problem, near
+from mmreg.recipe import IN_MEMORY, Recipe
+from mmreg.recipe.form import Fractions
+from mmreg.recipe.resolve import InputPlan, Plan
+from mmreg.spec import Spec
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass
+class Experiment:
+    """What a training works on.
+
+    Attributes:
+        plan: the resolved recipe.
+        table: all rows of all splits.
+        splits: the row numbers of each split.
+        modalities: by name; `fit_values` is done, so their specs are final.
+        task: fitted.
+        targets: (N, ...) of all rows, as the task encodes them; zeros for rows without a target.
+        weights: (N,) the weight of each row's loss.
+        messages: what a person should know about the data.
+    """
+
+    plan: Plan
+    table: Table
+    splits: dict[str, NDArray[np.int64]]
+    modalities: dict[str, Modality]
+    task: Task
+    targets: NDArray[Any]
+    weights: NDArray[np.float32]
+    messages: list[str] = field(default_factory=list)
+
+    @property
+    def specs(self) -> dict[str, Spec]:
+        """What each modality gives."""
+        return {name: modality.spec for name, modality in self.modalities.items()}
+
+    def build_model(self) -> MultimodalModel:
+        """A new model with keyed initial weights and the training prior."""
+        train = self.splits["train"]
+        return build(self.plan, self.specs, self.task, self.task.prior(self.targets[train], self.weights[train]))
+
+
+def open_experiment(plan: Plan) -> Experiment:
+    """Read the table, split it, and fit the task and the modalities' vocabularies; decodes no file.
+
+    Raises:
+        RecipeError: the recipe names columns that are not there.
+        TableError: the table is missing or unreadable, or its splits are wrong.
+        TargetError: the target column does not fit the task.
+    """
+    recipe = plan.recipe
+    form = recipe.form
+    tables = _read_tables(recipe)
+    table = tables if isinstance(tables, Table) else concat_tables(list(tables.values()))
+    check_columns(plan, table)
+    values = list(table.iter_values(form.target.column))
+    messages: list[str] = []
+    task: Task = plan.task.cls(**plan.task.options)
+    splits = _split(plan, tables, values, task)
+    splits = _with_targets(form.on_bad, form.target.column, table, splits, values, messages)
+    task.fit([values[row] for row in splits["train"]])
+    targets = encode_targets(task, table, form.target.column, values, splits)
+    weights = _weights(table, form.target.weight, splits)
+    for rows in splits.values():
+        weights[rows] *= task.row_weights(targets[rows])
+    modalities = {name: fit_modality(given, table, splits["train"]) for name, given in plan.inputs.items()}
+    messages += _leak_messages(plan, table, splits)
+    return Experiment(plan, table, splits, modalities, task, targets, weights, messages)
+
+
+def _read_tables(recipe: Recipe) -> Table | dict[str, Table]:
+    """The recipe's table, or its tables by split."""
+    given = recipe.form.table
+    if isinstance(given, str):
+        return read_table(_source(recipe, "", given), recipe.folder if given == IN_MEMORY else None)
+    return {split: read_table(_source(recipe, split, path)) for split, path in given if path is not None}
+
+
+def _source(recipe: Recipe, split: str, path: str) -> Any:
+    """The object that stands for a table, or its path."""
+    if path == IN_MEMORY:
+        if split not in recipe.tables:
+            raise TableError(f"{recipe.name} was made for a table in memory, which is not here; pass the table")
+        return recipe.tables[split]
+    return path if "://" in path else (recipe.folder or Path()) / path
+
+
+def check_columns(plan: Plan, table: Table, target: bool = True) -> None:
+    """Refuse a table that lacks columns that the recipe names.
+
+    Raises:
+        RecipeError: names every missing column, the nearest ones and those that there are.
+    """
+    form = plan.recipe.form
+    wanted: list[tuple[tuple[str | int, ...], str | None]] = []
+    if target:
+        wanted += [(("target", "column"), form.target.column), (("target", "weight"), form.target.weight)]
+        wanted.append((("key",), form.key))
+        wanted.append((("split",), form.split if isinstance(form.split, str) else None))
+        wanted.append((("split", "by"), form.split.by if isinstance(form.split, Fractions) else None))
+    for name, given in plan.inputs.items():
+        wanted += [(("modalities", name, "column"), column) for column in given.columns]
+    there = ", ".join(table.columns)
+    plan.recipe.fail_if(
+        Problem(path, f"{table.name} has no column {column!r}{near(column, table.columns)}; it has {there}")
+        for path, column in wanted
+        if column is not None and column not in table.columns
+    )
+
+
+def _split(plan: Plan, tables: Table | dict[str, Table], values: list[Any], task: Task) -> dict[str, NDArray[np.int64]]:
+    """The rows of every split; none for one that there is not."""
+    split = plan.recipe.form.split
+    shares = split.model_dump(exclude_unset=True) if isinstance(split, Fractions) else split
+    classes = values if task.space == "log_probabilities" else None
+    splits = split_rows(tables, shares, classes, plan.recipe.form.training.seed)
+    return {name: splits.get(name, np.zeros(0, np.int64)) for name in SPLITS}
+
+
+def _with_targets(
+    on_bad: str,
+    column: str,
+    table: Table,
+    splits: dict[str, NDArray[np.int64]],
+    values: list[Any],
+    messages: list[str],
+) -> dict[str, NDArray[np.int64]]:
+    """The splits without rows whose target is empty, which stop the training unless bad rows may be skipped."""
+    empty = np.array([value is None for value in values], dtype=bool)
+    found = [row for rows in splits.values() for row in rows if empty[row]]
+    if not found:
+        return splits
+    count = "1 row has" if len(found) == 1 else f"{len(found)} rows have"
+    text = f"{count} no value in the target column {column!r} (first: {table.where(found[0])})"
+    if on_bad != "skip":
+        raise TargetError(f"{text}; fill them, remove them, or set on_bad: skip")
+    messages.append(f"{text}; skipped")
+    kept = {split: rows[~empty[rows]] for split, rows in splits.items()}
+    if not len(kept["train"]):
+        raise TargetError(f"{text}: no training row is left")
+    return kept
+
+
+def encode_targets(
+    task: Task, table: Table, column: str, values: list[Any], splits: Mapping[str, NDArray[np.int64]]
+) -> NDArray[Any]:
+    """Targets of all rows as the task encodes them, (N, ...); zeros outside the splits.
+
+    Raises:
+        TargetError: values that do not fit the task; says in which split.
+    """
+    encoded: NDArray[Any] | None = None
+    for split, rows in splits.items():
+        if not len(rows):
+            continue
+        try:
+            part = task.encode([values[row] for row in rows])
+        except TargetError as error:
+            raise TargetError(f"{table.name}, column {column!r}, {split} rows: {error}") from error
+        if encoded is None:
+            encoded = np.zeros((len(table), *part.shape[1:]), part.dtype)
+        encoded[rows] = part
+    assert encoded is not None
+    return encoded
+
+
+def _weights(table: Table, column: str | None, splits: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+    """The weight column, checked; ones without one."""
+    if column is None:
+        return np.ones(len(table), np.float32)
+    values = list(table.iter_values(column))
+    numeric = [float(v) if isinstance(v, int | float) and not isinstance(v, bool) else np.nan for v in values]
+    weights = np.array(numeric, np.float32)
+    rows = np.concatenate(list(splits.values()))
+    bad = rows[~(np.isfinite(weights[rows]) & (weights[rows] >= 0))]
+    if len(bad):
+        raise TargetError(
+            f"the weight column {column!r} must hold numbers of at least 0; {len(bad)} rows do not "
+            f"(first: {table.where(int(bad[0]))} holds {values[bad[0]]!r})"
+        )
+    if not weights[splits["train"]].sum() > 0:
+        raise TargetError(f"the weight column {column!r} is zero in every training row")
+    return weights
+
+
+def fit_modality(given: InputPlan, table: Table, rows: NDArray[np.int64]) -> Modality:
+    """A modality built and fitted on raw training values."""
+    modality: Modality = given.modality.cls(**given.modality.options)
+
+    try:
+        modality.fit_values(iter_present(modality, table, given.columns, rows))
+    except MmregError as error:
+        raise type(error)(f"modality {given.name!r} (column {', '.join(given.columns)}): {error}") from error
+    return modality
+
+
+def _leak_messages(plan: Plan, table: Table, splits: Mapping[str, NDArray[np.int64]]) -> list[str]:
+    """A warning for every column whose same value stands in two splits."""
+    columns = {column: given.modality.cls.paths for given in plan.inputs.values() for column in given.columns}
+    paths = [column for column, are_paths in columns.items() if are_paths]
+    return [f"{leak}: its figures will be too good" for leak in leaks(table, splits, list(columns), paths)]
+
+
+def prepare_all(
+    plan: Plan,
+    table: Table,
+    modalities: Mapping[str, Modality],
+    cache: Path | None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Prepared]:
+    """Decode every modality's values once, or find them in the cache.
+
+    Args:
+        plan: the resolved recipe.
+        table: its rows.
+        modalities: after `fit_values`.
+        cache: the cache folder; None to keep the arrays in memory.
+        progress: told the values done, their number, and the modality's name.
+
+    Raises:
+        DataError: cells cannot be loaded and the policy is to stop; lists the first of all modalities' bad cells.
+    """
+    prepared = {}
+    for name, given in plan.inputs.items():
+        prepared[name] = prepare(
+            modalities[name],
+            table,
+            given.columns,
+            name=name,
+            on_bad=given.on_bad,
+            cache_dir=cache,
+            progress=progress,
+            options=given.modality.options,
+        )
+    raise_bad(prepared.values())
+    return prepared
+
+
+def fit_arrays(prepared: Mapping[str, Prepared], modalities: Mapping[str, Modality], rows: NDArray[np.int64]) -> None:
+    """Let every modality learn from the prepared training rows that have it."""
+    for name, modality in modalities.items():
+        modality.fit_arrays(prepared[name].arrays(rows[prepared[name].present[rows]]))
+
+
+def keep_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """These rows without those that have a bad cell of a modality whose policy is to skip them."""
+    for values in prepared.values():
+        if values.on_bad == "skip":
+            rows = rows[~values.bad_rows[rows]]
+    return rows
+
+
+def prior_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> int:
+    """How many of these rows have no modality at all, so that they get the training prior."""
+    return int((~np.stack([values.present[rows] for values in prepared.values()], 1).any(1)).sum())

@@ -1,0 +1,175 @@
+"""The form of a recipe: which keys there are and what each may hold. Component options are checked elsewhere."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt, MinLen
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+OnBad = Literal["error", "absent", "skip"]
+Share = Annotated[float, Gt(0), Lt(1)]
+Weight = Annotated[float, Ge(0)]
+
+
+def _named(value: Any) -> Any:
+    """A bare name stands for a component without options."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class _Open(BaseModel):
+    """Keys that are not fields are the options of the component that it names."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The component's options."""
+        return self.model_extra or {}
+
+
+class Named(_Open):
+    """A component by name, with its options beside the name."""
+
+    name: str
+    """The component's name."""
+
+
+Choice = Annotated[Named, BeforeValidator(_named)]
+
+
+class Tables(_Closed):
+    """One table a split."""
+
+    train: str
+    """The training rows."""
+    validation: str | None = None
+    """The rows that the best weights are chosen by."""
+    test: str | None = None
+    """The rows that the final figures are measured on."""
+
+
+class Fractions(_Closed):
+    """How to split one table at random (by the seed)."""
+
+    validation: Annotated[float, Ge(0), Lt(1)] = 0.1
+    """Share of the rows for validation."""
+    test: Annotated[float, Ge(0), Lt(1)] = 0.1
+    """Share of the rows for the final test."""
+    by: str | None = None
+    """A column whose equal values stay together, such as a speaker or a patient."""
+    stratify: bool | None = None
+    """Whether every class gets the same shares; null: yes where the target is a class and `by` is not given."""
+
+
+class Target(_Open):
+    """What is to be predicted; further keys are the task's options."""
+
+    column: str
+    """The column that holds it."""
+    task: str = "classification"
+    """The task's name."""
+    weight: str | None = None
+    """A column of non-negative numbers by which each row's loss is weighted."""
+
+
+class Input(_Open):
+    """One modality; further keys are its options."""
+
+    column: str | None = None
+    """The column that it reads; the input's own name if neither this nor `columns` is given."""
+    columns: Annotated[list[str], MinLen(1)] | None = None
+    """Several columns, for a modality that reads them together."""
+    type: str | None = None
+    """The modality's name in the registry; the input's own name if it is not given."""
+    encoder: Choice | None = None
+    """The encoder's name, or a mapping of `name` and its options; the modality's own choice if left out."""
+    on_bad: OnBad | None = None
+    """What to do with cells that cannot be loaded: stop, take them for absent, or skip their rows."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Input:
+        if self.column is not None and self.columns is not None:
+            raise ValueError("give either column or columns")
+        return self
+
+
+class FusionNode(_Open):
+    """A fusion operator; further keys are its options."""
+
+    name: str
+    """The operator's name."""
+    of: Annotated[list[str | FusionNode], MinLen(1)] | None = None
+    """What it fuses: names of modalities, or further fusions; all modalities if it is not given."""
+    own_loss: bool | Weight | dict[str, Weight] | Literal["gradient_blending"] = True
+    """At model level: whether (or with which weight) each part is trained by its own loss."""
+    joint_loss: bool | Weight = False
+    """At model level: whether (or with which weight) the parts are trained by the loss of the combination, too."""
+
+
+class EarlyStopping(_Closed):
+    """When to end a training that no longer gets better on the validation rows."""
+
+    patience: Annotated[int, Ge(1)]
+    """Epochs without improvement after which training ends."""
+    min_delta: Annotated[float, Ge(0)] = 0.0
+    """Improvements up to this much do not count."""
+
+
+class Training(_Closed):
+    """How the model is trained."""
+
+    epochs: Annotated[int, Ge(1)] = 20
+    """Passes over the training rows."""
+    max_steps: Annotated[int, Ge(1)] | None = None
+    """Optimizer steps after which training ends, whatever the epochs."""
+    batch_size: Annotated[int, Ge(1)] = 64
+    """Rows a batch."""
+    accumulate: Annotated[int, Ge(1)] = 1
+    """Batches whose gradients are added up before each optimizer step."""
+    optimizer: Choice = Named.model_validate({"name": "AdamW", "lr": 0.001})
+    """One of torch.optim's by name, with its options. Weight decay spares biases and norms."""
+    schedule: Choice | None = Named(name="cosine")
+    """The learning rate's course: cosine, linear or one_cycle (each with `warmup`, a share of the steps), or one of
+    torch.optim.lr_scheduler's by name; null for a constant rate."""
+    gradient_clip: Annotated[float, Gt(0)] | None = None
+    """The greatest norm of the gradient; longer ones are shortened to it."""
+    seed: Annotated[int, Ge(0)] = 0
+    """The seed of all that is random."""
+    deterministic: bool = False
+    """Whether to use only operations that give the same bits in a repeated run, even if they are slower."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """The precision of the forward pass (torch.autocast); auto: bfloat16 where that is faster, else float32."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights the run ends with: the best on validation, or the last."""
+    metric: str | None = None
+    """The metric by which the best weights are chosen; the task's main one if it is not given."""
+    early_stopping: EarlyStopping | Annotated[int, Ge(1)] | None = None
+    """When to stop early: a number of epochs without improvement, or a mapping of `patience` and `min_delta`."""
+    modality_dropout: Share | dict[str, Share] | Literal[0] = 0
+    """The share of training rows in which each modality is left out at random (never all of a row at once)."""
+
+
+class Form(_Closed):
+    """A recipe: from a table to a trained model."""
+
+    table: str | Tables
+    """The table's path, relative to the recipe; or one path each for train, validation and test."""
+    split: str | Fractions | None = None
+    """A column that says which split a row belongs to, or the shares of a random split."""
+    target: Target
+    modalities: Annotated[dict[str, Input], MinLen(1)]
+    """The inputs by name."""
+    fusion: Annotated[FusionNode | None, BeforeValidator(_named)] = None
+    """The operator that joins the modalities, by name or with its options; concat if none is named."""
+    training: Training = Field(default_factory=Training)
+    key: str | None = None
+    """A column that names a row in predictions; the row's number if it is not given."""
+    on_bad: OnBad = "error"
+    """What to do with cells that cannot be loaded, for modalities that do not say it themselves."""
+    metrics: list[str] = Field(default_factory=list)
+    """Further metrics, by name."""

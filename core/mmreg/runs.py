@@ -1,0 +1,370 @@
+"""A run's folder: what training leaves behind, and how it is loaded, evaluated and used to predict.
+
+Nothing in the folder can run code; it can be moved and renamed, and is loaded offline.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mmreg.building import build
+from mmreg.data.batches import Batches
+from mmreg.data.cache import cache_dir
+from mmreg.data.prepare import Prepared
+from mmreg.data.table import Table, read_table
+from mmreg.devices import resolve_device, resolve_precision
+from mmreg.errors import MmregError, RunError
+from mmreg.experiment import Experiment, check_columns, encode_targets, keep_rows, open_experiment, prepare_all
+from mmreg.files import replacing, write_json, write_text
+from mmreg.inference import Predicted, predict
+from mmreg.interfaces import Modality, Task
+from mmreg.model import MultimodalModel
+from mmreg.recipe import IN_MEMORY, Recipe, read_recipe
+from mmreg.recipe.resolve import Plan, resolve
+from mmreg.spec import Spec
+
+RECIPE = "recipe.yaml"
+COMPONENTS = "components.json"
+WEIGHTS = "model.safetensors"
+METRICS = "metrics.csv"
+TIMINGS = "timings.csv"
+REPORT = "report.json"
+PREDICTIONS = "predictions"
+CHECKPOINT = "checkpoints/last.pt"
+BEST = "checkpoints/best.safetensors"
+FORMAT = 1
+"""The version of the folder's layout."""
+
+
+class Run:
+    """A trained model with all that is needed to use it.
+
+    Attributes:
+        folder: where it is kept.
+        plan: the resolved recipe.
+        modalities: by name, fitted.
+        task: fitted.
+        model: in evaluation mode.
+        device: where it computes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        modalities: Mapping[str, Modality],
+        task: Task,
+        model: MultimodalModel,
+        fingerprint: str,
+        device: torch.device,
+    ) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.modalities = dict(modalities)
+        self.task = task
+        self.model = model.to(device).eval()
+        self.fingerprint = fingerprint
+        self.device = device
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What training measured at its end, by split."""
+        report: dict[str, Any] = json.loads((self.folder / REPORT).read_text(encoding="utf-8"))
+        return report
+
+    def evaluate(
+        self,
+        table: Any = None,
+        *,
+        split: str | None = None,
+        metrics: Sequence[str] = (),
+        batch_size: int | None = None,
+        progress: Any = None,
+    ) -> dict[str, Any]:
+        """Measure the model.
+
+        Args:
+            table: rows with targets: a path, a data frame, a list of dicts; None for the table that it was trained on.
+            split: which rows: "train", "validation" or "test". None for the test rows of the training table, and for
+                all rows of another one.
+            metrics: names of further metrics, besides the task's and the recipe's.
+            batch_size: rows at a time; the recipe's if not given.
+            progress: told of values being decoded: their count so far, their number, the modality.
+
+        Returns:
+            `{"split": ..., "rows": n, "metrics": {...}}`; `metrics["modalities"]` has the figures of each part of a
+            model-level fusion.
+
+        Raises:
+            RunError: the training table has changed or is gone, or there are no such rows.
+            TableError: the table is unreadable or lacks columns.
+        """
+        experiment, rows, name = self._rows(table, split)
+        prepared = prepare_all(self.plan, experiment.table, self.modalities, cache_dir(), progress)
+        rows = keep_rows(prepared, rows)
+        if not len(rows):
+            raise RunError(f"there are no {name} rows to evaluate on")
+        predicted = self.predict_rows(prepared, rows, batch_size)
+        return evaluation(self.plan, self.task, predicted, experiment.targets[rows], name, metrics)
+
+    def predict(self, rows: Any, *, batch_size: int | None = None, progress: Any = None) -> list[dict[str, Any]]:
+        """Predict rows.
+
+        Args:
+            rows: a list of dicts (or one dict), a data frame, or a table's path; columns as in the recipe, a missing
+                one counts as absent. Relative paths are relative to the table, or to the working directory.
+            batch_size: rows at a time; the recipe's if not given.
+            progress: told of values being decoded: their count so far, their number, the modality.
+
+        Returns:
+            For each row its key, the prediction in the task's words, and which modalities it had.
+        """
+        table = self.with_columns(read_table([rows] if isinstance(rows, Mapping) else rows))
+        keep = cache_dir() if isinstance(rows, str | Path) else None
+        prepared = prepare_all(self.plan, table, self.modalities, keep, progress)
+        numbers = keep_rows(prepared, np.arange(len(table)))
+        predicted = self.predict_rows(prepared, numbers, batch_size)
+        columns = prediction_columns(self.plan, self.task, table, prepared, numbers, predicted)
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+    def with_columns(self, table: Table) -> Table:
+        """A table with empty columns in the place of those that a prediction can do without.
+
+        Raises:
+            TableError: it has none of the recipe's columns.
+        """
+        wanted = [column for given in self.plan.inputs.values() for column in given.columns]
+        there = [column for column in wanted if column in table.columns]
+        if not there:
+            check_columns(self.plan, table, target=False)
+        for column in wanted:
+            if column not in table.columns:
+                table.arrow = table.arrow.append_column(column, pa.nulls(len(table), pa.string()))
+        return table
+
+    def predict_rows(
+        self, prepared: Mapping[str, Prepared], rows: NDArray[np.int64], batch_size: int | None = None
+    ) -> Predicted:
+        """Predict rows that are prepared already."""
+        size = batch_size or self.plan.recipe.form.training.batch_size
+        batches = Batches(prepared, rows, None, None, size)
+        dtype = resolve_precision(self.plan.recipe.form.training.precision, self.device)
+        return predict(self.model, self.modalities, batches, self.device, dtype)
+
+    def _rows(self, table: Any, split: str | None) -> tuple[Experiment, NDArray[np.int64], str]:
+        """The experiment over a table, the numbers of the rows to use, and what they are called."""
+        if table is None:
+            experiment = open_experiment(self.plan)
+            if experiment.table.fingerprint() != self.fingerprint:
+                raise RunError(
+                    f"the table of this run ({experiment.table.name}) has changed since the training, so its "
+                    f"{split or 'test'} rows may not be the same; pass the table to evaluate on all of its rows"
+                )
+            name = split or ("test" if len(experiment.splits["test"]) else "validation")
+            if name not in experiment.splits:
+                raise RunError(f"there is no split {name!r}; there are {', '.join(experiment.splits)}")
+            return experiment, experiment.splits[name], name
+        given = read_table(table)
+        check_columns(self.plan, given, target=False)
+        target = self.plan.recipe.form.target.column
+        values = list(given.iter_values(target))
+        rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
+        empty = [row for row in rows.tolist() if values[row] is None]
+        if empty:
+            raise RunError(f"{len(empty)} rows have no {target!r} to compare with (first: {given.where(empty[0])})")
+        targets = encode_targets(self.task, given, target, values, {split or "": rows})
+        weights = np.ones(len(given), np.float32)
+        return Experiment(self.plan, given, {}, self.modalities, self.task, targets, weights), rows, split or "all"
+
+    def _split_rows(self, table: Table, split: str) -> NDArray[np.int64]:
+        from mmreg.data.splits import split_rows
+
+        column = self.plan.recipe.form.split
+        if not isinstance(column, str):
+            raise RunError(f"the recipe names no split column, so this table has no {split} rows; leave --split out")
+        return split_rows(table, column, None, 0).get(split, np.zeros(0, np.int64))
+
+
+def evaluation(
+    plan: Plan, task: Task, predicted: Predicted, targets: NDArray[Any], split: str, metrics: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The figures of some predictions, as plain data; see `Run.evaluate`."""
+    wanted = list(dict.fromkeys([*plan.recipe.form.metrics, *metrics]))
+    true = torch.from_numpy(targets)
+    result = task.evaluate(predicted.scores, true, wanted)
+    parts = {}
+    for name, part in predicted.parts.items():
+        rows = part.present
+        figures = task.evaluate(task.scores(part.scores)[rows], true[rows], wanted) if rows.any() else {}
+        parts[name] = {"rows": int(rows.sum()), **{k: v for k, v in figures.items() if isinstance(v, float)}}
+    result["modalities"] = parts
+    figures = {"split": split, "rows": len(true), "metrics": result}
+    missing = int((~predicted.present).sum())
+    if missing:
+        figures["rows_without_any_modality"] = missing
+    return figures
+
+
+def prediction_columns(
+    plan: Plan,
+    task: Task,
+    table: Table,
+    prepared: Mapping[str, Prepared],
+    rows: NDArray[np.int64],
+    predicted: Predicted,
+) -> dict[str, list[Any]]:
+    """Predictions as named columns: the row's key, the task's columns, extras, and the modalities that it had."""
+    key = plan.recipe.form.key
+    keys = list(table.iter_values(key, rows)) if key in table.columns else (table.row_numbers[rows] + 1).tolist()
+    present = np.stack([values.present[rows] for values in prepared.values()], 1)
+    names = list(prepared)
+    had = ["+".join(name for name, there in zip(names, row, strict=True) if there) for row in present]
+    columns: dict[str, list[Any]] = {key if key in table.columns and key else "row": keys}
+    columns |= task.predictions(predicted.scores)
+    columns |= {name: values.tolist() for name, values in predicted.extras.items()}
+    return {**columns, "modalities": had}
+
+
+def load(folder: str | Path, device: str | torch.device | None = None) -> Run:
+    """Load a run from its folder.
+
+    Args:
+        folder: where training wrote it.
+        device: where to compute; the best one there is if it is not given.
+
+    Raises:
+        RunError: the folder is no run, is incomplete, or needs a component that is not installed or registered.
+    """
+    folder = Path(folder)
+    facts = read_facts(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise RunError(f"the training of {folder} did not end; go on with: mmreg train RECIPE --out {folder} --resume")
+    try:
+        plan = resolve(read_recipe(folder / RECIPE))
+    except MmregError as error:
+        came = ", ".join(
+            f"{role} from {c['distribution']} {c['version']}".rstrip()
+            for role, c in facts["components"].items()
+            if c["distribution"] != "mmreg"
+        )
+        local = any(c["distribution"] == "local" for c in facts["components"].values())
+        hint = f"; it was trained with {came}" if came else ""
+        hint += "; register the local ones with mmreg.registry.register before loading" if local else ""
+        raise RunError(f"the run {folder} cannot be loaded{hint}: {error}") from error
+    modalities = {}
+    specs = {}
+    for name, given in plan.inputs.items():
+        modality = given.modality.cls(**given.modality.options)
+        modality.load_state(facts["modalities"][name]["state"])
+        modalities[name] = modality
+        specs[name] = Spec.from_json(facts["modalities"][name]["spec"])
+    task = plan.task.cls(**plan.task.options)
+    task.load_state(facts["task"])
+    model = build(plan, specs, task)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except Exception as error:  # safetensors and torch raise several kinds
+        raise RunError(f"the weights of {folder} are damaged or of another model: {error}") from error
+    return Run(folder, plan, modalities, task, model, facts["table"]["fingerprint"], resolve_device(device))
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What a run folder says of its components.
+
+    Raises:
+        RunError: it is no run folder, or of another format.
+    """
+    if not folder.is_dir():
+        near = sorted(p.name for p in folder.parent.iterdir() if is_run(p)) if folder.parent.is_dir() else []
+        there = f"; there are {', '.join(near[:10])}" if near else ""
+        raise RunError(f"there is no run folder {str(folder)!r}{there}")
+    try:
+        facts: dict[str, Any] = json.loads((folder / COMPONENTS).read_text(encoding="utf-8"))
+        found = facts["format"]
+    except FileNotFoundError as error:
+        raise RunError(f"{str(folder)!r} is no run folder: it has no {COMPONENTS}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder / COMPONENTS} is damaged: {error}") from error
+    if found != FORMAT:
+        raise RunError(f"{str(folder)!r} is a run of format {found!r}, this mmreg reads format {FORMAT}")
+    return facts
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder was written by a training."""
+    return (folder / COMPONENTS).is_file() and (folder / RECIPE).is_file()
+
+
+def write_facts(folder: Path, experiment: Experiment, fingerprint: str) -> None:
+    """Write all but the weights: the resolved recipe, where components come from, and what was fitted."""
+    import yaml
+
+    plan = experiment.plan
+    write_text(folder / RECIPE, yaml.safe_dump(plan.to_data(), sort_keys=False, allow_unicode=True))
+    components = {
+        role: {
+            "name": component.name,
+            "distribution": component.entry.distribution,
+            "version": component.entry.version,
+        }
+        for role, component in plan.components().items()
+    }
+    modalities = {
+        name: {"spec": modality.spec.to_json(), "state": modality.state()}
+        for name, modality in experiment.modalities.items()
+    }
+    rows = {split: len(numbers) for split, numbers in experiment.splits.items()}
+    facts = {
+        "format": FORMAT,
+        "mmreg": version("mmreg"),
+        "components": components,
+        "modalities": modalities,
+        "task": experiment.task.state(),
+        "table": {"name": experiment.table.name, "fingerprint": fingerprint, "rows": rows},
+    }
+    write_json(folder / COMPONENTS, facts)
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write weights as safetensors, whole or not at all."""
+    with replacing(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, temporary)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV; the columns are those of all rows, in the order in which they first appear."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_predictions(folder: Path, split: str, columns: Mapping[str, list[Any]], extra: Mapping[str, Any]) -> None:
+    """Write a split's predictions as Parquet: the columns that people read, and the scores at full precision."""
+    (folder / PREDICTIONS).mkdir(exist_ok=True)
+    table = pa.table({**columns, **{name: pa.array(values) for name, values in extra.items()}})
+    with replacing(folder / PREDICTIONS / f"{split}.parquet") as temporary:
+        pq.write_table(table, temporary)
+
+
+def is_in_memory(recipe: Recipe) -> bool:
+    """Whether a recipe's table was given as an object, so that it cannot be read again."""
+    table = recipe.form.table
+    return table == IN_MEMORY or (not isinstance(table, str) and IN_MEMORY in vars(table).values())

@@ -1,0 +1,305 @@
+"""The training loop: epochs over batches, one optimizer step a group of batches, evaluation after every epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from mmreg.data.batches import Batch, Batches
+from mmreg.data.prepare import Prepared
+from mmreg.devices import autocast
+from mmreg.errors import TrainingError
+from mmreg.inference import mean_loss, predict, transform
+from mmreg.interfaces import Modality, Task
+from mmreg.model import MultimodalModel
+from mmreg.recipe.form import EarlyStopping, Training
+from mmreg.seeding import derive
+from mmreg.training.dropout import dropped_modalities
+from mmreg.training.losses import total_loss
+from mmreg.training.optimizers import build_optimizer, build_schedule, per_step
+from mmreg.training.progress import Step, Watcher
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """The rows that a training learns from and is judged by.
+
+    Attributes:
+        prepared: each modality's values, for all rows of the table.
+        targets: (N, ...) as the task encodes them.
+        weights: (N,) the weight of each row's loss.
+        train: numbers of the training rows.
+        validation: numbers of the rows that the best weights are chosen by; none to keep the last ones.
+    """
+
+    prepared: Mapping[str, Prepared]
+    targets: NDArray[Any]
+    weights: NDArray[np.float32]
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+
+    def batches(self, rows: NDArray[np.int64], batch_size: int, **options: Any) -> Batches:
+        """Batches of some rows; options as for `Batches`."""
+        return Batches(self.prepared, rows, self.targets[rows], self.weights[rows], batch_size, **options)
+
+
+@dataclass
+class Progress:
+    """Where a training stands at the end of an epoch, besides the state of model and optimizer: plain data.
+
+    Attributes:
+        epoch: epochs done.
+        step: optimizer steps done.
+        history: a row for metrics.csv an epoch.
+        best: the best value of the metric so far, with its epoch.
+        stale: epochs since the last improvement.
+        finished: whether training has ended.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: tuple[float, int] | None = None
+    stale: int = 0
+    finished: bool = False
+
+
+class Trainer:
+    """Trains a model.
+
+    Args:
+        model: on its device.
+        modalities: by name, fitted.
+        task: fitted.
+        rows: what to learn from.
+        options: how.
+        metrics: names of further metrics to compute on the validation rows.
+        device: where to compute.
+        dtype: the dtype of the forward pass.
+        watcher: who is told of it.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        modalities: Mapping[str, Modality],
+        task: Task,
+        rows: TrainingRows,
+        options: Training,
+        metrics: list[str],
+        device: torch.device,
+        dtype: torch.dtype,
+        watcher: Watcher,
+    ) -> None:
+        self.model, self.modalities, self.task, self.rows = model, modalities, task, rows
+        self.options, self.device, self.dtype, self.watcher = options, device, dtype, watcher
+        self.metric = options.metric or task.main_metric
+        self.metrics = list(dict.fromkeys([*metrics, self.metric]))
+        per_epoch = math.ceil(math.ceil(len(rows.train) / options.batch_size) / options.accumulate)
+        self.steps = min(options.epochs * per_epoch, options.max_steps or options.epochs * per_epoch)
+        self.optimizer = build_optimizer(options.optimizer.name, options.optimizer.options, model)
+        schedule = options.schedule
+        self.schedule = (
+            None
+            if schedule is None
+            else build_schedule(schedule.name, schedule.options, self.optimizer, self.steps, options.epochs)
+        )
+        self.steps_schedule = schedule is not None and per_step(schedule.name)
+        self.scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=dtype == torch.float16)
+        self.progress = Progress()
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on from the end of an epoch, as tensors and plain data."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "progress": vars(self.progress),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.progress = Progress(**state["progress"])
+
+    def epochs(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], bool]]:
+        """Train epoch by epoch.
+
+        Yields:
+            The epoch's row of metrics, its row of timings, and whether it is the best so far (without validation
+            rows every epoch is).
+
+        Raises:
+            TrainingError: the loss is no longer finite.
+        """
+        while not self.progress.finished:
+            started = time.perf_counter()
+            if self.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self.device)
+            rate = float(self.optimizer.param_groups[0]["lr"])
+            losses = self._train_epoch()
+            seconds = time.perf_counter() - started
+            row = {"epoch": self.progress.epoch + 1, "step": self.progress.step, "learning_rate": rate, **losses}
+            row |= self._validate()
+            improved = self._judge(row)
+            self.progress.epoch += 1
+            self.progress.history.append(row)
+            done = self.progress.epoch >= self.options.epochs or self.progress.step >= self.steps
+            self.progress.finished = done or self._is_stale()
+            if self.schedule is not None and not self.steps_schedule:
+                self._step_schedule(row)
+            self.watcher.on_epoch(row)
+            yield row, self._timings(seconds, started), improved
+
+    def _train_epoch(self) -> dict[str, float]:
+        """One pass over the training rows; the mean loss and the mean of each extra term."""
+        self.model.train()
+        options, epoch = self.options, self.progress.epoch
+        batches = self.rows.batches(
+            self.rows.train,
+            options.batch_size,
+            shuffle_seed=derive(options.seed, "order", epoch),
+            drop=dropped_modalities(self.rows.prepared, self.rows.train, options, epoch),
+            prefetch=True,
+        )
+        total = torch.zeros((), device=self.device)
+        extras: dict[str, Tensor] = {}
+        weight = 0.0
+        for group in _groups(batches, options.accumulate):
+            loss, terms = self._step(group)
+            rows = sum(batch.size for batch in group)
+            group_weight = sum(_weight(batch) for batch in group)
+            total += loss * group_weight
+            weight += group_weight
+            for name, term in terms.items():
+                extras[name] = extras.get(name, 0.0) + term * rows
+            self.watcher.on_step(Step(epoch + 1, self.progress.step, self.steps, rows, loss.item))
+            if self.progress.step >= self.steps:
+                break
+        means = {"train_loss": float(total) / weight}
+        means |= {f"train_{name}": float(term) / len(self.rows.train) for name, term in extras.items()}
+        if not math.isfinite(means["train_loss"]):
+            raise TrainingError(
+                f"the loss is {means['train_loss']} after step {self.progress.step} (epoch {epoch + 1}); "
+                "lower the learning rate, set training.gradient_clip, or use precision float32"
+            )
+        return means
+
+    def _step(self, group: list[Batch]) -> tuple[Tensor, dict[str, Tensor]]:
+        """One optimizer step over a group of batches; the loss and the extra terms, still on the device."""
+        options = self.options
+        total_weight = sum(_weight(batch) for batch in group)
+        rows = sum(batch.size for batch in group)
+        loss = torch.zeros((), device=self.device)
+        extras: dict[str, Tensor] = {}
+        for index, batch in enumerate(group):
+            seed = derive(options.seed, "step", self.progress.step, index)
+            inputs = transform(batch.to(self.device), self.modalities, seed)
+            assert inputs.targets is not None
+            assert inputs.weights is not None
+            share = batch.size / rows
+            with autocast(self.device, self.dtype):
+                output = self.model(inputs, seed)
+            progress = self.progress.step / self.steps
+            part = total_loss(output, inputs.targets, inputs.weights, self.task, total_weight, share, progress)
+            torch.autograd.backward(self.scaler.scale(part))
+            loss += part.detach()
+            for name, term in output.losses.items():
+                extras[name] = extras.get(name, 0.0) + term.detach() * share
+        if options.gradient_clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.step += 1
+        if self.schedule is not None and self.steps_schedule:
+            self._step_schedule({})
+        return loss, extras
+
+    def _step_schedule(self, row: Mapping[str, Any]) -> None:
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(row.get("validation_loss", row["train_loss"]))
+        elif self.schedule is not None:
+            self.schedule.step()
+
+    def _validate(self) -> dict[str, Any]:
+        """Loss and metrics on the validation rows; nothing without them."""
+        if not len(self.rows.validation):
+            return {}
+        batches = self.rows.batches(self.rows.validation, self.options.batch_size)
+        predicted = predict(self.model, self.modalities, batches, self.device, self.dtype)
+        targets = torch.from_numpy(self.rows.targets[self.rows.validation])
+        weights = torch.from_numpy(self.rows.weights[self.rows.validation])
+        row = {"validation_loss": mean_loss(self.task, predicted.scores, targets, weights)}
+        result = self.task.evaluate(predicted.scores, targets, self.metrics)
+        row |= {f"validation_{name}": value for name, value in result.items() if isinstance(value, float)}
+        for name, part in predicted.parts.items():
+            if part.present.any():
+                result = self.task.evaluate(
+                    self.task.scores(part.scores)[part.present], targets[part.present], [self.metric]
+                )
+                row[f"validation_{name}_{self.metric}"] = result[self.metric]
+        return row
+
+    def _judge(self, row: Mapping[str, Any]) -> bool:
+        """Whether the epoch is the best so far by the metric; ties go to the earlier one."""
+        value = row.get(f"validation_{self.metric}")
+        if value is None:
+            return True
+        sign = 1 if self.task.metrics[self.metric] else -1
+        early = self.options.early_stopping
+        delta = early.min_delta if isinstance(early, EarlyStopping) else 0.0
+        best = self.progress.best
+        improved = best is None or sign * (value - best[0]) > 0
+        enough = best is None or sign * (value - best[0]) > delta
+        self.progress.stale = 0 if enough else self.progress.stale + 1
+        if improved:
+            self.progress.best = (value, self.progress.epoch + 1)
+        return improved
+
+    def _is_stale(self) -> bool:
+        early = self.options.early_stopping
+        patience = early.patience if isinstance(early, EarlyStopping) else early
+        return patience is not None and self.progress.stale >= patience
+
+    def _timings(self, seconds: float, started: float) -> dict[str, Any]:
+        memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+        return {
+            "epoch": self.progress.epoch,
+            "train_seconds": round(seconds, 4),
+            "seconds": round(time.perf_counter() - started, 4),
+            "rows_per_second": round(len(self.rows.train) / seconds, 1),
+            "device_memory_bytes": memory,
+        }
+
+
+def _groups(batches: Batches, size: int) -> Iterator[list[Batch]]:
+    """Batches in groups of a size; the last one may be smaller."""
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _weight(batch: Batch) -> float:
+    assert batch.weights is not None
+    return float(batch.weights.sum())

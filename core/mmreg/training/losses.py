@@ -1,0 +1,40 @@
+"""What training minimises: the losses of everything that is supervised, and the extra terms that components add."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmreg.interfaces import Task
+from mmreg.model import Output
+
+
+def total_loss(
+    output: Output, targets: Tensor, weights: Tensor, task: Task, total_weight: float, share: float, progress: float
+) -> Tensor:
+    """The loss of a batch, as its part of a step that may take several batches.
+
+    The sum over a row's losses is weighted by the row, and divided by the weight of all rows of the step: so uneven
+    last batches, accumulation and many processes give the same mean. A part of a model-level fusion has no loss on
+    rows that lack it.
+
+    Args:
+        output: of the model.
+        targets: as the task encodes them.
+        weights: (B,).
+        task: whose loss it is.
+        total_weight: the weight of all rows of the step.
+        share: the share of the step's rows that are in this batch; weighs the extra terms, which are means.
+        progress: the part of the training that is done.
+    """
+    loss = weights.new_zeros(())
+    for supervised in output.supervised:
+        rows = None
+        if supervised.fusion is not None:
+            rows = supervised.fusion.part_loss(supervised.logits, targets, progress)
+        if rows is None:
+            rows = task.loss(supervised.logits, targets)
+        loss = loss + supervised.weight * torch.where(supervised.present, rows * weights, 0).sum() / total_weight
+    for extra in output.losses.values():
+        loss = loss + extra * share
+    return loss

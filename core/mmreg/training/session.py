@@ -1,0 +1,272 @@
+"""A training from recipe to run folder: prepare, train, keep the best weights, fit what is fitted last, measure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from mmreg import runs
+from mmreg.data.cache import cache_dir
+from mmreg.devices import deterministic, resolve_device, resolve_precision
+from mmreg.errors import RunError, TableError
+from mmreg.experiment import Experiment, fit_arrays, keep_rows, open_experiment, prepare_all, prior_rows
+from mmreg.files import write_json
+from mmreg.model import ModelNode, MultimodalModel
+from mmreg.recipe import Recipe, read_recipe
+from mmreg.recipe.resolve import Plan, resolve
+from mmreg.runs import Run
+from mmreg.seeding import derive
+from mmreg.training.checkpoint import load_checkpoint, save_checkpoint
+from mmreg.training.loop import Trainer, TrainingRows
+from mmreg.training.progress import Silent, Watcher
+
+
+def train(
+    recipe: Recipe | Mapping[str, Any] | str | Path,
+    out: str | Path,
+    *,
+    overrides: Iterable[str] = (),
+    overwrite: bool = False,
+    resume: bool = False,
+    device: str | torch.device | None = None,
+    watcher: Watcher | None = None,
+) -> Run:
+    """Train the model of a recipe.
+
+    Args:
+        recipe: a recipe, its keys as a dict, or the path of a YAML file.
+        out: the folder to write the run to.
+        overrides: keys to change, such as "training.epochs=3".
+        overwrite: whether to replace a run that is there.
+        resume: whether to go on with a training that was stopped; with none there, it starts.
+        device: where to compute; the best one there is if it is not given.
+        watcher: who is told how it goes.
+
+    Returns:
+        The run, with the best weights.
+
+    Raises:
+        RecipeError: the recipe is wrong; names every problem.
+        TableError, TargetError, DataError: the data are wrong; name the place.
+        RunError: a run is there already, or cannot be resumed.
+        TrainingError: the loss is no longer finite.
+    """
+    folder = Path(out)
+    watcher = watcher or Silent()
+    target = resolve_device(device)
+    plan = resolve(read_recipe(recipe, overrides))
+    resolve_precision(plan.recipe.form.training.precision, target)
+    resuming = _claim(folder, plan, overwrite=overwrite, resume=resume)
+    experiment = open_experiment(plan)
+    _check_fitted(plan, experiment)
+    with deterministic(plan.recipe.form.training.deterministic), torch.random.fork_rng():
+        return _Session(folder, experiment, target, watcher).run(resuming)
+
+
+def _claim(folder: Path, plan: Plan, *, overwrite: bool, resume: bool) -> bool:
+    """Check that the folder may be written to; whether there is a training in it to go on with."""
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{str(folder)!r} is a file; name a folder for the run")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return False
+    if not runs.is_run(folder):
+        raise RunError(f"{str(folder)!r} holds something else than a run; name another folder")
+    if overwrite:
+        return False
+    if not resume:
+        raise RunError(
+            f"there is a run in {str(folder)!r} already; name another folder, go on with it by --resume, "
+            "or replace it by --overwrite"
+        )
+    before = read_recipe(folder / runs.RECIPE).to_data()
+    now = Recipe(plan.to_data()).to_data()
+    changed = [key for key in now if key != "table" and now[key] != before.get(key)]
+    if changed:
+        raise RunError(
+            f"the run in {str(folder)!r} was started with another recipe ({', '.join(changed)} differ); "
+            "resume with the same one, or name another folder"
+        )
+    return (folder / runs.CHECKPOINT).is_file()
+
+
+def _check_fitted(plan: Plan, experiment: Experiment) -> None:
+    """Refuse an operator that is fitted on held-out rows where there are too few of them."""
+    fitted = (
+        [node.name for node in plan.fusion.nodes() if getattr(node.fusion.cls, "fitted", False)] if plan.fusion else []
+    )
+    if fitted and len(experiment.splits["validation"]) < 2:
+        raise TableError(
+            f"{', '.join(fitted)} is fitted on validation rows, half of which choose the weights; there are "
+            f"{len(experiment.splits['validation'])}; give the table validation rows or a split with a validation share"
+        )
+
+
+class _Session:
+    """One training; its steps in order."""
+
+    def __init__(self, folder: Path, experiment: Experiment, device: torch.device, watcher: Watcher) -> None:
+        self.folder, self.experiment, self.device, self.watcher = folder, experiment, device, watcher
+        self.plan = experiment.plan
+        self.form = experiment.plan.recipe.form
+
+    def run(self, resuming: bool) -> Run:
+        experiment, watcher = self.experiment, self.watcher
+        for text in experiment.messages:
+            watcher.on_message(text)
+        fingerprint = experiment.table.fingerprint()
+        if resuming and runs.read_facts(self.folder)["table"]["fingerprint"] != fingerprint:
+            raise RunError(f"{experiment.table.name} has changed since the run in {str(self.folder)!r} was started")
+        self.prepared = prepare_all(self.plan, experiment.table, experiment.modalities, cache_dir(), watcher.on_prepare)
+        self._drop_skipped()
+        fit_arrays(self.prepared, experiment.modalities, experiment.splits["train"])
+        model = experiment.build_model().to(self.device)
+        selection, held_out = self._validation_rows(model)
+        trainer = self._trainer(model, selection)
+        if not resuming:
+            self._start_folder(fingerprint)
+        else:
+            trainer.load_state(load_checkpoint(self.folder / runs.CHECKPOINT))
+        watcher.on_start(self._facts(model, trainer))
+        self._train(trainer)
+        if self.form.training.keep == "best" and (self.folder / runs.BEST).is_file():
+            model.load_state_dict(load_file(self.folder / runs.BEST))
+        run = Run(self.folder, self.plan, experiment.modalities, experiment.task, model, fingerprint, self.device)
+        self._fit_fusions(run, held_out)
+        self._report(run, trainer)
+        runs.write_weights(self.folder / runs.WEIGHTS, model.state_dict())
+        return run
+
+    def _drop_skipped(self) -> None:
+        """Leave out rows with bad cells where that is the policy, and say what was lost and what is empty."""
+        for name, values in self.prepared.items():
+            if values.bad:
+                what = "left out" if values.on_bad == "skip" else "taken for absent"
+                first = values.bad[0]
+                self.watcher.on_message(f"{name}: {len(values.bad)} cells cannot be loaded, {what} (first: {first})")
+        for split, rows in self.experiment.splits.items():
+            self.experiment.splits[split] = rows = keep_rows(self.prepared, rows)
+            empty = prior_rows(self.prepared, rows) if len(rows) else 0
+            if empty:
+                self.watcher.on_message(f"{empty} {split} rows have no modality at all; they get the training prior")
+        if not len(self.experiment.splits["train"]):
+            raise TableError("no training row is left after rows with bad cells were left out")
+
+    def _validation_rows(self, model: MultimodalModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows that choose the weights, and those that operators are fitted on; none are both."""
+        rows = self.experiment.splits["validation"]
+        if not any(node.fusion.fitted for node in _model_nodes(model)):
+            return rows, rows[:0]
+        order = np.random.default_rng(derive(self.form.training.seed, "held_out")).permutation(len(rows))
+        half = len(rows) // 2
+        return rows[np.sort(order[:half])], rows[np.sort(order[half:])]
+
+    def _trainer(self, model: MultimodalModel, selection: NDArray[np.int64]) -> Trainer:
+        experiment, training = self.experiment, self.form.training
+        rows = TrainingRows(
+            self.prepared, experiment.targets, experiment.weights, experiment.splits["train"], selection
+        )
+        dtype = resolve_precision(training.precision, self.device)
+        return Trainer(
+            model,
+            experiment.modalities,
+            experiment.task,
+            rows,
+            training,
+            self.form.metrics,
+            self.device,
+            dtype,
+            self.watcher,
+        )
+
+    def _start_folder(self, fingerprint: str) -> None:
+        """An empty folder with the run's facts; what an earlier run left there goes."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in (runs.WEIGHTS, runs.METRICS, runs.TIMINGS, runs.REPORT):
+            (self.folder / name).unlink(missing_ok=True)
+        for name in (runs.PREDICTIONS, "checkpoints"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        runs.write_facts(self.folder, self.experiment, fingerprint)
+        (self.folder / "checkpoints").mkdir()
+
+    def _train(self, trainer: Trainer) -> None:
+        timings: list[dict[str, Any]] = (trainer.progress.history and _read_timings(self.folder)) or []
+        for _, timing, improved in trainer.epochs():
+            timings.append(timing)
+            if improved:
+                runs.write_weights(self.folder / runs.BEST, trainer.model.state_dict())
+            runs.write_rows(self.folder / runs.METRICS, trainer.progress.history)
+            runs.write_rows(self.folder / runs.TIMINGS, timings)
+            # Last, as a kill between two writes makes a resumed training repeat the epoch with all of its files.
+            save_checkpoint(self.folder / runs.CHECKPOINT, trainer.state())
+
+    def _fit_fusions(self, run: Run, rows: NDArray[np.int64]) -> None:
+        """Fit the operators that are fitted on held-out rows, those below before those above."""
+        for node in _model_nodes(run.model):
+            if node.fusion.fitted:
+                predicted = run.predict_rows(self.prepared, rows)
+                parts = {name: predicted.parts[name] for name in node.part_names}
+                present = torch.stack([part.present for part in parts.values()], 1)
+                targets = torch.from_numpy(self.experiment.targets[rows])
+                node.fusion.cpu().fit({name: part.scores for name, part in parts.items()}, present, targets)
+                node.fusion.to(self.device)
+
+    def _report(self, run: Run, trainer: Trainer) -> None:
+        """Measure the kept weights on validation and test rows, and write predictions and figures."""
+        experiment = self.experiment
+        report: dict[str, Any] = {"epochs": trainer.progress.epoch, "steps": trainer.progress.step}
+        if trainer.progress.best is not None and self.form.training.keep == "best":
+            report["best"] = {
+                "metric": trainer.metric,
+                "value": trainer.progress.best[0],
+                "epoch": trainer.progress.best[1],
+            }
+        for split in ("validation", "test"):
+            rows = experiment.splits[split]
+            if not len(rows):
+                continue
+            predicted = run.predict_rows(self.prepared, rows)
+            targets = experiment.targets[rows]
+            report[split] = runs.evaluation(self.plan, experiment.task, predicted, targets, split)
+            columns = runs.prediction_columns(
+                self.plan, experiment.task, experiment.table, self.prepared, rows, predicted
+            )
+            true = list(experiment.table.iter_values(self.form.target.column, rows))
+            extra: dict[str, Any] = {"row": (experiment.table.row_numbers[rows] + 1).tolist(), "target": true}
+            extra["scores"] = predicted.scores.tolist()
+            runs.write_predictions(self.folder, split, columns, extra)
+        write_json(self.folder / runs.REPORT, report)
+
+    def _facts(self, model: MultimodalModel, trainer: Trainer) -> dict[str, Any]:
+        """What a watcher may want to know at the start."""
+        return {
+            "out": os.fspath(self.folder),
+            "device": str(self.device),
+            "precision": str(trainer.dtype).removeprefix("torch."),
+            "rows": {split: len(rows) for split, rows in self.experiment.splits.items()},
+            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "modalities": {name: str(spec) for name, spec in self.experiment.specs.items()},
+            "epochs": self.form.training.epochs,
+            "steps": trainer.steps,
+            "resumed_after_epoch": trainer.progress.epoch,
+        }
+
+
+def _model_nodes(model: MultimodalModel) -> list[ModelNode]:
+    """The model-level operators, those below before those above."""
+    nodes = [module for module in model.modules() if isinstance(module, ModelNode)]
+    return nodes[::-1]
+
+
+def _read_timings(folder: Path) -> list[dict[str, Any]]:
+    import csv
+
+    path = folder / runs.TIMINGS
+    return list(csv.DictReader(path.open(encoding="utf-8"))) if path.is_file() else []
