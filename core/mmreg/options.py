@@ -21,6 +21,8 @@ from mmreg.errors import OptionError
 
 Path = tuple[str | int, ...]
 
+_ARGS = re.compile(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -52,7 +54,7 @@ def options_model(cls: type) -> type[BaseModel]:
     constructor: Any = cls
     hints = typing.get_type_hints(constructor.__init__, include_extras=True)
     passed_in: frozenset[str] = getattr(cls, "passed_in", frozenset())
-    documentation = argument_docs(cls)
+    described = argument_docs(cls)
     fields: dict[str, Any] = {}
     for parameter in signature.parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name in passed_in:
@@ -61,7 +63,7 @@ def options_model(cls: type) -> type[BaseModel]:
         # A field must not start with an underscore or shadow a method of pydantic's: the alias carries the real name.
         fields[f"option_{parameter.name}"] = (
             hints.get(parameter.name, Any),
-            Field(default, alias=parameter.name, description=documentation.get(parameter.name)),
+            Field(default, alias=parameter.name, description=described.get(parameter.name)),
         )
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     return create_model(cls.__name__, __config__=config, **fields)
@@ -174,11 +176,16 @@ def _short(value: Any) -> str:
 def argument_docs(cls: type) -> dict[str, str]:
     """The `Args:` section of a class's docstring (Google form), or of its constructor's: text by parameter name."""
     for docstring in (vars(cls).get("__doc__"), getattr(vars(cls).get("__init__"), "__doc__", None)):
-        section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", inspect.cleandoc(docstring or "") + "\n", re.MULTILINE)
+        section = _ARGS.search(inspect.cleandoc(docstring or "") + "\n")
         if section:
             entries = re.split(r"^(\w+)(?: \([^)]*\))?:", textwrap.dedent(section.group(1)), flags=re.MULTILINE)
             return {name: " ".join(text.split()) for name, text in zip(entries[1::2], entries[2::2], strict=True)}
     return {}
+
+
+def documentation(cls: type) -> str:
+    """A class's docstring without its `Args:` section."""
+    return _ARGS.sub("", inspect.cleandoc(cls.__doc__ or "") + "\n").strip()
 
 
 def describe_options(cls: type) -> list[dict[str, Any]]:

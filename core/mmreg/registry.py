@@ -15,7 +15,7 @@ from typing import Any, TypeVar, overload
 from mmreg import plugins
 from mmreg.components import KINDS, ComponentSpec, check_name
 from mmreg.errors import ComponentImportError, ComponentNotFoundError, RegistrationError
-from mmreg.options import check_options, describe_options, near
+from mmreg.options import check_options, describe_options, documentation, near
 from mmreg.plugins import Plugin, normalize
 
 LOCAL = "local"
@@ -247,7 +247,7 @@ def describe(kind: str | None, name: str) -> dict[str, Any]:
     """
     entry = find(kind, name)
     cls = load(entry)
-    return {**row(entry), "documentation": (cls.__doc__ or "").strip(), "options": describe_options(cls)}
+    return {**row(entry), "documentation": documentation(cls), "options": describe_options(cls)}
 
 
 def row(entry: Entry) -> dict[str, Any]:

@@ -53,8 +53,23 @@ class Recipe:
         self.lines = dict(lines or {})
         self.data, self.tables = _without_tables({**(data or {}), **keys})
         fields, problems = options.validate(Form, self.data)
-        self.fail_if(problems)
+        if problems:
+            self.fail_if([*problems, *self._further_problems(problems)])
         self.form = Form.model_construct(**fields)
+
+    def _further_problems(self, problems: Iterable[Problem]) -> list[Problem]:
+        """What is wrong with the components, as far as the recipe can be read without the keys that are wrong."""
+        from mmreg.recipe.resolve import find_problems
+
+        data = _copy(self.data)
+        for problem in problems:
+            _remove(data, problem.path)
+        fields, left = options.validate(Form, data)
+        if left:
+            return []
+        readable = Recipe.__new__(Recipe)
+        vars(readable).update(vars(self), data=data, form=Form.model_construct(**fields))
+        return find_problems(readable)
 
     def fail_if(self, problems: Iterable[Problem]) -> None:
         """Raise a `RecipeError` that lists the problems, each with its line; nothing if there are none."""
@@ -113,7 +128,9 @@ def read_recipe(source: Recipe | Mapping[str, Any] | str | Path, overrides: Iter
     path = Path(source)
     data, lines = _read_file(path)
     for key, value in changes.items():
-        _set(data, key.split("."), value, key)
+        steps = key.split(".")
+        _set(data, steps, value, key)
+        lines[tuple(steps)] = 0  # what stands in the file is not what is used
     return Recipe(data, name=path.name, folder=path.parent, lines=lines)
 
 
@@ -152,6 +169,17 @@ def _set(data: dict[str, Any], keys: list[str], value: Any, whole: str) -> None:
             raise RecipeError(f"--set {whole}: {'.'.join(keys[: step + 1])} is {inner!r} and holds no keys")
         data = inner
     data[keys[-1]] = value
+
+
+def _remove(data: Any, path: options.Path) -> None:
+    """Delete a key, if it is there."""
+    for step in path[:-1]:
+        inside = step in data if isinstance(data, dict) else isinstance(data, list) and isinstance(step, int)
+        if not inside:
+            return
+        data = data[step]
+    if isinstance(data, dict) and path:
+        data.pop(path[-1], None)
 
 
 def _copy(value: Any) -> Any:

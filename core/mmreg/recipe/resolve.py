@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mmreg import registry
-from mmreg.errors import ComponentImportError, ComponentNotFoundError, OptionError
+from mmreg.errors import ComponentImportError, ComponentNotFoundError, OptionError, RecipeError
 from mmreg.interfaces import FeatureFusion, Modality, ModelFusion, Task
 from mmreg.options import Path, Problem, near, options_model, validate
 from mmreg.recipe import Recipe
@@ -144,6 +145,14 @@ def resolve(recipe: Recipe) -> Plan:
         RecipeError: names every problem with its line.
     """
     return _Resolver(recipe).plan()
+
+
+def find_problems(recipe: Recipe) -> list[Problem]:
+    """Everything that is wrong with a recipe's components."""
+    resolver = _Resolver(recipe)
+    with contextlib.suppress(RecipeError):
+        resolver.plan()
+    return resolver.problems
 
 
 def _fusion_data(plan: FusionPlan) -> dict[str, Any]:

@@ -1,0 +1,75 @@
+"""`mmreg validate` and `schema`: whether a recipe is right, and what may stand in one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmreg.cli.output import print_json, print_table, say
+from mmreg.cli.parameters import Debug, Precision, RecipeArgument, Seed, Set, recipe_overrides
+
+
+def validate(
+    recipe: RecipeArgument,
+    set_: Set = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    debug: Debug = False,
+) -> None:
+    """Check a recipe and its table, and show shapes and sizes; decodes no file and trains nothing."""
+    from mmreg.experiment import open_experiment
+    from mmreg.recipe import read_recipe
+    from mmreg.recipe.resolve import resolve
+
+    experiment = open_experiment(resolve(read_recipe(recipe, recipe_overrides(set_, precision, seed))))
+    for text in experiment.messages:
+        say(f"warning: {text}")
+    print_model(experiment)
+    print(f"\n{recipe} is right: nothing was decoded or trained")
+
+
+def print_model(experiment: Any) -> None:
+    """Rows, shapes and parameters of an experiment."""
+    model = experiment.build_model()
+    rows = ", ".join(f"{len(numbers)} {split}" for split, numbers in experiment.splits.items())
+    print(
+        f"{experiment.table.name}: {rows} rows; task {experiment.plan.task.name}, {experiment.task.num_outputs} outputs\n"
+    )
+    table = []
+    for name, given in experiment.plan.inputs.items():
+        encoder = model.encoders[name]
+        table.append(
+            {
+                "part": name,
+                "component": f"{given.modality.name} -> {given.encoder.name}",
+                "input": str(experiment.specs[name]),
+                "output": f"{encoder.out_features} features",
+                "parameters": count(encoder),
+            }
+        )
+    for node in experiment.plan.fusion.nodes() if experiment.plan.fusion else ():
+        module = next(m for m in model.modules() if getattr(m, "name", None) == node.name)
+        parts = " + ".join(part if isinstance(part, str) else part.name for part in node.of)
+        size = getattr(module.fusion, "out_features", None)
+        table.append(
+            {
+                "part": node.name,
+                "component": f"{node.fusion.name} ({node.level} level)",
+                "input": parts,
+                "output": f"{size} features" if size else f"{experiment.task.num_outputs} scores",
+                "parameters": count(module.fusion),
+            }
+        )
+    print_table(table, ("part", "component", "input", "output", "parameters"))
+    print(f"\n{count(model):,} trainable parameters in all, heads included")
+
+
+def count(module: Any) -> int:
+    """The trainable parameters of a module."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def schema(debug: Debug = False) -> None:
+    """Print a JSON schema of recipes for editors, with the options of every installed component."""
+    from mmreg.recipe.schema import recipe_schema
+
+    print_json(recipe_schema())

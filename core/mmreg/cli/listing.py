@@ -1,0 +1,91 @@
+"""`mmreg list`, `info` and `plugins`: what there is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from mmreg import registry
+from mmreg.cli.output import print_json, print_table
+from mmreg.cli.parameters import Debug, Format, FormatOption
+from mmreg.components import KINDS
+
+LIST_COLUMNS = ("kind", "name", "level", "summary", "distribution", "version", "status")
+PLUGIN_COLUMNS = ("distribution", "version", "entry_point", "status", "error", "components")
+
+
+def list_components(
+    kind: Annotated[str | None, typer.Argument(help=f"Only one kind: {', '.join(KINDS)}.", show_default=False)] = None,
+    format: FormatOption = Format.TABLE,
+    debug: Debug = False,
+) -> None:
+    """List the components that are installed, of every plugin."""
+    rows = [registry.row(entry) for entry in registry.specs(kind)]
+    if format is Format.JSON:
+        print_json(rows)
+    else:
+        print_table(rows, LIST_COLUMNS)
+
+
+def info(
+    name: Annotated[str, typer.Argument(help="name, kind/name, dist:name or kind/dist:name.", show_default=False)],
+    format: FormatOption = Format.TABLE,
+    debug: Debug = False,
+) -> None:
+    """Describe a component: its options with types, defaults and bounds, and how a recipe names it."""
+    facts = registry.describe(None, name)
+    facts["recipe"] = recipe_snippet(facts)
+    if format is Format.JSON:
+        print_json(facts)
+        return
+    level = f", {facts['level']} level" if facts["level"] else ""
+    print(f"{facts['kind']} {facts['name']}{level}, from {facts['distribution']} {facts['version']}\n")
+    print(f"{facts['documentation']}\n")
+    if facts["options"]:
+        rows = [
+            {**option, "default": "(required)" if option["required"] else _default(option["default"])}
+            for option in facts["options"]
+        ]
+        print_table(rows, ("name", "type", "default", "description"), title="Options")
+    print(f"\nIn a recipe:\n{facts['recipe']}")
+
+
+def plugins(format: FormatOption = Format.TABLE, debug: Debug = False) -> None:
+    """List the installed plugins: whether they load, why not, and what they bring."""
+    rows: list[dict[str, Any]] = []
+    for plugin in registry.all_plugins():
+        names = [f"{component.kind}/{component.name}" for component in plugin.components]
+        row = {
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "entry_point": plugin.entry_point,
+            "status": plugin.status,
+            "error": plugin.error or plugin.warning,
+            "components": names if format is Format.JSON else len(names),
+        }
+        rows.append(row)
+    if format is Format.JSON:
+        print_json(rows)
+    else:
+        print_table(rows, PLUGIN_COLUMNS)
+
+
+def recipe_snippet(facts: dict[str, Any]) -> str:
+    """The least that a recipe has to say to use a component."""
+    name, kind = facts["name"], facts["kind"]
+    required = [f"{option['name']}: ..." for option in facts["options"] if option["required"]]
+    if kind == "modality":
+        return "\n".join(["modalities:", f"  {name}: {{{', '.join([f'column: {name}', *required])}}}"])
+    named = f"{{{', '.join([f'name: {name}', *required])}}}" if required else name
+    if kind == "encoder":
+        return "\n".join(["modalities:", f"  mine: {{type: ..., column: ..., encoder: {named}}}"])
+    if kind == "task":
+        return f"target: {{{', '.join(['column: ...', f'task: {name}', *required])}}}"
+    return f"{kind}: {named}"
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
