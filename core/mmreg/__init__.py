@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmreg import registry, testing
     from mmreg.api import build_model, load, train
-    from mmreg.components import ComponentSpec
+    from mmreg.callbacks import Callback
+    from mmreg.components import CommandSpec, ComponentSpec, SourceSpec
     from mmreg.errors import MmregError
     from mmreg.hookspecs import hookimpl
     from mmreg.interfaces import Encoder, FeatureFusion, Modality, ModelFusion, Task
@@ -25,7 +26,10 @@ _WHERE = {
     "build_model": "mmreg.api",
     "load": "mmreg.api",
     "train": "mmreg.api",
+    "Callback": "mmreg.callbacks",
+    "CommandSpec": "mmreg.components",
     "ComponentSpec": "mmreg.components",
+    "SourceSpec": "mmreg.components",
     "MmregError": "mmreg.errors",
     "hookimpl": "mmreg.hookspecs",
     "Encoder": "mmreg.interfaces",
@@ -50,6 +54,8 @@ __all__ = [
     "SEQUENCE",
     "TOKENS",
     "VECTOR",
+    "Callback",
+    "CommandSpec",
     "ComponentSpec",
     "Encoder",
     "FeatureFusion",
@@ -61,6 +67,7 @@ __all__ = [
     "Recipe",
     "Run",
     "Signal",
+    "SourceSpec",
     "Spec",
     "Task",
     "build_model",

@@ -68,3 +68,35 @@ def check_name(kind: str, name: str, level: str) -> None:
     if level not in KINDS[kind]:
         allowed = " or ".join(repr(key) for key in KINDS[kind])
         raise ValueError(f"{kind} {name!r} has the level {level!r}, it must be {allowed}")
+
+
+@dataclass(frozen=True)
+class CommandSpec:
+    """A command that a plugin adds to the command line.
+
+    Attributes:
+        name: it is called as `mmreg NAME`.
+        help: one sentence for `mmreg --help`.
+        target: a `typer.Typer`, as "package.module:app"; imported when the command is called.
+    """
+
+    name: str
+    help: str
+    target: str
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """A place that tables can be read from.
+
+    Attributes:
+        name: a scheme, for `name://...`, or a file ending with its dot, such as ".sas7bdat".
+        target: a function, as "package.module:function", that takes the text which names the table (a path made
+            absolute, or all of `name://...`) and gives anything that `mmreg.data.table.read_table` takes; imported when
+            such a table is read.
+        summary: one sentence for messages.
+    """
+
+    name: str
+    target: str
+    summary: str = ""

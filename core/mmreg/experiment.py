@@ -14,8 +14,9 @@ from mmreg.building import build
 from mmreg.data.cells import iter_present
 from mmreg.data.leaks import leaks
 from mmreg.data.prepare import Prepared, prepare, raise_bad
+from mmreg.data.sources import open_table
 from mmreg.data.splits import split_rows
-from mmreg.data.table import Table, concat_tables, read_table
+from mmreg.data.table import Table, concat_tables
 from mmreg.errors import MmregError, TableError, TargetError
 from mmreg.interfaces import Modality, Task
 from mmreg.model import MultimodalModel
@@ -95,8 +96,8 @@ def _read_tables(recipe: Recipe) -> Table | dict[str, Table]:
     """The recipe's table, or its tables by split."""
     given = recipe.form.table
     if isinstance(given, str):
-        return read_table(_source(recipe, "", given), recipe.folder if given == IN_MEMORY else None)
-    return {split: read_table(_source(recipe, split, path)) for split, path in given if path is not None}
+        return open_table(_source(recipe, "", given), recipe.folder)
+    return {split: open_table(_source(recipe, split, path), recipe.folder) for split, path in given if path is not None}
 
 
 def _source(recipe: Recipe, split: str, path: str) -> Any:
@@ -105,7 +106,7 @@ def _source(recipe: Recipe, split: str, path: str) -> Any:
         if split not in recipe.tables:
             raise TableError(f"{recipe.name} was made for a table in memory, which is not here; pass the table")
         return recipe.tables[split]
-    return path if "://" in path else (recipe.folder or Path()) / path
+    return path
 
 
 def check_columns(plan: Plan, table: Table, target: bool = True) -> None:

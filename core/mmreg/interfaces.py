@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -51,6 +52,20 @@ class Modality(ABC):
     transform_options: ClassVar[frozenset[str]] = frozenset()
     extensions: ClassVar[frozenset[str]] = frozenset()
     default_encoder: ClassVar[str | None] = None
+
+    @classmethod
+    def suggest(cls, values: Sequence[Any]) -> Mapping[str, tuple[Any, str]] | None:
+        """Options for a column that holds these values, each with the reason in a few words, for `mmreg init`.
+
+        Args:
+            values: a sample of a column's values that are there, as `load` takes them.
+
+        Returns:
+            Options that should differ from the defaults, or None if the values are not of this modality. As it
+            stands: no options where most values are files with one of the `extensions`.
+        """
+        files = [value for value in values if isinstance(value, Path) and value.suffix.lower() in cls.extensions]
+        return {} if values and len(files) >= 0.8 * len(values) else None
 
     def fit_values(self, values: Iterator[Any]) -> None:
         """Learn from the training rows' raw values, such as a vocabulary; absent ones are left out.

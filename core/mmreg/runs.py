@@ -25,7 +25,8 @@ from mmreg.building import build
 from mmreg.data.batches import Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepare import Prepared
-from mmreg.data.table import Table, read_table
+from mmreg.data.sources import open_table
+from mmreg.data.table import Table
 from mmreg.devices import resolve_device, resolve_precision
 from mmreg.errors import MmregError, RunError
 from mmreg.experiment import Experiment, check_columns, encode_targets, keep_rows, open_experiment, prepare_all
@@ -133,7 +134,7 @@ class Run:
         Returns:
             For each row its key, the prediction in the task's words, and which modalities it had.
         """
-        table = self.with_columns(read_table([rows] if isinstance(rows, Mapping) else rows))
+        table = self.with_columns(open_table([rows] if isinstance(rows, Mapping) else rows))
         keep = cache_dir() if isinstance(rows, str | Path) else None
         prepared = prepare_all(self.plan, table, self.modalities, keep, progress)
         numbers = keep_rows(prepared, np.arange(len(table)))
@@ -178,7 +179,7 @@ class Run:
             if name not in experiment.splits:
                 raise RunError(f"there is no split {name!r}; there are {', '.join(experiment.splits)}")
             return experiment, experiment.splits[name], name
-        given = read_table(table)
+        given = open_table(table)
         check_columns(self.plan, given, target=False)
         target = self.plan.recipe.form.target.column
         values = list(given.iter_values(target))

@@ -34,11 +34,19 @@ FEATURE = {
         "low_rank": ("LowRank", "The tensor product with low-rank factors (Liu 2018)."),
         "multiplicative": ("Multiplicative", "Multiplicative interactions: matrix, vector or scalar (Jayakumar 2020)."),
     },
-    "tokens": {
+    "transformer": {
         "transformer": ("Transformer", "Self-attention over all modalities' tokens, read at a CLS token."),
+    },
+    "cross_attention": {
         "cross_attention": ("CrossAttention", "Every modality attends to every other (MulT, Tsai 2019)."),
+    },
+    "bottleneck": {
         "bottleneck": ("Bottleneck", "Modalities exchange through a few bottleneck tokens (MBT, Nagrani 2021)."),
+    },
+    "perceiver": {
         "perceiver": ("Perceiver", "Learned latents read all tokens by cross-attention (Jaegle 2021)."),
+    },
+    "coattention": {
         "coattention": ("CoAttention", "Parallel co-attention between modalities (Lu 2016)."),
     },
     "hypernetwork": {

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mmreg.cli import inspect, listing, training, using
+from mmreg.cli import inspect, listing, plugged, starting, training, using
 
 
 def build_app() -> typer.Typer:
@@ -25,11 +25,13 @@ def build_app() -> typer.Typer:
     app.command("list")(listing.list_components)
     app.command("info")(listing.info)
     app.command("plugins")(listing.plugins)
+    app.command("init")(starting.init)
     app.command("validate")(inspect.validate)
     app.command("train")(training.train)
     app.command("evaluate")(using.evaluate)
     app.command("predict")(using.predict)
     app.command("schema")(inspect.schema)
+    plugged.mount(app)
     return app
 
 

@@ -31,9 +31,8 @@ def print_model(experiment: Any) -> None:
     """Rows, shapes and parameters of an experiment."""
     model = experiment.build_model()
     rows = ", ".join(f"{len(numbers)} {split}" for split, numbers in experiment.splits.items())
-    print(
-        f"{experiment.table.name}: {rows} rows; task {experiment.plan.task.name}, {experiment.task.num_outputs} outputs\n"
-    )
+    task = f"task {experiment.plan.task.name}, {experiment.task.num_outputs} outputs"
+    print(f"{experiment.table.name}: {rows} rows; {task}\n")
     table = []
     for name, given in experiment.plan.inputs.items():
         encoder = model.encoders[name]

@@ -87,9 +87,9 @@ def _from_values(name: str, values: list[Any], objects: dict[str, Sequence[Any]]
 
 def _is_object(value: Any) -> bool:
     """Whether it is an array, a tensor or an image, which Arrow holds badly or not at all."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         return value.ndim > 0
-    return hasattr(value, "__array_interface__") or (hasattr(value, "__array__") and not isinstance(value, np.generic))
+    return hasattr(value, "__array__") or hasattr(value, "__array_interface__")
 
 
 def as_array(value: Any) -> np.ndarray[Any, Any]:

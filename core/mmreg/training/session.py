@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from mmreg import runs
+from mmreg.callbacks import Callbacks
 from mmreg.data.cache import cache_dir
 from mmreg.devices import deterministic, resolve_device, resolve_precision
 from mmreg.errors import RunError, TableError
@@ -134,14 +135,18 @@ class _Session:
             self._start_folder(fingerprint)
         else:
             trainer.load_state(load_checkpoint(self.folder / runs.CHECKPOINT))
-        watcher.on_start(self._facts(model, trainer))
-        self._train(trainer)
+        run = Run(self.folder, self.plan, experiment.modalities, experiment.task, model, fingerprint, self.device)
+        callbacks = Callbacks()
+        facts = self._facts(model, trainer)
+        watcher.on_start(facts)
+        callbacks.tell("on_start", run, facts)
+        self._train(trainer, run, callbacks)
         if self.form.training.keep == "best" and (self.folder / runs.BEST).is_file():
             model.load_state_dict(load_file(self.folder / runs.BEST))
-        run = Run(self.folder, self.plan, experiment.modalities, experiment.task, model, fingerprint, self.device)
         self._fit_fusions(run, held_out)
-        self._report(run, trainer)
+        report = self._report(run, trainer, callbacks)
         runs.write_weights(self.folder / runs.WEIGHTS, model.state_dict())
+        callbacks.tell("on_end", run, report)
         return run
 
     def _drop_skipped(self) -> None:
@@ -196,9 +201,9 @@ class _Session:
         runs.write_facts(self.folder, self.experiment, fingerprint)
         (self.folder / "checkpoints").mkdir()
 
-    def _train(self, trainer: Trainer) -> None:
+    def _train(self, trainer: Trainer, run: Run, callbacks: Callbacks) -> None:
         timings: list[dict[str, Any]] = (trainer.progress.history and _read_timings(self.folder)) or []
-        for _, timing, improved in trainer.epochs():
+        for row, timing, improved in trainer.epochs():
             timings.append(timing)
             if improved:
                 runs.write_weights(self.folder / runs.BEST, trainer.model.state_dict())
@@ -206,6 +211,7 @@ class _Session:
             runs.write_rows(self.folder / runs.TIMINGS, timings)
             # Last, as a kill between two writes makes a resumed training repeat the epoch with all of its files.
             save_checkpoint(self.folder / runs.CHECKPOINT, trainer.state())
+            callbacks.tell("on_epoch_end", run, row)
 
     def _fit_fusions(self, run: Run, rows: NDArray[np.int64]) -> None:
         """Fit the operators that are fitted on held-out rows, those below before those above."""
@@ -218,7 +224,7 @@ class _Session:
                 node.fusion.cpu().fit({name: part.scores for name, part in parts.items()}, present, targets)
                 node.fusion.to(self.device)
 
-    def _report(self, run: Run, trainer: Trainer) -> None:
+    def _report(self, run: Run, trainer: Trainer, callbacks: Callbacks) -> dict[str, Any]:
         """Measure the kept weights on validation and test rows, and write predictions and figures."""
         experiment = self.experiment
         report: dict[str, Any] = {"epochs": trainer.progress.epoch, "steps": trainer.progress.step}
@@ -235,6 +241,7 @@ class _Session:
             predicted = run.predict_rows(self.prepared, rows)
             targets = experiment.targets[rows]
             report[split] = runs.evaluation(self.plan, experiment.task, predicted, targets, split)
+            callbacks.tell("on_evaluation", run, split, report[split])
             columns = runs.prediction_columns(
                 self.plan, experiment.task, experiment.table, self.prepared, rows, predicted
             )
@@ -243,6 +250,7 @@ class _Session:
             extra["scores"] = predicted.scores.tolist()
             runs.write_predictions(self.folder, split, columns, extra)
         write_json(self.folder / runs.REPORT, report)
+        return report
 
     def _facts(self, model: MultimodalModel, trainer: Trainer) -> dict[str, Any]:
         """What a watcher may want to know at the start."""

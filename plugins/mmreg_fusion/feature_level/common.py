@@ -1,13 +1,29 @@
-"""What the feature-level operators share: stacking named features, ignoring absent ones, projecting each."""
+"""What the feature-level operators share: ignoring absent ones, projecting each, products that do not overflow.
+
+Axes: B batch, D features, M modalities, P = M (M - 1) / 2 pairs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from itertools import combinations
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
+from mmreg.errors import OptionError
 from mmreg.signals import Features
+
+Size = Annotated[int, Ge(1)]
+"""An option that counts something."""
+Share = Annotated[float, Ge(0), Lt(1)]
+"""An option that is a share, such as that of dropped values."""
+
+MAX_WEIGHTS = 2**27
+"""The greatest number of weights of a full bilinear map (512 MiB in float32)."""
 
 
 def pooled(features: Mapping[str, Features], present: Tensor) -> list[Tensor]:
@@ -37,3 +53,132 @@ class Projections(nn.Module):
         vectors = pooled(features, present)
         stacked = torch.stack([layer(vector) for layer, vector in zip(self.maps, vectors, strict=True)], 1)
         return torch.where(present.unsqueeze(-1), stacked, 0)
+
+
+class Factors(nn.Module):
+    """An affine map W x + b of each modality's vector, to be multiplied with those of the others.
+
+    Linear in [x; 1], so that a product of factors holds terms of every degree: each modality alone, each pair, and so
+    on. An absent modality (a zero vector, [0; 1]) leaves its b, by which the others' terms pass. The weights start as
+    those of `torch.nn.Linear` and the biases as random signs: no degree starts out drowned by another, for any M.
+
+    Args:
+        sizes: D of each modality.
+        features: the common width.
+    """
+
+    def __init__(self, sizes: Sequence[int], features: int) -> None:
+        super().__init__()
+        maps = [nn.Linear(size, features) for size in sizes]
+        for layer in maps:
+            random_signs_(layer.bias)
+        self.maps = nn.ModuleList(maps)
+
+    def forward(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Map M tensors (B, D), zero where absent, to (B, M, features)."""
+        return torch.stack([layer(vector) for layer, vector in zip(self.maps, vectors, strict=True)], 1)
+
+
+class PairMaps(nn.Module):
+    """A full bilinear map of every pair, summed: sum_{i<j} x_i^T W_ijk x_j for each output k.
+
+    Args:
+        sizes: D of each modality.
+        features: how many outputs.
+
+    Raises:
+        OptionError: more than `MAX_WEIGHTS` weights.
+    """
+
+    def __init__(self, sizes: Sequence[int], features: int) -> None:
+        super().__init__()
+        weights = features * sum(left * right for left, right in combinations(sizes, 2))
+        check_size(
+            f"a full bilinear map of vectors of {', '.join(map(str, sizes))}",
+            weights,
+            MAX_WEIGHTS,
+            "set project or a smaller features, or use mlb, a low-rank one",
+        )
+        self.features = features
+        self.weights = nn.ParameterList()
+        for left, right in combinations(sizes, 2):
+            # Uniform with variance 1 / (3 D_i D_j): the products get the variance that a linear layer starts with.
+            bound = (left * right) ** -0.5
+            self.weights.append(nn.Parameter(torch.empty(features, right, left).uniform_(-bound, bound)))
+
+    def forward(self, vectors: Sequence[Tensor]) -> Tensor | int:
+        """Map M tensors (B, D), zero where absent, to (B, features) in float32 at least; 0 if there is no pair."""
+        total: Tensor | int = 0
+        for weight, (left, right) in zip(self.weights, combinations(vectors, 2), strict=True):
+            maps = nn.functional.linear(left, weight.flatten(0, 1)).view(len(left), self.features, -1)
+            total = total + (wide(maps) * wide(right).unsqueeze(1)).sum(-1)
+        return total
+
+
+def random_signs_(values: Tensor) -> Tensor:
+    """Fill a tensor with -1 and 1, each with probability one half."""
+    with torch.no_grad():
+        return values.bernoulli_(0.5).mul_(2).sub_(1)
+
+
+def product(factors: Tensor) -> Tensor:
+    """The product over M of (B, M, ...); unlike that of `torch.prod`, its backward pass never waits for a device."""
+    return reduce(torch.mul, factors.unbind(1))
+
+
+def pair_products(factors: Tensor, present: Tensor) -> Tensor:
+    """The elementwise products of all pairs of modalities.
+
+    Args:
+        factors: (B, M, ...), of an absent modality what stands for the appended one.
+        present: (B, M) bool.
+
+    Returns:
+        (B, P, ...), zero for pairs of two absent ones; the factors themselves for M = 1.
+    """
+    if factors.shape[1] == 1:
+        return factors
+    products = torch.stack([left * right for left, right in combinations(factors.unbind(1), 2)], 1)
+    either = torch.stack([left | right for left, right in combinations(present.unbind(1), 2)], 1)
+    return torch.where(either.view(*either.shape, *[1] * (products.dim() - 2)), products, 0)
+
+
+def power_normalize(values: Tensor) -> Tensor:
+    """Signed square root, then unit length times sqrt(D): (..., D) to vectors with a mean square of one.
+
+    As in Fukui 2016 but for the factor sqrt(D), which spares the next layer growing its weights. The root is
+    x / sqrt(|x| + 1e-4): unlike the plain one it has a finite slope at zero.
+    """
+    roots = values * torch.rsqrt(values.abs() + 1e-4)
+    return roots * torch.rsqrt(roots.square().mean(-1, keepdim=True) + 1e-6)
+
+
+def wide(values: Tensor) -> Tensor:
+    """The values in float32, float64 as it is: products of reduced precision would overflow."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def narrow(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """The values in a dtype of at most their precision; what lies beyond its range becomes its greatest number."""
+    if values.dtype == dtype:
+        return values
+    limit = torch.finfo(dtype).max
+    return values.clamp(-limit, limit).to(dtype)
+
+
+def common_dtype(vectors: Sequence[Tensor]) -> torch.dtype:
+    """The dtype to which the vectors' dtypes promote, in any order."""
+    dtype = vectors[0].dtype
+    for vector in vectors[1:]:
+        dtype = torch.promote_types(dtype, vector.dtype)
+    return dtype
+
+
+def check_size(what: str, size: int, limit: int, advice: str) -> None:
+    """Refuse what would take too much memory, before anything is allocated.
+
+    Raises:
+        OptionError: `size` is over `limit`.
+    """
+    if size > limit:
+        raise OptionError(f"{what} would have {size:,} numbers, more than the limit of {limit:,}: {advice}")

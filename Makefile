@@ -1,0 +1,40 @@
+# Every target sets up .venv by itself when it is missing or older than pyproject.toml or constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-all lint docs bench clean
+
+demo: $(STAMP)-demo
+	$(BIN)/mmreg demo
+
+test: $(STAMP)-dev
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP)-dev
+	$(BIN)/python -m pytest -m "not bench"
+
+lint: $(STAMP)-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy core plugins
+	$(BIN)/lint-imports
+
+docs: $(STAMP)-dev
+	$(BIN)/mkdocs build --strict
+
+bench: $(STAMP)-dev
+	$(BIN)/python -m pytest -m bench -s
+
+clean:
+	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+# One stamp for each extra that is installed. A failed install leaves no stamp, so the next call tries again.
+$(STAMP)-%: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mmreg needs Python 3.11 or later; name one with: make PYTHON=python3.11 ..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[$*]"
+	@touch $@

@@ -1,0 +1,27 @@
+"""`mmreg init`: a first recipe for a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmreg.cli.output import say
+from mmreg.cli.parameters import Debug
+
+
+def init(
+    table: Annotated[str, typer.Argument(help="A table's path, or scheme://... of a plugin.", show_default=False)],
+    target: Annotated[
+        str | None, typer.Option("--target", help="The column to predict; guessed by its name if not given.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a recipe that is there.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Look at a table and write a recipe for it that trains as it stands, with the reason for each choice."""
+    from mmreg.init import write_recipe
+
+    print(write_recipe(table, target, out, overwrite=overwrite), end="")
+    say(f"\nwrote {out}; next: mmreg train {out} --out run")

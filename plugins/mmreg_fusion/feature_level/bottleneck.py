@@ -1,0 +1,114 @@
+"""Modalities that exchange through a few shared tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmreg.interfaces import FeatureFusion, Outputs
+from mmreg.layers import masked_mean
+from mmreg.signals import Features
+from mmreg_fusion.feature_level.common import Share, Size
+from mmreg_fusion.feature_level.tokens import AttentionLayer, TokenEmbedding
+
+
+class BottleneckLayer(nn.Module):
+    """A layer for each modality over its own and the shared tokens; what they write to the latter is averaged.
+
+    Args:
+        count: M.
+        width: W.
+        num_heads: heads.
+        dropout: as in `AttentionLayer`.
+    """
+
+    def __init__(self, count: int, width: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(AttentionLayer(width, num_heads, dropout) for _ in range(count))
+
+    def forward(
+        self, streams: list[Tensor], shared: Tensor, masks: list[Tensor], takes_part: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        """Update each modality's tokens (B, T, W) and the shared ones (B, N, W).
+
+        Args:
+            streams: each modality's tokens.
+            shared: the bottleneck tokens.
+            masks: for each modality, which of its own and the shared tokens are valid, (B, T + N) bool.
+            takes_part: (B, M) bool, whose shared tokens enter the mean; zero where nobody's do.
+        """
+        count = shared.shape[1]
+        updated, written = [], []
+        for layer, tokens, mask in zip(self.layers, streams, masks, strict=True):
+            values = layer(torch.cat([tokens, shared], 1), mask)
+            updated.append(values[:, :-count])
+            written.append(values[:, -count:].flatten(1))
+        return updated, masked_mean(torch.stack(written, 1), takes_part).view(shared.shape)
+
+
+class Bottleneck(FeatureFusion):
+    """A transformer for each modality; they exchange only through shared bottleneck tokens: MBT (Nagrani 2021).
+
+    Each layer: [x_i, z_i] = layer_i([x_i, z]) for every modality i, then z = mean of z_i over the modalities present.
+    Each x_i begins with a learned CLS token of its modality, and F is the mean of LN(x_i[CLS]) over the modalities
+    present (zero where there is none); under a linear head that is MBT's mean of the modalities' logits.
+    What one modality writes into z in a layer, the others read in the next: so there are at least two layers.
+
+    Tokens (B, T, D) of each modality, or pooled (B, D) as one token; gives (B, W).
+    Cost with N bottleneck tokens: O(M L ((T + N) W^2 + (T + N)^2 W)), linear in M; M L W^2 parameters.
+
+    Args:
+        inputs: name and token size D of each modality.
+        features: size of every token inside and of the result (W).
+        num_bottlenecks: bottleneck tokens (N).
+        num_heads: attention heads of each layer; `features` is a multiple of them.
+        num_layers: transformer layers of each modality (L), at least 2.
+        dropout: share of values dropped in each layer.
+        absent_token: whether an absent modality is represented by a learned token instead of being left out.
+
+    Raises:
+        OptionError: `features` is not a multiple of `num_heads`.
+    """
+
+    takes: ClassVar[Outputs] = "tokens"
+
+    def __init__(
+        self,
+        inputs: Mapping[str, int],
+        *,
+        features: Annotated[int, Ge(2)] = 64,
+        num_bottlenecks: Size = 4,
+        num_heads: Size = 4,
+        num_layers: Annotated[int, Ge(2)] = 2,
+        dropout: Share = 0.1,
+        absent_token: bool = False,
+    ) -> None:
+        super().__init__()
+        self.out_features = features
+        self.embedding = TokenEmbedding(inputs, features, absent_token)
+        self.cls = nn.ParameterList(0.02 * torch.randn(features) for _ in inputs)
+        self.bottlenecks = nn.Parameter(0.02 * torch.randn(num_bottlenecks, features))
+        self.layers = nn.ModuleList(
+            BottleneckLayer(len(inputs), features, num_heads, dropout) for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(features)
+
+    def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
+        """Fuse to (B, W)."""
+        rows, count = len(present), len(self.bottlenecks)
+        embedded = self.embedding(features, present)
+        streams = [
+            torch.cat([cls.expand(rows, 1, -1), tokens], 1) for cls, (tokens, _) in zip(self.cls, embedded, strict=True)
+        ]
+        masks = [F.pad(mask, (1, count), value=True) for _, mask in embedded]
+        takes_part = torch.stack([mask.any(1) for _, mask in embedded], 1)
+        shared = self.bottlenecks.expand(rows, -1, -1)
+        for layer in self.layers:
+            streams, shared = layer(streams, shared, masks, takes_part)
+        read = torch.stack([self.norm(values[:, 0]) for values in streams], 1)
+        return Features(pooled=masked_mean(read, takes_part))

@@ -1,0 +1,206 @@
+"""Stacking: a small model on the models' scores, fitted on rows that they were not trained on.
+
+Axes: B batch, N held-out rows, K classes, M modalities (parts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor
+from torch.nn import functional
+
+from mmreg.interfaces import Space
+from mmreg.signals import Fused
+from mmreg_fusion.model_level.common import DISTRIBUTIONS, ScoreFusion
+
+MAX_ITERATIONS = 1000
+"""Of the fit; it takes tens to hundreds."""
+
+MAX_LOG = 30.0
+"""Scores beyond it (probabilities below 1e-13) are clipped, so that no single one rules the fit."""
+
+
+class Stacking(ScoreFusion):
+    """Stacked generalisation: a regression on the scores of all parts, fitted on held-out rows (Wolpert 1992).
+
+    The inputs x (M K + M) are all parts' scores (log-probabilities or log-odds, clipped at -30 and 30; zeros where a
+    part is absent) and one indicator of presence a part. Classes: multinomial logistic regression,
+    log_softmax(W x + b). Labels: a logistic regression each. Values: ridge regression of the values in units of the
+    targets' deviation from their mean. `fit` minimises the sum of the rows' losses (half the squared error for
+    values) and l2 / 2 |W|^2 by L-BFGS in float64 on the CPU; for given rows the result is always the same, and that
+    of scikit-learn's `LogisticRegression` with C = 1 / l2, or `Ridge` with alpha = l2.
+
+    Before `fit` it is `product` for classes and labels and `mean` for values. All it learns are buffers: `fit` sets
+    them, training leaves them alone. Cost: O(M K^2) a row (with hidden units H: O((M + 1) K H)), as many numbers,
+    and some hundred times that for each held-out row in the fit. Sums in float32.
+
+    Wolpert, Stacked Generalization, Neural Networks 5(2), 1992.
+
+    Args:
+        hidden: tanh units between inputs (then standardised) and output; 0 for a linear model, which needs far
+            fewer held-out rows.
+        l2: strength of the penalty on the weights: larger for fewer held-out rows. Biases go free.
+    """
+
+    fitted = True
+    is_fitted: Tensor
+    centre: Tensor
+    scale: Tensor
+    weight: Tensor
+    bias: Tensor
+    hidden_weight: Tensor
+    hidden_bias: Tensor
+
+    def __init__(
+        self,
+        inputs: Mapping[str, int],
+        *,
+        num_outputs: int,
+        space: Space,
+        hidden: Annotated[int, Ge(0)] = 0,
+        l2: Annotated[float, Gt(0)] = 1.0,
+    ) -> None:
+        super().__init__(inputs, num_outputs=num_outputs, space=space)
+        self.hidden = hidden
+        self.l2 = l2
+        size = len(inputs) * (num_outputs + 1)
+        self.register_buffer("is_fitted", torch.tensor(False))
+        self.register_buffer("centre", torch.zeros(num_outputs))
+        self.register_buffer("scale", torch.ones(num_outputs))
+        if hidden:
+            # Where the fit starts from: equal units would stay equal.
+            self.register_buffer("hidden_weight", torch.randn(hidden, size) / size**0.5)
+            self.register_buffer("hidden_bias", torch.zeros(hidden))
+        self.register_buffer("weight", torch.zeros(num_outputs, hidden or size))
+        self.register_buffer("bias", torch.zeros(num_outputs))
+        self.learned = ("hidden_weight", "hidden_bias", "weight", "bias") if hidden else ("weight", "bias")
+
+    def forward(
+        self, scores: Mapping[str, Tensor], present: Tensor, features: Mapping[str, Tensor] | None = None
+    ) -> Fused:
+        """Combine M times (B, K) scores with present (B, M) to (B, K)."""
+        if self.space == "values":
+            unfitted = self.mixture(scores, present)
+        else:
+            unfitted = self.to_scores(self.log_distributions(scores, present).sum(1))
+        inputs = self.regressors(scores, present)
+        with torch.autocast(inputs.device.type, enabled=False):
+            outputs = self.predict(inputs, {name: getattr(self, name).to(inputs.dtype) for name in self.learned})
+        if self.space == "values":
+            outputs = outputs * self.scale.to(outputs.dtype) + self.centre.to(outputs.dtype)
+        elif self.space == "log_probabilities":
+            outputs = outputs.log_softmax(-1)
+        return Fused(torch.where(self.is_fitted, outputs, unfitted))
+
+    def regressors(self, scores: Mapping[str, Tensor], present: Tensor) -> Tensor:
+        """The regression's inputs, (B, M K + M): for each part its K scores, then the M indicators."""
+        stacked = self.clipped(scores, present)
+        standard = (stacked - self.centre.to(stacked.dtype)) / self.scale.to(stacked.dtype)
+        known = torch.where(present.unsqueeze(-1), standard, 0)
+        return torch.cat([known.flatten(1), present.to(stacked.dtype)], 1)
+
+    def clipped(self, scores: Mapping[str, Tensor], present: Tensor) -> Tensor:
+        """The parts' scores (B, M, K), normalised and clipped if they are logarithms."""
+        stacked = self.stack(scores, present)
+        if self.space == "log_probabilities":
+            stacked = self.log_distributions(scores, present)
+        return stacked.clamp(-MAX_LOG, MAX_LOG) if self.space in DISTRIBUTIONS else stacked
+
+    def predict(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """The regression's outputs (B, K) of inputs (B, M K + M), before any softmax or unit."""
+        if self.hidden:
+            inputs = functional.linear(inputs, weights["hidden_weight"], weights["hidden_bias"]).tanh()
+        return functional.linear(inputs, weights["weight"], weights["bias"])
+
+    def fit(self, scores: Mapping[str, Tensor], present: Tensor, targets: Tensor) -> None:
+        """Fit the regression on N rows that the parts were not trained on.
+
+        Args:
+            scores: for each part (N, K).
+            present: (N, M) bool; rows without any part are left out.
+            targets: (N,) int64 classes, (N, K) 0/1 labels or (N, K) values.
+
+        Raises:
+            TrainingError: no row has any part, or a score is not a number.
+        """
+        # The caller may be in either mode, and a fit needs gradients.
+        with torch.inference_mode(False), torch.enable_grad():
+            chosen, present, targets = self.held_out(scores, present, targets)
+            self._standardise(self.clipped(chosen, present), present, targets)
+            self._minimise(self.regressors(chosen, present), targets)
+        self.is_fitted.fill_(True)
+
+    def _standardise(self, stacked: Tensor, present: Tensor, targets: Tensor) -> None:
+        """Set the units: the targets' for values; for a hidden layer the scores' own; else none."""
+        if self.space == "values":
+            known = targets.to(stacked.dtype)
+        elif self.hidden:
+            known = stacked[present]
+        else:
+            return
+        deviation = known.std(0, correction=0)
+        self.centre.copy_(known.mean(0))
+        self.scale.copy_(torch.where(deviation > 0, deviation, 1))
+
+    def _minimise(self, inputs: Tensor, targets: Tensor) -> None:
+        """Set the weights to those of least penalised loss; a linear model's do not depend on what it held before."""
+        weights = {name: getattr(self, name).to("cpu", torch.float64, copy=True) for name in self.learned}
+        if not self.hidden:
+            weights = {name: torch.zeros_like(value) for name, value in weights.items()}
+        # Of two classes' weights only the difference counts: halved between them it would be penalised half as much
+        # as the one vector of an ordinary logistic regression.
+        l2 = self.l2 * 2 if self.space == "log_probabilities" and self.num_outputs == 2 and not self.hidden else self.l2
+        # Models that agree make the problem badly conditioned, so L-BFGS works on inputs without their mean and
+        # correlations, (x - mean) L^-T, and on the first layer's weights times L: the same problem in other variables.
+        mean = inputs.mean(0)
+        covariance = (inputs - mean).T @ (inputs - mean) / len(inputs)
+        ridge = l2 / len(inputs) + 1e-12 * covariance.trace()
+        factor = torch.linalg.cholesky(1.0 * covariance + ridge * torch.eye(len(mean), dtype=mean.dtype))
+        white = torch.linalg.solve_triangular(factor, (inputs - mean).T, upper=False).T.contiguous()
+        first, offset = self.learned[:2]
+        weights[first] = weights[first] @ factor
+        for value in weights.values():
+            value.requires_grad_()
+        optimiser = torch.optim.LBFGS(
+            weights.values(),
+            max_iter=MAX_ITERATIONS,
+            tolerance_grad=1e-9,
+            tolerance_change=1e-16,
+            history_size=20,
+            line_search_fn="strong_wolfe",
+        )
+
+        def original(name: str) -> Tensor:
+            solved: Tensor = weights[name]
+            if name == first:
+                solved = torch.linalg.solve_triangular(factor, solved, upper=False, left=False)
+            return solved
+
+        def closure() -> float:
+            optimiser.zero_grad()
+            penalties = [original(name).square().sum() for name in self.learned if name.endswith("weight")]
+            loss = (self._loss(self.predict(white, weights), targets) + l2 / 2 * sum(penalties)) / len(inputs)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            return float(loss.detach())
+
+        optimiser.step(closure)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        with torch.no_grad():
+            weights = {name: original(name) for name in self.learned}
+            weights[offset] = weights[offset] - weights[first] @ mean
+            for name, value in weights.items():
+                getattr(self, name).copy_(value)
+
+    def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of the regression's outputs (N, K), summed over the rows."""
+        if self.space == "log_probabilities":
+            return functional.cross_entropy(outputs, targets, reduction="sum")
+        if self.space == "log_odds":
+            return functional.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype), reduction="sum")
+        wanted = (targets.to(outputs.dtype) - self.centre.to("cpu", outputs.dtype)) / self.scale.to(
+            "cpu", outputs.dtype
+        )
+        return (outputs - wanted).square().sum() / 2

@@ -1,0 +1,125 @@
+"""A convolutional network for images and spectrograms of any size, in which padding never leaks.
+
+Axes: B batch, C channels, H W height and width, T positions of the last feature map, D features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Lt, MinLen
+from torch import Tensor, nn
+
+from mmreg.errors import OptionError, SpecError
+from mmreg.interfaces import Encoder, Outputs
+from mmreg.layers import length_mask, masked_mean
+from mmreg.signals import Features, Signal
+from mmreg.spec import GRID, Spec
+from mmreg_image.block import Block, Normalization, pooled_size
+
+
+class ImageCNN(Encoder):
+    """Blocks of convolution, normalisation, ReLU and max pooling, then a linear layer.
+
+    Each block halves height and width (rounding down); an axis that is down to one position stays. Values of any
+    size and number of channels are taken. One axis may vary in length, with pooling "masked_global": then convolutions,
+    norms and pooling see valid positions only.
+
+    With `normalization: none` and `dropout: 0` it is the plain Conv, ReLU, MaxPool, ..., Flatten, Linear.
+
+    Asked for tokens, it gives the positions of the last feature map row by row, each through the linear layer;
+    `pooling` then has no part in it.
+
+    Args:
+        channels: output channels of each block; as many blocks as numbers.
+        kernel: height and width of the convolutions, odd; padding keeps the size.
+        normalization: after each convolution: "batch" statistics, "group" (of up to 8 groups of channels, for small
+            batches), or "none".
+        dropout: the share of values dropped before the linear layer.
+        residual: two convolutions a block, with a shortcut around them (He et al. 2016).
+        pooling: "flatten" keeps every position; "global" averages over them; "masked_global" averages over valid ones.
+        features: the size D of the result.
+    """
+
+    provides = frozenset({"pooled", "tokens"})
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        channels: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (32, 64),
+        kernel: Annotated[int, Ge(1)] = 3,
+        normalization: Normalization = "batch",
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.5,
+        residual: bool = False,
+        pooling: Literal["flatten", "global", "masked_global"] = "flatten",
+        features: Annotated[int, Ge(1)] = 128,
+        outputs: Outputs = "pooled",
+    ) -> None:
+        super().__init__()
+        if reason := self.accepts(spec, {"pooling": pooling}):
+            raise SpecError(f"ImageCNN does not take {spec}: {reason}")
+        if kernel % 2 == 0:
+            raise OptionError(f"kernel: must be odd, as an even one cannot keep the size; found {kernel}")
+        in_channels = spec.size("C")
+        assert in_channels is not None
+        self.blocks = nn.ModuleList(
+            Block(before, after, kernel, normalization, residual)
+            for before, after in pairwise((in_channels, *channels))
+        )
+        self.ragged_axis = spec.ragged_axis
+        self.flatten = pooling == "flatten" and outputs == "pooled"
+        self.tokens = outputs == "tokens"
+        in_features = channels[-1]
+        if self.flatten:
+            in_features *= math.prod(pooled_size(size, len(channels)) for size in spec.shape[1:] if size is not None)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(in_features, features)
+        self.out_features = features
+
+    @classmethod
+    def accepts(cls, spec: Spec, options: Mapping[str, Any]) -> str | None:
+        """Refuse what is no grid of numbers, and a ragged axis without masked pooling."""
+        if spec.axes != GRID:
+            return f"it takes axes {GRID} (channels, height, width)"
+        if not spec.dtype.startswith(("float", "bfloat")):
+            return "it takes floating point values"
+        if spec.ragged_axis == 0:
+            return "the number of channels must be fixed; height or width may vary"
+        pooling = options.get("pooling", "flatten")
+        if spec.ragged_axis is not None and pooling != "masked_global":
+            return f"an axis that varies in length needs pooling 'masked_global', found {pooling!r}"
+        return None
+
+    def forward(self, signal: Signal) -> Features:
+        """Encode (B, C, H, W) to `pooled` (B, D), or to `tokens` (B, T, D) with a mask if an axis is ragged."""
+        values, lengths = signal.values, signal.lengths
+        mask = self._mask(values, lengths)
+        if mask is not None:
+            values = values.masked_fill(~mask, 0)
+        for block in self.blocks:
+            values = block(values, mask)
+            if lengths is not None:
+                lengths = torch.div(lengths, 2, rounding_mode="floor").clamp(min=1)
+            mask = self._mask(values, lengths)
+            if mask is not None:
+                # A sample's last, odd position is dropped even where the batch goes on.
+                values = values.masked_fill(~mask, 0)
+        if self.flatten:
+            return Features(pooled=self.linear(self.dropout(values.flatten(1))))
+        positions = values.flatten(2).transpose(1, 2)
+        valid = None if mask is None else mask.expand(-1, 1, *values.shape[2:]).flatten(1)
+        if self.tokens:
+            return Features(tokens=self.linear(self.dropout(positions)), mask=valid)
+        return Features(pooled=self.linear(self.dropout(masked_mean(positions, valid))))
+
+    def _mask(self, values: Tensor, lengths: Tensor | None) -> Tensor | None:
+        """Which positions are valid: (B, 1, H, 1) or (B, 1, 1, W) bool; None if all are."""
+        if lengths is None or self.ragged_axis is None:
+            return None
+        mask = length_mask(lengths, values.shape[self.ragged_axis + 1])
+        return mask[:, None, :, None] if self.ragged_axis == 1 else mask[:, None, None, :]

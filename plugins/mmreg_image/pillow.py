@@ -1,0 +1,72 @@
+"""Decodes what torchvision does not, or not rightly, with Pillow."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mmreg.errors import ValueLoadError
+from mmreg_image.formats import describe
+from mmreg_image.pixels import Pixels, check_size, eight_bits
+
+# Ghostscript would be run for EPS; the others are read only with a handler that nobody installs.
+EXCLUDED = frozenset({"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"})
+
+# Filters of warnings belong to the whole process, so only one thread at a time may change them.
+_LOCK = threading.Lock()
+
+
+def decode_with_pillow(data: bytes) -> Pixels:
+    """The first picture in some bytes, its EXIF orientation applied, as (C, H, W) with C of 1 to 4.
+
+    Raises:
+        ValueLoadError: Pillow cannot read it, or it is too large.
+    """
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=_formats()) as image:
+                width, height = image.size
+                check_size(height, width)
+                ImageOps.exif_transpose(image, in_place=True)
+                return _pixels(image)
+        except ValueLoadError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise ValueLoadError(f"a picture that is refused for its size ({error})") from error
+        except Exception as error:  # Pillow's readers raise whatever broken data makes happen in them.
+            if what := describe(data):
+                raise ValueLoadError(f"not a picture but {what}") from error
+            if isinstance(error, UnidentifiedImageError):
+                raise ValueLoadError(
+                    f"not a picture in any known format ({len(data):,} bytes that begin {data[:8].hex(' ')})"
+                ) from error
+            raise ValueLoadError(f"a damaged, truncated or unsupported picture (Pillow: {error})") from error
+
+
+@cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.ID if name not in EXCLUDED]
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    if image.mode == "LA":
+        pass
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+    elif image.mode == "1":
+        image = image.convert("L")
+    elif image.mode not in ("L", "RGB", "I", "F") and not image.mode.startswith("I;16"):
+        image = image.convert("RGB")
+    array = np.asarray(image)
+    if image.mode.startswith("I"):
+        if array.min() < 0 or array.max() > 65535:
+            raise ValueLoadError(f"pixels of 32 bits are to be from 0 to 65535, found {array.min()} to {array.max()}")
+        array = array.astype(np.uint16)
+    return eight_bits(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))

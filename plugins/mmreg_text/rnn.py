@@ -1,0 +1,131 @@
+"""The recurrent encoder: an LSTM, GRU or plain RNN over tokens or vectors, pooled over valid steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from annotated_types import Ge, Lt
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from mmreg.errors import SpecError
+from mmreg.interfaces import Encoder, Outputs
+from mmreg.layers import Pooling, SequencePool, length_mask
+from mmreg.signals import Features, Signal
+from mmreg.spec import SEQUENCE, TOKENS, Spec
+
+_CELLS: Mapping[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+class TextRNN(Encoder):
+    """Embedding (of tokens; vectors are taken as they are), recurrent layers, pooling, and a linear layer.
+
+    With `pooling="last", bidirectional=False, dropout=0` it is the textbook classifier: embedding, an LSTM of two
+    layers with 100 units, its state after the last valid step, a linear layer.
+
+    Args:
+        spec: tokens "T" with a vocabulary size, or vectors "TC" with a fixed C.
+        features: D, the size of what it gives.
+        embedding_size: the size of a token's vector; not used when the modality yields vectors.
+        hidden_size: the units of each layer (and direction).
+        num_layers: how many recurrent layers.
+        cell: `lstm` (Hochreiter & Schmidhuber 1997), `gru` (Cho et al. 2014) or `rnn` (Elman 1990, tanh).
+        bidirectional: whether a second network reads from the end to the begin.
+        dropout: the share of values dropped after the embedding, between the layers and before the linear layer.
+        pooling: what becomes of the steps: the `last` valid one (of the backward network: its last, which is the
+            first step), their `mean`, their `max`, or learned `attention`. Not used when tokens are asked for.
+        outputs: "pooled", or "tokens" for one vector a step.
+
+    Raises:
+        SpecError: from a spec that `accepts` refuses.
+    """
+
+    provides: ClassVar[frozenset[Outputs]] = frozenset({"pooled", "tokens"})
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        features: Annotated[int, Ge(1)] = 100,
+        embedding_size: Annotated[int, Ge(1)] = 100,
+        hidden_size: Annotated[int, Ge(1)] = 100,
+        num_layers: Annotated[int, Ge(1)] = 2,
+        cell: Literal["lstm", "gru", "rnn"] = "lstm",
+        bidirectional: bool = True,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.3,
+        pooling: Pooling = "max",
+        outputs: Outputs = "pooled",
+    ) -> None:
+        super().__init__()
+        if reason := self.accepts(spec, {}):
+            raise SpecError(f"text_rnn does not take {spec}: {reason}")
+        self.embedding: nn.Embedding | None = None
+        size = spec.shape[-1]
+        if spec.vocabulary_size is not None:
+            self.embedding = nn.Embedding(spec.vocabulary_size, embedding_size, padding_idx=0)
+            size = embedding_size
+        self.rnn = _CELLS[cell](
+            size,
+            hidden_size,
+            num_layers,
+            batch_first=True,
+            bidirectional=bidirectional,
+            dropout=dropout if num_layers > 1 else 0.0,
+        )
+        self.dropout = nn.Dropout(dropout)
+        width = hidden_size * (2 if bidirectional else 1)
+        self.pool = SequencePool(width, pooling) if outputs == "pooled" else None
+        self.linear = nn.Linear(width, features)
+        self.out_features = features
+
+    @classmethod
+    def accepts(cls, spec: Spec, options: Mapping[str, Any]) -> str | None:
+        """It takes tokens with a vocabulary size, and sequences of floating-point vectors of one size."""
+        if spec.axes == TOKENS:
+            if spec.vocabulary_size is None or not spec.dtype.startswith(("int", "uint")):
+                return f'it takes tokens "{TOKENS}" that are integers below a known vocabulary size'
+            return None
+        if spec.axes == SEQUENCE:
+            if spec.size("C") is None or "float" not in spec.dtype:
+                return f'it takes a sequence "{SEQUENCE}" of floating-point vectors, all of one size C'
+            return None
+        return f'it takes tokens "{TOKENS}" (such as text) or a sequence of vectors "{SEQUENCE}"'
+
+    def forward(self, signal: Signal) -> Features:
+        """Encode tokens (B, T) or vectors (B, T, C) to pooled (B, D), or to tokens (B, T, D) with their mask."""
+        values, mask = signal.values, self._mask(signal)
+        if self.embedding is not None:
+            values = self.embedding(values if mask is None else values.masked_fill(~mask, 0))
+        elif mask is not None:
+            values = values.masked_fill(~mask.unsqueeze(-1), 0)
+        states = self._states(self.dropout(values), None if mask is None else signal.lengths_on_host())
+        if self.pool is None:
+            return Features(tokens=self.linear(self.dropout(states)), mask=mask)
+        return Features(pooled=self.linear(self.dropout(self._pooled(self.pool, states, mask))))
+
+    def _mask(self, signal: Signal) -> Tensor | None:
+        """(B, T), or None where all steps are known to be valid."""
+        size = signal.values.shape[1]
+        host = signal.host_lengths
+        if signal.lengths is None or (host is not None and bool((host == size).all())):
+            return None
+        return length_mask(signal.lengths, size)
+
+    def _states(self, values: Tensor, lengths: Tensor | None) -> Tensor:
+        """The last layer's states, (B, T, H or 2 H); those beyond a row's length hold anything finite."""
+        if lengths is None or not self.rnn.bidirectional:
+            # Reading from the begin, no valid step comes after padding: nothing to keep away, and much faster.
+            states: Tensor = self.rnn(values)[0]
+            return states
+        packed = pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=values.shape[1])[0]
+
+    def _pooled(self, pool: SequencePool, states: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, H or 2 H)."""
+        if pool.how == "last" and self.rnn.bidirectional:
+            forward, backward = states.chunk(2, -1)
+            return torch.cat([pool(forward, mask), backward[:, 0]], -1)
+        pooled: Tensor = pool(states, mask)
+        return pooled

@@ -1,0 +1,36 @@
+"""What all tests share: one thread a process, a cache and an environment of their own, and who needs a GPU."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run in parallel processes
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MMREG_DEBUG", "MMREG_STRICT", "MMREG_PLUGINS", "MMREG_DISABLE_PLUGINS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MMREG_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "mmreg-cache"))
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data; the test is skipped where it is not there."""
+    if not DATA.is_dir():
+        pytest.skip(f"no real data in {DATA}")
+    return DATA
