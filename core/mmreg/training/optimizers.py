@@ -17,15 +17,17 @@ from mmreg.options import near
 
 Schedule = LRScheduler | ReduceLROnPlateau
 
+_OTHER_OPTIMIZERS = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
+"""The base class, and those for a loss that is called again, for sparse gradients, and for matrices alone."""
 WARM_UP_SCHEDULES = ("cosine", "linear", "one_cycle")
 
 
 def optimizer_names() -> list[str]:
-    """The names that a recipe may give: torch.optim's optimizers that need no closure."""
+    """The names that a recipe may give: torch.optim's optimizers for any model."""
     return sorted(
         name
         for name, cls in vars(torch.optim).items()
-        if inspect.isclass(cls) and issubclass(cls, Optimizer) and name not in ("Optimizer", "LBFGS", "SparseAdam")
+        if inspect.isclass(cls) and issubclass(cls, Optimizer) and name not in _OTHER_OPTIMIZERS
     )
 
 
@@ -102,14 +104,10 @@ def build_schedule(name: str, options: Mapping[str, Any], optimizer: Optimizer, 
         )
     cls = getattr(lr_scheduler, name)
     accepted = _check_names(name, cls, options, left_out=("optimizer", "last_epoch"))
-    defaults = {"T_max": epochs, "total_iters": epochs, "total_steps": epochs, "mode": "min"}
-    required = {
-        key: value
-        for key, value in defaults.items()
-        if key in accepted and accepted[key].default is inspect.Parameter.empty
-    }
+    lengths = {"T_max": epochs, "total_steps": epochs}
+    course = {key: value for key, value in lengths.items() if key in accepted}
     try:
-        schedule: Schedule = cls(optimizer, **{**required, **_tuples(options)})
+        schedule: Schedule = cls(optimizer, **{**course, **_tuples(options)})
     except (TypeError, ValueError) as error:
         raise OptionError(f"schedule {name} refuses its options {dict(options)}: {error}") from error
     return schedule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -202,7 +203,7 @@ class _Session:
         (self.folder / "checkpoints").mkdir()
 
     def _train(self, trainer: Trainer, run: Run, callbacks: Callbacks) -> None:
-        timings: list[dict[str, Any]] = (trainer.progress.history and _read_timings(self.folder)) or []
+        timings = _read_timings(self.folder, trainer.progress.epoch)
         for row, timing, improved in trainer.epochs():
             timings.append(timing)
             if improved:
@@ -273,8 +274,10 @@ def _model_nodes(model: MultimodalModel) -> list[ModelNode]:
     return nodes[::-1]
 
 
-def _read_timings(folder: Path) -> list[dict[str, Any]]:
-    import csv
-
+def _read_timings(folder: Path, epochs: int) -> list[dict[str, Any]]:
+    """The timings of the epochs that a resumed training does not repeat."""
     path = folder / runs.TIMINGS
-    return list(csv.DictReader(path.open(encoding="utf-8"))) if path.is_file() else []
+    if not epochs or not path.is_file():
+        return []
+    with path.open(encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs]

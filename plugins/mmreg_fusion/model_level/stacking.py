@@ -159,7 +159,7 @@ class Stacking(ScoreFusion):
         mean = inputs.mean(0)
         covariance = (inputs - mean).T @ (inputs - mean) / len(inputs)
         ridge = l2 / len(inputs) + 1e-12 * covariance.trace()
-        factor = torch.linalg.cholesky(1.0 * covariance + ridge * torch.eye(len(mean), dtype=mean.dtype))
+        factor = torch.linalg.cholesky(covariance + ridge * torch.eye(len(mean), dtype=mean.dtype))
         white = torch.linalg.solve_triangular(factor, (inputs - mean).T, upper=False).T.contiguous()
         first, offset = self.learned[:2]
         weights[first] = weights[first] @ factor
@@ -168,8 +168,8 @@ class Stacking(ScoreFusion):
         optimiser = torch.optim.LBFGS(
             weights.values(),
             max_iter=MAX_ITERATIONS,
-            tolerance_grad=1e-9,
-            tolerance_change=1e-16,
+            tolerance_grad=1e-8,
+            tolerance_change=1e-14,
             history_size=20,
             line_search_fn="strong_wolfe",
         )

@@ -128,7 +128,8 @@ def test_tokens_are_the_positions_of_the_last_map_row_by_row():
     assert features.mask is None
     assert features.tokens.shape == (2, 3 * 2, 5)
     assert encoder.out_features == 5
-    torch.testing.assert_close(features.tokens[:, 2 * 2 + 1], encoder.linear(maps[:, :, 2, 1]))
+    for place in range(6):
+        torch.testing.assert_close(features.tokens[:, place], encoder.linear(maps[:, :, place // 2, place % 2]))
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (2, 3), (3, 3), (5, 4), (7, 1)])
@@ -152,6 +153,7 @@ RAGGED = [
         {"normalization": "group"},
         {"normalization": "batch", "residual": True},
         {"normalization": "group", "residual": True, "kernel": 5},
+        {"normalization": "none", "residual": True},
         {"normalization": "none", "channels": (4, 4, 4, 4)},
     )
 ]

@@ -22,6 +22,7 @@ def waves(channels, height=20, width=30):
 RGB = Image.fromarray(waves(3))
 GREY = RGB.convert("L")
 RGBA = Image.fromarray(waves(4))
+CMYK = Image.fromarray(waves(4), "CMYK")
 OTHER = ImageOps.invert(RGB)
 
 
@@ -76,7 +77,7 @@ FILES = {
     "jpeg": encode(RGB, "JPEG"),
     "grey jpeg": encode(GREY, "JPEG"),
     "progressive jpeg": encode(RGB, "JPEG", progressive=True),
-    "cmyk jpeg": encode(RGB.convert("CMYK"), "JPEG"),
+    "cmyk jpeg": encode(CMYK, "JPEG"),
     "gif": encode(RGB, "GIF"),
     "animated gif": encode(RGB, "GIF", save_all=True, append_images=[OTHER]),
     "gif with a transparent entry": encode(GREY.quantize(8), "GIF", transparency=3),
@@ -88,7 +89,7 @@ FILES = {
     "palette bmp": encode(RGB.convert("P"), "BMP"),
     "tiff": encode(RGB, "TIFF"),
     "compressed tiff": encode(RGB, "TIFF", compression="tiff_lzw"),
-    "cmyk tiff": encode(RGB.convert("CMYK"), "TIFF"),
+    "cmyk tiff": encode(CMYK, "TIFF"),
     "tiff with alpha": encode(RGBA, "TIFF"),
     "ppm": encode(RGB, "PPM"),
     "tga": encode(RGB, "TGA"),
