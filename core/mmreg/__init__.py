@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mmreg.callbacks import Callback
     from mmreg.components import CommandSpec, ComponentSpec, SourceSpec
     from mmreg.errors import MmregError
+    from mmreg.fusing import fuse
     from mmreg.hookspecs import hookimpl
     from mmreg.interfaces import Encoder, FeatureFusion, Modality, ModelFusion, Task
     from mmreg.recipe import Recipe
@@ -31,6 +32,7 @@ _WHERE = {
     "ComponentSpec": "mmreg.components",
     "SourceSpec": "mmreg.components",
     "MmregError": "mmreg.errors",
+    "fuse": "mmreg.fusing",
     "hookimpl": "mmreg.hookspecs",
     "Encoder": "mmreg.interfaces",
     "FeatureFusion": "mmreg.interfaces",
@@ -71,6 +73,7 @@ __all__ = [
     "Spec",
     "Task",
     "build_model",
+    "fuse",
     "hookimpl",
     "load",
     "registry",

@@ -175,7 +175,9 @@ def _fusion(draft: _Draft, task: str, inputs: int) -> None:
     if task == "regression":
         draft.add("fusion: concat", "one model over all modalities; mean averages a model of each")
         return
-    draft.add("fusion: product", "a model of each modality, their predictions multiplied; concat fuses features instead")
+    draft.add(
+        "fusion: product", "a model of each modality, their predictions multiplied; concat fuses features instead"
+    )
 
 
 def _why_left_out(table: Table, column: str) -> str:
@@ -207,10 +209,10 @@ def _relative(table: str, folder: Path | None) -> str:
 
 def _quoted(value: Any) -> str:
     """A value as YAML writes it in one line."""
-    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).strip().removesuffix("\n...")
+    return (
+        yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).strip().removesuffix("\n...")
+    )
 
 
 def _flow(data: dict[str, Any]) -> str:
     return "{" + ", ".join(f"{key}: {_quoted(value)}" for key, value in data.items()) + "}"
-
-

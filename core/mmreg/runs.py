@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +35,7 @@ from mmreg.files import replacing, write_json, write_text
 from mmreg.inference import Predicted, predict
 from mmreg.interfaces import Modality, Task
 from mmreg.model import MultimodalModel
-from mmreg.recipe import IN_MEMORY, Recipe, read_recipe
+from mmreg.recipe import read_recipe
 from mmreg.recipe.resolve import Plan, resolve
 from mmreg.spec import Spec
 
@@ -234,10 +235,11 @@ def prediction_columns(
     present = np.stack([values.present[rows] for values in prepared.values()], 1)
     names = list(prepared)
     had = ["+".join(name for name, there in zip(names, row, strict=True) if there) for row in present]
-    columns: dict[str, list[Any]] = {key if key in table.columns and key else "row": keys}
-    columns |= task.predictions(predicted.scores)
+    columns: dict[str, list[Any]] = task.predictions(predicted.scores)
     columns |= {name: values.tolist() for name, values in predicted.extras.items()}
-    return {**columns, "modalities": had}
+    columns["modalities"] = had
+    name = key if key in table.columns and key else "row"
+    return {f"{name}_key" if name in columns else name: keys, **columns}
 
 
 def load(folder: str | Path, device: str | torch.device | None = None) -> Run:
@@ -266,13 +268,8 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> Run:
         hint = f"; it was trained with {came}" if came else ""
         hint += "; register the local ones with mmreg.registry.register before loading" if local else ""
         raise RunError(f"the run {folder} cannot be loaded{hint}: {error}") from error
-    modalities = {}
-    specs = {}
-    for name, given in plan.inputs.items():
-        modality = given.modality.cls(**given.modality.options)
-        modality.load_state(facts["modalities"][name]["state"])
-        modalities[name] = modality
-        specs[name] = Spec.from_json(facts["modalities"][name]["spec"])
+    modalities = restore_modalities(plan, facts["modalities"])
+    specs = {name: Spec.from_json(facts["modalities"][name]["spec"]) for name in modalities}
     task = plan.task.cls(**plan.task.options)
     task.load_state(facts["task"])
     model = build(plan, specs, task)
@@ -281,6 +278,16 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> Run:
     except Exception as error:  # safetensors and torch raise several kinds
         raise RunError(f"the weights of {folder} are damaged or of another model: {error}") from error
     return Run(folder, plan, modalities, task, model, facts["table"]["fingerprint"], resolve_device(device))
+
+
+def restore_modalities(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Modality]:
+    """A recipe's modalities with the states that were written."""
+    modalities = {}
+    for name, given in plan.inputs.items():
+        modality: Modality = given.modality.cls(**given.modality.options)
+        modality.load_state(facts[name]["state"])
+        modalities[name] = modality
+    return modalities
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -310,11 +317,48 @@ def is_run(folder: Path) -> bool:
     return (folder / COMPONENTS).is_file() and (folder / RECIPE).is_file()
 
 
-def write_facts(folder: Path, experiment: Experiment, fingerprint: str) -> None:
-    """Write all but the weights: the resolved recipe, where components come from, and what was fitted."""
+def claim(folder: Path, *, overwrite: bool) -> Path:
+    """Refuse a folder that a new run must not be written to.
+
+    Raises:
+        RunError: it is a file, holds something else than a run, or holds a run and `overwrite` is not set.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{str(folder)!r} is a file; name a folder for the run")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not is_run(folder):
+            raise RunError(f"{str(folder)!r} holds something else than a run; name another folder")
+        if not overwrite:
+            raise RunError(
+                f"there is a run in {str(folder)!r} already; name another folder, go on with it by --resume, "
+                "or replace it by --overwrite"
+            )
+    return folder
+
+
+def clear(folder: Path) -> None:
+    """Make the folder if it is not there, and remove what an earlier run left in it, and nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, METRICS, TIMINGS, REPORT):
+        (folder / name).unlink(missing_ok=True)
+    for name in (PREDICTIONS, "checkpoints"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def write_facts(
+    folder: Path, plan: Plan, modalities: Mapping[str, Modality], task: Task, table: Mapping[str, Any]
+) -> None:
+    """Write all but the weights: the resolved recipe, where components come from, and what was fitted.
+
+    Args:
+        folder: the run's folder.
+        plan: the resolved recipe.
+        modalities: by name, fitted.
+        task: fitted.
+        table: plain data on what it was trained on, its `fingerprint` among them.
+    """
     import yaml
 
-    plan = experiment.plan
     write_text(folder / RECIPE, yaml.safe_dump(plan.to_data(), sort_keys=False, allow_unicode=True))
     components = {
         role: {
@@ -324,18 +368,15 @@ def write_facts(folder: Path, experiment: Experiment, fingerprint: str) -> None:
         }
         for role, component in plan.components().items()
     }
-    modalities = {
-        name: {"spec": modality.spec.to_json(), "state": modality.state()}
-        for name, modality in experiment.modalities.items()
-    }
-    rows = {split: len(numbers) for split, numbers in experiment.splits.items()}
     facts = {
         "format": FORMAT,
         "mmreg": version("mmreg"),
         "components": components,
-        "modalities": modalities,
-        "task": experiment.task.state(),
-        "table": {"name": experiment.table.name, "fingerprint": fingerprint, "rows": rows},
+        "modalities": {
+            name: {"spec": modality.spec.to_json(), "state": modality.state()} for name, modality in modalities.items()
+        },
+        "task": task.state(),
+        "table": dict(table),
     }
     write_json(folder / COMPONENTS, facts)
 
@@ -357,15 +398,37 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def write_predictions(folder: Path, split: str, columns: Mapping[str, list[Any]], extra: Mapping[str, Any]) -> None:
-    """Write a split's predictions as Parquet: the columns that people read, and the scores at full precision."""
+def write_predictions(
+    folder: Path, split: str, columns: Mapping[str, list[Any]], targets: list[Any], predicted: Predicted
+) -> None:
+    """Write a split's predictions as Parquet: what people read, the targets, and all scores at full precision.
+
+    The scores of a part stand in a column "scores/NAME", null where a row lacks it; those of the whole in "scores".
+    """
     (folder / PREDICTIONS).mkdir(exist_ok=True)
-    table = pa.table({**columns, **{name: pa.array(values) for name, values in extra.items()}})
+    scores = {"target": targets, "scores": predicted.scores.tolist()}
+    for name, part in predicted.parts.items():
+        rows = zip(part.scores.tolist(), part.present.tolist(), strict=True)
+        scores[f"scores/{name}"] = [values if there else None for values, there in rows]
     with replacing(folder / PREDICTIONS / f"{split}.parquet") as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(pa.table({**columns, **scores}), temporary)
 
 
-def is_in_memory(recipe: Recipe) -> bool:
-    """Whether a recipe's table was given as an object, so that it cannot be read again."""
-    table = recipe.form.table
-    return table == IN_MEMORY or (not isinstance(table, str) and IN_MEMORY in vars(table).values())
+def read_predictions(folder: Path, split: str) -> pa.Table | None:
+    """What `write_predictions` wrote; None if the run has no such split."""
+    path = folder / PREDICTIONS / f"{split}.parquet"
+    return pq.read_table(path) if path.is_file() else None
+
+
+def report_split(
+    folder: Path,
+    plan: Plan,
+    task: Task,
+    split: str,
+    columns: Mapping[str, list[Any]],
+    targets: list[Any],
+    predicted: Predicted,
+) -> dict[str, Any]:
+    """Write a split's predictions and measure them."""
+    write_predictions(folder, split, columns, targets, predicted)
+    return evaluation(plan, task, predicted, task.encode(targets), split)

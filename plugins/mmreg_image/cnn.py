@@ -51,7 +51,7 @@ class ImageCNN(Encoder):
         self,
         spec: Spec,
         *,
-        channels: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (32, 64),
+        channels: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (32, 64, 128),
         kernel: Annotated[int, Ge(1)] = 3,
         normalization: Normalization = "batch",
         dropout: Annotated[float, Ge(0), Lt(1)] = 0.5,

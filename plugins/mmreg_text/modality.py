@@ -41,7 +41,8 @@ class Text(Modality):
             working directory. The run keeps the vectors it uses. Words without one get the mean of the others.
         vector_words: with `vectors`: how many of the file's most frequent words are taken besides those of the
             training texts, so that new texts find theirs.
-        token_dropout: the share of tokens that training replaces by the unknown token, at random.
+        token_dropout: the share of tokens that training replaces by the unknown token, at random; it also teaches
+            the model what to make of words it does not know.
 
     Raises:
         OptionError: options that contradict each other; from `fit_values` or `spec`: a file that cannot be read.
@@ -60,7 +61,7 @@ class Text(Modality):
         min_frequency: Annotated[int, Ge(1)] = 1,
         vectors: str | None = None,
         vector_words: Annotated[int, Ge(0)] = 10_000,
-        token_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        token_dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
     ) -> None:
         if tokenizer_file is not None and tokenizer in ("basic_english", "whitespace", "char"):
             raise OptionError(

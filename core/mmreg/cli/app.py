@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mmreg.cli import inspect, listing, plugged, starting, training, using
+from mmreg.cli import fusing, inspect, listing, plugged, starting, training, using
 
 
 def build_app() -> typer.Typer:
@@ -30,6 +30,7 @@ def build_app() -> typer.Typer:
     app.command("train")(training.train)
     app.command("evaluate")(using.evaluate)
     app.command("predict")(using.predict)
+    app.command("fuse")(fusing.fuse)
     app.command("schema")(inspect.schema)
     plugged.mount(app)
     return app

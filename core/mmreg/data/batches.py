@@ -149,7 +149,7 @@ class Batches:
             while pending:
                 yield pending.popleft().result()
         finally:  # also when the iteration is given up
-            pass
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _batch(self, index: NDArray[np.int64]) -> Batch:
         rows = self.rows[index]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -154,11 +155,13 @@ def _key(
 def _file_facts(path: Path | None) -> bytes:
     if path is None:
         return b"\0"
+    absolute = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 (pathlib takes longer than the file system)
     try:
-        status = path.stat()
+        status = os.stat(absolute)  # noqa: PTH116
+        facts = f"{absolute}\0{status.st_size}\0{status.st_mtime_ns}\0"
     except (OSError, ValueError):  # missing; also a name that is too long, or holds a zero byte
-        return f"{path.absolute()}\0missing\0".encode(errors="surrogatepass")
-    return f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogatepass")
+        facts = f"{absolute}\0missing\0"
+    return facts.encode(errors="surrogatepass")
 
 
 def _bad_cells(decoded: Decoded, codes: NDArray[np.int64], table: Table, columns: Sequence[str]) -> list[BadCell]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,28 +65,18 @@ def train(
     target = resolve_device(device)
     plan = resolve(read_recipe(recipe, overrides))
     resolve_precision(plan.recipe.form.training.precision, target)
-    resuming = _claim(folder, plan, overwrite=overwrite, resume=resume)
+    resuming = _resumes(folder, plan, overwrite=overwrite, resume=resume)
     experiment = open_experiment(plan)
     _check_fitted(plan, experiment)
     with deterministic(plan.recipe.form.training.deterministic), torch.random.fork_rng():
         return _Session(folder, experiment, target, watcher).run(resuming)
 
 
-def _claim(folder: Path, plan: Plan, *, overwrite: bool, resume: bool) -> bool:
+def _resumes(folder: Path, plan: Plan, *, overwrite: bool, resume: bool) -> bool:
     """Check that the folder may be written to; whether there is a training in it to go on with."""
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{str(folder)!r} is a file; name a folder for the run")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not resume or overwrite or not runs.is_run(folder):
+        runs.claim(folder, overwrite=overwrite)
         return False
-    if not runs.is_run(folder):
-        raise RunError(f"{str(folder)!r} holds something else than a run; name another folder")
-    if overwrite:
-        return False
-    if not resume:
-        raise RunError(
-            f"there is a run in {str(folder)!r} already; name another folder, go on with it by --resume, "
-            "or replace it by --overwrite"
-        )
     before = read_recipe(folder / runs.RECIPE).to_data()
     now = Recipe(plan.to_data()).to_data()
     changed = [key for key in now if key != "table" and now[key] != before.get(key)]
@@ -194,12 +183,11 @@ class _Session:
 
     def _start_folder(self, fingerprint: str) -> None:
         """An empty folder with the run's facts; what an earlier run left there goes."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name in (runs.WEIGHTS, runs.METRICS, runs.TIMINGS, runs.REPORT):
-            (self.folder / name).unlink(missing_ok=True)
-        for name in (runs.PREDICTIONS, "checkpoints"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        runs.write_facts(self.folder, self.experiment, fingerprint)
+        runs.clear(self.folder)
+        experiment = self.experiment
+        rows = {split: len(numbers) for split, numbers in experiment.splits.items()}
+        table = {"name": experiment.table.name, "fingerprint": fingerprint, "rows": rows}
+        runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, table)
         (self.folder / "checkpoints").mkdir()
 
     def _train(self, trainer: Trainer, run: Run, callbacks: Callbacks) -> None:
@@ -240,16 +228,12 @@ class _Session:
             if not len(rows):
                 continue
             predicted = run.predict_rows(self.prepared, rows)
-            targets = experiment.targets[rows]
-            report[split] = runs.evaluation(self.plan, experiment.task, predicted, targets, split)
-            callbacks.tell("on_evaluation", run, split, report[split])
             columns = runs.prediction_columns(
                 self.plan, experiment.task, experiment.table, self.prepared, rows, predicted
             )
             true = list(experiment.table.iter_values(self.form.target.column, rows))
-            extra: dict[str, Any] = {"row": (experiment.table.row_numbers[rows] + 1).tolist(), "target": true}
-            extra["scores"] = predicted.scores.tolist()
-            runs.write_predictions(self.folder, split, columns, extra)
+            report[split] = runs.report_split(self.folder, self.plan, experiment.task, split, columns, true, predicted)
+            callbacks.tell("on_evaluation", run, split, report[split])
         write_json(self.folder / runs.REPORT, report)
         return report
 

@@ -168,8 +168,8 @@ class Stacking(ScoreFusion):
         optimiser = torch.optim.LBFGS(
             weights.values(),
             max_iter=MAX_ITERATIONS,
-            tolerance_grad=1e-8,
-            tolerance_change=1e-14,
+            tolerance_grad=1e-9,
+            tolerance_change=1e-16,
             history_size=20,
             line_search_fn="strong_wolfe",
         )

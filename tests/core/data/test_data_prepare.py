@@ -250,12 +250,18 @@ def touch(path: Path) -> None:
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
 
 
+def grow(path: Path) -> None:
+    before = path.stat().st_mtime_ns
+    path.write_text("44")
+    os.utime(path, ns=(before, before))
+
+
 CHANGES: dict[str, tuple[Callable[[Path], dict[str, Any]], bool]] = {
     "nothing": (lambda folder: {}, True),
     "a transform option": (lambda folder: {"options": {"scale": 1.0, "offset": 3.0}}, True),
     "a load option": (lambda folder: {"options": {"scale": 2.0, "offset": 0.0}}, False),
     "a file's time": (lambda folder: touch(folder / "a.txt") or {}, False),
-    "a file's size": (lambda folder: (folder / "b.txt").write_text("44") and {}, False),
+    "a file's size": (lambda folder: grow(folder / "b.txt") or {}, False),
     "a file removed": (lambda folder: (folder / "b.txt").unlink() or {}, False),
     "another file's time": (lambda folder: touch(folder / "empty.txt") or {}, True),
     "the fitted state": (lambda folder: {"fitted": 1}, False),

@@ -46,7 +46,7 @@ def row(signal: Signal, index: int) -> Signal:
 
 def test_its_options_spell_the_textbook_classifier() -> None:
     torch.manual_seed(0)
-    ours = TextRNN(TOKENS, features=8, bidirectional=False, dropout=0.0, pooling="last")
+    ours = TextRNN(TOKENS, features=8, embedding_size=100, bidirectional=False, dropout=0.0, pooling="last")
     embedding, lstm, linear = nn.Embedding(20, 100), nn.LSTM(100, 100, 2, batch_first=True), nn.Linear(100, 8)
     assert ours.embedding is not None
     embedding.load_state_dict(ours.embedding.state_dict())

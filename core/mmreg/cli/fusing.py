@@ -1,0 +1,31 @@
+"""`mmreg fuse`: one run of several that were trained apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmreg.cli.parameters import Debug, Device, OutFolder, Quiet
+
+
+def fuse(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The runs, at least two.", show_default=False)],
+    fusion: Annotated[
+        str,
+        typer.Option("--fusion", help='A model-level operator, by name or as "{name: stacking, l2: 0.1}".'),
+    ] = "product",
+    out: OutFolder = Path("fused"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Combine runs with the same target into one, fitting the operator on the validation rows that all of them have."""
+    from mmreg.cli.progress import Display
+    from mmreg.fusing import fuse as combine
+    from mmreg.recipe.positions import read_yaml
+
+    operator = read_yaml(fusion, "--fusion")[0]
+    Display(quiet).finish(combine(runs, operator, out, overwrite=overwrite, device=device))

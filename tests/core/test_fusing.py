@@ -1,0 +1,158 @@
+"""Models that were trained apart become one run, which is a run like any other."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import mmreg
+from mmreg.errors import RecipeError, RunError
+from mmreg.fusing import fuse
+
+sys.path.insert(0, str(Path(__file__).parent))
+import toys
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of each modality alone, and one of both that fuses their features."""
+    toys.register()
+    base = tmp_path_factory.mktemp("runs")
+    table = toys.rows(300, absent=0.1)
+    settings: dict[str, dict[str, Any]] = {
+        "a": {"modalities": {"a": {"type": "numbers"}}, "fusion": None},
+        "b": {"modalities": {"b": {"type": "numbers"}}, "fusion": None},
+        "both": {},
+        "product": {"fusion": "product"},
+        "ev_a": {"modalities": {"a": {"type": "numbers"}}, "fusion": "evidential"},
+        "ev_b": {"modalities": {"b": {"type": "numbers"}}, "fusion": "evidential"},
+    }
+    for name, changes in settings.items():
+        recipe = toys.recipe(table, key="id", **changes)
+        mmreg.train(recipe, base / name, device="cpu", overrides=["training.epochs=20"])
+    return base
+
+
+@pytest.fixture(autouse=True)
+def _toys() -> None:
+    toys.register()
+
+
+def probabilities(predictions: list[dict[str, Any]]) -> np.ndarray:
+    return np.array([[row[f"probability_{label}"] for label in "wxyz"] for row in predictions])
+
+
+@pytest.mark.parametrize("fusion", ["mean", "product", "weighted", "stacking", "calibrated", "vote"])
+def test_runs_of_different_modalities_are_combined(folder: Path, tmp_path: Path, fusion: str) -> None:
+    run = fuse([folder / "a", folder / "b"], fusion, tmp_path / "fused", device="cpu")
+    alone = mmreg.load(folder / "a").report["test"]["metrics"]["accuracy"]
+    # Mixtures and votes are less sharp than products.
+    gain = 0.1 if fusion in ("product", "stacking", "calibrated") else 0.0
+    assert run.report["test"]["metrics"]["accuracy"] > alone + gain
+    assert run.report["test"]["metrics"]["modalities"]["a"]["accuracy"] == pytest.approx(
+        mmreg.load(folder / "a").evaluate(_present(toys.rows(300, absent=0.1), "a", "test"))["metrics"]["accuracy"]
+    )
+
+
+def _present(rows: list[dict[str, Any]], name: str, split: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row[name] is not None and row["split"] == split]
+
+
+def test_a_product_is_the_product_of_what_the_runs_predict(folder: Path, tmp_path: Path) -> None:
+    run = fuse([folder / "a", folder / "b"], "product", tmp_path / "fused", device="cpu")
+    rows = toys.rows(40, seed=7)
+    expected = probabilities(mmreg.load(folder / "a").predict(rows)) * probabilities(
+        mmreg.load(folder / "b").predict(rows)
+    )
+    expected /= expected.sum(1, keepdims=True)
+    np.testing.assert_allclose(probabilities(run.predict(rows)), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_combination_loads_evaluates_and_is_combined_again(folder: Path, tmp_path: Path) -> None:
+    first = fuse([folder / "a", folder / "b"], "stacking", tmp_path / "one", device="cpu")
+    again = mmreg.load(tmp_path / "one", "cpu")
+    rows = toys.rows(30, seed=3)
+    assert first.predict(rows) == again.predict(rows)
+    table = [row for row in toys.rows(300, absent=0.1) if row["split"] == "test"]
+    measured = again.evaluate(table)["metrics"]["accuracy"]
+    assert measured == pytest.approx(first.report["test"]["metrics"]["accuracy"])
+    nested = fuse([tmp_path / "one", folder / "both", folder / "product"], "mean", tmp_path / "two", device="cpu")
+    expected = np.mean(
+        [
+            probabilities(mmreg.load(path, "cpu").predict(rows))
+            for path in (tmp_path / "one", folder / "both", folder / "product")
+        ],
+        axis=0,
+    )
+    np.testing.assert_allclose(probabilities(nested.predict(rows)), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_evidence_is_combined_from_runs_that_were_trained_for_it(folder: Path, tmp_path: Path) -> None:
+    run = fuse([folder / "ev_a", folder / "ev_b"], "evidential", tmp_path / "fused", device="cpu")
+    prediction = run.predict(toys.rows(1))[0]
+    assert 0 < prediction["uncertainty"] <= 1
+    assert run.report["test"]["metrics"]["accuracy"] > 0.7
+    with pytest.raises(RunError, match="trained without it"):
+        fuse([folder / "ev_a", folder / "b"], "evidential", tmp_path / "no", device="cpu")
+
+
+def test_stacking_never_looks_at_test_rows(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    import pyarrow.parquet as pq
+
+    first = fuse([folder / "a", folder / "b"], "stacking", tmp_path / "clean", device="cpu")
+    for name in "ab":
+        shutil.copytree(folder / name, tmp_path / name)
+        path = tmp_path / name / "predictions" / "test.parquet"
+        table = pq.read_table(path)
+        shuffled = table.column("target").take(np.random.default_rng(0).permutation(len(table)))
+        pq.write_table(table.set_column(table.column_names.index("target"), "target", shuffled), path)
+    second = fuse([tmp_path / "a", tmp_path / "b"], "stacking", tmp_path / "poisoned", device="cpu")
+    for key, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[key])
+
+
+def test_what_cannot_be_combined_is_refused_with_the_reason(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fused"
+    with pytest.raises(RunError, match="at least two runs"):
+        fuse([folder / "a"], "mean", out)
+    with pytest.raises(RunError, match="need a model-level operator"):
+        fuse([folder / "a", folder / "b"], "concat", out)
+    with pytest.raises(RunError, match="reads features"):
+        fuse([folder / "a", folder / "b"], "gated", out)
+    with pytest.raises(RecipeError, match="l3"):
+        fuse([folder / "a", folder / "b"], {"name": "stacking", "l3": 1}, out)
+    with pytest.raises(RunError, match="already"):
+        fuse([folder / "a", folder / "b"], "mean", folder / "a")
+    other = [{**row, "label": row["label"].upper()} for row in toys.rows(100)]
+    mmreg.train(toys.recipe(other, key="id"), tmp_path / "upper", device="cpu")
+    with pytest.raises(RunError, match="learned different targets"):
+        fuse([folder / "a", tmp_path / "upper"], "mean", out)
+    renamed = [{**row, "id": f"x{row['id']}"} for row in toys.rows(100)]
+    mmreg.train(toys.recipe(renamed, key="id"), tmp_path / "strange", device="cpu")
+    with pytest.raises(RunError, match="no validation row in common"):
+        fuse([folder / "a", tmp_path / "strange"], "mean", out)
+    keyless = toys.recipe(toys.rows(100))
+    mmreg.train(keyless, tmp_path / "keyless", device="cpu")
+    with pytest.raises(RunError, match="matched by a key"):
+        fuse([folder / "a", tmp_path / "keyless"], "mean", out)
+    assert not out.exists()
+
+
+def test_regressions_are_combined_where_it_has_a_meaning(tmp_path: Path) -> None:
+    table = [{**row, "y": float(sum(row["a"]) - sum(row["b"]))} for row in toys.rows(200)]
+    for name in "ab":
+        recipe = toys.recipe(table, modalities={name: {"type": "numbers"}}, fusion=None)
+        recipe["target"] = {"column": "y", "task": "regression"}
+        mmreg.train(recipe, tmp_path / name, device="cpu", overrides=["training.epochs=20"])
+    alone = mmreg.load(tmp_path / "a").report["test"]["metrics"]["rmse"]
+    run = fuse([tmp_path / "a", tmp_path / "b"], "stacking", tmp_path / "fused", device="cpu")
+    assert run.report["test"]["metrics"]["rmse"] < 0.8 * alone
+    with pytest.raises(RecipeError, match="cannot combine predictions of the task"):
+        fuse([tmp_path / "a", tmp_path / "b"], "product", tmp_path / "no")
