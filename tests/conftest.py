@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run in parallel processes
@@ -26,6 +27,16 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     for name in ("MMREG_DEBUG", "MMREG_STRICT", "MMREG_PLUGINS", "MMREG_DISABLE_PLUGINS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MMREG_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "mmreg-cache"))
+
+
+@pytest.fixture(autouse=True)
+def _own_registrations() -> Iterator[None]:
+    from mmreg import registry
+
+    before = dict(registry._local)
+    yield
+    registry._local.clear()
+    registry._local.update(before)
 
 
 @pytest.fixture

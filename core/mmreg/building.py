@@ -106,7 +106,7 @@ class _Builder:
         if plan.level == "feature":
             return FeatureNode(plan.name, parts, fusion)
         heads = {name: self.head(name, size) for name, size in sizes.items() if size}
-        return ModelNode(plan.name, parts, fusion, heads, plan.own_losses, plan.joint_loss)
+        return ModelNode(plan.name, parts, fusion, heads, plan.own_losses, plan.joint_loss, plan.gradient_blending)
 
     def size(self, part: str | FusionNode, level: str) -> int:
         """The features that a part gives; a model-level part gives its scores, or none to another of that level."""

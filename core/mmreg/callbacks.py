@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmreg import registry
-from mmreg.plugins import call_hook
+from mmreg.importing import one_line
+from mmreg.plugins import call_hook, report
 
 if TYPE_CHECKING:
     from mmreg.runs import Run
-
-logger = logging.getLogger("mmreg")
 
 
 class Callback:
@@ -56,22 +55,17 @@ class Callbacks:
     """Every plugin's callbacks for one training; one that raises is reported in one line and left out from then on."""
 
     def __init__(self) -> None:
-        self._callbacks: list[tuple[str, Callback]] = []
-        for plugin, made in call_hook(registry.all_plugins(), "mmreg_callbacks"):
-            if isinstance(made, Sequence) and all(isinstance(callback, Callback) for callback in made):
-                self._callbacks += [(str(plugin), callback) for callback in made]
-            else:
-                logger.warning(
-                    "mmreg: plugin %s: mmreg_callbacks must return a list of Callback, found %r", plugin, made
-                )
+        self._callbacks = list(call_hook(registry.all_plugins(), "mmreg_callbacks", Callback))
 
-    def tell(self, event: str, *arguments: Any) -> None:
-        """Call an event's method of every callback."""
+    def tell(self, event: str, run: Run, *facts: Any) -> None:
+        """Call an event's method of every callback, each with facts of its own that it may change."""
         for pair in list(self._callbacks):
-            name, callback = pair
+            plugin, callback = pair
             try:
-                getattr(callback, event)(*arguments)
-            except Exception as error:  # whatever it is, it is not the training's
+                getattr(callback, event)(run, *copy.deepcopy(facts))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever it is, it is not the training's
                 self._callbacks.remove(pair)
-                what = f"{type(callback).__name__}.{event}"
-                logger.warning("mmreg: %s of plugin %s failed: %s: %s", what, name, type(error).__name__, error)
+                what = f"is left out of this training: {type(callback).__name__}.{event} raised {one_line(error)}"
+                report(plugin, what, error)

@@ -1,7 +1,8 @@
-"""What a plugin declares: a component as plain data, so that listing it imports nothing."""
+"""What a plugin declares: components, commands and sources as plain data, so that listing them imports nothing."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 KINDS: dict[str, dict[str, str]] = {
@@ -42,15 +43,9 @@ class ComponentSpec:
     install_hint: str = ""
 
     def __post_init__(self) -> None:
-        for field, value in vars(self).items():
-            if not isinstance(value, str):
-                raise TypeError(f"a component's {field} must be text, found {value!r}")
+        _check_texts("component", self)
         check_name(self.kind, self.name, self.level)
-        module, _, attribute = self.target.partition(":")
-        if not module or not attribute:
-            raise ValueError(
-                f"the target of {self.kind} {self.name!r} must read 'package.module:Class', found {self.target!r}"
-            )
+        _check_target(f"{self.kind} {self.name!r}", self.target)
 
 
 def check_name(kind: str, name: str, level: str) -> None:
@@ -70,6 +65,18 @@ def check_name(kind: str, name: str, level: str) -> None:
         raise ValueError(f"{kind} {name!r} has the level {level!r}, it must be {allowed}")
 
 
+def _check_texts(what: str, spec: object) -> None:
+    for field, value in vars(spec).items():
+        if not isinstance(value, str):
+            raise TypeError(f"a {what}'s {field} must be text, found {value!r}")
+
+
+def _check_target(what: str, target: str) -> None:
+    module, _, attribute = target.partition(":")
+    if not module or not attribute:
+        raise ValueError(f"the target of {what} must read 'package.module:name', found {target!r}")
+
+
 @dataclass(frozen=True)
 class CommandSpec:
     """A command that a plugin adds to the command line.
@@ -77,12 +84,23 @@ class CommandSpec:
     Attributes:
         name: it is called as `mmreg NAME`.
         help: one sentence for `mmreg --help`.
-        target: a `typer.Typer`, as "package.module:app"; imported when the command is called.
+        target: a `typer.Typer`, as "package.module:app"; imported when the command is called. With one command it is
+            called directly, with several each is called as `mmreg NAME COMMAND`.
+
+    Raises:
+        TypeError: a field that is no text.
+        ValueError: a name that cannot be typed as a command, or a target of another form.
     """
 
     name: str
     help: str
     target: str
+
+    def __post_init__(self) -> None:
+        _check_texts("command", self)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
+            raise ValueError(f"{self.name!r} is no name for a command: it must be letters, digits, - and _")
+        _check_target(f"command {self.name!r}", self.target)
 
 
 @dataclass(frozen=True)
@@ -90,13 +108,27 @@ class SourceSpec:
     """A place that tables can be read from.
 
     Attributes:
-        name: a scheme, for `name://...`, or a file ending with its dot, such as ".sas7bdat".
-        target: a function, as "package.module:function", that takes the text which names the table (a path made
-            absolute, or all of `name://...`) and gives anything that `mmreg.data.table.read_table` takes; imported when
-            such a table is read.
+        name: a scheme, for `name://...`, or the ending of a file with its dot, such as ".sas7bdat"; lower case. The
+            endings that mmreg reads itself stay its own.
+        target: a function, as "package.module:function", imported when such a table is read. It gets the text that
+            names the table (all of `name://...`, or a file's absolute path) and gives what `Run.predict` takes:
+            anything with the Arrow PyCapsule interface, a list of dicts or a dict of lists.
         summary: one sentence for messages.
+
+    Raises:
+        TypeError: a field that is no text.
+        ValueError: a name that is neither a scheme nor an ending, or a target of another form.
     """
 
     name: str
     target: str
     summary: str = ""
+
+    def __post_init__(self) -> None:
+        _check_texts("source", self)
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*|\.[^\s/\\:A-Z]+", self.name):
+            raise ValueError(
+                f"{self.name!r} is no name for a source: give a scheme such as 'sqlite' or an ending such as "
+                "'.sas7bdat', in lower case"
+            )
+        _check_target(f"source {self.name!r}", self.target)

@@ -1,8 +1,8 @@
-"""The hooks that a plugin may implement."""
+"""The hooks that a plugin may implement: each returns a list, and none takes an argument."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -21,45 +21,45 @@ hookimpl = pluggy.HookimplMarker("mmreg")
 
 
 @hookspec
-def mmreg_components() -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
+def mmreg_components() -> Sequence[ComponentSpec]:  # type: ignore[empty-body]
     """Modalities, encoders, fusion operators and tasks.
 
     Called once, when the registry is first used.
 
     Returns:
-        The components that the plugin brings, as data.
+        A list of the components that the plugin brings, as data.
     """
 
 
 @hookspec
-def mmreg_commands() -> Iterable[CommandSpec]:  # type: ignore[empty-body]
+def mmreg_commands() -> Sequence[CommandSpec]:  # type: ignore[empty-body]
     """Commands of the command line.
 
-    Called whenever the command line starts.
+    Called when the command line's help is shown, or a command is called that is not mmreg's own.
 
     Returns:
-        The commands that the plugin adds, as data. One with the name of a command of mmreg's own, or of an earlier
-        plugin's, is reported and left out.
+        A list of the commands that the plugin adds, as data. One with the name of a command of mmreg's own, or of an
+        earlier plugin's, is reported and left out.
     """
 
 
 @hookspec
-def mmreg_callbacks() -> Iterable[Callback]:  # type: ignore[empty-body]
+def mmreg_callbacks() -> Sequence[Callback]:  # type: ignore[empty-body]
     """Objects that follow a training's events.
 
     Called once for every training, before it starts.
 
     Returns:
-        The callbacks, freshly made. One that raises is reported; the training goes on.
+        A list of callbacks, freshly made. One that raises is reported and left out; the training goes on.
     """
 
 
 @hookspec
-def mmreg_sources() -> Iterable[SourceSpec]:  # type: ignore[empty-body]
+def mmreg_sources() -> Sequence[SourceSpec]:  # type: ignore[empty-body]
     """Places that tables can be read from.
 
-    Called when a table is named that mmreg itself cannot read.
+    Called when a table is named by `scheme://...`, or by a file with an ending that mmreg itself does not read.
 
     Returns:
-        The sources that the plugin adds, as data.
+        A list of the sources that the plugin adds, as data. A place that two plugins read is an error that names both.
     """

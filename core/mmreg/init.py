@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from mmreg import registry
 from mmreg.data.cells import iter_present
 from mmreg.data.sources import open_table
-from mmreg.data.splits import split_names
+from mmreg.data.splits import split_rows
 from mmreg.data.table import Table
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.files import write_text
@@ -117,14 +118,23 @@ def _split(table: Table, draft: _Draft, target: str) -> tuple[int, list[str]]:
     """Write the split; the number of training rows, and the columns that are neither target nor split."""
     left = [column for column in table.columns if column != target]
     for column in left:
-        counts = split_names(table, column)
-        if counts is not None:
+        counts = _split_counts(table, column)
+        if counts:
             named = ", ".join(f"{count} {name}" for name, count in counts.items())
             draft.add(f"split: {_quoted(column)}", named)
             return counts["train"], [c for c in left if c != column]
     share = 0.1 if len(table) >= 1000 else 0.15
     draft.add(f"split: {_flow({'validation': share, 'test': share})}", "no column says it, so at random, by the seed")
     return round((1 - 2 * share) * len(table)), left
+
+
+def _split_counts(table: Table, column: str) -> dict[str, int]:
+    """The rows of each split, if a column names splits; nothing otherwise."""
+    try:
+        splits = split_rows(table, column, None, 0)
+    except (MmregError, TypeError, ValueError):  # its values are no splits
+        return {}
+    return {name: len(rows) for name, rows in splits.items()} if len(splits) > 1 else {}
 
 
 def _task(table: Table, target: str) -> tuple[str, str]:
@@ -148,7 +158,8 @@ def _modality(table: Table, column: str) -> tuple[str, dict[str, tuple[Any, str]
     for name, cls in _modalities():
         try:
             sample = list(iter_present(cls(), table, [column], rows))
-            suggested = cls.suggest(sample)
+            there = [value for value in sample if not isinstance(value, Path) or value.is_file()]
+            suggested = cls.suggest(there) if 2 * len(there) >= len(sample) else None
         except (MmregError, TypeError, ValueError):  # not what it takes
             continue
         if suggested is not None:
@@ -184,10 +195,11 @@ def _why_left_out(table: Table, column: str) -> str:
     values = [value for value in table.iter_values(column) if value is not None][:SAMPLE]
     if not values:
         return "it is empty"
-    kind = "files that no installed modality reads, or that are missing" if "." in str(values[0]) else "no kind of data"
     if all(isinstance(value, int | float) for value in values):
         return "numbers; no installed modality reads them"
-    return f"{kind} that an installed modality reads" if kind == "no kind of data" else kind
+    if all(Path(str(value)).suffix for value in values):
+        return "files that are missing, or that no installed modality reads"
+    return "no installed modality reads such values"
 
 
 def _is_unique(table: Table, column: str) -> bool:
@@ -203,7 +215,7 @@ def _relative(table: str, folder: Path | None) -> str:
     """The table's path relative to the recipe's folder, where that is no detour."""
     if "://" in table:
         return table
-    path, base = Path(table).absolute(), (folder or Path()).absolute()
+    path, base = (Path(os.path.normpath(p.absolute())) for p in (Path(table), folder or Path()))
     return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
 
 

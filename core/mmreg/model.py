@@ -188,6 +188,7 @@ class ModelNode(FusionNode):
         own_losses: the weight of each part's own loss.
         joint_loss: the weight of the combination's loss for the parts. Without it the operator sees detached
             predictions, so that the loss of the combination trains its own parameters alone.
+        gradient_blending: whether training sets these weights anew as it sees how much each part overfits.
     """
 
     def __init__(
@@ -198,12 +199,14 @@ class ModelNode(FusionNode):
         heads: Mapping[str, nn.Module],
         own_losses: Mapping[str, float],
         joint_loss: float,
+        gradient_blending: bool = False,
     ) -> None:
         super().__init__(name, parts)
         self.fusion = fusion
         self.heads = Named(heads)
         self.own_losses = dict(own_losses)
         self.joint_loss = joint_loss
+        self.gradient_blending = gradient_blending
         self.trains_fusion = any(parameter.requires_grad for parameter in fusion.parameters())
 
     def run(self, batch: _Pass) -> _Branch:

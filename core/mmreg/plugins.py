@@ -1,146 +1,104 @@
-"""Discovery: from the installed distributions' entry points to one record a plugin, whatever a plugin does."""
+"""Discovery: every installed plugin loaded into one record, and its hooks called, whatever a plugin does."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import pluggy
 
 from mmreg import hookspecs
 from mmreg.components import ComponentSpec
 from mmreg.errors import PluginError
+from mmreg.importing import import_target, one_line, shown, stdout_to_stderr
+from mmreg.installed import BUNDLED, Plugin, find_plugins, normalize
+from mmreg.options import near
 
-GROUP = "mmreg"
-BUNDLED = "mmreg"
-"""The distribution whose plugins are the bundled ones."""
+__all__ = ["BUNDLED", "SLOW", "Plugin", "call_hook", "discover", "leave_out", "normalize", "report"]
 
-Status = Literal["ok", "blocked", "failed", "incompatible", "duplicate"]
+SLOW = 1.0
+"""Seconds from which on loading a plugin counts as slow: every command that uses the registry waits for it."""
 
 logger = logging.getLogger("mmreg")
 
-
-@dataclass
-class Plugin:
-    """What became of one entry point.
-
-    Attributes:
-        entry_point: its name.
-        distribution: the installed distribution that declares it.
-        version: the distribution's version; "unknown" where its metadata do not say.
-        location: the folder that the distribution was found in.
-        target: the module that it names.
-        status: "ok"; "blocked" by the user; "failed" with an error; "incompatible" with this core's API; or
-            "duplicate", as the same distribution stands earlier on the path.
-        error: why it is not "ok", in one line.
-        warning: what is wrong although it works.
-        seconds: what loading it took.
-        components: what it brings.
-        cause: the exception behind a failure.
-    """
-
-    entry_point: str
-    distribution: str
-    version: str
-    location: str
-    target: str
-    status: Status = "ok"
-    error: str = ""
-    warning: str = ""
-    seconds: float = 0.0
-    components: tuple[ComponentSpec, ...] = ()
-    cause: BaseException | None = field(default=None, repr=False)
-    manager: pluggy.PluginManager | None = field(default=None, repr=False)
-
-    def __str__(self) -> str:
-        return f"{self.entry_point} ({self.distribution} {self.version})"
+Item = TypeVar("Item")
 
 
 def discover() -> list[Plugin]:
-    """Load every installed plugin, sorted by distribution and entry point; the bundled ones come first.
+    """Load every installed plugin, in the order of `find_plugins`.
 
     A plugin that cannot be loaded is reported in one line on stderr and recorded; the others are loaded all the same.
+    Nothing is kept on disk, so nothing can go stale.
 
     Raises:
         PluginError: a plugin failed and the environment variable MMREG_STRICT is set.
     """
-    plugins = []
-    for entry_point, plugin in _installed():
+    found = find_plugins()
+    for plugin in found:
         if plugin.status == "ok":
-            plugin.status = "blocked" if _is_blocked(plugin) else "ok"
+            plugin.error = _why_blocked(plugin)
+            plugin.status = "blocked" if plugin.error else "ok"
         if plugin.status == "ok":
-            _load(plugin, entry_point)
-        plugins.append(plugin)
+            _load(plugin)
         if plugin.status in ("failed", "incompatible"):
-            if os.environ.get("MMREG_STRICT", "") not in ("", "0"):
-                raise PluginError(f"plugin {plugin} {plugin.status}: {plugin.error}") from plugin.cause
-            logger.warning("mmreg: plugin %s was left out (%s): %s", plugin, plugin.status, plugin.error)
-    return plugins
+            report(plugin, f"is left out ({plugin.status}): {plugin.error}", plugin.cause)
+    return found
 
 
-def call_hook(plugins: Iterable[Plugin], name: str, **arguments: Any) -> Iterator[tuple[Plugin, Any]]:
-    """What each plugin's implementation of a hook gives; one that raises is reported in one line and left out."""
+def call_hook(plugins: Iterable[Plugin], name: str, item: type[Item]) -> Iterator[tuple[Plugin, Item]]:
+    """What the plugins' implementations of a hook list, one by one, with the plugin that listed it.
+
+    An implementation that raises, or lists anything but `item`, is reported in one line and left out.
+    """
     for plugin in plugins:
-        hook = getattr(plugin.manager.hook, name) if plugin.manager else None
-        if plugin.status != "ok" or hook is None or not hook.get_hookimpls():
+        if plugin.status != "ok" or plugin.manager is None:
             continue
         try:
-            with contextlib.redirect_stdout(sys.stderr):
-                results = hook(**arguments)
-        except (Exception, SystemExit) as error:
-            logger.warning("mmreg: hook %s of plugin %s failed: %s", name, plugin, _one_line(error))
+            with stdout_to_stderr:
+                listed = _call(plugin.manager, name, item)
+        except PluginError as error:
+            report(plugin, str(error), error)
             continue
-        yield from ((plugin, result) for result in results)
+        yield from ((plugin, each) for each in listed)
 
 
-def normalize(name: str) -> str:
-    """A distribution's name as packaging compares it: lower case, with single hyphens."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+def report(plugin: Plugin, what: str, cause: BaseException | None = None) -> None:
+    """Say in one line on stderr what is wrong with a plugin, or raise it if MMREG_STRICT is set.
+
+    Worker processes are silent, as the process that started them has said it.
+
+    Raises:
+        PluginError: MMREG_STRICT is set.
+    """
+    if os.environ.get("MMREG_STRICT", "") not in ("", "0"):
+        raise PluginError(f"plugin {plugin} {what}") from cause
+    if not _is_worker():
+        logger.warning("mmreg: plugin %s %s", plugin, what)
 
 
-def _installed() -> list[tuple[importlib.metadata.EntryPoint, Plugin]]:
-    """All entry points of the group with a fresh record each, in loading order."""
-    found: dict[tuple[str, str], list[tuple[importlib.metadata.EntryPoint, Plugin]]] = {}
-    for distribution in importlib.metadata.distributions():
-        try:
-            text = distribution.read_text("entry_points.txt") or ""
-            if f"[{GROUP}]" not in text:
-                continue
-            entry_points = distribution.entry_points.select(group=GROUP)
-            location = str(distribution.locate_file(""))
-        except Exception as error:  # metadata can be damaged in any way; the other distributions are not
-            logger.warning("mmreg: the metadata of an installed distribution are damaged: %s", _one_line(error))
-            continue
-        name, version = _name_and_version(distribution)
-        for entry_point in entry_points:
-            plugin = Plugin(entry_point.name, name, version, location, entry_point.value)
-            found.setdefault((normalize(name), entry_point.name), []).append((entry_point, plugin))
-    for (_, first), *later in found.values():
-        for _, plugin in later:
-            plugin.status = "duplicate"
-            plugin.error = f"the same distribution stands earlier on the path, in {first.location}"
-    order = sorted(found, key=lambda key: (key[0] != BUNDLED, *key))
-    return [pair for key in order for pair in found[key]]
+def _is_worker() -> bool:
+    """Whether another process of this training or preparation reports what this one would."""
+    process: Any = sys.modules.get("multiprocessing.process")  # a process that was started by it has it
+    return os.environ.get("LOCAL_RANK", "0") != "0" or (process is not None and process.parent_process() is not None)
 
 
-def _name_and_version(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
-    """From the metadata, or where these are damaged from the name of their folder."""
-    name: str | None = None
-    version: str | None = None
-    with contextlib.suppress(Exception):  # see above
-        name, version = distribution.metadata["Name"], distribution.metadata["Version"]
-    folder = re.match(
-        r"(.+?)(?:-([^-]+))?\.(?:dist|egg)-info$", getattr(getattr(distribution, "_path", None), "name", "")
-    )
-    return name or (folder[1] if folder else "unknown"), version or (folder[2] if folder else None) or "unknown"
+def leave_out(names: Iterable[str]) -> None:
+    """Block plugins by their own or their distribution's names, here and in the processes started from here."""
+    os.environ["MMREG_DISABLE_PLUGINS"] = ",".join(filter(None, [os.environ.get("MMREG_DISABLE_PLUGINS"), *names]))
+
+
+def _why_blocked(plugin: Plugin) -> str:
+    own = {normalize(plugin.distribution), normalize(plugin.entry_point)}
+    if own & (_names("MMREG_DISABLE_PLUGINS") or set()):
+        return "blocked by --no-plugin or MMREG_DISABLE_PLUGINS"
+    chosen = _names("MMREG_PLUGINS")
+    if chosen is not None and normalize(plugin.distribution) != BUNDLED and not own & chosen:
+        return "not among MMREG_PLUGINS"
+    return ""
 
 
 def _names(variable: str) -> set[str] | None:
@@ -149,63 +107,74 @@ def _names(variable: str) -> set[str] | None:
     return None if value is None else {normalize(name.strip()) for name in value.split(",") if name.strip()}
 
 
-def _is_blocked(plugin: Plugin) -> bool:
-    own = {normalize(plugin.distribution), normalize(plugin.entry_point)}
-    if own & (_names("MMREG_DISABLE_PLUGINS") or set()):
-        plugin.error = "blocked by --no-plugin or MMREG_DISABLE_PLUGINS"
-        return True
-    chosen = _names("MMREG_PLUGINS")
-    if chosen is not None and normalize(plugin.distribution) != BUNDLED and not own & chosen:
-        plugin.error = "not among MMREG_PLUGINS"
-        return True
-    return False
-
-
-def _load(plugin: Plugin, entry_point: importlib.metadata.EntryPoint) -> None:
-    """Import the plugin and ask it for its components; what it raises or prints goes into its record or to stderr."""
+def _load(plugin: Plugin) -> None:
+    """Import a plugin and ask it for its components; what goes wrong is kept in its record."""
     had_torch = "torch" in sys.modules
     started = time.perf_counter()
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            module = entry_point.load()
-            api = getattr(module, "mmreg_api", 1)
-            if api != hookspecs.API_VERSION:
-                plugin.status = "incompatible"
-                plugin.error = f"it is written for mmreg API {api!r}, this mmreg has {hookspecs.API_VERSION}"
-                return
-            manager = pluggy.PluginManager("mmreg")
-            manager.add_hookspecs(hookspecs)
-            manager.register(module, name=str(plugin))
-            manager.check_pending()
-            plugin.components = _components(manager)
-            plugin.manager = manager
-    except (Exception, SystemExit) as error:
+        with stdout_to_stderr:
+            _fill(plugin)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin may raise anything, such as sys.exit does
         plugin.status = "failed"
-        plugin.error = _one_line(error)
-        plugin.cause = error
-    finally:
-        plugin.seconds = time.perf_counter() - started
-        if "torch" in sys.modules and not had_torch:
-            plugin.warning = "its light module imports torch, which slows every command down"
+        plugin.error = one_line(error)
+        plugin.cause = error.__cause__ or error
+    plugin.seconds = time.perf_counter() - started
+    if "torch" in sys.modules and not had_torch:
+        plugin.warning = f"its light module imports torch: every command waits {plugin.seconds:.1f} s for it"
+    elif plugin.seconds >= SLOW:
+        plugin.warning = f"it is slow to load: every command waits {plugin.seconds:.1f} s for it"
 
 
-def _components(manager: pluggy.PluginManager) -> tuple[ComponentSpec, ...]:
-    """What the plugin's hook returns, checked."""
+def _fill(plugin: Plugin) -> None:
+    try:
+        module = import_target(plugin.target.partition("[")[0])
+    except ImportError as error:
+        raise PluginError(f"it {error}") from error.__cause__
+    api = getattr(module, "mmreg_api", 1)
+    if api != hookspecs.API_VERSION:
+        plugin.status = "incompatible"
+        plugin.error = f"it is written for mmreg API {shown(api)}, this mmreg has {hookspecs.API_VERSION}"
+        return
+    manager = pluggy.PluginManager("mmreg")
+    manager.add_hookspecs(hookspecs)
+    hooks = list(vars(manager.hook))
+    manager.register(module, name=str(plugin))
+    for name, hook in vars(manager.hook).items():
+        if not hook.has_spec() and not all(each.optionalhook for each in hook.get_hookimpls()):
+            raise PluginError(f"there is no hook {name!r}{near(name, hooks)}; hooks are {', '.join(hooks)}")
     if not any(hook.get_hookimpls() for hook in vars(manager.hook).values()):
-        raise TypeError("it implements no hook; is a function marked with @mmreg.hookimpl missing?")
-    components: list[ComponentSpec] = []
-    for result in manager.hook.mmreg_components():
+        raise PluginError("it implements no hook; is a function marked with @mmreg.hookimpl missing?")
+    components = _call(manager, "mmreg_components", ComponentSpec)
+    names = [(component.kind, component.name) for component in components]
+    for at, (kind, name) in enumerate(names):
+        if (kind, name) in names[:at]:
+            raise PluginError(f"it declares the {kind} {name!r} twice")
+    plugin.components = tuple(components)
+    plugin.manager = manager
+
+
+def _call(manager: pluggy.PluginManager, name: str, item: type[Item]) -> list[Item]:
+    """What a plugin's implementation of a hook lists; empty if it has none.
+
+    Raises:
+        PluginError: it raises, or gives anything but a list of such items.
+    """
+    hook = getattr(manager.hook, name)
+    if not hook.get_hookimpls():
+        return []
+    try:
+        results: list[Any] = hook() or [None]  # pluggy leaves None out
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise PluginError(f"{name} raised {one_line(error)}") from error
+    wanted = f"{name} must return a list of {item.__name__}"
+    for result in results:
         if not isinstance(result, list | tuple):
-            raise TypeError(f"mmreg_components must return a list of ComponentSpec, found {result!r}")
-        for component in result:
-            if not isinstance(component, ComponentSpec):
-                raise TypeError(f"mmreg_components must return a list of ComponentSpec, found {component!r} in it")
-            if any((component.kind, component.name) == (other.kind, other.name) for other in components):
-                raise ValueError(f"it declares the {component.kind} {component.name!r} twice")
-            components.append(component)
-    return tuple(components)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+            raise PluginError(f"{wanted}, found {shown(result)}")
+        for each in result:
+            if not isinstance(each, item):
+                raise PluginError(f"{wanted}, found {shown(each)} in it")
+    return [each for result in results for each in result]

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, overload
 from mmreg import plugins
 from mmreg.components import KINDS, ComponentSpec, check_name
 from mmreg.errors import ComponentImportError, ComponentNotFoundError, RegistrationError
+from mmreg.importing import import_target
 from mmreg.options import check_options, describe_options, documentation, near
 from mmreg.plugins import Plugin, normalize
 
@@ -53,11 +54,14 @@ _local: dict[tuple[str, str], Entry] = {}
 
 
 def all_plugins() -> list[Plugin]:
-    """The record of every installed plugin. Discovers them at the first call, and only then."""
+    """The record of every installed plugin. Discovers them at the first call, and only then.
+
+    A plugin that asks while it is being loaded sees no plugin yet, only what is registered by hand.
+    """
     global _plugins, _loading
     with _lock:
         if _plugins is None:
-            if _loading:  # a plugin asks while it is being loaded: it sees what is registered by hand
+            if _loading:  # the lock lets the same thread in again, and no other
                 return []
             _loading = True
             try:
@@ -68,7 +72,11 @@ def all_plugins() -> list[Plugin]:
 
 
 def refresh() -> None:
-    """Forget what was discovered, so that the next look-up sees what has been installed since."""
+    """Forget what was discovered, so that the next look-up sees what has been installed since.
+
+    A plugin that failed is tried again. A module that is imported already stays as it is: to use a newer version of a
+    plugin that was loaded, start Python anew.
+    """
     global _plugins
     with _lock:
         importlib.invalidate_caches()
@@ -146,17 +154,14 @@ def load(entry: Entry) -> type:
         return entry.cls
     spec = entry.spec
     what = f"{spec.kind} {spec.name!r} of {entry.distribution} {entry.version}"
-    module_name, _, attribute = spec.target.partition(":")
     try:
-        cls: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            cls = getattr(cls, part)
-    except ModuleNotFoundError as error:
-        hint = f"; install it with: {spec.install_hint}" if spec.install_hint else ""
-        raise ComponentImportError(f"{what} needs the package {error.name!r}, which is not installed{hint}") from error
-    except Exception as error:
-        hint = f" (perhaps: {spec.install_hint})" if spec.install_hint else ""
-        raise ComponentImportError(f"{what} cannot be imported: {type(error).__name__}: {error}{hint}") from error
+        cls = import_target(spec.target)
+    except ImportError as error:
+        hint = ""
+        if spec.install_hint:
+            missing = isinstance(error.__cause__, ModuleNotFoundError)
+            hint = f"; install it with: {spec.install_hint}" if missing else f" (perhaps: {spec.install_hint})"
+        raise ComponentImportError(f"{what} {error}{hint}") from error.__cause__
     try:
         _check_class(spec.kind, spec.level, cls)
     except RegistrationError as error:
@@ -303,6 +308,8 @@ def _not_found(kind: str | None, what: str, distribution: str, bare: str, same_n
     known = sorted({entry.spec.name for entry in specs(kind)})
     message += near(bare, known) + f". Known: {', '.join(known) or 'none'}"
     lost = [plugin for plugin in all_plugins() if plugin.status not in ("ok", "duplicate")]
+    if distribution:
+        lost = [plugin for plugin in lost if normalize(plugin.distribution) == normalize(distribution)]
     if lost:
         listed = ", ".join(f"{plugin} {plugin.status}: {plugin.error}" for plugin in lost)
         message += f". These plugins are not available and might have held it: {listed}"

@@ -76,7 +76,7 @@ class Audio(Modality):
         sample_rate: Annotated[int, Ge(1), Le(HIGHEST_RATE)] = 16000,
         channels: Annotated[int, Ge(1)] = 1,
         source_rate: Annotated[int, Ge(1), Le(HIGHEST_RATE)] | None = None,
-        max_seconds: Annotated[float, Gt(0)] = 10.0,
+        max_seconds: Annotated[float, Gt(0), Le(86400)] = 10.0,
         features: Literal["log_mel", "mfcc", "spectrogram", "waveform"] = "log_mel",
         n_mels: Annotated[int, Ge(1)] = 40,
         n_fft: Annotated[int, Ge(2)] | None = None,
@@ -88,7 +88,7 @@ class Audio(Modality):
         time_mask: Annotated[float, Ge(0), Le(1)] = 0.2,
         num_masks: Annotated[int, Ge(1)] = 2,
         time_shift: Annotated[float, Ge(0), Le(1)] = 0.0,
-        noise: Annotated[float, Ge(0)] = 0.0,
+        noise: Annotated[float, Ge(0), Le(100)] = 0.0,
     ) -> None:
         hop_length = hop_length or max(1, round(0.02 * sample_rate))
         n_fft = n_fft or max(2, 1 << (int(0.04 * sample_rate) - 1).bit_length())

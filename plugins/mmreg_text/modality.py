@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -49,6 +49,7 @@ class Text(Modality):
     """
 
     transform_options: ClassVar[frozenset[str]] = frozenset({"token_dropout"})
+    default_encoder = "text_rnn"
 
     def __init__(
         self,
@@ -83,6 +84,16 @@ class Text(Modality):
         self.token_dropout = token_dropout
         self._tokenizer: Tokenizer | None = None
         self._table: torch.Tensor | None = None
+
+    @classmethod
+    def suggest(cls, values: Sequence[Any]) -> Mapping[str, tuple[Any, str]] | None:
+        """No options, if the values are texts of more than one word; single words are rather names of something."""
+        words = [len(value.split()) for value in values if isinstance(value, str)]
+        if not values or len(words) < 0.8 * len(values) or sum(n > 1 for n in words) < 0.3 * len(words):
+            return None
+        longest = int(np.percentile(words, 99))
+        # Punctuation makes more tokens than there are words.
+        return {} if longest <= 128 else {"max_tokens": (2 * longest, f"texts of up to {longest} words")}
 
     def fit_values(self, values: Iterator[Any]) -> None:
         """Learn the vocabulary or train the subword tokenizer; values that are no text are left to `load`."""

@@ -12,7 +12,7 @@ from mmreg.cli.parameters import Debug, Format, FormatOption
 from mmreg.components import KINDS
 
 LIST_COLUMNS = ("kind", "name", "level", "summary", "distribution", "version", "status")
-PLUGIN_COLUMNS = ("distribution", "version", "entry_point", "status", "error", "components")
+PLUGIN_COLUMNS = ("distribution", "version", "entry_point", "status", "components", "seconds", "note")
 
 
 def list_components(
@@ -52,23 +52,27 @@ def info(
 
 
 def plugins(format: FormatOption = Format.TABLE, debug: Debug = False) -> None:
-    """List the installed plugins: whether they load, why not, and what they bring."""
-    rows: list[dict[str, Any]] = []
-    for plugin in registry.all_plugins():
-        names = [f"{component.kind}/{component.name}" for component in plugin.components]
-        row = {
+    """List the installed plugins: whether they load, why not, what they bring and how long they take."""
+    rows: list[dict[str, Any]] = [
+        {
             "distribution": plugin.distribution,
             "version": plugin.version,
             "entry_point": plugin.entry_point,
             "status": plugin.status,
-            "error": plugin.error or plugin.warning,
-            "components": names if format is Format.JSON else len(names),
+            "error": plugin.error,
+            "components": [f"{component.kind}/{component.name}" for component in plugin.components],
+            "seconds": round(plugin.seconds, 4),
+            "warning": plugin.warning,
+            "location": plugin.location,
         }
-        rows.append(row)
+        for plugin in registry.all_plugins()
+    ]
     if format is Format.JSON:
         print_json(rows)
-    else:
-        print_table(rows, PLUGIN_COLUMNS)
+        return
+    for row in rows:
+        row |= {"components": len(row["components"]), "note": row["error"] or row["warning"]}
+    print_table(rows, PLUGIN_COLUMNS)
 
 
 def recipe_snippet(facts: dict[str, Any]) -> str:

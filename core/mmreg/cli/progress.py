@@ -37,6 +37,7 @@ class Display:
         self._tasks: dict[str, TaskID] = {}
         self._read = 0.0
         self._rows = 0
+        self._metric = ""
         self._started = time.perf_counter()
 
     def __enter__(self) -> Display:
@@ -69,6 +70,7 @@ class Display:
     def on_start(self, facts: Mapping[str, Any]) -> None:
         """Say what is trained on what."""
         self.epochs = facts["resumed_after_epoch"]
+        self._metric = facts["metric"]
         self._started = self._read = time.perf_counter()
         rows = ", ".join(f"{count} {split}" for split, count in facts["rows"].items())
         self._print(f"rows: {rows}; {facts['parameters']:,} parameters; {facts['device']}, {facts['precision']}")
@@ -90,7 +92,7 @@ class Display:
         self.epochs = int(row["epoch"])
         names = {"train_loss": "loss", "validation_loss": "validation loss"}
         shown = [f"{names[key]} {row[key]:.4f}" for key in names if key in row]
-        parts = [key for key in row if key.startswith("validation_") and key != "validation_loss"]
+        parts = [key for key in row if key.startswith("validation_") and key.endswith(f"_{self._metric}")]
         shown += [f"{key.removeprefix('validation_').replace('_', ' ')} {row[key]:.3f}" for key in parts]
         self._print(f"epoch {row['epoch']:>3}  {time.perf_counter() - self._started:6.1f} s  {'  '.join(shown)}")
 

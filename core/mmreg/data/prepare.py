@@ -147,15 +147,16 @@ def _key(
     for column in columns:
         table.hash_column(column, digest.update)
         if modality.paths:
+            current = os.getcwd()  # noqa: PTH109 (see _file_facts)
             for path in iter_paths(table, column, rows):
-                digest.update(_file_facts(path))
+                digest.update(_file_facts(path, current))
     return digest.hexdigest()
 
 
-def _file_facts(path: Path | None) -> bytes:
+def _file_facts(path: str | None, current: str) -> bytes:
     if path is None:
         return b"\0"
-    absolute = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 (pathlib takes longer than the file system)
+    absolute = os.path.join(current, path)  # noqa: PTH118 (pathlib takes longer than the file system)
     try:
         status = os.stat(absolute)  # noqa: PTH116
         facts = f"{absolute}\0{status.st_size}\0{status.st_mtime_ns}\0"

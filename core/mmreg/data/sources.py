@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
+import re
 from pathlib import Path
 from typing import Any
 
 from mmreg import registry
 from mmreg.components import SourceSpec
+from mmreg.data.files import _READERS as READERS
 from mmreg.data.table import Table, read_table
 from mmreg.errors import MmregError, TableError
-from mmreg.plugins import call_hook
+from mmreg.importing import import_target, one_line, stdout_to_stderr
+from mmreg.options import near
+from mmreg.plugins import Plugin, call_hook
+
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def open_table(source: Any, folder: Path | None = None) -> Table:
@@ -21,40 +26,59 @@ def open_table(source: Any, folder: Path | None = None) -> Table:
         folder: what a relative path is relative to; the current directory if not given.
 
     Raises:
-        TableError: see `read_table`; also if no installed plugin reads from there, or the plugin cannot.
+        TableError: see `read_table`; also if no installed plugin reads from there, two do, or the one cannot.
     """
     if not isinstance(source, str | Path):
         return read_table(source, folder)
     text = str(source)
-    scheme = text.partition("://")[0] if "://" in text else ""
-    path = text if scheme else str((folder or Path()) / text)
-    spec = next((spec for spec in sources() if spec.name == (scheme or Path(text).suffix.lower())), None)
-    if spec is not None:
-        return read_table(_read(spec, path), folder)
-    if scheme:
-        there = ", ".join(f"{spec.name}://" for spec in sources() if not spec.name.startswith(".")) or "none"
-        raise TableError(f"no installed plugin reads tables from {scheme}://...; there are plugins for {there}")
+    scheme = SCHEME.match(text)
+    if scheme is not None:
+        name = scheme[1].lower()
+        found = [pair for pair in sources() if pair[1].name == name]
+        if not found:
+            raise TableError(_unknown_scheme(name))
+        return _read(*_only(found, f"{name}://"), text, folder)
+    path = (folder or Path()) / text
+    if path.suffix.lower() not in READERS:
+        found = [pair for pair in sources() if pair[1].name[0] == "." and path.name.lower().endswith(pair[1].name)]
+        if found:
+            longest = max(len(spec.name) for _, spec in found)
+            found = [pair for pair in found if len(pair[1].name) == longest]
+            return _read(*_only(found, f"*{found[0][1].name}"), str(path.absolute()), path.absolute().parent)
     return read_table(path)
 
 
-def _read(spec: SourceSpec, text: str) -> Any:
-    """What a plugin's source gives for a table's name."""
-    module, _, attribute = spec.target.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)(text)
-    except MmregError:
-        raise
-    except Exception as error:  # a plugin may raise anything
-        raise TableError(
-            f"the table {text!r} cannot be read ({spec.target}): {type(error).__name__}: {error}"
-        ) from error
-
-
-def sources() -> list[SourceSpec]:
+def sources() -> list[tuple[Plugin, SourceSpec]]:
     """Every plugin's sources, in the plugins' order."""
-    return [
-        spec
-        for _, specs in call_hook(registry.all_plugins(), "mmreg_sources")
-        for spec in specs
-        if isinstance(spec, SourceSpec)
-    ]
+    return list(call_hook(registry.all_plugins(), "mmreg_sources", SourceSpec))
+
+
+def _only(found: list[tuple[Plugin, SourceSpec]], what: str) -> tuple[Plugin, SourceSpec]:
+    if len(found) > 1:
+        both = " and ".join(str(plugin) for plugin, _ in found)
+        raise TableError(f"{what} is read by more than one plugin: {both}; leave one out by --no-plugin")
+    return found[0]
+
+
+def _unknown_scheme(name: str) -> str:
+    known = sorted({spec.name for _, spec in sources() if spec.name[0] != "."})
+    there = ", ".join(f"{each}://" for each in known) or "none"
+    return f"no installed plugin reads tables from {name}://{near(name, known)}; there are plugins for {there}"
+
+
+def _read(plugin: Plugin, spec: SourceSpec, text: str, folder: Path | None) -> Table:
+    """The table that a plugin's source gives for a name."""
+    # As messages and a run's folder call it: without a user's name and password.
+    name = Path(text).name if spec.name[0] == "." else re.sub(r"//[^/@]*@", "//", text)
+    try:
+        reader = import_target(spec.target)
+    except ImportError as error:
+        raise TableError(f"the table {name!r} cannot be read: the source {spec.name!r} of {plugin} {error}") from error
+    try:
+        with stdout_to_stderr:
+            table = read_table(reader(text), folder)
+    except MmregError as error:
+        raise TableError(f"{name}: {error}") from error
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
+        raise TableError(f"the table {name!r} cannot be read by {plugin}: {one_line(error)}") from error
+    return Table(table.arrow, name=name, folder=folder, objects=table.objects)

@@ -106,7 +106,8 @@ class FusionNode(_Open):
     of: Annotated[list[str | FusionNode], MinLen(1)] | None = None
     """What it fuses: names of modalities, or further fusions; all modalities if it is not given."""
     own_loss: bool | Weight | dict[str, Weight] | Literal["gradient_blending"] = True
-    """At model level: whether (or with which weight) each part is trained by its own loss."""
+    """At model level: whether (or with which weight, or which for each part) each part is trained by its own loss;
+    gradient_blending sets the weights, the joint loss's included, anew every few epochs (Wang et al. 2020)."""
     joint_loss: bool | Weight = False
     """At model level: whether (or with which weight) the parts are trained by the loss of the combination, too."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmreg import registry
-from mmreg.errors import ComponentImportError, ComponentNotFoundError, OptionError, RecipeError
+from mmreg.errors import ComponentImportError, ComponentNotFoundError, MmregError, OptionError, RecipeError
 from mmreg.interfaces import FeatureFusion, Modality, ModelFusion, Task
 from mmreg.options import Path, Problem, near, options_model, validate
 from mmreg.recipe import Recipe
@@ -199,7 +199,14 @@ class _Resolver:
             return None
         complete, problems = validate(options_model(cls), options)
         self.problems += [replace(found, path=(*path, *found.path)) for found in problems]
-        return None if problems else Component(entry, cls, complete)
+        if problems:
+            return None
+        if kind in ("modality", "task"):  # the others are built when their inputs are known
+            try:
+                cls(**complete)
+            except MmregError as error:
+                self.problem(path, str(error))
+        return Component(entry, cls, complete)
 
     def input(self, name: str, given: Input) -> InputPlan | None:
         path: Path = ("modalities", name)

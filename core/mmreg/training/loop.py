@@ -20,9 +20,10 @@ from mmreg.devices import autocast
 from mmreg.errors import TrainingError
 from mmreg.inference import mean_loss, predict, transform
 from mmreg.interfaces import Modality, Task
-from mmreg.model import MultimodalModel
+from mmreg.model import ModelNode, MultimodalModel
 from mmreg.recipe.form import EarlyStopping, Training
 from mmreg.seeding import derive
+from mmreg.training.blending import blending_weights
 from mmreg.training.dropout import dropped_modalities
 from mmreg.training.losses import total_loss
 from mmreg.training.optimizers import build_optimizer, build_schedule, per_step
@@ -166,7 +167,7 @@ class Trainer:
             yield row, self._timings(seconds, started), improved
 
     def _train_epoch(self) -> dict[str, float]:
-        """One pass over the training rows; the mean loss and the mean of each extra term."""
+        """One pass over the training rows; the means of the loss and of its terms."""
         self.model.train()
         options, epoch = self.options, self.progress.epoch
         batches = self.rows.batches(
@@ -177,8 +178,9 @@ class Trainer:
             prefetch=True,
         )
         total = torch.zeros((), device=self.device)
-        extras: dict[str, Tensor] = {}
+        sums: dict[str, Tensor] = {}
         weight = 0.0
+        self._blend()
         for group in _groups(batches, options.accumulate):
             loss, terms = self._step(group)
             rows = sum(batch.size for batch in group)
@@ -186,12 +188,12 @@ class Trainer:
             total += loss * group_weight
             weight += group_weight
             for name, term in terms.items():
-                extras[name] = extras.get(name, 0.0) + term * rows
+                sums[name] = sums.get(name, 0.0) + term * group_weight
             self.watcher.on_step(Step(epoch + 1, self.progress.step, self.steps, rows, loss.item))
             if self.progress.step >= self.steps:
                 break
         means = {"train_loss": float(total) / weight}
-        means |= {f"train_{name}": float(term) / len(self.rows.train) for name, term in extras.items()}
+        means |= {f"train_{name}": float(term) / weight for name, term in sums.items()}
         if not math.isfinite(means["train_loss"]):
             raise TrainingError(
                 f"the loss is {means['train_loss']} after step {self.progress.step} (epoch {epoch + 1}); "
@@ -200,12 +202,12 @@ class Trainer:
         return means
 
     def _step(self, group: list[Batch]) -> tuple[Tensor, dict[str, Tensor]]:
-        """One optimizer step over a group of batches; the loss and the extra terms, still on the device."""
+        """One optimizer step over a group of batches; the loss and its terms by name, still on the device."""
         options = self.options
         total_weight = sum(_weight(batch) for batch in group)
         rows = sum(batch.size for batch in group)
         loss = torch.zeros((), device=self.device)
-        extras: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
         for index, batch in enumerate(group):
             seed = derive(options.seed, "step", self.progress.step, index)
             inputs = transform(batch.to(self.device), self.modalities, seed)
@@ -215,11 +217,11 @@ class Trainer:
             with autocast(self.device, self.dtype):
                 output = self.model(inputs, seed)
             progress = self.progress.step / self.steps
-            part = total_loss(output, inputs.targets, inputs.weights, self.task, total_weight, share, progress)
+            part, named = total_loss(output, inputs.targets, inputs.weights, self.task, total_weight, share, progress)
             torch.autograd.backward(self.scaler.scale(part))
             loss += part.detach()
-            for name, term in output.losses.items():
-                extras[name] = extras.get(name, 0.0) + term.detach() * share
+            for name, term in named.items():
+                terms[name] = terms.get(name, 0.0) + term
         if options.gradient_clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
@@ -229,7 +231,20 @@ class Trainer:
         self.progress.step += 1
         if self.schedule is not None and self.steps_schedule:
             self._step_schedule({})
-        return loss, extras
+        return loss, terms
+
+    def _blend(self) -> None:
+        """Set the weights of the losses that are blended by what the epochs so far have shown."""
+        root = self.model.root
+        history = self.progress.history
+        if isinstance(root, ModelNode):  # its validation loss is the whole model's
+            history = [{f"validation_{root.name}_loss": row.get("validation_loss"), **row} for row in history]
+        for node in self.model.modules():
+            if isinstance(node, ModelNode) and node.gradient_blending:
+                names = [*node.own_losses, *([node.name] if node.joint_loss and node is root else [])]
+                weights = blending_weights(history, names) or {}
+                node.joint_loss = weights.pop(node.name, 0.0) or node.joint_loss
+                node.own_losses = weights or node.own_losses
 
     def _step_schedule(self, row: Mapping[str, Any]) -> None:
         if isinstance(self.schedule, ReduceLROnPlateau):
@@ -250,6 +265,9 @@ class Trainer:
         row |= {f"validation_{name}": value for name, value in result.items() if isinstance(value, float)}
         for name, part in predicted.parts.items():
             if part.present.any():
+                row[f"validation_{name}_loss"] = mean_loss(
+                    self.task, part.scores[part.present], targets[part.present], weights[part.present]
+                )
                 result = self.task.evaluate(
                     self.task.scores(part.scores)[part.present], targets[part.present], [self.metric]
                 )

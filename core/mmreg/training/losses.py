@@ -11,7 +11,7 @@ from mmreg.model import Output
 
 def total_loss(
     output: Output, targets: Tensor, weights: Tensor, task: Task, total_weight: float, share: float, progress: float
-) -> Tensor:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a batch, as its part of a step that may take several batches.
 
     The sum over a row's losses is weighted by the row, and divided by the weight of all rows of the step: so uneven
@@ -26,15 +26,23 @@ def total_loss(
         total_weight: the weight of all rows of the step.
         share: the share of the step's rows that are in this batch; weighs the extra terms, which are means.
         progress: the part of the training that is done.
+
+    Returns:
+        The loss, and detached: the unweighted loss of each part by its name, and each extra term.
     """
     loss = weights.new_zeros(())
+    named = {}
     for supervised in output.supervised:
         rows = None
         if supervised.fusion is not None:
             rows = supervised.fusion.part_loss(supervised.logits, targets, progress)
         if rows is None:
             rows = task.loss(supervised.logits, targets)
-        loss = loss + supervised.weight * torch.where(supervised.present, rows * weights, 0).sum() / total_weight
-    for extra in output.losses.values():
+        own = torch.where(supervised.present, rows * weights, 0).sum() / total_weight
+        loss = loss + supervised.weight * own
+        if supervised.name:
+            named[f"{supervised.name}_loss"] = own.detach()
+    for name, extra in output.losses.items():
         loss = loss + extra * share
-    return loss
+        named[name] = extra.detach() * share
+    return loss, named

@@ -67,7 +67,7 @@ def train(
     resolve_precision(plan.recipe.form.training.precision, target)
     resuming = _resumes(folder, plan, overwrite=overwrite, resume=resume)
     experiment = open_experiment(plan)
-    _check_fitted(plan, experiment)
+    _check_validation(plan, experiment)
     with deterministic(plan.recipe.form.training.deterministic), torch.random.fork_rng():
         return _Session(folder, experiment, target, watcher).run(resuming)
 
@@ -88,16 +88,17 @@ def _resumes(folder: Path, plan: Plan, *, overwrite: bool, resume: bool) -> bool
     return (folder / runs.CHECKPOINT).is_file()
 
 
-def _check_fitted(plan: Plan, experiment: Experiment) -> None:
-    """Refuse an operator that is fitted on held-out rows where there are too few of them."""
-    fitted = (
-        [node.name for node in plan.fusion.nodes() if getattr(node.fusion.cls, "fitted", False)] if plan.fusion else []
-    )
-    if fitted and len(experiment.splits["validation"]) < 2:
-        raise TableError(
-            f"{', '.join(fitted)} is fitted on validation rows, half of which choose the weights; there are "
-            f"{len(experiment.splits['validation'])}; give the table validation rows or a split with a validation share"
-        )
+def _check_validation(plan: Plan, experiment: Experiment) -> None:
+    """Refuse what needs validation rows where there are too few of them."""
+    count = len(experiment.splits["validation"])
+    for node in plan.fusion.nodes() if plan.fusion else ():
+        if getattr(node.fusion.cls, "fitted", False) and count < 2:
+            needs = f"{node.name} is fitted on validation rows, half of which choose the weights"
+        elif node.gradient_blending and not count:
+            needs = f"{node.name} blends its losses by what validation rows show"
+        else:
+            continue
+        raise TableError(f"{needs}; there are {count}; give the table such rows, or a split with a validation share")
 
 
 class _Session:
@@ -248,6 +249,7 @@ class _Session:
             "modalities": {name: str(spec) for name, spec in self.experiment.specs.items()},
             "epochs": self.form.training.epochs,
             "steps": trainer.steps,
+            "metric": trainer.metric,
             "resumed_after_epoch": trainer.progress.epoch,
         }
 

@@ -1,0 +1,159 @@
+"""What is under test: a component, the options to build it with, and what the checks make its inputs of."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmreg import registry
+from mmreg.components import KINDS
+from mmreg.importing import one_line
+from mmreg.options import check_options, options_model
+from mmreg.registry import Entry
+from mmreg.spec import Spec
+
+State = Mapping[str, Tensor]
+
+
+class Skipped(Exception):  # noqa: N818  # not an error: the reason why a check has nothing to say
+    """A check cannot be run on this component, or here; its text is the reason."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A component and the material to test it with; `make_subject` makes one.
+
+    Attributes:
+        kind: "modality", "encoder", "fusion" or "task".
+        name: what messages call it.
+        cls: its class.
+        level: of a fusion: "feature" or "model".
+        options: its options, where they should differ from the defaults.
+        specs: of an encoder: what to build it for; none for whatever it takes of some usual ones.
+        values: of a modality: raw values that it loads, as a table gives them; none to try texts and arrays.
+        bad_values: of a modality: further values that it must refuse.
+        targets: of a task: a target column; none to try labels and numbers.
+        references: of a task: for a metric's name, a function of scores (N, K) and targets that gives its value.
+        permute_state: of a fusion: a function of a state dict of the operator and an order of the modalities that
+            gives the state dict of the operator with the modalities in that order.
+        entry: its entry in the registry, if it has one.
+        module: the plugin's light module, if it comes from a plugin.
+    """
+
+    kind: str
+    name: str
+    cls: Any
+    level: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    specs: Sequence[Spec] = ()
+    values: Sequence[Any] = ()
+    bad_values: Sequence[Any] = ()
+    targets: Sequence[Any] = ()
+    references: Mapping[str, Callable[[Tensor, Tensor], float]] = field(default_factory=dict)
+    permute_state: Callable[[State, Sequence[int]], State] | None = None
+    entry: Entry | None = None
+    module: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r}"
+
+    @property
+    def all_options(self) -> dict[str, Any]:
+        """The options, checked and completed with the defaults.
+
+        Raises:
+            Skipped: there are options without a default, and none were given.
+            OptionError: an option is wrong.
+        """
+        fields = options_model(self.cls).model_fields.items()
+        required = [info.alias or name for name, info in fields if info.is_required()]
+        missing = [name for name in required if name not in self.options]
+        if missing:
+            raise Skipped(f"it needs the options {', '.join(missing)}; pass options={{...}}")
+        return check_options(self.cls, self.options, str(self))
+
+
+def make_subject(component: type | str | Entry, *, kind: str = "", **material: Any) -> Subject:
+    """The subject that stands for a component.
+
+    Args:
+        component: a class, a name as the registry takes it, or an entry of the registry.
+        kind: its kind, where the class does not tell by the interface that it implements.
+        material: further attributes of `Subject`.
+
+    Raises:
+        ComponentNotFoundError, ComponentImportError: there is no such component, or it cannot be imported.
+        TypeError: the class implements no interface.
+    """
+    if isinstance(component, str):
+        component = registry.find(kind or None, component)
+    if isinstance(component, Entry):
+        return _of_entry(component, registry.load(component), material)
+    for candidate in registry.specs():
+        if candidate.spec.target == f"{component.__module__}:{component.__qualname__}":
+            return _of_entry(candidate, component, material)
+    found = kind_of(component)
+    if kind and found[0] != kind:
+        found = (kind, material.pop("level", next(iter(KINDS[kind]))))
+    if not found[0]:
+        raise TypeError(f"{component!r} implements none of the interfaces {', '.join(KINDS)}; say which by kind=")
+    name = material.pop("name", component.__name__)
+    return Subject(found[0], name, component, found[1], **material)
+
+
+def kind_of(cls: type) -> tuple[str, str]:
+    """The kind and level whose interface a class implements; both empty if there is none."""
+    for kind, levels in KINDS.items():
+        for level in levels:
+            if issubclass(cls, registry._interface(kind, level)):
+                return kind, level
+    return "", ""
+
+
+def _of_entry(entry: Entry, cls: type, material: dict[str, Any]) -> Subject:
+    spec = entry.spec
+    modules = [
+        plugin.target
+        for plugin in registry.all_plugins()
+        if plugin.distribution == entry.distribution and spec in plugin.components
+    ]
+    known = {"name": spec.name, "module": next(iter(modules), "") if entry.cls is None else ""}
+    return Subject(spec.kind, cls=cls, level=spec.level, entry=entry, **{**known, **material})
+
+
+def expect(condition: object, message: str) -> None:
+    """Raise an `AssertionError` with this message unless the condition holds; unlike `assert` also under `-O`."""
+    if not condition:
+        raise AssertionError(message)
+
+
+Check = Callable[[Subject], None]
+
+
+def check(function: Check) -> Check:
+    """Make a function a check: its failures name the component, whatever it raises, and it leaves no trace.
+
+    Torch's random state is set for the check, so that it always does the same, and put back.
+    """
+
+    @functools.wraps(function)
+    def checked(subject: Subject | type | str) -> None:
+        if not isinstance(subject, Subject):
+            subject = make_subject(subject)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(0)
+                function(subject)
+        except Skipped:
+            raise
+        except AssertionError as error:
+            raise AssertionError(f"{subject}: {error}") from error
+        except Exception as error:
+            raise AssertionError(f"{subject}: it raised {one_line(error)}") from error
+
+    return checked
