@@ -58,6 +58,12 @@ class Plugin:
     cause: BaseException | None = field(default=None, repr=False)
     manager: pluggy.PluginManager | None = field(default=None, repr=False)
 
+    @property
+    def hooks(self) -> list[str]:
+        """The names of the hooks that it implements; empty if it is not "ok"."""
+        hooks = vars(self.manager.hook) if self.manager else {}
+        return [name for name, hook in hooks.items() if hook.get_hookimpls()]
+
     def __str__(self) -> str:
         return f"{self.entry_point} ({self.distribution} {self.version})"
 

@@ -9,7 +9,7 @@ MODALITIES = {
     "tone": "{type: audio, column: tone, sample_rate: 8000, encoder: audio_cnn}",
     "hint": "{type: text, column: hint, encoder: text_rnn}",
 }
-EPOCHS = 15
+EPOCHS = 10
 
 _RECIPE = """\
 # {title}

@@ -12,7 +12,7 @@ from mmreg.cli.parameters import Debug, Format, FormatOption
 from mmreg.components import KINDS
 
 LIST_COLUMNS = ("kind", "name", "level", "summary", "distribution", "version", "status")
-PLUGIN_COLUMNS = ("distribution", "version", "entry_point", "status", "components", "seconds", "note")
+PLUGIN_COLUMNS = ("distribution", "version", "entry_point", "status", "brings", "components", "seconds", "note")
 
 
 def list_components(
@@ -61,6 +61,7 @@ def plugins(format: FormatOption = Format.TABLE, debug: Debug = False) -> None:
             "status": plugin.status,
             "error": plugin.error,
             "components": [f"{component.kind}/{component.name}" for component in plugin.components],
+            "hooks": plugin.hooks,
             "seconds": round(plugin.seconds, 4),
             "warning": plugin.warning,
             "location": plugin.location,
@@ -71,7 +72,8 @@ def plugins(format: FormatOption = Format.TABLE, debug: Debug = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        row |= {"components": len(row["components"]), "note": row["error"] or row["warning"]}
+        brings = ", ".join(hook.removeprefix("mmreg_") for hook in row["hooks"])
+        row |= {"brings": brings, "components": len(row["components"]), "note": row["error"] or row["warning"]}
     print_table(rows, PLUGIN_COLUMNS)
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmreg.testing.subject import Skipped, Subject, check, expect
+from mmreg.importing import one_line
+from mmreg.testing.subject import Check, Skipped, Subject, check, expect
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 """How far results that should be the same may be apart, relative to the greatest of them (at least 1)."""
@@ -118,14 +119,12 @@ def provides_cases(kind: str, level: str = "") -> Callable[[Cases], Cases]:
     return add
 
 
-def each_case(function: Callable[[Case], None]) -> Callable[[Any], None]:
+def each_case(function: Callable[[Any], None]) -> Check:
     """A check of a case as a check of a component: of every way in which it is used.
 
     It is skipped only if no case has anything to say.
     """
 
-    @check
-    @functools.wraps(function)
     def over_all(subject: Subject) -> None:
         cases = _CASES[subject.kind, subject.level](subject)
         reasons = []
@@ -138,14 +137,13 @@ def each_case(function: Callable[[Case], None]) -> Callable[[Any], None]:
             except AssertionError as error:
                 raise AssertionError(f"{case.label}: {error}") from error
             except Exception as error:
-                raise AssertionError(f"{case.label}: it raised {type(error).__name__}: {error}") from error
+                raise AssertionError(f"{case.label}: it raised {one_line(error)}") from error
         if len(reasons) == len(cases):
             raise Skipped(reasons[0])
 
-    # What the decorator made of it takes a subject, so the original's signature must not be shown for it.
-    over_all.__annotations__ = {"subject": "Subject", "return": "None"}
-    del over_all.__wrapped__  # type: ignore[attr-defined]
-    return over_all
+    functools.update_wrapper(over_all, function)
+    del over_all.__wrapped__  # type: ignore[attr-defined]  # it takes a subject, not a case
+    return check(over_all)
 
 
 def built(case: Case, seed: int = 0) -> nn.Module:
@@ -231,7 +229,9 @@ def expect_same(found: Outcome, expected: Outcome, what: str, tolerance: float =
     names = sorted(found.rows), sorted(expected.rows)
     expect(names[0] == names[1], f"{what}: expected {', '.join(names[1])}, found {', '.join(names[0])}")
     for name, wanted in expected.rows.items():
-        values, wanted = _aligned(found.rows[name].detach(), wanted.detach())
+        values, wanted = found.rows[name].detach(), wanted.detach()
+        if name in ("tokens", "mask"):
+            values, wanted = _aligned(values, wanted)
         expect(
             values.shape == wanted.shape,
             f"{what}: expected {name} of shape {tuple(wanted.shape)}, found {tuple(values.shape)}",
@@ -248,12 +248,8 @@ def expect_same(found: Outcome, expected: Outcome, what: str, tolerance: float =
 
 def _aligned(values: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Tokens of two batches that are padded to different lengths, with zeros added to the shorter ones."""
-    if values.dtype == torch.bool:
-        values, wanted = values.float(), wanted.float()
-    if values.dim() >= 2 and values.dim() == wanted.dim() and values.shape[1] != wanted.shape[1]:
-        length = max(values.shape[1], wanted.shape[1])
-        values, wanted = _lengthened(values, length), _lengthened(wanted, length)
-    return values, wanted
+    length = max(values.shape[1], wanted.shape[1])
+    return _lengthened(values, length), _lengthened(wanted, length)
 
 
 def _lengthened(values: Tensor, length: int) -> Tensor:

@@ -87,7 +87,7 @@ class ScoreFusion(ModelFusion):
 
     def log_distributions(self, scores: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """All parts' log-probabilities: (B, M, K) of classes, (B, M, K, 2) of labels; absent parts' are uniform."""
-        stacked = self.stack(scores, present)
+        stacked = self.stack(scores, present).clamp(-LARGE, LARGE)
         if self.space == "log_odds":
             stacked = torch.stack([stacked, -stacked], -1)
             return torch.nn.functional.logsigmoid(stacked)

@@ -1,0 +1,1 @@
+"""A report for people in every run's folder."""

@@ -1,0 +1,127 @@
+"""A run's facts as Markdown: figures by split and part, the learning curve, and the components with their versions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mmreg_report.reading import Facts
+
+BARS = "▁▂▃▄▅▆▇█"
+CURVE_WIDTH = 40
+"""Bars of a learning curve at most."""
+MOST_EPOCHS = 12
+"""Rows of the learning curve's table at most; epochs between are left out evenly."""
+SPLITS = ("validation", "test")
+
+
+def render(facts: Facts) -> str:
+    """The whole report."""
+    sections = [_summary(facts), _figures(facts), *_classes(facts), _curve(facts), _components(facts)]
+    return "\n\n".join([f"# Run {facts.name}", *sections]) + "\n"
+
+
+def shown_columns(facts: Facts) -> list[str]:
+    """The columns of metrics.csv whose curves are shown: the losses and the metric that chose the weights."""
+    metric = facts.report.get("best", {}).get("metric")
+    wanted = ["train_loss", "validation_loss", *([f"validation_{metric}"] if metric else [])]
+    present = {name for row in facts.history for name, value in row.items() if value is not None}
+    return [name for name in wanted if name in present]
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """Values as a line of bars, the lowest one the least; what is not finite leaves a gap."""
+    step = max(1.0, len(values) / CURVE_WIDTH)
+    chosen = [values[int(at * step)] for at in range(math.ceil(len(values) / step))]
+    finite = [value for value in chosen if value is not None and math.isfinite(value)]
+    if not finite:
+        return ""
+    low, span = min(finite), max(finite) - min(finite)
+    top = len(BARS) - 1
+    return "".join(
+        BARS[round((value - low) / span * top) if span else 0] if value is not None and math.isfinite(value) else " "
+        for value in chosen
+    )
+
+
+def _summary(facts: Facts) -> str:
+    table, report = facts.components["table"], facts.report
+    rows = ", ".join(f"{count:,} {split}" for split, count in table["rows"].items())
+    lines = [f"- table: {_cell(table['name'])} ({rows} rows)", f"- {report['epochs']} epochs, {report['steps']} steps"]
+    best = report.get("best")
+    if best:
+        lines.append(
+            f"- weights of epoch {best['epoch']}, the best by validation {best['metric']} ({_cell(best['value'])})"
+        )
+    else:
+        lines.append("- weights of the last epoch")
+    return "\n".join(lines)
+
+
+def _figures(facts: Facts) -> str:
+    """A row for each split and part of the model."""
+    rows = []
+    for split in SPLITS:
+        if split in facts.report:
+            result = facts.report[split]
+            metrics = result["metrics"]
+            rows.append({"split": split, "part": "all", "rows": result["rows"], **_numbers(metrics)})
+            rows += [{"split": split, "part": name, **part} for name, part in metrics["modalities"].items()]
+    if not rows:
+        return "## Figures\n\nThere were neither validation nor test rows to measure on."
+    return "## Figures\n\n" + _table(rows)
+
+
+def _classes(facts: Facts) -> list[str]:
+    """The figures of each class or label on the test rows, else on the validation rows, where the task has them."""
+    split = next((split for split in reversed(SPLITS) if split in facts.report), None)
+    metrics = facts.report[split]["metrics"] if split else {}
+    return [
+        f"## {title} ({split} rows)\n\n" + _table([{"name": name, **each} for name, each in metrics[key].items()])
+        for key, title in (("per_class", "Classes"), ("per_label", "Labels"))
+        if metrics.get(key)
+    ]
+
+
+def _curve(facts: Facts) -> str:
+    columns, history = shown_columns(facts), facts.history
+    lines = []
+    for name in columns:
+        values = [row.get(name) for row in history]
+        known = [value for value in values if value is not None]
+        lines.append(f"{name:<24} {sparkline(values)}  {_cell(known[0])} -> {_cell(known[-1])}")
+    step = max(1, math.ceil(len(history) / MOST_EPOCHS))
+    best = facts.report.get("best", {}).get("epoch")
+    chosen = [row for at, row in enumerate(history) if at % step == 0 or at == len(history) - 1 or row["epoch"] == best]
+    rows = [{"epoch": int(row["epoch"] or 0), **{name: row.get(name) for name in columns}} for row in chosen]
+    return "## Learning curve\n\n```text\n" + "\n".join(lines) + "\n```\n\n" + _table(rows)
+
+
+def _components(facts: Facts) -> str:
+    rows: list[dict[str, Any]] = [
+        {"role": role, "component": each["name"], "distribution": each["distribution"], "version": each["version"]}
+        for role, each in facts.components["components"].items()
+    ]
+    return f"## Components\n\n{_table(rows)}\n\nWritten by mmreg {facts.components['mmreg']}."
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+
+
+def _table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as a Markdown table; the columns are those of all rows."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns, ["---"] * len(columns), *([_cell(row.get(name)) for name in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    """A value in one line, without what ends a table's cell."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return " ".join(str(value).split()).replace("|", "\\|")
