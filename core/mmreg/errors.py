@@ -53,6 +53,12 @@ class DataError(MmregError, ValueError):
     """Cells that could not be loaded; its message names table, row, column, path and cause of the first ones."""
 
 
+class CacheError(MmregError, OSError):
+    """The cache folder cannot be written, or its disk is full."""
+
+    exit_code = 1
+
+
 class TargetError(MmregError, ValueError):
     """A target column that does not fit its task."""
 

@@ -41,12 +41,10 @@ def transform(batch: Batch, modalities: Mapping[str, Modality], seed: int | None
         seed: in training, what the step's random draws are keyed by; None for no augmentation.
     """
     signals = {}
-    present = batch.present
     for name, signal in batch.signals.items():
         draws = None if seed is None else generator(signal.values.device, seed, name)
-        present = present.to(signal.values.device, non_blocking=True)
         signals[name] = modalities[name].transform(signal, training=seed is not None, generator=draws)
-    return replace(batch, signals=signals, present=present)
+    return replace(batch, signals=signals)
 
 
 @torch.no_grad()

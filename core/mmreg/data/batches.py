@@ -32,7 +32,7 @@ class Batch:
     Attributes:
         signals: for each modality that any row has, the values of those rows that have it, in their order.
         rows: for each of `signals`, the positions (int64) within the batch of the rows that have it; None for all B.
-        present: (B, M) bool in CPU memory, which row has which modality, in the order of the recipe.
+        present: (B, M) bool, which row has which modality, in the order of the recipe.
         targets: what the task made of the rows' targets, (B,) or (B, K); None if there are none.
         weights: (B,) float32, the weight of each row's loss; None for equal ones.
         index: (B,) int64, the rows' places in the split.
@@ -51,7 +51,7 @@ class Batch:
         return len(self.index)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on a device; `present` stays in CPU memory, where it is known without waiting.
+        """The same batch on a device.
 
         To a CUDA device everything is copied from pinned memory, so that the copies overlap with what runs there.
         """
@@ -65,6 +65,7 @@ class Batch:
                 for name, signal in self.signals.items()
             },
             rows={name: _move(rows, device) for name, rows in self.rows.items()},
+            present=_move(self.present, device),
             targets=_move(self.targets, device),
             weights=_move(self.weights, device),
         )

@@ -17,19 +17,13 @@ from typing import IO, Any
 
 import platformdirs
 
-from mmreg.errors import MmregError
+from mmreg.errors import CacheError
 
 # Windows has no such locks; there leftovers are told by their age.
 fcntl: Any = None if sys.platform == "win32" else importlib.import_module("fcntl")
 
 META = "meta.json"
 STALE_SECONDS = 24 * 3600
-
-
-class CacheError(MmregError, OSError):
-    """The cache folder cannot be written: a full disk, no permission."""
-
-    exit_code = 1
 
 
 def cache_dir() -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,9 +75,11 @@ class Case(ABC):
 
     Attributes:
         label: what messages call it.
+        chance: the loss in `learning` of a module that ignores its input.
     """
 
     label: str
+    chance: float = math.log(2)
 
     @abstractmethod
     def build(self) -> nn.Module:

@@ -5,6 +5,7 @@ Axes: B batch, T the ragged axis.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor

@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 import mmreg.data.decode
-from mmreg.data.cache import CacheError, cache_dir, cache_use, clear_cache, entries_dir
+from mmreg.data.cache import cache_dir, cache_use, clear_cache, entries_dir
 from mmreg.data.prepare import Prepared, prepare, raise_bad
 from mmreg.data.table import Table, concat_tables, read_table
-from mmreg.errors import DataError, MmregError, SpecError, TableError, ValueLoadError
+from mmreg.errors import CacheError, DataError, MmregError, SpecError, TableError, ValueLoadError
 from mmreg.interfaces import Modality
 from mmreg.spec import SEQUENCE, TOKENS, VECTOR, Spec
 

@@ -1,0 +1,232 @@
+"""The check that the order of a fusion's modalities has no meaning.
+
+It can only be shown with the parameters that belong to each modality moved along. Which those are, a state dict does
+not say, so they are told by their shapes: members of a list with one entry a modality (or a pair of them), and axes
+that are cut into one block a modality. Seven modalities, of sizes with a prime sum, make such shapes rarely
+accidental. Where the result cannot be reproduced, that is a failure only if nothing was left to guess.
+
+Axes: B batch, D features, M modalities.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, permutations
+
+import torch
+from torch import Tensor
+
+from mmreg.testing.batches import SIZES, FusionBatch, FusionCase, ScoreCase, counts, forms, fusion_case
+from mmreg.testing.cases import Outcome, built, plain, shake
+from mmreg.testing.subject import Skipped, State, Subject, check, expect
+
+COUNT = 7
+"""Modalities of an operator that takes any number: few weights have axes that are a multiple of it by chance."""
+
+TOLERANCE = 1e-8
+"""In float64, relative to the greatest result."""
+
+TOLERANCE_OF_A_FIT = 1e-3
+"""A fit on the same rows, with its inputs in another order, ends elsewhere by more than rounding."""
+
+
+@check
+def check_order(subject: Subject) -> None:
+    """With its modalities in another order it gives the same (but for the features' order), or is declared ordered."""
+    if subject.cls.ordered:
+        raise Skipped("it is declared ordered")
+    count = counts(subject.cls, COUNT if subject.cls.max_inputs is None else subject.cls.max_inputs)[-1]
+    if subject.cls.max_inputs is None:
+        count = max(count, COUNT)
+    if count < 2:
+        raise Skipped("it takes one modality")
+    doubts = []
+    for form in forms(subject):
+        if form == "pooled and tokens":
+            continue
+        doubts += _check_order(subject, fusion_case(subject, count, form))
+    if doubts:
+        raise Skipped(
+            f"the order changes the result, unless {', '.join(sorted(set(doubts)))} hold parts of every modality in a "
+            "way that the check does not know; pass permute_state=, or declare it ordered"
+        )
+
+
+def _check_order(subject: Subject, case: FusionCase) -> list[str]:
+    """The names of weights whose parts may have to be moved in a way that is not known; none if order has no meaning."""
+    count = len(case.inputs)
+    order = [*range(1, count, 2), *range(0, count, 2)]
+    other = case.permuted(order)
+    module = plain(case).double().eval()
+    shake(module)
+    batch = case.batch(24).to(torch.float64)
+    assert isinstance(batch, FusionBatch)
+    batch = batch.with_present(_patterns(count))
+    moved = batch.permuted(order)
+    if isinstance(case, ScoreCase) and case.cls.fitted:
+        case.fit(module)
+        fitted = built(other).double().eval()
+        labels = torch.arange(24) % case.num_outputs
+        for operator, given in ((module, batch), (fitted, moved)):
+            operator.fit(given.scores, given.present, case.targets(labels))  # type: ignore[attr-defined, operator]
+        same = _same(moved.run(fitted), batch.run(module), TOLERANCE_OF_A_FIT)
+        expect(same, f"{case.label}: a fit on the same rows, with the modalities in another order, gives another result")
+        return []
+    state = module.state_dict()
+    expected = batch.run(module)
+    fresh = built(other).double().eval()
+    if subject.permute_state is not None:
+        fresh.load_state_dict(subject.permute_state(state, order))
+        expect(
+            _same(moved.run(fresh), expected, TOLERANCE),
+            f"{case.label}: with the modalities in another order, and the state that permute_state gives for it, the "
+            "result is another",
+        )
+        return []
+    mapping = _Mapping(order, [SIZES[index] for index in range(count)])
+    for transposed in (False, True):
+        permuted = mapping.state(state, fresh.state_dict(), transposed)
+        if permuted is None:
+            continue
+        fresh.load_state_dict(permuted)
+        if _same(moved.run(fresh), expected, TOLERANCE):
+            return []
+    doubts = mapping.doubts(state)
+    expect(
+        doubts,
+        f"{case.label}: the order of the modalities changes the result, though the parameters of each were moved along "
+        "with it; declare it ordered, or treat all alike",
+    )
+    return doubts
+
+
+def _patterns(count: int) -> Tensor:
+    """(24, M) bool: rows with everything, and rows that lack one or several."""
+    generator = torch.Generator().manual_seed(8)
+    present = torch.rand(24, count, generator=generator) < 0.7
+    present[:8] = True
+    return present | ~present.any(1, keepdim=True)
+
+
+def _same(found: Outcome, expected: Outcome, tolerance: float) -> bool:
+    """Whether two outcomes agree, features up to their order."""
+    for name, wanted in expected.rows.items():
+        values = found.rows[name]
+        if values.shape != wanted.shape:
+            return False
+        values, wanted = values.detach(), wanted.detach()
+        if name == "pooled":
+            values, wanted = _sorted_columns(values), _sorted_columns(wanted)
+        scale = max(1.0, float(wanted.abs().max()))
+        if not torch.allclose(values, wanted, rtol=0, atol=tolerance * scale):
+            return False
+    return True
+
+
+def _sorted_columns(values: Tensor) -> Tensor:
+    """(B, D) with its columns in an order that depends on nothing but them."""
+    weights = torch.randn(len(values), generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    return values[:, (weights.to(values) @ values).argsort()]
+
+
+@dataclass
+class _Mapping:
+    """How weights move with the modalities.
+
+    Attributes:
+        order: the place, in the operator that is given, of each modality of the one that is wanted.
+        sizes: D of each modality of the operator that is given.
+    """
+
+    order: Sequence[int]
+    sizes: Sequence[int]
+
+    def state(self, given: State, wanted: State, transposed: bool) -> dict[str, Tensor] | None:
+        """The state of an operator with the modalities in the new order; None if shapes do not fit.
+
+        Args:
+            given: the operator's state.
+            wanted: the state of any operator with the new order, for its names and shapes.
+            transposed: whether what belongs to a pair that is turned round is transposed.
+        """
+        lengths = _list_lengths(given)
+        result = {}
+        for name, value in wanted.items():
+            source, turned = self.source(name, lengths)
+            if source not in given:
+                return None
+            tensor = given[source]
+            if turned and transposed and tensor.dim() >= 2:
+                tensor = tensor.mT
+            for axis in range(tensor.dim()):
+                tensor = self.moved(tensor, axis)
+            if tensor.shape != value.shape:
+                return None
+            result[name] = tensor
+        return result
+
+    def source(self, name: str, lengths: dict[str, int]) -> tuple[str, bool]:
+        """Where a weight was before, and whether it belongs to a pair that is turned round."""
+        count, turned = len(self.order), False
+        pairs, directed = list(combinations(range(count), 2)), list(permutations(range(count), 2))
+        parts = list(_parts(name))
+        path = ""
+        for place, part in enumerate(parts):
+            number = lengths.get(path) if part.isdecimal() else None
+            path += part
+            if number == count:
+                parts[place] = str(self.order[int(part)])
+            elif number == len(pairs):
+                left, right = (self.order[index] for index in pairs[int(part)])
+                turned = turned or left > right
+                parts[place] = str(pairs.index((min(left, right), max(left, right))))
+            elif number == len(directed):
+                left, right = (self.order[index] for index in directed[int(part)])
+                parts[place] = str(directed.index((left, right)))
+        return "".join(parts), turned
+
+    def moved(self, tensor: Tensor, axis: int) -> Tensor:
+        """A tensor with one axis in the new order, if it is cut into one block a modality."""
+        size, count = tensor.shape[axis], len(self.order)
+        if size == sum(self.sizes):
+            blocks = tensor.split(list(self.sizes), axis)
+        elif size and size % count == 0:
+            blocks = tensor.split(size // count, axis)
+        else:
+            return tensor
+        return torch.cat([blocks[index] for index in self.order], axis)
+
+    def doubts(self, state: State) -> list[str]:
+        """The weights that may hold parts of every modality in some other way: axes that several counts divide."""
+        count = len(self.order)
+        unclear = []
+        for name, value in state.items():
+            for size in value.shape:
+                by_count = size > 0 and size % count == 0 and size != count
+                by_others = size > 0 and size % (count - 1) == 0
+                by_pairs = size > 0 and size % (count * (count - 1) // 2) == 0
+                if by_count or by_others or by_pairs:
+                    unclear.append(name)
+                    break
+        return unclear
+
+
+def _parts(name: str) -> Iterator[str]:
+    """A name of a state dict, cut so that the numbers of list members stand alone; joined they are the name."""
+    for part in re.split(r"(?:(?<=[._])|^)(\d+)(?=\.|$)", name):
+        if part:
+            yield part
+
+
+def _list_lengths(state: State) -> dict[str, int]:
+    """For what stands before a number in the names, how many different numbers follow it, if they count from 0."""
+    found: dict[str, set[int]] = {}
+    for name in state:
+        path = ""
+        for part in _parts(name):
+            if part.isdecimal():
+                found.setdefault(path, set()).add(int(part))
+            path += part
+    return {path: len(numbers) for path, numbers in found.items() if numbers == set(range(len(numbers)))}
