@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mmreg import registry, testing
     from mmreg.api import build_model, load, train
     from mmreg.callbacks import Callback
+    from mmreg.comparing import compare
     from mmreg.components import CommandSpec, ComponentSpec, SourceSpec
     from mmreg.errors import MmregError
     from mmreg.fusing import fuse
@@ -28,6 +29,7 @@ _WHERE = {
     "load": "mmreg.api",
     "train": "mmreg.api",
     "Callback": "mmreg.callbacks",
+    "compare": "mmreg.comparing",
     "CommandSpec": "mmreg.components",
     "ComponentSpec": "mmreg.components",
     "SourceSpec": "mmreg.components",
@@ -73,6 +75,7 @@ __all__ = [
     "Spec",
     "Task",
     "build_model",
+    "compare",
     "fuse",
     "hookimpl",
     "load",

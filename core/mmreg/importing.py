@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import reprlib
 import sys
 import threading
@@ -75,8 +76,8 @@ def printable(text: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: short, in one line, even if its repr is broken."""
-    return printable(" ".join(reprlib.repr(value).split()))
+    """A value as messages show it: short, in one line, without addresses, even if its repr is broken."""
+    return printable(re.sub(r" at 0x[0-9a-f]+", "", " ".join(reprlib.repr(value).split())))
 
 
 class _StdoutToStderr:
@@ -110,11 +111,16 @@ stdout_to_stderr = _StdoutToStderr()
 def _redirect() -> contextlib.ExitStack:
     undo = contextlib.ExitStack()
     undo.enter_context(contextlib.redirect_stdout(sys.stderr))
-    with contextlib.suppress(OSError):  # a process without these descriptors, such as a service
+    with contextlib.suppress(OSError):  # a process without descriptors, such as a service
         _flush()
         saved = os.dup(1)
         undo.callback(_restore, saved)
-        os.dup2(2, 1)
+        if sys.__stderr__ is not None:
+            os.dup2(2, 1)
+        else:  # descriptor 2 may be anything then
+            sink = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(sink, 1)
+            os.close(sink)
     return undo
 
 

@@ -6,13 +6,11 @@ import contextlib
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, DistributionFinder
 from pathlib import Path
-from typing import Literal
-
-import pluggy
+from typing import Any, Literal
 
 from mmreg.components import ComponentSpec
 from mmreg.importing import one_line, printable, shown
@@ -43,6 +41,7 @@ class Plugin:
         seconds: what loading it took.
         components: what it brings.
         cause: the exception behind a failure.
+        hooks: its implementations of hooks, by the hook's name; empty if it is not "ok".
     """
 
     entry_point: str
@@ -56,13 +55,7 @@ class Plugin:
     seconds: float = 0.0
     components: tuple[ComponentSpec, ...] = ()
     cause: BaseException | None = field(default=None, repr=False)
-    manager: pluggy.PluginManager | None = field(default=None, repr=False)
-
-    @property
-    def hooks(self) -> list[str]:
-        """The names of the hooks that it implements; empty if it is not "ok"."""
-        hooks = vars(self.manager.hook) if self.manager else {}
-        return [name for name, hook in hooks.items() if hook.get_hookimpls()]
+    hooks: dict[str, Callable[[], Any]] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         return f"{self.entry_point} ({self.distribution} {self.version})"
@@ -89,6 +82,8 @@ def normalize(name: str) -> str:
 
 def _in_order(same: list[Plugin]) -> list[Plugin]:
     """The records of one plugin, all but the first marked; a folder that stands on the path twice counts once."""
+    if len(same) == 1:
+        return same
     places: dict[tuple[Path, str], Plugin] = {}
     for plugin in same:
         places.setdefault((Path(plugin.location).resolve(), plugin.target), plugin)

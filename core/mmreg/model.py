@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreg.interfaces import Encoder, FeatureFusion, ModelFusion, Outputs, Task
-from mmreg.seeding import derive
+from mmreg.seeding import reseed
 from mmreg.signals import Features, Signal
 
 
@@ -118,7 +118,7 @@ class _Pass:
     def reseed(self, name: str) -> None:
         """Key the random draws of the next component to its name, so that no other component's shift them."""
         if self.seed is not None:
-            torch.manual_seed(derive(self.seed, name))
+            reseed(self.seed, name)
 
 
 class FusionNode(nn.Module):

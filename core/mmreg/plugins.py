@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import pluggy
@@ -37,13 +37,15 @@ def discover() -> list[Plugin]:
     Raises:
         PluginError: a plugin failed and the environment variable MMREG_STRICT is set.
     """
+    manager = pluggy.PluginManager("mmreg")
+    manager.add_hookspecs(hookspecs)
     found = find_plugins()
     for plugin in found:
         if plugin.status == "ok":
             plugin.error = _why_blocked(plugin)
             plugin.status = "blocked" if plugin.error else "ok"
         if plugin.status == "ok":
-            _load(plugin)
+            _load(plugin, manager)
         if plugin.status in ("failed", "incompatible"):
             report(plugin, f"is left out ({plugin.status}): {plugin.error}", plugin.cause)
     return found
@@ -55,11 +57,9 @@ def call_hook(plugins: Iterable[Plugin], name: str, item: type[Item]) -> Iterato
     An implementation that raises, or lists anything but `item`, is reported in one line and left out.
     """
     for plugin in plugins:
-        if plugin.status != "ok" or plugin.manager is None:
-            continue
         try:
             with stdout_to_stderr:
-                listed = _call(plugin.manager, name, item)
+                listed = _call(plugin.hooks, name, item)
         except PluginError as error:
             report(plugin, str(error), error)
             continue
@@ -107,13 +107,13 @@ def _names(variable: str) -> set[str] | None:
     return None if value is None else {normalize(name.strip()) for name in value.split(",") if name.strip()}
 
 
-def _load(plugin: Plugin) -> None:
+def _load(plugin: Plugin, manager: pluggy.PluginManager) -> None:
     """Import a plugin and ask it for its components; what goes wrong is kept in its record."""
     had_torch = "torch" in sys.modules
     started = time.perf_counter()
     try:
         with stdout_to_stderr:
-            _fill(plugin)
+            _fill(plugin, manager)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may raise anything, such as sys.exit does
@@ -127,7 +127,7 @@ def _load(plugin: Plugin) -> None:
         plugin.warning = f"it is slow to load: every command waits {plugin.seconds:.1f} s for it"
 
 
-def _fill(plugin: Plugin) -> None:
+def _fill(plugin: Plugin, manager: pluggy.PluginManager) -> None:
     try:
         module = import_target(plugin.target.partition("[")[0])
     except ImportError as error:
@@ -137,44 +137,63 @@ def _fill(plugin: Plugin) -> None:
         plugin.status = "incompatible"
         plugin.error = f"it is written for mmreg API {shown(api)}, this mmreg has {hookspecs.API_VERSION}"
         return
-    manager = pluggy.PluginManager("mmreg")
-    manager.add_hookspecs(hookspecs)
-    hooks = list(vars(manager.hook))
-    manager.register(module, name=str(plugin))
-    for name, hook in vars(manager.hook).items():
-        if not hook.has_spec() and not all(each.optionalhook for each in hook.get_hookimpls()):
-            raise PluginError(f"there is no hook {name!r}{near(name, hooks)}; hooks are {', '.join(hooks)}")
-    if not any(hook.get_hookimpls() for hook in vars(manager.hook).values()):
-        raise PluginError("it implements no hook; is a function marked with @mmreg.hookimpl missing?")
-    components = _call(manager, "mmreg_components", ComponentSpec)
+    hooks = _implementations(module, str(plugin), manager)
+    components = _call(hooks, "mmreg_components", ComponentSpec)
     names = [(component.kind, component.name) for component in components]
     for at, (kind, name) in enumerate(names):
         if (kind, name) in names[:at]:
             raise PluginError(f"it declares the {kind} {name!r} twice")
     plugin.components = tuple(components)
-    plugin.manager = manager
+    plugin.hooks = hooks
 
 
-def _call(manager: pluggy.PluginManager, name: str, item: type[Item]) -> list[Item]:
-    """What a plugin's implementation of a hook lists; empty if it has none.
+def _implementations(module: Any, name: str, manager: pluggy.PluginManager) -> dict[str, Callable[[], Any]]:
+    """A plugin's implementations of hooks, checked against the specifications.
+
+    Raises:
+        PluginError: it implements no hook, or one that there is not.
+        pluggy.PluginValidationError: it implements one with an argument that the hook does not have.
+    """
+    known = [name for name in vars(hookspecs) if name.startswith("mmreg_")]
+    found: dict[str, Callable[[], Any]] = {}
+    try:
+        manager.register(module, name)
+        for hook in manager.get_hookcallers(module) or ():
+            for each in hook.get_hookimpls():  # of this plugin alone, as no other one is registered
+                if hook.name in found:
+                    raise PluginError(f"it implements {hook.name} twice")
+                if hook.has_spec():
+                    found[hook.name] = each.function
+                elif not each.optionalhook:
+                    raise PluginError(
+                        f"there is no hook {hook.name!r}{near(hook.name, known)}; hooks are {', '.join(known)}"
+                    )
+    finally:
+        if manager.has_plugin(name):
+            manager.unregister(name=name)
+    if not found:
+        raise PluginError("it implements no hook; is a function marked with @mmreg.hookimpl missing?")
+    return found
+
+
+def _call(hooks: Mapping[str, Callable[[], Any]], name: str, item: type[Item]) -> list[Item]:
+    """What an implementation of a hook lists; empty if there is none.
 
     Raises:
         PluginError: it raises, or gives anything but a list of such items.
     """
-    hook = getattr(manager.hook, name)
-    if not hook.get_hookimpls():
+    if name not in hooks:
         return []
     try:
-        results: list[Any] = hook() or [None]  # pluggy leaves None out
+        result = hooks[name]()
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raise PluginError(f"{name} raised {one_line(error)}") from error
     wanted = f"{name} must return a list of {item.__name__}"
-    for result in results:
-        if not isinstance(result, list | tuple):
-            raise PluginError(f"{wanted}, found {shown(result)}")
-        for each in result:
-            if not isinstance(each, item):
-                raise PluginError(f"{wanted}, found {shown(each)} in it")
-    return [each for result in results for each in result]
+    if not isinstance(result, list | tuple):
+        raise PluginError(f"{wanted}, found {shown(result)}")
+    for each in result:
+        if not isinstance(each, item):
+            raise PluginError(f"{wanted}, found {shown(each)} in it")
+    return list(result)

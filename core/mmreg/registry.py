@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
@@ -91,16 +91,19 @@ def specs(kind: str | None = None) -> list[Entry]:
     """
     if kind is not None:
         _check_kind(kind)
-    entries = [
-        Entry(spec, plugin.distribution, plugin.version)
-        for plugin in all_plugins()
-        if plugin.status == "ok"
-        for spec in plugin.components
-    ]
-    entries += _local.values()
     order = list(KINDS)
-    chosen = [entry for entry in entries if kind in (None, entry.spec.kind)]
-    return sorted(chosen, key=lambda entry: (order.index(entry.spec.kind), entry.spec.name, entry.distribution))
+    return sorted(_entries(kind), key=lambda e: (order.index(e.spec.kind), e.spec.name, e.distribution))
+
+
+def _entries(kind: str | None, name: str | None = None) -> Iterator[Entry]:
+    """Every component of a kind and with a name, or of all."""
+    for plugin in all_plugins():
+        for spec in plugin.components if plugin.status == "ok" else ():
+            if kind in (None, spec.kind) and name in (None, spec.name):
+                yield Entry(spec, plugin.distribution, plugin.version)
+    for entry in list(_local.values()):
+        if kind in (None, entry.spec.kind) and name in (None, entry.spec.name):
+            yield entry
 
 
 def names(kind: str) -> list[str]:
@@ -258,7 +261,7 @@ def describe(kind: str | None, name: str) -> dict[str, Any]:
 def row(entry: Entry) -> dict[str, Any]:
     """An entry as one row of a listing."""
     spec = entry.spec
-    others = [e for e in specs(spec.kind) if e.spec.name == spec.name and e != entry]
+    others = [other for other in _entries(spec.kind, spec.name) if other != entry]
     return {
         "kind": spec.kind,
         "name": spec.name,

@@ -9,7 +9,8 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmreg.building import build
-from mmreg.data.batches import Batches
+from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepare import Prepared
 from mmreg.data.sources import open_table
@@ -50,6 +51,23 @@ CHECKPOINT = "checkpoints/last.pt"
 BEST = "checkpoints/best.safetensors"
 FORMAT = 1
 """The version of the folder's layout."""
+
+
+@dataclass(frozen=True)
+class KnownRows:
+    """Rows whose targets are known, prepared for measuring.
+
+    Attributes:
+        prepared: the modalities' values for all rows of the table.
+        rows: (R,) the numbers of the rows to measure on.
+        targets: (R, ...) as the task encodes them.
+        split: what these rows are called.
+    """
+
+    prepared: Mapping[str, Prepared]
+    rows: NDArray[np.int64]
+    targets: NDArray[Any]
+    split: str
 
 
 class Run:
@@ -115,13 +133,18 @@ class Run:
             RunError: the training table has changed or is gone, or there are no such rows.
             TableError: the table is unreadable or lacks columns.
         """
+        known = self.known_rows(table, split, progress)
+        predicted = self.predict_rows(known.prepared, known.rows, batch_size)
+        return evaluation(self.plan, self.task, predicted, known.targets, known.split, metrics)
+
+    def known_rows(self, table: Any = None, split: str | None = None, progress: Any = None) -> KnownRows:
+        """Prepare the rows that `evaluate` measures on, for several measurements; arguments and errors as there."""
         experiment, rows, name = self._rows(table, split)
         prepared = prepare_all(self.plan, experiment.table, self.modalities, cache_dir(), progress)
         rows = keep_rows(prepared, rows)
         if not len(rows):
             raise RunError(f"there are no {name} rows to evaluate on")
-        predicted = self.predict_rows(prepared, rows, batch_size)
-        return evaluation(self.plan, self.task, predicted, experiment.targets[rows], name, metrics)
+        return KnownRows(prepared, rows, experiment.targets[rows], name)
 
     def predict(self, rows: Any, *, batch_size: int | None = None, progress: Any = None) -> list[dict[str, Any]]:
         """Predict rows.
@@ -159,11 +182,26 @@ class Run:
         return table
 
     def predict_rows(
-        self, prepared: Mapping[str, Prepared], rows: NDArray[np.int64], batch_size: int | None = None
+        self,
+        prepared: Mapping[str, Prepared],
+        rows: NDArray[np.int64],
+        batch_size: int | None = None,
+        drop: Mapping[str, NDArray[np.bool_]] | None = None,
+        change: Callable[[Batch], Batch] | None = None,
     ) -> Predicted:
-        """Predict rows that are prepared already."""
+        """Predict rows that are prepared already.
+
+        Args:
+            prepared: the modalities' values.
+            rows: (R,) which rows of them.
+            batch_size: rows at a time; the recipe's if not given.
+            drop: for some modalities (R,) bool, the rows in which it counts as absent.
+            change: what is done to each batch of stored values before anything else.
+        """
         size = batch_size or self.plan.recipe.form.training.batch_size
-        batches = Batches(prepared, rows, None, None, size)
+        batches: Iterable[Batch] = Batches(prepared, rows, None, None, size, drop=drop)
+        if change is not None:
+            batches = map(change, batches)
         dtype = resolve_precision(self.plan.recipe.form.training.precision, self.device)
         return predict(self.model, self.modalities, batches, self.device, dtype)
 

@@ -9,18 +9,18 @@ from typing import Annotated, Any
 import typer
 
 import mmreg
-from mmreg.cli.output import print_table, say
+from mmreg.cli.output import print_table
 from mmreg.cli.parameters import Debug, Device, Quiet
 from mmreg.errors import RunError
-from mmreg_demo.data import write_data
+from mmreg_demo.data import load_scans, write_data
 from mmreg_demo.progress import DemoProgress
 from mmreg_demo.recipes import EPOCHS, MODELS, write_recipes
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 COLUMNS = ("model", "accuracy", "precision", "recall", "f1")
-PARTS = ("table.csv", "images", "tones", "recipes", "runs")
-"""What the demo writes into its folder."""
+FOLDERS = ("images", "tones", "recipes", "runs")
+"""What the demo writes into its folder, besides table.csv."""
 
 
 @app.command()
@@ -40,32 +40,31 @@ def demo(
     English, and trains each modality alone and all of them fused. Every file, recipe and run stays in the folder.
     """
     claim(out, overwrite)
-    rows = run_demo(out, seed, device, quiet=quiet)
+    results = run_demo(out, seed, device, overwrite=overwrite, quiet=quiet)
+    rows = [{**result, **{name: f"{result[name]:.3f}" for name in COLUMNS[1:]}} for result in results]
+    print_table(rows, COLUMNS, title="" if quiet else "\ntest rows")
     if not quiet:
-        print()
-    print_table(
-        [{**row, **{name: f"{row[name]:.3f}" for name in COLUMNS[1:]}} for row in rows], COLUMNS, title="test rows"
-    )
-    if not quiet:
-        print_next(out, rows)
+        print_next(out)
 
 
 def claim(folder: Path, overwrite: bool) -> None:
-    """Make an empty folder for the demo; of one that is there, replace only what a demo has written.
+    """Make sure that there is a folder to write to; of a demo that is there, remove what a demo writes.
 
     Raises:
         RunError: something is there, and it is no demo or must not be replaced.
     """
-    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if folder.exists() and (not folder.is_dir() or set(there) - set(PARTS)):
-        other = next((name for name in there if name not in PARTS), "it is a file")
-        raise RunError(f"{str(folder)!r} holds something else than a demo ({other}); name another folder by --out")
-    if there and not overwrite:
-        raise RunError(
-            f"there is a demo in {str(folder)!r} already; replace it by --overwrite, or name another folder by --out"
-        )
-    for name in there:
-        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
+    if folder.is_dir() and any(folder.iterdir()):
+        if not all((folder / "recipes" / f"{name}.yaml").is_file() for name in MODELS):
+            raise RunError(f"{str(folder)!r} holds something else than a demo; name another folder by --out")
+        if not overwrite:
+            raise RunError(
+                f"there is a demo in {str(folder)!r} already; replace it by --overwrite, "
+                "or name another folder by --out"
+            )
+        for part in FOLDERS:
+            shutil.rmtree(folder / part, ignore_errors=True)
+    elif folder.exists() and not folder.is_dir():
+        raise RunError(f"{str(folder)!r} is a file; name a folder by --out")
     folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -76,9 +75,10 @@ def run_demo(
     *,
     rows: int | None = None,
     epochs: int = EPOCHS,
+    overwrite: bool = False,
     quiet: bool = False,
 ) -> list[dict[str, Any]]:
-    """Write data and recipes into an empty folder and train every model.
+    """Write recipes and data into a folder and train every model.
 
     Args:
         folder: where to.
@@ -86,28 +86,37 @@ def run_demo(
         device: where to compute; the best one there is if it is not given.
         rows: how many rows of data; all of them if not given.
         epochs: passes over the training rows.
+        overwrite: whether to replace a demo that is there.
         quiet: whether to show no progress.
 
     Returns:
-        For each model its title, name, and the figures of the test rows.
+        For each model its title as "model", and the figures of the test rows.
+
+    Raises:
+        MissingPackageError: scikit-learn is not installed.
+        RunError: the folder is not free.
     """
+    scans, digits = load_scans()  # before anything is replaced
+    claim(folder, overwrite)
+    # The recipes come first: by them a demo that was stopped is known as one.
+    recipes = write_recipes(folder, seed, epochs)
     with DemoProgress(quiet) as progress:
-        progress.line(f"writing pictures, tones and hints to {folder}")
-        write_data(folder, seed, rows)
-        recipes = write_recipes(folder, seed, epochs)
+        progress.line(f"writing {len(digits[:rows]):,} pictures, tones and hints to {folder}")
+        write_data(folder, scans[:rows], digits[:rows], seed)
         results = []
-        for name, (title, *_) in MODELS.items():
-            progress.begin(title)
+        for name, model in MODELS.items():
+            progress.begin(model.title)
             run = mmreg.train(recipes[name], folder / "runs" / name, device=device, watcher=progress)
             figures = run.report["test"]
             progress.end(run.task.headline(figures["metrics"], figures["rows"]))
-            results.append({"model": title, "name": name, **{key: figures["metrics"][key] for key in COLUMNS[1:]}})
+            results.append({"model": model.title, **{key: figures["metrics"][key] for key in COLUMNS[1:]}})
     return results
 
 
-def print_next(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """What the result says, where everything lies, and what to type next."""
-    alone = max((row for row in rows if "alone" in row["model"]), key=lambda row: row["accuracy"])
-    best = max(rows, key=lambda row: row["accuracy"])["name"]
-    print(f"\nThe best single modality ({alone['model'].split()[0]}) tells {alone['accuracy']:.0%} of the digits.")
-    say("")
+def print_next(folder: Path) -> None:
+    """Where everything lies, and what to type next."""
+    print(f"\neverything is in {folder}: table.csv, images, tones, recipes, runs; next:")
+    print(f"  mmreg evaluate {folder / 'runs' / 'product'}")
+    print(f"  mmreg train {folder / 'recipes' / 'concat.yaml'} --set fusion=low_rank --out {folder / 'runs' / 'mine'}")
+    print("  mmreg list fusion")
+    print("  mmreg train YOUR_TABLE.csv --target YOUR_COLUMN --out run")

@@ -52,26 +52,23 @@ def cover(scan: NDArray[np.float64], generator: np.random.Generator) -> NDArray[
     return grey.repeat(SCALE, 0).repeat(SCALE, 1)
 
 
-def write_data(folder: Path, seed: int, rows: int | None = None) -> Path:
+def write_data(folder: Path, scans: NDArray[np.float64], digits: list[int], seed: int) -> Path:
     """Write the data set: table.csv, images and tones.
 
     Args:
         folder: where to; it must exist.
+        scans: (N, 8, 8) from 0 to 1.
+        digits: (N,) from 0 to 9.
         seed: of everything random: order, splits, noise, words.
-        rows: how many; all of them if not given.
 
     Returns:
         The table's path.
-
-    Raises:
-        MissingPackageError: scikit-learn is not installed.
     """
     import soundfile
     from PIL import Image
 
-    scans, digits = load_scans()
     generator = np.random.default_rng(seed)
-    order = generator.permutation(len(digits))[:rows].tolist()
+    order = generator.permutation(len(digits)).tolist()
     sentences = hints([digits[place] for place in order], generator)
     bounds = np.cumsum(list(SPLITS.values())) * len(order)
     for name in ("images", "tones"):

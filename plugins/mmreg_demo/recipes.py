@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 MODALITIES = {
     "image": "{column: image, size: 16, channels: 1, encoder: image_cnn}",
@@ -22,25 +23,34 @@ modalities:
 {fusion}training: {{epochs: {epochs}, batch_size: 64, seed: {seed}}}
 """
 
+
+class Model(NamedTuple):
+    """One of the models that the demo trains."""
+
+    title: str
+    modalities: tuple[str, ...]
+    fusion: str | None = None
+
+
 MODELS = {
-    "image": ("image alone", ["image"], ""),
-    "tone": ("tone alone", ["tone"], ""),
-    "hint": ("hint alone", ["hint"], ""),
-    "concat": ("feature level: concat", list(MODALITIES), "concat"),
-    "product": ("model level: product", list(MODALITIES), "product"),
+    "image": Model("image alone", ("image",)),
+    "tone": Model("tone alone", ("tone",)),
+    "hint": Model("hint alone", ("hint",)),
+    "concat": Model("feature level: concat", tuple(MODALITIES), "concat"),
+    "product": Model("model level: product", tuple(MODALITIES), "product"),
 }
-"""By name: what the model is called, its modalities and its fusion."""
+"""By the names of their recipes and runs."""
 
 
-def write_recipes(folder: Path, seed: int, epochs: int = EPOCHS) -> dict[str, Path]:
-    """Write every recipe into `recipes/`; returns the paths by the models' names."""
+def write_recipes(folder: Path, seed: int, epochs: int) -> dict[str, Path]:
+    """Write every recipe into `recipes/`; returns their paths by the models' names."""
     (folder / "recipes").mkdir()
     paths = {}
-    for name, (title, modalities, fusion) in MODELS.items():
+    for name, model in MODELS.items():
         text = _RECIPE.format(
-            title=title[0].upper() + title[1:],
-            modalities="\n".join(f"  {modality}: {MODALITIES[modality]}" for modality in modalities),
-            fusion=f"fusion: {fusion}\n" if fusion else "",
+            title=f"{model.title[0].upper()}{model.title[1:]}",
+            modalities="\n".join(f"  {modality}: {MODALITIES[modality]}" for modality in model.modalities),
+            fusion=f"fusion: {model.fusion}\n" if model.fusion else "",
             epochs=epochs,
             seed=seed,
         )

@@ -51,7 +51,7 @@ class Image(Modality):
         channels: Literal[1, 3] = 3,
         resize: Resize = "stretch",
         normalize: Literal["fitted", "none"] | dict[str, list[float]] = "fitted",
-        augment: Augmentation | Annotated[list[Augmentation], MinLen(1)] = "none",
+        augment: Augmentation | Annotated[list[Augmentation], MinLen(1)] = "crop",
     ) -> None:
         self.height, self.width = (size, size) if isinstance(size, int) else size
         self.channels = channels

@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from broken import broken_distributions, working_distributions, wrong_hook_distributions
+from faulty_plugins import broken_distributions, working_distributions, wrong_hook_distributions
 from wheels import Distribution, build_wheel, install, mmreg
 
 
@@ -39,6 +39,12 @@ def everything(installed: Callable[..., Path]) -> Path:
 def listing(everything: Path) -> CompletedProcess[str]:
     """What `mmreg plugins --format json` prints there."""
     return mmreg("plugins", "--format", "json", path=everything)
+
+
+@pytest.fixture(scope="session")
+def help_page(everything: Path) -> CompletedProcess[str]:
+    """What `mmreg --help` prints there."""
+    return mmreg("--help", path=everything)
 
 
 @pytest.fixture(scope="session")

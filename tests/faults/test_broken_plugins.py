@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from broken import BROKEN, broken_distributions
+from faulty_plugins import BROKEN, broken_distributions
 from wheels import mmreg
 
 
@@ -44,11 +44,10 @@ def test_listing_works(everything: Path) -> None:
     assert len([line for line in found.stderr.splitlines() if "is left out" in line]) == len(BROKEN)
 
 
-def test_help_works(everything: Path) -> None:
-    found = mmreg("--help", path=everything)
-    assert found.returncode == 0
-    assert "Train the model that a recipe describes" in found.stdout
-    assert len([line for line in found.stderr.splitlines() if "is left out" in line]) == len(BROKEN)
+def test_help_works(help_page: CompletedProcess[str]) -> None:
+    assert help_page.returncode == 0
+    assert "Train the model that a recipe describes" in help_page.stdout
+    assert len([line for line in help_page.stderr.splitlines() if "is left out" in line]) == len(BROKEN)
 
 
 def test_what_a_failed_plugin_may_have_held_is_said(everything: Path) -> None:
@@ -80,7 +79,7 @@ def test_plugins_are_left_out_by_the_command_line(everything: Path) -> None:
     names = [name if number % 2 else f"MMREG_{name}" for number, name in enumerate(BROKEN)]  # either name, any spelling
     options = [word for name in names for word in ("--no-plugin", name)]
     found = mmreg(*options, "plugins", "--format", "json", path=everything, MMREG_STRICT="1")
-    assert (found.returncode, found.stderr.replace("NOISE\n", "").replace("NOISE", "")) == (0, "")
+    assert (found.returncode, found.stderr.replace("NOISE\n", "")) == (0, "")
     rows = {row["distribution"]: row for row in json.loads(found.stdout)}
     assert {rows[f"mmreg-{name}"]["status"] for name in BROKEN} == {"blocked"}
     assert rows["mmreg-exits"]["error"] == "blocked by --no-plugin or MMREG_DISABLE_PLUGINS"
@@ -93,8 +92,9 @@ def test_help_leaves_them_out_too(everything: Path) -> None:
 
 def test_plugins_are_left_out_by_the_environment(everything: Path) -> None:
     found = mmreg("list", path=everything, MMREG_DISABLE_PLUGINS=" exits,mmreg_panics ,, same")
-    assert "mmreg-exits" not in found.stderr + found.stdout
-    assert "mmreg-panics" not in found.stderr + found.stdout
+    assert "(mmreg-exits " not in found.stderr
+    assert "(mmreg-panics " not in found.stderr
+    assert "(mmreg-exits-in-hook " in found.stderr
     assert "mmreg-one" not in found.stdout
     assert "mmreg-two" not in found.stdout
     assert "mmreg-partial" in found.stdout
@@ -128,7 +128,10 @@ def test_a_component_whose_package_is_missing_names_it_and_what_to_install(every
     [
         ("misspelt", "names a module that does not exist: 'mmreg_partial.encodr' (its target; is it misspelt?)"),
         ("exiting", "cannot be imported: SystemExit: 3"),
-        ("no_such_class", "cannot be imported: mmreg_partial.encoder has no 'Tny'; did you mean 'Tiny'?"),
+        (
+            "no_such_class",
+            "cannot be imported: mmreg_partial.plugin has no 'mmreg_component'; did you mean 'mmreg_components'?",
+        ),
     ],
 )
 def test_a_component_that_cannot_be_imported_says_why(name: str, message: str, everything: Path) -> None:

@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from broken import returning
+from faulty_plugins import returning
 from wheels import Distribution, mmreg, python
 
 
@@ -25,10 +25,12 @@ def test_what_was_printed_before_and_after_stays_on_stdout(everything: Path) -> 
     assert python("-c", code, path=everything).stdout == "before\nafter\n"
 
 
-def test_a_process_without_stderr_still_lists(everything: Path) -> None:
-    code = "import os, runpy, sys; os.close(2); sys.argv = ['mmreg', 'list']; runpy.run_module('mmreg')"
+def test_a_process_without_stderr_lists_all_the_same(everything: Path) -> None:
+    code = "import os, sys; os.close(2); os.execv(sys.executable, [sys.executable, '-m', 'mmreg', 'list'])"
     found = python("-c", code, path=everything)
+    assert (found.returncode, found.stderr) == (0, "")
     assert "image_cnn" in found.stdout
+    assert "NOISE" not in found.stdout
 
 
 def test_a_plugin_that_asks_the_registry_while_it_loads_works(plugins: dict[str, dict[str, Any]]) -> None:

@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from mmreg.cli import fusing, inspect, listing, plugged, starting, training, using
+from mmreg.cli import (
+    checking,
+    comparing,
+    doctor,
+    evaluating,
+    fusing,
+    inspect,
+    listing,
+    plugged,
+    scaffolding,
+    starting,
+    training,
+    using,
+)
 
 
 def build_app() -> typer.Typer:
@@ -28,10 +41,14 @@ def build_app() -> typer.Typer:
     app.command("init")(starting.init)
     app.command("validate")(inspect.validate)
     app.command("train")(training.train)
-    app.command("evaluate")(using.evaluate)
+    app.command("evaluate")(evaluating.evaluate)
     app.command("predict")(using.predict)
     app.command("fuse")(fusing.fuse)
+    app.command("compare")(comparing.compare)
     app.command("schema")(inspect.schema)
+    app.command("check")(checking.check)
+    app.command("doctor")(doctor.doctor)
+    app.command("new-plugin")(scaffolding.new_plugin_command)
     plugged.mount(app)
     return app
 

@@ -61,7 +61,7 @@ def plugins(format: FormatOption = Format.TABLE, debug: Debug = False) -> None:
             "status": plugin.status,
             "error": plugin.error,
             "components": [f"{component.kind}/{component.name}" for component in plugin.components],
-            "hooks": plugin.hooks,
+            "hooks": list(plugin.hooks),
             "seconds": round(plugin.seconds, 4),
             "warning": plugin.warning,
             "location": plugin.location,

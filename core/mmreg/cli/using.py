@@ -1,65 +1,16 @@
-"""`mmreg evaluate` and `predict`: what a trained run is used for."""
+"""`mmreg predict`: what a trained run is used for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mmreg.cli.output import print_json, print_table, say
-from mmreg.cli.parameters import BatchSize, Debug, Device, Format, FormatOption, Quiet, RunArgument
+from mmreg.cli.output import say
+from mmreg.cli.parameters import BatchSize, Debug, Device, Quiet, RunArgument
 from mmreg.errors import TableError
-
-
-class Split(StrEnum):
-    """The splits of a table."""
-
-    TRAIN = "train"
-    VALIDATION = "validation"
-    TEST = "test"
-
-
-def evaluate(
-    run: RunArgument,
-    table: Annotated[
-        Path | None,
-        typer.Argument(help="Rows with targets; the run's own table if not given.", show_default=False),
-    ] = None,
-    split: Annotated[
-        Split | None, typer.Option("--split", help="Which rows; the test rows of the run's own table if not given.")
-    ] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option("--metric", help="A further metric by name; may be given several times.")
-    ] = None,
-    batch_size: BatchSize = None,
-    device: Device = "auto",
-    format: FormatOption = Format.TABLE,
-    debug: Debug = False,
-) -> None:
-    """Measure a run on rows whose targets are known."""
-    from mmreg.runs import load
-
-    loaded = load(run, device)
-    result = loaded.evaluate(table, split=split, metrics=metric or (), batch_size=batch_size)
-    if format is Format.JSON:
-        print_json(result)
-        return
-    metrics = result["metrics"]
-    numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
-    parts = [{"part": name, **part} for name, part in metrics["modalities"].items()]
-    rows = [{"part": "all", "rows": result["rows"], **numbers}, *parts]
-    print_table(rows, list(dict.fromkeys(key for row in rows for key in row)), title=f"{result['split']} rows")
-    for name in ("per_class", "per_label"):
-        if name in metrics:
-            print()
-            classes = [{"class": label, **figures} for label, figures in metrics[name].items()]
-            print_table(classes, list(classes[0]))
-    print(f"\n{loaded.task.headline(metrics, result['rows'])}")
-    if "rows_without_any_modality" in result:
-        say(f"note: {result['rows_without_any_modality']} rows have no modality at all; they got the training prior")
 
 
 def predict(

@@ -102,7 +102,7 @@ def bootstrap_p(difference: float, resampled: NDArray[np.float64], rows: int) ->
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number (Holm 1979): the chance of any false claim among all stays below the level."""
+    """P-values corrected for their number (Holm 1979), so that the chance of any false claim stays below the level."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted = [0.0] * len(p_values)
     greatest = 0.0

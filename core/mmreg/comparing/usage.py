@@ -18,7 +18,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def start_measuring() -> None:
-    """Forget the process's peak so far, where the system can (Linux); elsewhere the peak is that of the whole process."""
+    """Forget the process's peak so far, where the system can (Linux); elsewhere it stays that of the whole process."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
@@ -48,18 +48,23 @@ def write_usage(folder: Path) -> None:
 
 
 def read_usage(folder: Path) -> dict[str, Any]:
-    """A run's training time in seconds, epochs, and peak memory in bytes: the device's, or on a CPU the process's.
+    """What a run's training used; a value is None where the run does not tell, such as one that `mmreg fuse` made.
 
-    A value is None where the run does not tell, such as one that `mmreg fuse` made.
+    Returns:
+        `epochs`; `seconds`, validation included; `device_bytes` and `process_bytes`, the peak memory of an accelerator
+        and of the process; and `memory_bytes`, the first of the two that is known.
     """
     rows: list[dict[str, str]] = []
     with contextlib.suppress(FileNotFoundError), (folder / runs.TIMINGS).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    device = [int(row["device_memory_bytes"]) for row in rows if row.get("device_memory_bytes")]
+    device = max((int(row["device_memory_bytes"]) for row in rows if row.get("device_memory_bytes")), default=None)
+    process = _kept(folder)
     return {
         "epochs": len(rows) or None,
         "seconds": round(sum(float(row["seconds"]) for row in rows), 3) if rows else None,
-        "memory_bytes": max(device) if device else _kept(folder),
+        "device_bytes": device,
+        "process_bytes": process,
+        "memory_bytes": process if device is None else device,
     }
 
 

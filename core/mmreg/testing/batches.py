@@ -23,8 +23,8 @@ from mmreg.testing.encoder import outcome_of
 from mmreg.testing.subject import Subject, expect
 
 NAMES = ("image", "text", "audio", "depth", "motion", "pulse", "radar")
-SIZES = (3, 5, 2, 4, 6, 7, 10)
-"""D of each modality: all different, and with a sum that is prime, so that no axis of a weight is mistaken for it."""
+SIZES = (3, 5, 2, 4, 8, 9, 10)
+"""D of each modality: all different, no multiple of 6 or 7, and with a prime sum; see `mmreg.testing.order`."""
 LENGTHS = (4, 1, 3, 2, 5, 2, 3)
 """T of each modality's longest row."""
 MOST = 5
@@ -221,9 +221,14 @@ class FusionCase(Case):
     options: Mapping[str, Any]
 
     @property
-    def label(self) -> str:  # type: ignore[override]
+    def label(self) -> str:
         """The number of modalities, and what they give."""
         return f"with {len(self.inputs)} {'modality' if len(self.inputs) == 1 else 'modalities'} ({self.what})"
+
+    @property
+    def has_nothing_to_weigh(self) -> bool:
+        """See `Case`."""
+        return len(self.inputs) == 1
 
     @property
     @abstractmethod
@@ -231,9 +236,8 @@ class FusionCase(Case):
         """What the modalities give."""
 
     @abstractmethod
-    def batch(
-        self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None, even: bool = False
-    ) -> FusionBatch: ...
+    def batch(self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None, even: bool = False) -> FusionBatch:
+        """See `Case`."""
 
     def permuted(self, order: Sequence[int]) -> FusionCase:
         """The case with its modalities in another order."""
@@ -257,9 +261,7 @@ class FeatureCase(FusionCase):
         module: nn.Module = self.cls(dict(self.inputs), **self.options)
         return module
 
-    def batch(
-        self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None, even: bool = False
-    ) -> FeatureBatch:
+    def batch(self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None, even: bool = False) -> FeatureBatch:
         """See `Case`."""
         generator = torch.Generator().manual_seed(seed)
         features = {}
@@ -277,6 +279,7 @@ class FeatureCase(FusionCase):
         """See `Case`."""
         size = getattr(module, "out_features", None)
         expect(isinstance(size, int) and size > 0, f"out_features should be a positive number, found {size!r}")
+        assert isinstance(size, int)
         batch = self.batch(rows)
         fused = module(batch.features, batch.present)
         expect(isinstance(fused, Features), f"forward should give Features, found {type(fused).__name__}")
@@ -387,8 +390,12 @@ class ScoreCase(FusionCase):
 
     @property
     def chance(self) -> float:
-        """See `Case`: two of the three outputs are 0 or 1 at random, the third one is always 0."""
-        return {"log_probabilities": math.log(2), "log_odds": math.log(2) * 2 / 3, "values": 1 / 6}[self.space]
+        """See `Case`: both outputs are 0 or 1 at random."""
+        return 0.25 if self.space == "values" else math.log(2)
+
+    def for_learning(self) -> ScoreCase:
+        """See `Case`: with two outputs, as some operators cannot be certain about more."""
+        return replace(self, num_outputs=2)
 
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of scores (B, K) in the space, as a task's."""

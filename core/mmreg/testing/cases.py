@@ -71,15 +71,26 @@ class Batch(ABC):
 
 
 class Case(ABC):
-    """One way in which a component is used.
+    """One way in which a component is used."""
 
-    Attributes:
-        label: what messages call it.
-        chance: the loss in `learning` of a module that ignores its input.
-    """
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What messages call it."""
 
-    label: str
-    chance: float = math.log(2)
+    @property
+    def chance(self) -> float:
+        """The loss in `learning` of a module that ignores its input."""
+        return math.log(2)
+
+    @property
+    def has_nothing_to_weigh(self) -> bool:
+        """Whether weights that are shared out among inputs may have no effect, as there is only one."""
+        return False
+
+    def for_learning(self) -> Case:
+        """The case to learn two classes in."""
+        return self
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -174,7 +185,7 @@ def shake(module: nn.Module) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
-            parameter += 0.05 * noise.to(parameter.dtype)
+            parameter.add_(noise.to(parameter.dtype), alpha=0.05)
 
 
 def used(case: Case, seed: int = 0) -> nn.Module:
@@ -192,15 +203,14 @@ def backward(module: nn.Module, outcome: Outcome) -> dict[str, Tensor | None]:
     """The gradient of a loss with random weights (a plain sum would be constant after a norm) by every parameter."""
     module.zero_grad(set_to_none=True)
     generator = torch.Generator().manual_seed(3)
-    loss: Tensor | float = 0.0
+    terms = list(outcome.losses.values())
     for values in outcome.rows.values():
         if values.requires_grad:
             weights = torch.randn(values.shape, generator=generator, dtype=torch.float64)
-            loss = loss + (values * weights.to(values)).sum()
-    for value in outcome.losses.values():
-        loss = loss + value
-    if isinstance(loss, Tensor) and loss.requires_grad:
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            terms.append((values * weights.to(values)).sum())
+    terms = [term for term in terms if term.requires_grad]
+    if terms:
+        torch.stack([term.double() for term in terms]).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     return {name: parameter.grad for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
@@ -244,8 +254,9 @@ def expect_same(found: Outcome, expected: Outcome, what: str, tolerance: float =
                 torch.equal(values, wanted), f"{what}: {name} should be bit for bit the same, {_apart(values, wanted)}"
             )
             continue
+        values, wanted = values.double(), wanted.double()
         scale = max(1.0, float(wanted.abs().max())) if wanted.numel() else 1.0
-        close = torch.allclose(values.double(), wanted.double(), rtol=0, atol=tolerance * scale)
+        close = torch.allclose(values, wanted, rtol=0, atol=tolerance * scale)
         expect(close, f"{what}: {name} should be the same to {tolerance:g}, {_apart(values, wanted)}")
 
 

@@ -36,7 +36,7 @@ def check_devices(case: Case) -> None:
         return
     module.to("meta")
     try:
-        with _NoMixing():
+        with _NoMixing():  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             batch.on("meta").run(module)
     except AssertionError:
         raise
@@ -45,7 +45,7 @@ def check_devices(case: Case) -> None:
     raise Skipped("there is no CUDA device here; tried without one, no tensor stays behind")
 
 
-class _NoMixing(TorchDispatchMode):
+class _NoMixing(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     """Refuses operations on tensors of several devices, as a GPU would; numbers without axes may come from the CPU."""
 
     def __torch_dispatch__(
@@ -67,4 +67,3 @@ def _tensors(values: Sequence[Any]) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, list | tuple):
             yield from _tensors(value)
-

@@ -97,7 +97,9 @@ def check_options_typed(subject: Subject) -> None:
         expect(hint not in (Any, object), f"the option {parameter.name} has no type that says what it may be")
     # A default is not validated where the options are read, so it is here.
     defaults = {row["name"]: row["default"] for row in describe_options(subject.cls) if not row["required"]}
-    wrong = [problem for problem in find_problems(subject.cls, defaults) if problem.path and problem.path[0] in defaults]
+    wrong = [
+        problem for problem in find_problems(subject.cls, defaults) if problem.path and problem.path[0] in defaults
+    ]
     expect(not wrong, f"a default does not fit its own type or bounds: {'; '.join(map(str, wrong))}")
 
 

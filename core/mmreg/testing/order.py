@@ -13,13 +13,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmreg.testing.batches import SIZES, FusionBatch, FusionCase, ScoreCase, counts, forms, fusion_case
-from mmreg.testing.cases import Outcome, built, plain, shake
+from mmreg.interfaces import ModelFusion
+from mmreg.testing.batches import FusionBatch, FusionCase, ScoreBatch, ScoreCase, forms, fusion_case
+from mmreg.testing.cases import Outcome, built, plain
 from mmreg.testing.subject import Skipped, State, Subject, check, expect
 
 COUNT = 7
@@ -37,9 +39,8 @@ def check_order(subject: Subject) -> None:
     """With its modalities in another order it gives the same (but for the features' order), or is declared ordered."""
     if subject.cls.ordered:
         raise Skipped("it is declared ordered")
-    count = counts(subject.cls, COUNT if subject.cls.max_inputs is None else subject.cls.max_inputs)[-1]
-    if subject.cls.max_inputs is None:
-        count = max(count, COUNT)
+    most = subject.cls.max_inputs
+    count = max(subject.cls.min_inputs, COUNT if most is None else min(most, COUNT))
     if count < 2:
         raise Skipped("it takes one modality")
     doubts = []
@@ -55,44 +56,39 @@ def check_order(subject: Subject) -> None:
 
 
 def _check_order(subject: Subject, case: FusionCase) -> list[str]:
-    """The names of weights whose parts may have to be moved in a way that is not known; none if order has no meaning."""
+    """The weights whose parts may have to be moved in a way that is not known; none if order has no meaning."""
     count = len(case.inputs)
     order = [*range(1, count, 2), *range(0, count, 2)]
-    other = case.permuted(order)
-    module = plain(case).double().eval()
-    shake(module)
+    module, fresh = plain(case).double().eval(), built(case.permuted(order)).double().eval()
     batch = case.batch(24).to(torch.float64)
     assert isinstance(batch, FusionBatch)
     batch = batch.with_present(_patterns(count))
     moved = batch.permuted(order)
-    if isinstance(case, ScoreCase) and case.cls.fitted:
-        case.fit(module)
-        fitted = built(other).double().eval()
-        labels = torch.arange(24) % case.num_outputs
-        for operator, given in ((module, batch), (fitted, moved)):
-            operator.fit(given.scores, given.present, case.targets(labels))  # type: ignore[attr-defined, operator]
-        same = _same(moved.run(fitted), batch.run(module), TOLERANCE_OF_A_FIT)
-        expect(same, f"{case.label}: a fit on the same rows, with the modalities in another order, gives another result")
-        return []
-    state = module.state_dict()
+    state, wanted = module.state_dict(), fresh.state_dict()
+    state = {name: value.clone() for name, value in state.items()}  # a fit changes it
+    _fit(case, module, batch)
     expected = batch.run(module)
-    fresh = built(other).double().eval()
+
+    def holds(permuted: State | None) -> bool:
+        if permuted is None:
+            return False
+        fresh.load_state_dict(permuted)
+        _fit(case, fresh, moved)
+        tolerance = TOLERANCE_OF_A_FIT if getattr(module, "fitted", False) else TOLERANCE
+        return _same(moved.run(fresh), expected, tolerance)
+
     if subject.permute_state is not None:
-        fresh.load_state_dict(subject.permute_state(state, order))
         expect(
-            _same(moved.run(fresh), expected, TOLERANCE),
+            holds(subject.permute_state(state, order)),
             f"{case.label}: with the modalities in another order, and the state that permute_state gives for it, the "
             "result is another",
         )
         return []
-    mapping = _Mapping(order, [SIZES[index] for index in range(count)])
-    for transposed in (False, True):
-        permuted = mapping.state(state, fresh.state_dict(), transposed)
-        if permuted is None:
-            continue
-        fresh.load_state_dict(permuted)
-        if _same(moved.run(fresh), expected, TOLERANCE):
-            return []
+    mapping = _Mapping(order, list(case.inputs.values()))
+    if holds(_as_it_is(state, wanted)):
+        return []
+    if any(holds(mapping.state(state, wanted, *how)) for how in product((False, True), (True, False))):
+        return []
     doubts = mapping.doubts(state)
     expect(
         doubts,
@@ -100,6 +96,20 @@ def _check_order(subject: Subject, case: FusionCase) -> list[str]:
         "with it; declare it ordered, or treat all alike",
     )
     return doubts
+
+
+def _fit(case: FusionCase, module: nn.Module, batch: FusionBatch) -> None:
+    """Fit a fitted operator on the batch's own rows."""
+    if isinstance(case, ScoreCase) and case.cls.fitted:
+        assert isinstance(batch, ScoreBatch)
+        targets = case.targets(torch.arange(len(batch)) % case.num_outputs)
+        cast(ModelFusion, module).fit(batch.scores, batch.present, targets)
+
+
+def _as_it_is(state: State, wanted: State) -> State | None:
+    """The state of an operator whose weights go by the modalities' names; None if shapes do not fit."""
+    fits = state.keys() == wanted.keys() and all(state[name].shape == value.shape for name, value in wanted.items())
+    return state if fits else None
 
 
 def _patterns(count: int) -> Tensor:
@@ -143,33 +153,35 @@ class _Mapping:
     order: Sequence[int]
     sizes: Sequence[int]
 
-    def state(self, given: State, wanted: State, transposed: bool) -> dict[str, Tensor] | None:
+    def state(self, given: State, wanted: State, transposed: bool, blocks: bool) -> dict[str, Tensor] | None:
         """The state of an operator with the modalities in the new order; None if shapes do not fit.
 
         Args:
             given: the operator's state.
             wanted: the state of any operator with the new order, for its names and shapes.
             transposed: whether what belongs to a pair that is turned round is transposed.
+            blocks: whether an axis that can be cut into one block a modality is.
         """
         lengths = _list_lengths(given)
         result = {}
         for name, value in wanted.items():
-            source, turned = self.source(name, lengths)
+            source, member, turned = self.source(name, lengths)
             if source not in given:
                 return None
             tensor = given[source]
             if turned and transposed and tensor.dim() >= 2:
                 tensor = tensor.mT
-            for axis in range(tensor.dim()):
-                tensor = self.moved(tensor, axis)
+            for axis in range(tensor.dim()) if blocks else ():
+                tensor = self.moved(tensor, axis, member)
             if tensor.shape != value.shape:
                 return None
             result[name] = tensor
         return result
 
-    def source(self, name: str, lengths: dict[str, int]) -> tuple[str, bool]:
-        """Where a weight was before, and whether it belongs to a pair that is turned round."""
+    def source(self, name: str, lengths: dict[str, int]) -> tuple[str, int | None, bool]:
+        """Where a weight was, the modality it belongs to (by its new place), and whether to a pair that is turned."""
         count, turned = len(self.order), False
+        member = None
         pairs, directed = list(combinations(range(count), 2)), list(permutations(range(count), 2))
         parts = list(_parts(name))
         path = ""
@@ -177,7 +189,8 @@ class _Mapping:
             number = lengths.get(path) if part.isdecimal() else None
             path += part
             if number == count:
-                parts[place] = str(self.order[int(part)])
+                member = int(part)
+                parts[place] = str(self.order[member])
             elif number == len(pairs):
                 left, right = (self.order[index] for index in pairs[int(part)])
                 turned = turned or left > right
@@ -185,18 +198,23 @@ class _Mapping:
             elif number == len(directed):
                 left, right = (self.order[index] for index in directed[int(part)])
                 parts[place] = str(directed.index((left, right)))
-        return "".join(parts), turned
+        return "".join(parts), member, turned
 
-    def moved(self, tensor: Tensor, axis: int) -> Tensor:
-        """A tensor with one axis in the new order, if it is cut into one block a modality."""
+    def moved(self, tensor: Tensor, axis: int, member: int | None) -> Tensor:
+        """A tensor with one axis in the new order, if it is cut into one block a modality, or each other modality."""
         size, count = tensor.shape[axis], len(self.order)
+        order = list(self.order)
         if size == sum(self.sizes):
-            blocks = tensor.split(list(self.sizes), axis)
+            blocks = torch.split(tensor, list(self.sizes), axis)
         elif size and size % count == 0:
-            blocks = tensor.split(size // count, axis)
+            blocks = torch.split(tensor, size // count, axis)
+        elif size and size % (count - 1) == 0 and member is not None:
+            blocks = torch.split(tensor, size // (count - 1), axis)
+            others = [index for index in range(count) if index != order[member]]
+            order = [others.index(index) for place, index in enumerate(order) if place != member]
         else:
             return tensor
-        return torch.cat([blocks[index] for index in self.order], axis)
+        return torch.cat([blocks[index] for index in order], axis)
 
     def doubts(self, state: State) -> list[str]:
         """The weights that may hold parts of every modality in some other way: axes that several counts divide."""

@@ -20,7 +20,7 @@ from mmreg.spec import Spec
 State = Mapping[str, Tensor]
 
 
-class Skipped(Exception):  # noqa: N818  # not an error: the reason why a check has nothing to say
+class Skipped(Exception):  # not an error: the reason why a check has nothing to say
     """A check cannot be run on this component, or here; its text is the reason."""
 
 

@@ -68,7 +68,8 @@ def train(
     resuming = _resumes(folder, plan, overwrite=overwrite, resume=resume)
     experiment = open_experiment(plan)
     _check_validation(plan, experiment)
-    with deterministic(plan.recipe.form.training.deterministic), torch.random.fork_rng():
+    devices = [target] if target.type == "cuda" else []
+    with deterministic(plan.recipe.form.training.deterministic), torch.random.fork_rng(devices):
         return _Session(folder, experiment, target, watcher).run(resuming)
 
 

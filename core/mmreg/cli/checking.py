@@ -1,0 +1,94 @@
+"""`mmreg check`: the conformance checks of a component, or of all that a distribution brings."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmreg import registry
+from mmreg.cli.output import print_json, print_table, say
+from mmreg.cli.parameters import Debug, Format, FormatOption
+from mmreg.errors import ComponentImportError
+from mmreg.importing import stdout_to_stderr
+from mmreg.installed import Plugin, normalize
+from mmreg.registry import Entry
+
+if TYPE_CHECKING:
+    from mmreg.testing import Report
+
+COLUMNS = ("component", "check", "result", "detail")
+
+
+def check(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME_OR_DIST",
+            help="A component (name, kind/name, dist:name) or a distribution.",
+            show_default=False,
+        ),
+    ],
+    value: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--value",
+            metavar="VALUE",
+            help="A value that a modality loads (a file's path, or a text), four or more of them; otherwise it is "
+            "tried with some texts and arrays.",
+            show_default=False,
+        ),
+    ] = None,
+    show_all: Annotated[bool, typer.Option("--all", "-a", help="List the checks that passed as well.")] = False,
+    format: FormatOption = Format.TABLE,
+    debug: Debug = False,
+) -> None:
+    """Check that components do what they promise; the exit code is 1 where one does not."""
+    plugins = [plugin for plugin in registry.all_plugins() if normalize(plugin.distribution) == normalize(name)]
+    if plugins:
+        entries = [entry for entry in registry.specs() if normalize(entry.distribution) == normalize(name)]
+    else:
+        entries = [registry.find(None, name)]
+    with stdout_to_stderr:
+        report = run(entries, plugins, value or [])
+    rows = [
+        {**dataclasses.asdict(result), "result": result.outcome}
+        for result in report.results
+        if show_all or format is Format.JSON or result.outcome != "passed"
+    ]
+    if format is Format.JSON:
+        results = [{column: row[column] for column in COLUMNS} for row in rows]
+        print_json({"ok": report.ok, "summary": report.summary, "results": results})
+    else:
+        if rows:
+            print_table(rows, COLUMNS)
+            print()
+        print(f"{name}: {report.summary}")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def run(entries: list[Entry], plugins: list[Plugin], values: list[str]) -> Report:
+    """Check components one after the other, and that their plugins could be loaded."""
+    from mmreg.testing import Report, Result, run_checks
+
+    report = Report()
+    for plugin in plugins:
+        if plugin.status in ("failed", "incompatible"):
+            detail = f"{plugin.status}: {plugin.error}"
+            report.results.append(Result(f"plugin {plugin.entry_point}", "loads", "failed", detail))
+    for entry in entries:
+        material: dict[str, Any] = {}
+        if sys.stderr.isatty():
+            say(f"checking {entry.spec.kind}/{entry.spec.name}")
+        try:
+            if values and entry.spec.kind == "modality":
+                paths = getattr(registry.load(entry), "paths", False)
+                material = {"values": [Path(value).absolute() if paths else value for value in values]}
+            report.results += run_checks(entry, **material).results
+        except ComponentImportError as error:
+            report.results.append(Result(f"{entry.spec.kind}/{entry.spec.name}", "target", "failed", str(error)))
+    return report

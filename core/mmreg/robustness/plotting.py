@@ -1,0 +1,105 @@
+"""The figures of `evaluate_robustness` drawn: a bar for each subset, a curve over rates, one for each corruption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mmreg.errors import MmregError, OptionError
+
+ENDINGS = (".png", ".svg", ".pdf")
+MOST_COLUMNS = 3
+BAR_HEIGHT = 0.24
+"""Inches a subset's bar takes."""
+
+
+class PlotError(MmregError, ImportError):
+    """What plots need is not installed."""
+
+
+def check_plot(path: Path) -> None:
+    """Refuse what could not be drawn, before anything is measured.
+
+    Raises:
+        OptionError: the file's ending is none that can be written.
+        PlotError: matplotlib is not installed.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise OptionError(f"--plot {str(path)!r} must end in {', '.join(ENDINGS)}")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise OptionError(f"--plot {str(path)!r} must name a file in a folder that exists")
+    try:
+        import matplotlib  # noqa: F401 - whether it can be imported is what is asked
+    except ImportError as error:
+        raise PlotError(f"plots need matplotlib ({error}); install it with: pip install 'mmreg[plot]'") from error
+
+
+def draw_robustness(result: Mapping[str, Any], path: Path) -> None:
+    """Draw the main metric of what `evaluate_robustness` gave, a panel for each thing that was asked for.
+
+    Args:
+        result: with at least one of "subsets", "rates" and "corruptions".
+        path: the picture; its ending says which kind.
+
+    Raises:
+        OptionError: the file's ending is none that can be written.
+        PlotError: matplotlib is not installed.
+    """
+    check_plot(path)
+    from matplotlib.figure import Figure  # by itself it needs no display and keeps no global state
+
+    metric = result["metric"]
+    panels: list[Callable[[Any], None]] = []
+    if "subsets" in result:
+        panels.append(partial(_draw_subsets, result["subsets"], metric))
+    if "rates" in result:
+        panels.append(partial(_draw_rates, result["rates"], metric))
+    panels += [partial(_draw_corruption, one, metric) for one in result.get("corruptions", ())]
+    columns = min(len(panels), MOST_COLUMNS)
+    lines = -(-len(panels) // columns)
+    height = max(3.6, 1.2 + BAR_HEIGHT * len(result.get("subsets", ())))
+    figure = Figure(figsize=(4.8 * columns, height if lines == 1 else height + 3.6 * (lines - 1)), layout="constrained")
+    heights = [height] + [3.6] * (lines - 1)
+    grid = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"height_ratios": heights}).ravel()
+    for axes, draw in zip(grid, panels, strict=False):
+        draw(axes)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    figure.suptitle(f"{metric} on {result['rows']} {result['split']} rows", fontsize=11)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_subsets(subsets: list[Mapping[str, Any]], metric: str, axes: Any) -> None:
+    values = [subset["metrics"][metric] for subset in subsets]
+    labels = [" + ".join(subset["modalities"]) for subset in subsets]
+    sizes = [len(subset["modalities"]) for subset in subsets]
+    bars = axes.barh(range(len(values)), values, color=[f"C{size - 1}" for size in sizes], height=0.75)
+    axes.bar_label(bars, [f"{value:.3g}" for value in values], padding=3, fontsize=8)
+    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.15, y=0.01)
+    axes.set_xlabel(metric)
+    axes.set_title("modalities present", fontsize=10)
+
+
+def _draw_rates(rates: list[Mapping[str, Any]], metric: str, axes: Any) -> None:
+    axes.plot([point["rate"] for point in rates], [point["metrics"][metric] for point in rates], marker="o")
+    axes.set_xlabel("share of rows that lose each modality")
+    axes.set_ylabel(metric)
+    axes.set_title("missing at random", fontsize=10)
+    axes.grid(alpha=0.3)
+
+
+def _draw_corruption(corruption: Mapping[str, Any], metric: str, axes: Any) -> None:
+    points = corruption["strengths"]
+    strengths = [point["strength"] for point in points]
+    axes.plot(strengths, [point["metrics"][metric] for point in points], marker="o", label="this run")
+    if "baseline" in points[0]:
+        axes.plot(strengths, [point["baseline"] for point in points], marker="s", linestyle="--", label="baseline")
+        axes.legend()
+    axes.set_xlabel(f"strength ({corruption['unit']})")
+    axes.set_ylabel(metric)
+    axes.set_title(f"{corruption['modality']}: {corruption['corruption']}", fontsize=10)
+    axes.grid(alpha=0.3)

@@ -1,0 +1,1 @@
+"""The KIND `skeleton` for mmreg."""

@@ -1,0 +1,1 @@
+"""Motion-sensor recordings for mmreg."""

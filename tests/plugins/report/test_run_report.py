@@ -1,0 +1,147 @@
+"""The report of a run tells what its folder holds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mmreg_report.callback import Report
+from mmreg_report.markdown import render, sparkline
+from mmreg_report.reading import read_run
+
+
+def component(name: str, distribution: str = "mmreg", version: str = "0.1.0") -> dict[str, str]:
+    return {"name": name, "distribution": distribution, "version": version}
+
+
+def figures(rows: int, accuracy: float, **parts: float) -> dict[str, Any]:
+    per_class = {
+        "a|b": {"precision": 0.5, "recall": 1.0, "rows": 2},
+        "c": {"precision": 1.0, "recall": 0.25, "rows": 4},
+    }
+    modalities = {name: {"rows": rows - 1, "accuracy": value} for name, value in parts.items()}
+    metrics = {"accuracy": accuracy, "confusion": [[1]], "per_class": per_class, "modalities": modalities}
+    return {"split": "x", "rows": rows, "metrics": metrics}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run's folder as far as the report reads it."""
+    folder = tmp_path / "my run"
+    folder.mkdir()
+    report = {
+        "epochs": 30,
+        "steps": 90,
+        "best": {"metric": "accuracy", "value": 0.75, "epoch": 8},
+        "validation": figures(12, 0.75, image=0.5, text=0.625),
+        "test": figures(10, 0.7, image=0.4, text=0.6),
+    }
+    components = {
+        "mmreg": "0.1.0",
+        "components": {"task": component("classification"), "encoder/text": component("tiny", "mmreg-two", "2.5")},
+        "table": {"name": "rows.csv", "rows": {"train": 1234, "validation": 12, "test": 10}},
+    }
+    lines = ["epoch,step,train_loss,train_text_loss,validation_loss,validation_accuracy"]
+    lines += [f"{n},{3 * n},{1 / n},9.0,{'' if n == 2 else 2 / n},{n / 100}" for n in range(1, 31)]
+    (folder / "report.json").write_text(json.dumps(report))
+    (folder / "components.json").write_text(json.dumps(components))
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def cells(text: str, title: str) -> list[list[str]]:
+    """The cells of the table in a section."""
+    section = text.partition(f"## {title}")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
+    return [row for row in rows if set("".join(row)) != {"-"}]
+
+
+def test_figures_are_told_by_split_and_part(folder: Path) -> None:
+    assert cells(render(read_run(folder)), "Figures") == [
+        ["split", "part", "rows", "accuracy"],
+        ["validation", "all", "12", "0.75"],
+        ["validation", "image", "11", "0.5"],
+        ["validation", "text", "11", "0.625"],
+        ["test", "all", "10", "0.7"],
+        ["test", "image", "9", "0.4"],
+        ["test", "text", "9", "0.6"],
+    ]
+
+
+def test_the_summary_tells_rows_and_the_best_epoch(folder: Path) -> None:
+    text = render(read_run(folder))
+    assert text.startswith("# Run my run\n")
+    assert "- table: rows.csv (1,234 train, 12 validation, 10 test rows)" in text
+    assert "- 30 epochs, 90 steps" in text
+    assert "- weights of epoch 8, the best by validation accuracy (0.75)" in text
+
+
+def test_components_are_told_with_their_versions(folder: Path) -> None:
+    assert cells(render(read_run(folder)), "Components")[1:] == [
+        ["task", "classification", "mmreg", "0.1.0"],
+        ["encoder/text", "tiny", "mmreg-two", "2.5"],
+    ]
+
+
+def test_classes_are_told_and_a_name_cannot_break_the_table(folder: Path) -> None:
+    text = render(read_run(folder))
+    assert "## Classes (test rows)" in text
+    assert "| a\\|b | 0.5 | 1 | 2 |" in text
+
+
+def test_the_learning_curve_shows_few_epochs_with_the_best_and_the_last(folder: Path) -> None:
+    rows = cells(render(read_run(folder)), "Learning curve")
+    assert rows[0] == ["epoch", "train_loss", "validation_loss", "validation_accuracy"]
+    epochs = [int(row[0]) for row in rows[1:]]
+    assert len(epochs) <= 14
+    assert {1, 8, 30} <= set(epochs)
+    assert rows[1] == ["1", "1", "2", "0.01"]
+
+
+def test_a_run_without_rows_to_measure_on_says_so(folder: Path) -> None:
+    (folder / "report.json").write_text(json.dumps({"epochs": 1, "steps": 1}))
+    text = render(read_run(folder))
+    assert "There were neither validation nor test rows to measure on." in text
+    assert "- weights of the last epoch" in text
+    assert "## Classes" not in text
+
+
+def test_a_sparkline_goes_from_its_least_to_its_greatest_value() -> None:
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert sparkline([7, None, float("nan"), 0]) == "█  ▁"
+    assert sparkline([2, 2]) == "▁▁"
+    assert sparkline([None]) == ""
+    assert len(sparkline(list(range(1000)))) == 40
+
+
+def test_the_callback_writes_the_report_and_first_removes_an_old_one(folder: Path) -> None:
+    run: Any = SimpleNamespace(folder=folder)
+    for name in ("report.md", "curves.png"):
+        (folder / name).write_text("old")
+    Report().on_start(run, {})
+    assert not (folder / "report.md").exists()
+    assert not (folder / "curves.png").exists()
+    Report().on_end(run, {})
+    assert (folder / "report.md").read_text(encoding="utf-8") == render(read_run(folder))
+
+
+def test_curves_are_drawn_where_matplotlib_is_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: Any = SimpleNamespace(folder=folder)
+    pytest.importorskip("matplotlib")
+    Report().on_end(run, {})
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    (folder / "curves.png").unlink()
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    Report().on_end(run, {})
+    assert not (folder / "curves.png").exists()
+
+
+def test_the_plugin_module_is_light() -> None:
+    code = "import sys, mmreg_report.plugin; sys.exit(any(name in sys.modules for name in ('torch', 'matplotlib')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
