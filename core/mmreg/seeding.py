@@ -28,7 +28,7 @@ def reseed(seed: int, *purpose: str | int) -> None:
     """
     number = derive(seed, *purpose)
     torch.default_generator.manual_seed(number)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(number)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(number)

@@ -5,8 +5,9 @@ Axes: B batch, C channels, F frequency, T time (samples or frames).
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -62,6 +63,7 @@ class Audio(Modality):
     """
 
     paths: ClassVar[bool] = True
+    default_encoder = "audio_cnn"
     extensions: ClassVar[frozenset[str]] = EXTENSIONS
     transform_options: ClassVar[frozenset[str]] = frozenset(
         {
@@ -165,6 +167,27 @@ class Audio(Modality):
     def load_state_key(self) -> Any:
         """Nothing: what is stored depends on no other row."""
         return None
+
+    @classmethod
+    def suggest(cls, values: Sequence[Any]) -> Mapping[str, tuple[Any, str]] | None:
+        """The sounds' own rate, of at most 16 kHz, and a length that keeps them whole, of at most a minute."""
+        import soundfile
+
+        if super().suggest(values) is None:
+            return None
+        facts = []
+        for value in values[:50]:
+            with contextlib.suppress(soundfile.SoundFileError, OSError):
+                facts.append(soundfile.info(value))
+        if not facts:
+            return None
+        rates = [fact.samplerate for fact in facts]
+        rate = max(set(rates), key=rates.count)
+        longest = max(fact.duration for fact in facts)
+        return {
+            "sample_rate": (min(rate, 16_000), f"most are sampled at {rate} Hz"),
+            "max_seconds": (float(min(60, math.ceil(1.2 * longest))), f"the longest of some takes {longest:.1f} s"),
+        }
 
     def fit_arrays(self, arrays: Iterator[NDArray[Any]]) -> None:
         """Learn the features' mean and deviation, sound by sound, so that padding and memory play no part."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from annotated_types import Ge, Len, MinLen
 from numpy.typing import NDArray
 
-from mmreg.errors import OptionError
+from mmreg.errors import OptionError, ValueLoadError
 from mmreg.interfaces import Modality
 from mmreg.signals import Signal
 from mmreg.spec import GRID, Spec
@@ -39,6 +40,7 @@ class Image(Modality):
     """
 
     paths = True
+    default_encoder = "image_cnn"
     transform_options = frozenset({"normalize", "augment"})
     extensions = frozenset(
         {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".tga"}
@@ -65,6 +67,25 @@ class Image(Modality):
         if len(names) > 1 and "none" in names:
             raise OptionError(f"augment: 'none' stands alone, found {names}")
         self.augmentations = [AUGMENTATIONS[name] for name in names if name != "none"]
+
+    @classmethod
+    def suggest(cls, values: Sequence[Any]) -> Mapping[str, tuple[Any, str]] | None:
+        """A size near the pictures' own, of at most 128 pixels, and one channel if all are grey."""
+        if super().suggest(values) is None and not all(isinstance(value, bytes) for value in values):
+            return None
+        pictures = []
+        for value in values[:20]:
+            with contextlib.suppress(ValueLoadError):
+                pictures.append(read_pixels(value))
+        if not pictures:
+            return None
+        side = int(np.median([max(picture.shape[1:]) for picture in pictures]))
+        size = min(side, 128)
+        size -= size % 4 if size > 32 else 0
+        found: dict[str, tuple[Any, str]] = {"size": (size, f"pictures of about {side} pixels")}
+        if all(_is_grey(picture) for picture in pictures):
+            found["channels"] = (1, "all of them grey")
+        return found
 
     def _given(self, normalize: Mapping[str, list[float]]) -> None:
         if set(normalize) != {"mean", "std"}:
@@ -159,3 +180,8 @@ class Image(Modality):
     def load_state_key(self) -> Any:
         """Nothing: `load` reads no fitted state."""
         return None
+
+
+def _is_grey(pixels: NDArray[np.uint8]) -> bool:
+    """Whether a picture (C, H, W) has no colour."""
+    return bool((pixels == pixels[:1]).all())

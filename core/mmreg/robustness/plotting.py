@@ -54,6 +54,7 @@ def draw_robustness(result: Mapping[str, Any], path: Path) -> None:
     panels: list[Callable[[Any], None]] = []
     if "subsets" in result:
         panels.append(partial(_draw_subsets, result["subsets"], metric))
+    first_curve = len(panels)
     if "rates" in result:
         panels.append(partial(_draw_rates, result["rates"], metric))
     panels += [partial(_draw_corruption, one, metric) for one in result.get("corruptions", ())]
@@ -65,6 +66,10 @@ def draw_robustness(result: Mapping[str, Any], path: Path) -> None:
     grid = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"height_ratios": heights}).ravel()
     for axes, draw in zip(grid, panels, strict=False):
         draw(axes)
+    curves = grid[first_curve : len(panels)]
+    limits = [limit for axes in curves for limit in axes.get_ylim()]
+    for axes in curves:  # one scale, so that the panels can be compared
+        axes.set_ylim(min(limits), max(limits))
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     figure.suptitle(f"{metric} on {result['rows']} {result['split']} rows", fontsize=11)

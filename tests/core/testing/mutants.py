@@ -78,12 +78,12 @@ class SwallowsOptions(Weighed):
 
 @caught_by("same_seed_same_weights")
 class UnseededWeight(Recurrent):
-    def __init__(self, spec: Spec, **options: Any) -> None:
-        super().__init__(spec, **options)
-        self.linear.weight.data = torch.from_numpy(np.random.default_rng().normal(size=(4, 6)).astype(np.float32))
-
-
-UnseededWeight.__init__ = UnseededWeight.__init__  # its signature is that of the good one, see below
+    def __init__(
+        self, spec: Spec, *, hidden: int = 6, features: int = 4, dropout: float = 0.1, outputs: str = "pooled"
+    ) -> None:
+        super().__init__(spec, hidden=hidden, features=features, dropout=dropout, outputs=outputs)
+        drawn = np.random.default_rng().normal(size=(features, hidden))
+        self.linear.weight.data = torch.from_numpy(drawn.astype(np.float32))
 
 
 @caught_by("state_round_trip")
@@ -96,7 +96,7 @@ class UnsavedConstant(Weighed):
         return super().projected(vectors) * self.scale
 
 
-@caught_by("weights_are_parameters", "state_round_trip", "float64", "order", "reduced_precision")
+@caught_by("weights_are_parameters", "state_round_trip", "float64", "devices", "order")
 class FactorsInAList(Weighed):
     def __init__(self, inputs: Mapping[str, int], *, features: int = 8) -> None:
         super().__init__(inputs, features=features)
@@ -119,8 +119,10 @@ class WeightAsBuffer(Weighed):
 
 @caught_by("gradients")
 class UnusedParameter(Recurrent):
-    def __init__(self, spec: Spec, *, hidden: int = 6, features: int = 4, outputs: str = "pooled") -> None:
-        super().__init__(spec, hidden=hidden, features=features, outputs=outputs)
+    def __init__(
+        self, spec: Spec, *, hidden: int = 6, features: int = 4, dropout: float = 0.1, outputs: str = "pooled"
+    ) -> None:
+        super().__init__(spec, hidden=hidden, features=features, dropout=dropout, outputs=outputs)
         self.gate = nn.Parameter(torch.zeros(features))
 
     def states(self, values: Tensor) -> Tensor:
@@ -147,7 +149,9 @@ class BreaksUnderAutocast(Weighed):
     def projected(self, vectors: list[Tensor]) -> Tensor:
         values = super().projected(vectors)
         rows = torch.arange(len(values), device=values.device)
-        return torch.zeros(values.shape, dtype=vectors[0].dtype, device=values.device).index_copy(0, rows, values)
+        filled = torch.zeros(values.shape, dtype=vectors[0].dtype, device=values.device)
+        filled[rows] = values
+        return filled
 
 
 @caught_by("devices")
@@ -163,7 +167,7 @@ class ConstantStaysBehind(Weighed):
 # --- rows and padding
 
 
-@caught_by("eval_is_deterministic", "state_round_trip", "rows_are_independent", "padding", "float64")
+@caught_by("eval_is_deterministic", "rows_are_independent", "padding", "float64")
 class DropoutInEvaluation(Recurrent):
     def states(self, values: Tensor) -> Tensor:
         return nn.functional.dropout(super().states(values), 0.1)
@@ -217,8 +221,10 @@ class ReadsTheLastPaddedStep(Recurrent):
 
 @caught_by("padding")
 class StatisticsSeePadding(Recurrent):
-    def __init__(self, spec: Spec, *, hidden: int = 6, features: int = 4, outputs: str = "pooled") -> None:
-        super().__init__(spec, hidden=hidden, features=features, outputs=outputs)
+    def __init__(
+        self, spec: Spec, *, hidden: int = 6, features: int = 4, dropout: float = 0.1, outputs: str = "pooled"
+    ) -> None:
+        super().__init__(spec, hidden=hidden, features=features, dropout=dropout, outputs=outputs)
         self.norm = nn.BatchNorm1d(hidden)  # type: ignore[assignment]
         self.beside = nn.Parameter(torch.ones(()))
 
@@ -237,15 +243,11 @@ class IgnoresTheTokensMask(TokenMean):
 
 @caught_by("learns")
 class TooSmallToLearn(Recurrent):
-    def pool(self, states: Tensor, mask: Tensor | None) -> Tensor:
-        return 1e-6 * super().pool(states, mask)
-
     def forward(self, signal: Signal) -> Features:
         found = super().forward(signal)
-        if found.tokens is not None:
+        if found.pooled is None:
             return found
-        assert found.pooled is not None
-        return Features(pooled=found.pooled - self.linear.bias)
+        return Features(pooled=1e-6 * found.pooled)
 
 
 # --- encoders
@@ -397,7 +399,7 @@ class LoadsAtRandom(Series):
         return array + np.random.default_rng().normal(size=array.shape).astype(np.float32)
 
 
-@caught_by("load", "bad_values")
+@caught_by("load", "promised_spec", "absent_values")
 class StoresAnotherDtype(Series):
     def load(self, value: Any) -> NDArray[Any]:
         return super().load(value).astype(np.float64)
@@ -527,10 +529,10 @@ class ScoresAreLogits(Choice):
         return logits.float()
 
 
-@caught_by("loss")
-class LossIsNotMinimal(Choice):
+@caught_by("loss", "metrics")
+class LossPunishesCertainty(Choice):
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        return super().loss(scores, targets) - scores.log_softmax(-1).amin(1).clamp(min=-50).neg().sqrt().neg()
+        return super().loss(scores, targets) + 2 * scores.softmax(-1).amax(1)
 
 
 @caught_by("metrics", "loss")
@@ -556,6 +558,3 @@ class ForgetsTheOrder(Choice):
     def state(self) -> dict[str, Any]:
         return {"words": self.words[::-1]}
 
-
-def light_module_that_imports_torch() -> str:
-    return "import torch\nmmreg_api = 1\n"
