@@ -23,7 +23,8 @@ lint: $(STAMP)-dev
 	$(BIN)/lint-imports
 
 docs: $(STAMP)-dev
-	$(BIN)/mkdocs build --strict
+	$(BIN)/python docs/reference/generate.py
+	$(BIN)/mkdocs build --strict --config-file .mkdocs.yml --site-dir site
 
 bench: $(STAMP)-dev
 	$(BIN)/python -m pytest -m bench -s

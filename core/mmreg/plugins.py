@@ -41,9 +41,9 @@ def discover() -> list[Plugin]:
     manager.add_hookspecs(hookspecs)
     found = find_plugins()
     for plugin in found:
-        if plugin.status == "ok":
-            plugin.error = _why_blocked(plugin)
-            plugin.status = "blocked" if plugin.error else "ok"
+        blocked = _why_blocked(plugin)
+        if blocked and plugin.status != "duplicate":
+            plugin.status, plugin.error = "blocked", blocked
         if plugin.status == "ok":
             _load(plugin, manager)
         if plugin.status in ("failed", "incompatible"):

@@ -33,7 +33,7 @@ def rows(*folders: Path) -> tuple[dict[str, list[dict[str, Any]]], str]:
 
 
 @pytest.fixture(scope="module")
-def damaged(installed: Callable[..., Path]) -> tuple[dict[str, list[dict[str, Any]]], str]:
+def folder(installed: Callable[..., Path]) -> Path:
     """Wheels whose metadata were damaged after they were installed."""
     names = ("no-version", "no-metadata", "garbage", "no-name", "bad-name", "garbled-entries", "odd-entries", "left")
     folder = installed(*(plugin(f"mmreg-{name}") for name in names))
@@ -52,6 +52,11 @@ def damaged(installed: Callable[..., Path]) -> tuple[dict[str, list[dict[str, An
     shutil.copytree(info("left"), folder / "~mreg_left-0.9.dist-info")
     (folder / "mmreg_empty-1.0.dist-info").mkdir()
     (folder / "mmreg_file-1.0.egg-info").write_bytes(GARBAGE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def damaged(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], str]:
     return rows(folder)
 
 
@@ -85,6 +90,11 @@ def test_unreadable_entry_points_are_a_failed_plugin(damaged: tuple[dict[str, li
         "mmreg: plugin ? (mmreg-garbled-entries 1.0)",
         "mmreg: plugin ? (mmreg-odd-entries 1.0)",
     ]
+
+
+def test_they_can_be_left_out(folder: Path) -> None:
+    found = mmreg("list", path=folder, MMREG_DISABLE_PLUGINS="mmreg-garbled-entries,mmreg-odd-entries")
+    assert (found.returncode, found.stderr) == (0, "")
 
 
 def test_a_distribution_that_is_there_twice_is_loaded_once_from_the_first_folder(

@@ -48,9 +48,8 @@ def check(
 ) -> None:
     """Check that components do what they promise; the exit code is 1 where one does not."""
     plugins = [plugin for plugin in registry.all_plugins() if normalize(plugin.distribution) == normalize(name)]
-    if plugins:
-        entries = [entry for entry in registry.specs() if normalize(entry.distribution) == normalize(name)]
-    else:
+    entries = [entry for entry in registry.specs() if normalize(entry.distribution) == normalize(name)]
+    if not plugins and not entries:
         entries = [registry.find(None, name)]
     with stdout_to_stderr:
         report = run(entries, plugins, value or [])

@@ -236,8 +236,7 @@ class _Processes:
     def _start(self, job: Job, slot: str) -> None:
         job.folder.parent.mkdir(parents=True, exist_ok=True)
         recipe = job.folder.with_suffix(".yaml")
-        data = Recipe(job.plan.to_data()).to_data()
-        write_text(recipe, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+        write_text(recipe, yaml.safe_dump(job.plan.to_data(), sort_keys=False, allow_unicode=True))
         threads = str(max(1, _cores() // self.width))
         environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **os.environ}
         command = [sys.executable, "-m", "mmreg.comparing", str(recipe), str(job.folder), slot]

@@ -106,7 +106,8 @@ def silence(signal: Signal, spec: Spec, strength: float, generators: Sequence[to
     starts = (places * (sizes - spans + 1)).long()
     silent = length_mask(starts + spans, total) & ~length_mask(starts, total)
     silent = silent.reshape(-1, *[1] * axis, total, *[1] * (len(spec.axes) - axis - 1))
-    return signal.replace(torch.where(silent, torch.zeros((), dtype=signal.values.dtype), signal.values))
+    values = signal.values.numpy()  # torch has no `where` for every integer
+    return signal.replace(torch.from_numpy(np.where(silent.numpy(), values.dtype.type(0), values)))
 
 
 CORRUPTIONS = {

@@ -134,7 +134,7 @@ def effective_robustness(values: Sequence[float], baseline: Sequence[float]) -> 
         0.5
     """
     own, other = np.asarray(values, float), np.asarray(baseline, float)
-    return float((own - (other + own[0] - other[0])).sum())
+    return float(((own - own[0]) - (other - other[0])).sum())
 
 
 class _Subject:

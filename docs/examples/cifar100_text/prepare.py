@@ -1,7 +1,7 @@
 """Turns CIFAR-100 and a text into one table: PNG images, texts, labels and the split that each row belongs to.
 
-    python prepare.py --root FOLDER_OF_CIFAR100 --out table.parquet
-    python prepare.py --root FOLDER_OF_CIFAR100 --text wikitext-2 --out table.parquet
+    python prepare.py --root FOLDER                    captions made from the superclasses' names
+    python prepare.py --root FOLDER --text wikitext-2  WikiText-2's paragraphs
 
 The table is one Parquet file with the images' bytes in it, as 60,000 small files are slow to copy and to list.
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import io
 import pickle
+import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from torchvision.datasets import CIFAR100
 
+HERE = Path(__file__).parent
 SPLITS = {"train": True, "test": False}
 ROWS = 1000
 """Rows that are encoded and written at a time."""
@@ -88,16 +91,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--text", type=Path, help="WikiText-2's folder; captions made from the superclasses' names if not given"
     )
-    parser.add_argument("--out", type=Path, default=Path("table.parquet"), help="the table to write")
+    parser.add_argument("--out", type=Path, default=HERE / "table.parquet", help="the table to write")
     parser.add_argument("--seed", type=int, default=0, help="of the captions' wordings")
     given = parser.parse_args(arguments)
-    writer = None
-    for table in tables(given.root, given.text, given.seed, given.download):
-        writer = writer or pq.ParquetWriter(given.out, table.schema)
-        writer.write_table(table)
-    assert writer is not None
-    writer.close()
-    print(f"wrote {given.out}; next: mmreg train recipe.yaml --set table={given.out} --out run")
+    rows = tables(given.root, given.text, given.seed, given.download)
+    try:
+        first = next(rows)
+    except (OSError, RuntimeError) as error:  # torchvision's, where the archive is missing or damaged
+        sys.exit(f"prepare.py: {error}")
+    with pq.ParquetWriter(given.out, first.schema) as writer:
+        for table in chain([first], rows):
+            writer.write_table(table)
+    elsewhere = (
+        "" if given.out.resolve() == (HERE / "table.parquet").resolve() else f" --set table={given.out.resolve()}"
+    )
+    print(f"wrote {given.out}; next: mmreg train {HERE / 'recipe.yaml'}{elsewhere} --out run")
 
 
 if __name__ == "__main__":

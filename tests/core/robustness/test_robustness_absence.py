@@ -22,7 +22,8 @@ from mmreg.spec import Spec
 from mmreg.training.dropout import dropped_modalities
 from mmreg.training.progress import Silent
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 import sequences
 import toys
 
@@ -82,9 +83,7 @@ def with_garbage(prepared: dict[str, Prepared], drop: dict[str, Any], rows: Any,
     for name, part in prepared.items():
         values = np.array(part.values)
         values[part.index[rows[drop[name]]]] = value
-        changed[name] = Prepared(
-            name=name, stored=part.stored, values=values, offsets=part.offsets, index=part.index
-        )
+        changed[name] = Prepared(name=name, stored=part.stored, values=values, offsets=part.offsets, index=part.index)
     return changed
 
 

@@ -24,7 +24,7 @@ class Geometric(ModelFusion):
     """The geometric mean of the parts' probabilities: p_k = prod_m p_mk^(w_m / w) / Z, w the sum of all w_m.
 
     The "logarithmic opinion pool" of Genest and Zidek 1986, over the parts that a row has; of independent labels it is
-    the weighted mean of their log-odds. Unlike a product, it is no surer than the surest of its parts.
+    the weighted mean of their log-odds. Unlike with a product, parts that agree make it no surer than they are.
 
     Args:
         weights: the weight of each part by its name; 1 for those not named.

@@ -12,7 +12,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmreg import SEQUENCE, Encoder, Features, Signal, Spec
-from mmreg.errors import SpecError
+from mmreg.errors import OptionError, SpecError
 from mmreg.interfaces import Outputs
 from mmreg.layers import MaskedBatchNorm, SequencePool, length_mask
 
@@ -70,6 +70,8 @@ class MotionTCN(Encoder):
         super().__init__()
         if reason := self.accepts(spec, {}):
             raise SpecError(f"motion_tcn does not take {spec}: {reason}")
+        if kernel_size % 2 == 0:
+            raise OptionError(f"kernel_size: must be odd, found {kernel_size}")
         size = spec.size("C")
         assert size is not None
         self.first = nn.Conv1d(size, channels, 1)

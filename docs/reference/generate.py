@@ -1,0 +1,141 @@
+"""Writes the reference pages that follow from the code: recipe keys, components and their options, the command line.
+
+Run it (`make docs` does) after a change of any of them; a test fails while the pages differ from the code.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+
+from mmreg import registry
+from mmreg.cli.app import build_app
+from mmreg.options import describe_options, documentation, type_text
+from mmreg.recipe import form
+
+HERE = Path(__file__).parent
+NOTE = "<!-- Written by docs/reference/generate.py; do not edit. -->\n"
+
+SECTIONS = [
+    ("Top level", form.Form, "The keys of a recipe."),
+    ("table", form.Tables, "A path, or a mapping of one path a split:"),
+    ("split", form.Fractions, "A column's name, or a mapping of shares for a random split:"),
+    ("target", form.Target, "Further keys are the task's options."),
+    (
+        "modalities",
+        form.Input,
+        "A mapping from each input's name to these keys; further keys are the modality's options.",
+    ),
+    ("fusion", form.FusionNode, "A name, or a mapping of these keys; further keys are the operator's options."),
+    ("training", form.Training, "How the model is trained."),
+    ("training.early_stopping", form.EarlyStopping, "A number of epochs, or a mapping:"),
+]
+
+
+WORDS = {"Named": "mapping of name and options", "FusionNode": "fusion", "Input": "input"}
+
+
+def recipe_page() -> str:
+    """Every key of a recipe."""
+    lines = [
+        NOTE,
+        "# Recipes",
+        "",
+        "A recipe is YAML (or a dict, or `mmreg.Recipe`). The table's path is relative to the recipe, a cell's path to",
+        "the table. Numbers and booleans are those of YAML 1.2: `1e-3` is a number, `no` is a word. `mmreg validate`",
+        "checks a recipe; `--set training.epochs=3` overrides a key; `mmreg schema` prints a JSON schema for editors,",
+        "with the options of every installed component.",
+        "",
+        "```yaml",
+        (HERE / "recipe.yaml").read_text(encoding="utf-8").rstrip(),
+        "```",
+        "",
+    ]
+    for title, model, text in SECTIONS:
+        lines += [f"## {title}", "", text, "", "| key | value | default | meaning |", "|---|---|---|---|"]
+        lines += _fields(model)
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _fields(model: type[BaseModel]) -> Iterator[str]:
+    schema = model.model_json_schema()
+    properties = schema.get("properties") or schema["$defs"][model.__name__]["properties"]
+    # A mapping that has a section of its own is named, not spelled out.
+    named = {definition: {"type": WORDS.get(definition, "mapping")} for definition in schema.get("$defs", {})}
+    for name, info in model.model_fields.items():
+        value = type_text({k: v for k, v in properties[name].items() if k != "default"}, named)
+        default = "(required)" if info.is_required() else _default(info.get_default(call_default_factory=True))
+        yield f"| `{name}` | {_cell(value)} | {_cell(default)} | {_cell(info.description or '')} |"
+
+
+def components_page() -> str:
+    """Every bundled component with its options."""
+    lines = [NOTE, "# Bundled components", ""]
+    for kind in ("modality", "encoder", "fusion", "task"):
+        lines += [f"## {kind}", ""]
+        for entry in registry.specs(kind):
+            if entry.distribution != "mmreg":
+                continue
+            cls = registry.load(entry)
+            level = f" ({entry.spec.level} level)" if entry.spec.level else ""
+            lines += [f"### {entry.spec.name}{level}", "", documentation(cls), ""]
+            options = describe_options(cls)
+            if options:
+                lines += ["| option | value | default | meaning |", "|---|---|---|---|"]
+            for option in options:
+                default = "(required)" if option["required"] else _default(option["default"])
+                row = [f"`{option['name']}`", option["type"], default, option["description"]]
+                lines.append("| " + " | ".join(map(_cell, row)) + " |")
+            lines.append("")
+    return "\n".join(lines)
+
+
+def commands_page() -> str:
+    """Every command with its parameters."""
+    group: Any = typer.main.get_command(build_app())
+    lines = [NOTE, "# Command line", "", "`mmreg COMMAND --help` shows the same.", ""]
+    for name, command in group.commands.items():
+        lines += [f"## mmreg {name}", "", (command.help or "").strip(), ""]
+        parameters = [p for p in command.params if p.name != "help"]
+        if parameters:
+            lines += ["| parameter | meaning |", "|---|---|"]
+        for parameter in parameters:
+            flags = ", ".join(f"`{flag}`" for flag in parameter.opts if flag.startswith("-"))
+            shown = flags or f"`{parameter.metavar or parameter.name.upper()}`"
+            lines.append(f"| {_cell(shown)} | {_cell(parameter.help or '')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        value = value.model_dump(exclude_defaults=True) or value.model_dump()
+        if set(value) == set(form.Training.model_fields):
+            return "the defaults below"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+PAGES = {"recipe.md": recipe_page, "components.md": components_page, "commands.md": commands_page}
+
+
+def main() -> None:
+    """Write all pages."""
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8")
+        print(f"wrote {HERE / name}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Every bundled component passes every check, with its default options and with some others."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmreg import registry
+from mmreg.plugins import BUNDLED
+from mmreg.testing import Subject, make_subject, parametrize_checks, run_checks
+
+OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "encoder/audio_cnn": [{"channels": [4, 6], "features": 5, "pooling": "attention"}],
+    "encoder/image_cnn": [
+        {"channels": [4, 6], "features": 5, "normalization": "group", "pooling": "masked_global", "residual": True},
+        {"channels": [4, 6], "features": 5, "normalization": "batch", "pooling": "masked_global"},
+        {"channels": [4], "features": 5, "normalization": "none", "pooling": "global"},
+    ],
+    "encoder/text_rnn": [
+        {"hidden_size": 6, "embedding_size": 5, "features": 4, "pooling": "last", "cell": "gru"},
+        {"hidden_size": 6, "features": 4, "pooling": "attention", "bidirectional": False, "cell": "rnn"},
+    ],
+    "fusion/concat": [{"project": 8, "hidden": [16, 8], "dropout": 0.2}],
+    "fusion/multiplicative": [{"form": "vector"}, {"form": "scalar"}],
+    "fusion/bilinear": [{"project": 8, "features": 8}],
+    "fusion/tensor": [{"project": 2, "features": 8}],
+    "fusion/transformer": [{"features": 8, "num_heads": 2, "absent_token": True}],
+    "fusion/hypernetwork": [{"features": 8, "rank": 0}],
+    "fusion/canonical": [{"features": 4, "hidden": [8]}],
+    "fusion/mixture_of_experts": [{"features": 8, "hidden": [8]}],
+    "fusion/vote": [{"voting": "soft"}],
+    "modality/text": [{"tokenizer": "char", "max_tokens": 6, "token_dropout": 0.3}],
+    "modality/audio": [
+        {"features": "waveform", "normalize": "global", "time_shift": 0.2, "noise": 0.1},
+        {"features": "mfcc", "n_mels": 20, "n_mfcc": 8, "time_shift": 0.2},
+    ],
+    "modality/image": [
+        {"size": [12, 20], "channels": 1, "resize": "pad", "normalize": "none", "augment": ["flip", "color"]},
+        {"size": 16, "augment": "trivial"},
+    ],
+    "task/classification": [{"class_weights": "balanced"}],
+    "task/multilabel": [{"class_weights": "balanced", "threshold": 0.4}],
+    "task/regression": [{"loss": "huber"}, {"loss": "l1"}],
+}
+
+
+def subjects() -> list[Subject]:
+    found = []
+    for entry in registry.specs():
+        if entry.distribution != BUNDLED:
+            continue
+        found.append(make_subject(entry))
+        for number, options in enumerate(OTHER_OPTIONS.get(f"{entry.spec.kind}/{entry.spec.name}", ()), 1):
+            found.append(make_subject(entry, options=options, name=f"{entry.spec.name}-{number}"))
+    return found
+
+
+@parametrize_checks(*subjects())
+def test_bundled(check: Callable[[], None]) -> None:
+    check()
+
+
+def test_regression_of_several_numbers_passes():
+    rows = np.random.default_rng(0).normal(size=(10, 3)).tolist()
+    assert run_checks("task/regression", targets=rows).ok
+
+
+def test_classification_of_numbers_passes():
+    assert run_checks("task/classification", targets=[1, 2, 3, 2, 1, 3, 2]).ok
+
+
+def pictures(folder: Path) -> list[Path]:
+    random = np.random.default_rng(0)
+    paths = []
+    for number, (height, width) in enumerate([(5, 7), (16, 9), (8, 8), (12, 20), (3, 4)]):
+        path = folder / f"{number}.png"
+        Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)).save(path)
+        paths.append(path)
+    return paths
+
+
+def sounds(folder: Path) -> list[Path]:
+    random = np.random.default_rng(0)
+    paths = []
+    for number, length in enumerate([800, 3000, 1600, 5000, 400]):
+        path = folder / f"{number}.wav"
+        with path.open("wb") as file, wave.open(file) as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(8000)
+            out.writeframes((random.normal(0, 3000, length)).astype("<i2").tobytes())
+        paths.append(path)
+    return paths
+
+
+@pytest.mark.parametrize(("name", "make"), [("image", pictures), ("audio", sounds)])
+@pytest.mark.parametrize("as_bytes", [False, True], ids=["files", "bytes"])
+def test_modalities_pass_with_files_and_with_their_bytes(name, make, as_bytes, tmp_path):
+    paths = make(tmp_path)
+    values = [path.read_bytes() for path in paths] if as_bytes else paths
+    report = run_checks(f"modality/{name}", values=values, bad_values=[values[0][:30]] if as_bytes else [tmp_path])
+    assert report.ok, str(report)
+
+
+def test_text_vectors_pass(tmp_path):
+    path = tmp_path / "vectors.txt"
+    path.write_text(
+        "\n".join(f"{word} 0.{n} 1.{n} -0.{n}" for n, word in enumerate(["a", "cat", "sat", "dogs", "mat"]))
+    )
+    report = run_checks("modality/text", options={"vectors": str(path)})
+    assert report.ok, str(report)

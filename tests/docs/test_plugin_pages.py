@@ -1,0 +1,128 @@
+"""The pages for plugin authors say what the code says."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmreg
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+EXAMPLE = DOCS / "examples" / "mmreg-motion"
+TUTORIAL = (DOCS / "plugins.md").read_text(encoding="utf-8")
+REFERENCE = (DOCS / "reference" / "interfaces.md").read_text(encoding="utf-8")
+
+BLOCKS = re.findall(r"^```(?:python|toml)\n# (\S+)\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
+CLASSES = (
+    *("Modality", "Encoder", "FeatureFusion", "ModelFusion", "Task", "Spec", "Signal", "Features", "Fused"),
+    *("ComponentSpec", "CommandSpec", "SourceSpec", "Callback"),
+)
+
+
+def test_the_tutorial_shows_every_part_of_the_example() -> None:
+    assert [path for path, _ in BLOCKS] == [
+        "pyproject.toml",
+        "src/mmreg_motion/plugin.py",
+        *["src/mmreg_motion/modality.py"] * 4,
+        "src/mmreg_motion/tcn.py",
+        "src/mmreg_motion/geometric.py",
+        "tests/test_conformance.py",
+    ]
+
+
+@pytest.mark.parametrize(("path", "block"), BLOCKS, ids=[f"{n}-{path}" for n, (path, _) in enumerate(BLOCKS)])
+def test_a_block_of_the_tutorial_that_names_a_file_is_lines_of_that_file(path: str, block: str) -> None:
+    lines, wanted = (EXAMPLE / path).read_text(encoding="utf-8").splitlines(), block.splitlines()
+    whole = path.endswith(("plugin.py", "pyproject.toml", "test_conformance.py"))
+    starts = [0] if whole else [n for n, line in enumerate(lines) if line == wanted[0]]
+    assert any(lines[at : len(lines) if whole else at + len(wanted)] == wanted for at in starts), (
+        f"this block of docs/plugins.md is no part of {path}:\n{block}"
+    )
+
+
+def test_the_pages_link_to_files_that_are_there() -> None:
+    for page in ("plugins.md", "publishing.md", "reference/interfaces.md"):
+        text = (DOCS / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#]+)", text):
+            assert ((DOCS / page).parent / target).exists(), f"{page} links to {target}"
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_reference_names_every_public_attribute_and_method(name: str) -> None:
+    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", REFERENCE, re.MULTILINE | re.DOTALL)
+    assert section, f"docs/reference/interfaces.md has no section {name}"
+    missing = [
+        each for each in public_names(getattr(mmreg, name)) if not re.search(rf"`{each}(?:\([^`]*\))?`", section[1])
+    ]
+    assert not missing, f"the section {name} of docs/reference/interfaces.md says nothing of {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_arguments_in_the_reference_are_those_of_the_methods(name: str) -> None:
+    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", REFERENCE, re.MULTILINE | re.DOTALL)
+    assert section
+    for method, arguments in re.findall(r"`(\w+)\(([^`]*)\)`", section[1]):
+        cls = getattr(mmreg, name)
+        if method == "len":
+            continue
+        shown = [argument.strip() for argument in arguments.split(",") if argument.strip() not in ("", "*")]
+        actual = [each for each in inspect.signature(getattr(cls, method)).parameters if each != "self"]
+        assert shown == actual, f"{name}.{method}"
+
+
+def public_names(cls: type) -> list[str]:
+    """What a class itself defines or annotates, without what it has from `torch.nn.Module`, ABC or dataclasses."""
+    names = {*vars(cls), *inspect.get_annotations(cls)}
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def notebook(*code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run cells one after the other, as a notebook does."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "error", "-c", "import sys\nfor cell in sys.argv[1:]: exec(cell)", *code]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+TRAIN = """
+import numpy as np
+random = np.random.default_rng(0)
+rows = [
+    {"picture": random.integers(80 * k, 80 * k + 90, (8, 8, 3), np.uint8), "kind": "dark light".split()[k]}
+    for k in [0, 1] * 30
+]
+recipe = {
+    "table": rows,
+    "target": {"column": "kind"},
+    "modalities": {"picture": {"type": "image", "size": 8, "encoder": {"name": "flat", "features": 4}}},
+    "training": {"epochs": 3, "batch_size": 8},
+}
+run = mmreg.train(recipe, out="run")
+print("accuracy", run.evaluate(rows)["metrics"]["accuracy"])
+"""
+
+
+def test_a_class_of_a_notebook_trains_is_replaced_by_itself_and_is_asked_for_on_loading(tmp_path: Path) -> None:
+    section = TUTORIAL.partition("\n## In a notebook\n")[2]
+    cell = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)[0]
+    rerun = "print('replaced:', registry.get('encoder', 'flat') is Flat, first is not Flat)"
+    done = notebook(cell, "first = Flat", cell, rerun, "import mmreg", TRAIN, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "replaced: True True" in done.stdout
+    assert "accuracy" in done.stdout
+
+    elsewhere = notebook("import mmreg", "mmreg.load('run')", cwd=tmp_path)
+    message = elsewhere.stderr[elsewhere.stderr.index("RunError: ") :]
+    assert re.search(r"picture.*\bfrom local", message)
+    assert "register the local ones with mmreg.registry.register before loading" in message
+    assert "there is no encoder 'flat'" in message
+
+    somebody_elses = cell.replace('"flat"', '"image_cnn"')
+    there = notebook(cell, "import mmreg", "mmreg.load('run'); print('loaded')", somebody_elses, cwd=tmp_path)
+    assert "loaded" in there.stdout, there.stderr
+    assert "RegistrationError: encoder 'image_cnn' is taken by mmreg" in there.stderr
