@@ -11,10 +11,10 @@ demo: $(STAMP)-demo
 	$(BIN)/mmreg demo
 
 test: $(STAMP)-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-all: $(STAMP)-dev
-	$(BIN)/python -m pytest -m "not bench"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not bench"
 
 lint: $(STAMP)-dev
 	$(BIN)/ruff check .

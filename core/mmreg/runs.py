@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -420,9 +421,19 @@ def write_facts(
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write weights as safetensors, whole or not at all."""
+    """Write weights as safetensors, whole or not at all.
+
+    Raises:
+        OSError: they cannot be written, as on a full disk.
+    """
     with replacing(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, temporary)
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors makes files that nobody else can read
+        try:
+            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, temporary)
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
+        temporary.chmod(mode)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

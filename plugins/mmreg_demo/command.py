@@ -36,10 +36,10 @@ def demo(
 ) -> None:
     """Show what fusion gains: digits that are seen, heard and described.
 
-    Makes a table of 1,797 scanned digits (scikit-learn's), each with the tone of its telephone key and a hint in
-    English, and trains each modality alone and all of them fused. Every file, recipe and run stays in the folder.
+    Makes a table of scikit-learn's 1,797 scanned digits, each with the tone of
+    its telephone key and a hint in English, trains each modality alone and all
+    of them fused, and compares them on test rows. Data, recipes and runs stay.
     """
-    claim(out, overwrite)
     results = run_demo(out, seed, device, overwrite=overwrite, quiet=quiet)
     rows = [{**result, **{name: f"{result[name]:.3f}" for name in COLUMNS[1:]}} for result in results]
     print_table(rows, COLUMNS, title="" if quiet else "\ntest rows")

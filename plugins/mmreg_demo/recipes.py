@@ -10,7 +10,7 @@ MODALITIES = {
     "tone": "{type: audio, column: tone, sample_rate: 8000, encoder: audio_cnn}",
     "hint": "{type: text, column: hint, encoder: text_rnn}",
 }
-EPOCHS = 10
+EPOCHS = 8
 
 _RECIPE = """\
 # {title}

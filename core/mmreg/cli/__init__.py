@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 
 from mmreg.errors import MmregError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What an operating system says when there is no room for a file."""
 
 
 def main() -> None:
@@ -16,19 +20,40 @@ def main() -> None:
 
     try:
         build_app()()
+    except SystemExit as leaving:
+        # Typer makes exit codes of Ctrl-C and of a closed pipe, and says nothing of the one.
+        reason = leaving.__context__
+        if reason is not None and isinstance(reason.__cause__, KeyboardInterrupt):
+            _fail(reason.__cause__, 130, "stopped")
+        if isinstance(reason, BrokenPipeError):
+            _leave_quietly()
+        raise
     except MmregError as error:
         _fail(error, error.exit_code)
     except KeyboardInterrupt as error:
         _fail(error, 130, "stopped")
-    except BrokenPipeError:  # whoever read our output has gone, which is no error of theirs
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except BrokenPipeError:
+        _leave_quietly()
     except MemoryError as error:
         _fail(error, 1, "there is not enough memory; lower training.batch_size")
     except OSError as error:
-        _fail(error, 1)
+        _fail(error, 1, _file_message(error))
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+            _fail(error, 1, f"the device has not enough memory; lower training.batch_size ({error})")
         _fail(error, 1, f"an error inside mmreg or a plugin: {type(error).__name__}: {error} (--debug shows where)")
+
+
+def _file_message(error: OSError) -> str:
+    """What is wrong with which file, as people say it."""
+    what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+    return f"{what}; free some space and try again" if error.errno in FULL else what
+
+
+def _leave_quietly() -> None:
+    """End without an error: whoever read our output has gone, as `head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
 
 
 def _fail(error: BaseException, code: int, message: str = "") -> None:

@@ -45,10 +45,9 @@ class Check:
 
 def probe() -> tuple[list[dict[str, Any]], str]:
     """What `mmreg.cli.probe` found, and how it ended if it did not get to its end."""
+    command = [sys.executable, "-P", "-m", "mmreg.cli.probe"]
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "mmreg.cli.probe"], capture_output=True, timeout=PATIENCE, check=False
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
         output, errors, ending = done.stdout, done.stderr, f"the process ended with {done.returncode}"
     except subprocess.TimeoutExpired as error:
         output, errors, ending = error.stdout or b"", error.stderr or b"", f"no end after {PATIENCE} s"
@@ -62,8 +61,8 @@ def probe() -> tuple[list[dict[str, Any]], str]:
             found.append(facts)
     if not under_way:
         return found, ""
-    last = (errors.decode(errors="replace").strip().splitlines() or [""])[-1]
-    return found, printable(f"{under_way}: {ending}{f' ({last})' if last else ''}")
+    last = errors.decode(errors="replace").strip().splitlines()[-1:]
+    return found, printable(f"{under_way}: {ending}{''.join(f' ({line})' for line in last)}")
 
 
 def check_libraries(found: list[dict[str, Any]], ending: str) -> Iterator[Check]:
@@ -101,6 +100,7 @@ def check_libraries(found: list[dict[str, Any]], ending: str) -> Iterator[Check]
 
 
 def check_library(name: str, facts: dict[str, Any]) -> Check:
+    """A library's version, and whether it could be imported; the facts are empty if that was not tried."""
     version = _version(name)
     if version is None:
         return Check(name, "error", "not installed", f"pip install {name}, or install mmreg anew")
@@ -137,6 +137,7 @@ def _version(name: str) -> str | None:
 
 
 def check_device(facts: dict[str, Any]) -> Check:
+    """What a device is, and whether it computes."""
     name = facts["name"]
     if name == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,10 @@ class Display:
     """Shows a training; a watcher.
 
     Args:
-        quiet: whether to show nothing.
+        quiet: whether to show nothing but warnings and the result.
 
     Attributes:
-        epochs: epochs done, those before a resumption included.
+        epochs: epochs done and kept, those before a resumption included.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -41,7 +41,8 @@ class Display:
         self._started = time.perf_counter()
 
     def __enter__(self) -> Display:
-        if not self.quiet and sys.stderr.isatty():
+        # Where stdout goes into a file, the lines that belong there must not go to the bar's console.
+        if not self.quiet and sys.stderr.isatty() and sys.stdout.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -72,10 +73,14 @@ class Display:
         self.epochs = facts["resumed_after_epoch"]
         self._metric = facts["metric"]
         self._started = self._read = time.perf_counter()
+        if self._bar is not None:
+            for task in self._tasks.values():  # what is prepared
+                self._bar.remove_task(task)
+            self._tasks.clear()
         rows = ", ".join(f"{count} {split}" for split, count in facts["rows"].items())
         self._print(f"rows: {rows}; {facts['parameters']:,} parameters; {facts['device']}, {facts['precision']}")
-        if self.epochs:
-            self._print(f"resumed after epoch {self.epochs}")
+        if facts["resumed_after_epoch"]:
+            self._print(f"resumed after epoch {self.epochs} of {facts['epochs']}")
 
     def on_step(self, step: Step) -> None:
         """Move the bar, with speed and loss now and then."""
@@ -90,16 +95,22 @@ class Display:
     def on_epoch(self, row: Mapping[str, Any]) -> None:
         """One line an epoch."""
         self.epochs = int(row["epoch"])
+        now = time.perf_counter()
+        self._read, self._rows = now, 0  # what validation took is not counted as training's
         names = {"train_loss": "loss", "validation_loss": "validation loss"}
         shown = [f"{names[key]} {row[key]:.4f}" for key in names if key in row]
-        parts = [key for key in row if key.startswith("validation_") and key.endswith(f"_{self._metric}")]
-        shown += [f"{key.removeprefix('validation_').replace('_', ' ')} {row[key]:.3f}" for key in parts]
-        self._print(f"epoch {row['epoch']:>3}  {time.perf_counter() - self._started:6.1f} s  {'  '.join(shown)}")
+        whole, ending = f"validation_{self._metric}", f"_{self._metric}"
+        if whole in row:
+            shown.append(f"{self._metric} {row[whole]:.3f}")
+        parts = [key for key in row if key.startswith("validation_") and key.endswith(ending) and key != whole]
+        if parts:
+            each = (f"{key.removeprefix('validation_').removesuffix(ending)} {row[key]:.3f}" for key in parts)
+            shown.append(f"({', '.join(each)})")
+        self._print(f"epoch {row['epoch']:>3}  {now - self._started:6.1f} s  {'  '.join(shown)}")
 
     def on_message(self, text: str) -> None:
-        """Something that a person should know."""
-        if not self.quiet:
-            (self._bar.console.print if self._bar is not None else say)(f"note: {text}")
+        """Something that a person should know, however quiet it is to be; on stderr."""
+        self._line(f"note: {text}", say)
 
     def finish(self, run: Run) -> None:
         """The table of figures, the line that says how good it is, and what to type next."""
@@ -126,12 +137,15 @@ class Display:
             print(f"  mmreg predict {run.folder} TABLE --out predictions.csv")
 
     def _print(self, text: str) -> None:
-        if self.quiet:
-            return
+        if not self.quiet:
+            self._line(text, lambda line: print(line, flush=True))
+
+    def _line(self, text: str, plain: Callable[[str], None]) -> None:
+        """A line above the bar, or where there is none, as it is."""
         if self._bar is not None:
-            self._bar.console.print(text, highlight=False)
+            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
-            print(text, flush=True)
+            plain(text)
 
     def _advance(self, name: str, done: int, total: int, note: str = "") -> None:
         if self._bar is None:

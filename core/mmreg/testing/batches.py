@@ -239,6 +239,13 @@ class FusionCase(Case):
     def batch(self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None, even: bool = False) -> FusionBatch:
         """See `Case`."""
 
+    def varied(self, rows: int) -> FusionBatch:
+        """See `Case`: half of the rows have everything, each of the others lacks one modality."""
+        present = torch.ones(rows, len(self.inputs), dtype=torch.bool)
+        lacking = torch.arange(rows // 2)
+        present[lacking, lacking % len(self.inputs)] = False
+        return self.batch(rows).with_present(present)
+
     def permuted(self, order: Sequence[int]) -> FusionCase:
         """The case with its modalities in another order."""
         names = list(self.inputs)

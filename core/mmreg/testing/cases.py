@@ -107,6 +107,10 @@ class Case(ABC):
             even: whether all rows are of the same length.
         """
 
+    def varied(self, rows: int) -> Batch:
+        """A batch that shows all that the component may meet, so that everything in it has something to learn."""
+        return self.batch(rows)
+
     @abstractmethod
     def check_shape(self, module: nn.Module, rows: int) -> None:
         """Raise an `AssertionError` unless a module gives what it promises for that many rows."""

@@ -38,7 +38,14 @@ def fitted(subject: Subject, values: Sequence[Any]) -> tuple[Modality, Arrays]:
     """A modality fitted on raw values, and what it made of them."""
     modality = new(subject)
     modality.fit_values(iter(values))
-    arrays = [modality.load(value) for value in values]
+    arrays = []
+    for value in values:
+        try:
+            arrays.append(modality.load(value))
+        except MmregError as error:
+            raise AssertionError(
+                f"the value {_short(value)} that was given for it cannot be loaded: {error}"
+            ) from error
     modality.fit_arrays(iter(copy.deepcopy(arrays)))
     return modality, arrays
 
@@ -177,9 +184,8 @@ def check_absent_values(subject: Subject) -> None:
         expect(isinstance(modality.spec, Spec), f"spec should be a Spec, found {modality.spec!r}")
     except MmregError:
         pass
-    values = values_of(subject)
-    modality, arrays = fitted(subject, values[:1])
-    signal = modality.transform(gathered(modality, arrays), training=False)
+    modality, arrays = fitted(subject, values_of(subject))
+    signal = modality.transform(gathered(modality, arrays[:1]), training=False)
     _expect_promised(modality.spec, signal, 1)
 
 

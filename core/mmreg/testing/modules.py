@@ -151,7 +151,7 @@ def check_reduced_precision(case: Case) -> None:
 def check_gradients(case: Case) -> None:
     """Every parameter gets a gradient that is finite and not zero (of a single modality's weights it may be zero)."""
     module = plain(case)
-    for name, gradient in backward(module, case.batch(ROWS).run(module)).items():
+    for name, gradient in backward(module, case.varied(ROWS).run(module)).items():
         expect(gradient is not None, f"{name} takes no part in the result: it gets no gradient")
         assert gradient is not None
         expect(gradient.isfinite().all(), f"the gradient of {name} should be finite")

@@ -3,7 +3,8 @@
 It can only be shown with the parameters that belong to each modality moved along. Which those are, a state dict does
 not say, so they are told by their shapes: members of a list with one entry a modality (or a pair of them), and axes
 that are cut into one block a modality. Seven modalities, of sizes with a prime sum, make such shapes rarely
-accidental. Where the result cannot be reproduced, that is a failure only if nothing was left to guess.
+accidental. Where the result cannot be reproduced, that is a failure only if nothing was left to guess: if all weights
+are members of such lists or have a shape that does not vary with the number of modalities.
 
 Axes: B batch, D features, M modalities.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, permutations, product
 from typing import cast
 
@@ -89,7 +90,7 @@ def _check_order(subject: Subject, case: FusionCase) -> list[str]:
         return []
     if any(holds(mapping.state(state, wanted, *how)) for how in product((False, True), (True, False))):
         return []
-    doubts = mapping.doubts(state)
+    doubts = _doubts(case, state)
     expect(
         doubts,
         f"{case.label}: the order of the modalities changes the result, though the parameters of each were moved along "
@@ -216,19 +217,23 @@ class _Mapping:
             return tensor
         return torch.cat([blocks[index] for index in order], axis)
 
-    def doubts(self, state: State) -> list[str]:
-        """The weights that may hold parts of every modality in some other way: axes that several counts divide."""
-        count = len(self.order)
-        unclear = []
-        for name, value in state.items():
-            for size in value.shape:
-                by_count = size > 0 and size % count == 0 and size != count
-                by_others = size > 0 and size % (count - 1) == 0
-                by_pairs = size > 0 and size % (count * (count - 1) // 2) == 0
-                if by_count or by_others or by_pairs:
-                    unclear.append(name)
-                    break
-        return unclear
+
+def _doubts(case: FusionCase, state: State) -> list[str]:
+    """The weights that may hold parts of every modality in some way of their own: their shape varies with the count.
+
+    A weight that has the same shape with one modality less has no such parts, and neither has a list's further member.
+    """
+    names = list(case.inputs)[:-1]
+    if len(names) < case.cls.min_inputs:
+        return list(state)
+    fewer = built(replace(case, inputs={name: case.inputs[name] for name in names})).state_dict()
+    stems = {re.sub(r"\d+", "#", name) for name in fewer}
+    return [
+        name
+        for name, value in state.items()
+        if (name not in fewer or fewer[name].shape != value.shape)
+        and (name in fewer or re.sub(r"\d+", "#", name) not in stems)
+    ]
 
 
 def _parts(name: str) -> Iterator[str]:

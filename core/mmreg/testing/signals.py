@@ -59,8 +59,8 @@ def make_signal(spec: Spec, lengths: Sequence[int], generator: torch.Generator, 
     if dtype.is_floating_point:
         values = torch.randn(rows, *shape, generator=generator)
         if labels is not None:
-            # Signs that differ along every axis, so that neither a mean nor a norm over one of them takes them away.
-            pattern = torch.randn(shape, generator=generator).sign()
+            # 0 and 2 along every axis, so that neither a mean nor a norm over one of them takes the class away.
+            pattern = 1 + torch.randn(shape, generator=generator).sign()
             values = 0.5 * values + (2.0 * labels - 1).view(-1, *[1] * len(shape)) * pattern
     else:
         count = spec.vocabulary_size or 10

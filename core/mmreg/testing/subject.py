@@ -99,11 +99,10 @@ def make_subject(component: type | str | Entry, *, kind: str = "", **material: A
             return _of_entry(candidate, component, material)
     found = kind_of(component)
     if kind and found[0] != kind:
-        found = (kind, material.pop("level", next(iter(KINDS[kind]))))
+        found = (kind, next(iter(KINDS[kind])))
     if not found[0]:
         raise TypeError(f"{component!r} implements none of the interfaces {', '.join(KINDS)}; say which by kind=")
-    name = material.pop("name", component.__name__)
-    return Subject(found[0], name, component, found[1], **material)
+    return Subject(**{"kind": found[0], "name": component.__name__, "cls": component, "level": found[1], **material})
 
 
 def kind_of(cls: type) -> tuple[str, str]:

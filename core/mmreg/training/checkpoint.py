@@ -12,9 +12,18 @@ from mmreg.files import replacing
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain data; a kill leaves the previous checkpoint as it was."""
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    """Write tensors and plain data; a kill leaves the previous checkpoint as it was.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch's own, raised while it closes what it could not write
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

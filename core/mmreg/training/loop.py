@@ -163,7 +163,6 @@ class Trainer:
             self.progress.finished = done or self._is_stale()
             if self.schedule is not None and not self.steps_schedule:
                 self._step_schedule(row)
-            self.watcher.on_epoch(row)
             yield row, self._timings(seconds, started), improved
 
     def _train_epoch(self) -> dict[str, float]:

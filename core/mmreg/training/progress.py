@@ -39,7 +39,7 @@ class Watcher(Protocol):
         """A step is done."""
 
     def on_epoch(self, row: Mapping[str, Any]) -> None:
-        """An epoch is done; the row is what metrics.csv gets."""
+        """An epoch is done and kept: a training that is stopped now goes on after it. The row is metrics.csv's."""
 
     def on_message(self, text: str) -> None:
         """Something that a person should know."""

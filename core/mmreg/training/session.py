@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 from mmreg import runs
 from mmreg.callbacks import Callbacks
 from mmreg.data.cache import cache_dir
+from mmreg.data.prepared import SHOWN
 from mmreg.devices import deterministic, resolve_device, resolve_precision
 from mmreg.errors import RunError, TableError
 from mmreg.experiment import Experiment, fit_arrays, keep_rows, open_experiment, prepare_all, prior_rows
-from mmreg.files import write_json
+from mmreg.files import unwritable, write_json
 from mmreg.model import ModelNode, MultimodalModel
 from mmreg.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, resolve
@@ -77,16 +78,28 @@ def _resumes(folder: Path, plan: Plan, *, overwrite: bool, resume: bool) -> bool
     """Check that the folder may be written to; whether there is a training in it to go on with."""
     if not resume or overwrite or not runs.is_run(folder):
         runs.claim(folder, overwrite=overwrite)
+        why = unwritable(folder)
+        if why is not None:
+            raise RunError(f"the run cannot be written to {str(folder)!r}: {why}; name another folder")
         return False
     before = read_recipe(folder / runs.RECIPE).to_data()
     now = Recipe(plan.to_data()).to_data()
-    changed = [key for key in now if key != "table" and now[key] != before.get(key)]
+    changed = _changes({**before, "table": None}, {**now, "table": None})
     if changed:
         raise RunError(
-            f"the run in {str(folder)!r} was started with another recipe ({', '.join(changed)} differ); "
+            f"the run in {str(folder)!r} was started with another recipe:\n  " + "\n  ".join(changed) + "\n"
             "resume with the same one, or name another folder"
         )
     return (folder / runs.CHECKPOINT).is_file()
+
+
+def _changes(before: Any, now: Any, key: str = "") -> list[str]:
+    """The keys of a recipe that differ, each with what it was and what it is."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return [] if before == now else [f"{key}: was {before!r}, is {now!r}"]
+    names = dict.fromkeys([*before, *now])
+    pairs = ((f"{key}.{name}" if key else name, before.get(name), now.get(name)) for name in names)
+    return [change for inner, old, new in pairs for change in _changes(old, new, inner)]
 
 
 def _check_validation(plan: Plan, experiment: Experiment) -> None:
@@ -112,8 +125,9 @@ class _Session:
 
     def run(self, resuming: bool) -> Run:
         experiment, watcher = self.experiment, self.watcher
+        self.notes: list[str] = []
         for text in experiment.messages:
-            watcher.on_message(text)
+            self._note(text)
         fingerprint = experiment.table.fingerprint()
         if resuming and runs.read_facts(self.folder)["table"]["fingerprint"] != fingerprint:
             raise RunError(f"{experiment.table.name} has changed since the run in {str(self.folder)!r} was started")
@@ -146,15 +160,21 @@ class _Session:
         for name, values in self.prepared.items():
             if values.bad:
                 what = "left out" if values.on_bad == "skip" else "taken for absent"
-                first = values.bad[0]
-                self.watcher.on_message(f"{name}: {len(values.bad)} cells cannot be loaded, {what} (first: {first})")
+                cells = "1 cell" if len(values.bad) == 1 else f"{len(values.bad):,} cells"
+                self._note(f"{name}: {cells} cannot be loaded, {what} (first: {values.bad[0]})")
         for split, rows in self.experiment.splits.items():
             self.experiment.splits[split] = rows = keep_rows(self.prepared, rows)
             empty = prior_rows(self.prepared, rows) if len(rows) else 0
             if empty:
-                self.watcher.on_message(f"{empty} {split} rows have no modality at all; they get the training prior")
+                have = f"1 {split} row has" if empty == 1 else f"{empty:,} {split} rows have"
+                self._note(f"{have} no modality at all; {'it gets' if empty == 1 else 'they get'} the training prior")
         if not len(self.experiment.splits["train"]):
             raise TableError("no training row is left after rows with bad cells were left out")
+
+    def _note(self, text: str) -> None:
+        """Say something that a person should know, and keep it for the report."""
+        self.notes.append(text)
+        self.watcher.on_message(text)
 
     def _validation_rows(self, model: MultimodalModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The rows that choose the weights, and those that operators are fitted on; none are both."""
@@ -202,6 +222,7 @@ class _Session:
             runs.write_rows(self.folder / runs.TIMINGS, timings)
             # Last, as a kill between two writes makes a resumed training repeat the epoch with all of its files.
             save_checkpoint(self.folder / runs.CHECKPOINT, trainer.state())
+            self.watcher.on_epoch(row)
             callbacks.tell("on_epoch_end", run, row)
 
     def _fit_fusions(self, run: Run, rows: NDArray[np.int64]) -> None:
@@ -219,6 +240,12 @@ class _Session:
         """Measure the kept weights on validation and test rows, and write predictions and figures."""
         experiment = self.experiment
         report: dict[str, Any] = {"epochs": trainer.progress.epoch, "steps": trainer.progress.step}
+        report["bad_cells"] = {
+            name: {"count": len(values.bad), "on_bad": values.on_bad, "first": [str(cell) for cell in values.bad[:SHOWN]]}
+            for name, values in self.prepared.items()
+            if values.bad
+        }
+        report["notes"] = self.notes
         if trainer.progress.best is not None and self.form.training.keep == "best":
             report["best"] = {
                 "metric": trainer.metric,

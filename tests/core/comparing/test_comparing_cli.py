@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from mmreg.cli.app import build_app
 from mmreg.cli.comparing import _choices, _encoder, _seeds
-from mmreg.errors import OptionError
+from mmreg.errors import OptionError, RecipeError
 
 RECIPE = """
 table: table.csv
@@ -62,21 +64,26 @@ def test_a_grid_runs_side_by_side_and_reports_the_one_that_fails(tmp_path: Path)
     assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == data
     assert "[3/3]" in done.stderr
     assert "stacking, seed 0: failed: stacking is fitted" in done.stderr
-    again = run(tmp_path, "--fusion", "concat,product", "--no-singles", "--out", "out", "--resamples", "200")
-    assert again.returncode == 0, again.stderr
+    options = ["--fusion", "concat,product", "--no-singles", "--seeds", "0", "--resamples", "200"]
+    arguments = ["compare", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "out"), *options]
+    again = CliRunner().invoke(build_app(), [*arguments, "--device", "cpu"])
+    assert again.exit_code == 0, again.output
     assert "[" not in again.stderr.partition("written:")[0]  # nothing was trained
-    assert again.stdout.splitlines()[0].split()[:3] == ["variant", "accuracy", "f1"]
-    assert max(map(len, again.stdout.splitlines()[:3])) <= 100
-    assert "on 20 test rows" in again.stdout
+    lines = again.stdout.splitlines()
+    assert lines[0].split()[:3] == ["variant", "accuracy", "f1"]
+    assert max(map(len, lines[:3])) <= 100
+    assert "on 20 test rows" in lines[-1]
 
 
 def test_wrong_variants_end_it_with_every_problem(tmp_path: Path) -> None:
     write(tmp_path)
-    done = run(tmp_path, "--fusion", "konkat,concat", "--encoder", "title=text_rnn,texd_rnn", "--out", "out")
-    assert done.returncode == 2
-    assert "2 problems" in done.stderr
-    assert "did you mean 'concat'" in done.stderr
-    assert "did you mean 'text_rnn'" in done.stderr
+    options = ["--fusion", "konkat,concat", "--encoder", "title=text_rnn,texd_rnn", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(build_app(), ["compare", str(tmp_path / "recipe.yaml"), *options])
+    assert isinstance(result.exception, RecipeError)
+    text = str(result.exception)
+    assert "2 problems" in text
+    assert "did you mean 'concat'" in text
+    assert "did you mean 'text_rnn'" in text
     assert not (tmp_path / "out").exists()
 
 
@@ -94,10 +101,7 @@ def test_choices_are_names_and_mappings() -> None:
     mapping = {"name": "low_rank", "rank": 8}
     assert _choices("{name: low_rank, rank: 8}", "--fusion") == [mapping]
     assert _choices("mmreg:concat,{name: low_rank, rank: 8}", "--fusion") == ["mmreg:concat", mapping]
-    assert _encoder("image={name: image_cnn, features: 8},vit") == (
-        "image",
-        [{"name": "image_cnn", "features": 8}, "vit"],
-    )
+    assert _encoder("image={name: low_rank, rank: 8},vit") == ("image", [mapping, "vit"])
     for text in ("3", "{rank: 8}", "", "[a]"):
         with pytest.raises(OptionError, match="--fusion"):
             _choices(text, "--fusion")

@@ -77,13 +77,15 @@ def test_names_and_strengths_are_checked(name: str, strengths: list[float], mess
         check_corruption(name, "m", SOUND, strengths)
 
 
-def test_noise_on_pixels_is_in_units_of_their_range() -> None:
-    signal = Signal(torch.full((2, 3, 90, 120), 128, dtype=torch.uint8))
-    found = apply("noise", signal, PIXELS, 0.1).values
-    assert found.dtype == torch.uint8
-    difference = found.double() - 128
-    assert difference.mean().item() == pytest.approx(0, abs=0.3)
-    assert difference.std().item() == pytest.approx(25.5, rel=0.02)
+@pytest.mark.parametrize(("dtype", "highest"), [(torch.uint8, 255), (torch.uint16, 65535)])
+def test_noise_on_pixels_is_in_units_of_their_range(dtype: torch.dtype, highest: int) -> None:
+    spec = Spec("CHW", (3, 90, 120), str(dtype).removeprefix("torch."))
+    signal = Signal(torch.full((2, 3, 90, 120), highest // 2).to(dtype))
+    found = apply("noise", signal, spec, 0.1).values
+    assert found.dtype == dtype
+    difference = (found.double() - highest // 2) / highest
+    assert difference.mean().item() == pytest.approx(0, abs=0.001)
+    assert difference.std().item() == pytest.approx(0.1, rel=0.02)
 
 
 def test_noise_on_pixels_is_clipped_and_not_wrapped_around() -> None:

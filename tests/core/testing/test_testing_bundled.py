@@ -45,7 +45,7 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"size": 16, "augment": "trivial"},
     ],
     "task/classification": [{"class_weights": "balanced"}],
-    "task/multilabel": [{"class_weights": "balanced", "threshold": 0.4}],
+    "task/multilabel": [{"class_weights": "balanced"}],
     "task/regression": [{"loss": "huber"}, {"loss": "l1"}],
 }
 

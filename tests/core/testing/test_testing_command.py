@@ -1,0 +1,127 @@
+"""`mmreg check`: components and distributions, tables and JSON, exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from mmreg import registry
+from mmreg.cli.app import build_app
+from mmreg.installed import Plugin
+
+sys.path.insert(0, str(Path(__file__).parent))
+import mutants
+from good import Choice
+
+
+@pytest.fixture
+def components():
+    """Two components registered by hand: one passes, the other fails."""
+    registry.register("task", "choice", Choice)
+    registry.register("modality", "series", mutants.StateIsNotLoaded)
+    yield
+    registry.unregister("task", "choice")
+    registry.unregister("modality", "series")
+
+
+def mmreg(*arguments):
+    return CliRunner().invoke(build_app(), ["check", *arguments])
+
+
+def test_a_component_that_passes_has_exit_code_0_and_its_skips_are_listed(components):
+    result = mmreg("task/choice")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
+        "component    check         result   detail",
+        "task/choice  light_module  skipped  it comes from no plugin",
+        "",
+        "task/choice: 11 run, 1 skipped, 0 failed",
+    ]
+
+
+def test_all_lists_what_passed_too(components):
+    lines = mmreg("choice", "--all").stdout.splitlines()
+    assert "task/choice  labels_round_trip       passed" in lines
+    assert len(lines) == 12 + 3
+
+
+def test_a_component_that_fails_has_exit_code_1_and_a_reason(components):
+    result = mmreg("series")
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stdout.splitlines() if "  failed  " in line]
+    assert line.startswith("modality/series  modality_state  failed   the state of one that loaded a state should be")
+
+
+def test_json_is_one_document_with_every_check(components):
+    result = mmreg("series", "--format", "json")
+    data = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert data["ok"] is False
+    assert data["summary"] == "14 run, 1 skipped, 1 failed"
+    assert {row["result"] for row in data["results"]} == {"passed", "skipped", "failed"}
+    assert list(data["results"][0]) == ["component", "check", "result", "detail"]
+
+
+def test_a_distribution_stands_for_all_its_components(components):
+    result = mmreg("local", "--format", "json")
+    assert {row["component"] for row in json.loads(result.stdout)["results"]} == {"task/choice", "modality/series"}
+
+
+def test_a_plugin_that_could_not_be_loaded_is_a_failure(components, monkeypatch):
+    broken = Plugin("depth", "mmreg-depth", "1", "", "mmreg_depth.plugin", status="failed", error="ImportError: no")
+    monkeypatch.setattr(registry, "all_plugins", lambda: [broken])
+    result = mmreg("mmreg_Depth", "--format", "json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["results"] == [
+        {"component": "plugin depth", "check": "loads", "result": "failed", "detail": "failed: ImportError: no"}
+    ]
+
+
+def test_a_component_that_cannot_be_imported_is_a_failure(monkeypatch):
+    from mmreg.components import ComponentSpec
+    from mmreg.registry import Entry
+
+    entry = Entry(ComponentSpec("task", "lost", "no_such_package.task:Task"), "mmreg-lost", "1")
+    monkeypatch.setattr(registry, "specs", lambda kind=None: [entry])
+    result = mmreg("task/lost", "--format", "json")
+    assert result.exit_code == 1
+    (row,) = json.loads(result.stdout)["results"]
+    assert (row["check"], row["result"]) == ("target", "failed")
+    assert "no_such_package" in row["detail"]
+
+
+def test_what_a_component_prints_does_not_get_into_the_json(components):
+    class Noisy(Choice):
+        def fit(self, values):
+            print("fitting")
+            super().fit(values)
+
+    registry.register("task", "noisy", Noisy)
+    try:
+        json.loads(mmreg("task/noisy", "--format", "json").stdout)
+    finally:
+        registry.unregister("task", "noisy")
+
+
+def test_an_unknown_name_is_an_error_that_lists_what_there_is():
+    result = mmreg("no_such_component")
+    assert result.exit_code != 0
+    assert "there is no component 'no_such_component'" in str(result.exception)
+
+
+def test_values_for_a_modality_are_given_as_paths_or_texts(tmp_path, components):
+    values = []
+    for number in range(4):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (6 + number, 5), (number, 50, 100)).save(path)
+        values += ["--value", str(path)]
+    result = mmreg("modality/image", *values, "--format", "json")
+    assert result.exit_code == 0, result.output
+    missing = mmreg("modality/image", *values, "--value", str(tmp_path / "missing.png"), "--format", "json")
+    assert missing.exit_code == 1
+    assert "missing.png') that was given for it cannot be loaded: no such file" in missing.stdout

@@ -1,0 +1,344 @@
+"""Running the checks: reports, expected failures, pytest, and what the kit does where it cannot tell."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmreg import Features, Spec, registry
+from mmreg.testing import (
+    CHECKS,
+    Skipped,
+    check_devices,
+    check_gradients,
+    check_light_module,
+    check_order,
+    check_target,
+    checks_of,
+    make_subject,
+    parametrize_checks,
+    run_checks,
+)
+
+sys.path.insert(0, str(Path(__file__).parent))
+import mutants
+from good import MATERIAL, Choice, Pool, Recurrent, Series, Weighed
+
+
+def outcomes(report):
+    return {result.check: result.outcome for result in report.results}
+
+
+def test_a_report_counts_what_was_run_and_says_why_the_rest_was_not():
+    report = run_checks(mutants.UnusedParameter, checks=["gradients", "light_module", "check_learns"])
+    assert report.summary == "2 run, 1 skipped, 1 failed"
+    assert not report.ok
+    assert str(report).splitlines() == [
+        "2 run, 1 skipped, 1 failed",
+        "  failed gradients: built for TC (any, 5) float32, asked for pooled: the gradient of gate is zero everywhere: "
+        "it is never trained",
+        "  skipped light_module: it comes from no plugin",
+    ]
+
+
+def test_results_are_told_as_soon_as_they_are_known():
+    seen = []
+    report = run_checks(Choice, on_result=seen.append)
+    assert seen == report.results
+    assert [result.check for result in seen] == list(checks_of("task"))
+    assert {result.component for result in seen} == {"task/Choice"}
+
+
+def test_an_expected_failure_is_no_failure_and_one_that_passes_is():
+    expected = {"gradients": "the gate is for later", "check_learns": "it should not"}
+    report = run_checks(mutants.UnusedParameter, checks=expected, expected_failures=expected)
+    assert outcomes(report) == {"gradients": "expected", "learns": "failed"}
+    assert report.of("expected")[0].detail == "the gate is for later"
+    assert report.of("failed")[0].detail == "it was expected to fail (it should not), but passed"
+    assert report.summary == "2 run, 0 skipped, 1 failed, 1 failed as expected"
+
+
+@pytest.mark.parametrize("argument", [{"checks": ["nothing"]}, {"expected_failures": {"nothing": "why"}}])
+def test_an_unknown_check_is_an_error_that_names_those_that_there_are(argument):
+    with pytest.raises(ValueError, match=r"task 'Choice' has no checks nothing; it has light_module, target, .*"):
+        run_checks(Choice, **argument)
+
+
+def test_a_check_can_be_called_with_a_class_and_its_message_names_the_component():
+    check_gradients(Recurrent)
+    with pytest.raises(AssertionError, match=r"^encoder 'UnusedParameter': built for TC .*gate is zero"):
+        check_gradients(mutants.UnusedParameter)
+
+
+def test_a_component_that_crashes_fails_the_check_with_what_it_raised():
+    class Crashes(Recurrent):
+        def states(self, values):
+            raise KeyError("weights")
+
+    with pytest.raises(AssertionError, match=r"it raised KeyError: 'weights'"):
+        check_gradients(Crashes)
+
+
+def test_checks_leave_torchs_random_state_alone():
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    run_checks(Recurrent, checks=["same_seed_same_weights", "learns", "state_round_trip"])
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_parametrize_checks_makes_one_parameter_a_check_with_readable_ids():
+    mark = parametrize_checks(Recurrent, Choice, name="mine")
+    assert mark.name == "parametrize"
+    assert mark.args[0] == "check"
+    ids = [parameter.id for parameter in mark.args[1]]
+    assert ids == [f"{kind}-mine-{name}" for kind in ("encoder", "task") for name in checks_of(kind)]
+
+
+def test_parametrized_checks_fail_skip_and_are_expected_to_fail():
+    mark = parametrize_checks(mutants.UnusedParameter, expected_failures={"gradients": "known"})
+    by_name = {parameter.id.rpartition("-")[2]: parameter for parameter in mark.args[1]}
+    with pytest.raises(AssertionError, match="never trained"):
+        by_name["gradients"].values[0]()
+    (xfail,) = by_name["gradients"].marks
+    assert (xfail.name, xfail.kwargs["strict"], xfail.kwargs["reason"]) == ("xfail", True, "known")
+    with pytest.raises(pytest.skip.Exception, match="it comes from no plugin"):
+        by_name["light_module"].values[0]()
+    assert not by_name["learns"].marks
+    by_name["learns"].values[0]()
+
+
+def test_every_check_has_a_mutant_or_a_test_of_its_own():
+    names = {name for key in CHECKS for name in checks_of(*reversed(key.split()))}
+    assert names == {mutant.check for mutant in mutants.MUTANTS.values()} | {"light_module", "target"}
+
+
+# --- subjects
+
+
+def test_a_subject_is_made_of_a_class_a_name_or_an_entry():
+    entry = registry.find("encoder", "text_rnn")
+    for component in (registry.load(entry), "encoder/text_rnn", entry):
+        subject = make_subject(component)
+        assert (subject.kind, subject.name, subject.module) == ("encoder", "text_rnn", "mmreg_text.plugin")
+    assert (make_subject(Pool).kind, make_subject(Pool).level) == ("fusion", "model")
+
+
+def test_what_implements_no_interface_is_no_subject():
+    with pytest.raises(TypeError, match="implements none of the interfaces modality, encoder, fusion, task"):
+        make_subject(dict)
+
+
+def test_a_component_with_required_options_is_skipped_until_they_are_given():
+    class Needs(Recurrent):
+        """Needs a size.
+
+        Args:
+            hidden: the size of its states.
+        """
+
+        def __init__(self, spec: Spec, *, hidden: int, outputs: str = "pooled") -> None:
+            super().__init__(spec, hidden=hidden, outputs=outputs)
+
+    report = run_checks(Needs, checks=["learns", "options_typed"])
+    assert outcomes(report) == {"learns": "skipped", "options_typed": "passed"}
+    assert report.of("skipped")[0].detail == "it needs the options hidden; pass options={...}"
+    assert run_checks(Needs, options={"hidden": 3}).ok
+
+
+def test_an_encoder_that_takes_nothing_usual_is_skipped_until_specs_are_given():
+    class Large(Recurrent):
+        @classmethod
+        def accepts(cls, spec, options):
+            return None if spec == Spec("TC", (None, 50)) else "it takes 50 numbers a step"
+
+    Large.__doc__ = Recurrent.__doc__
+    assert outcomes(run_checks(Large, checks=["learns"])) == {"learns": "skipped"}
+    assert run_checks(Large, specs=[Spec("TC", (None, 50))]).ok
+    report = run_checks(Large, specs=[Spec("TC", (None, 5))], checks=["specs"])
+    assert "it should take TC (any, 5) float32, which was given for it" in report.of("failed")[0].detail
+
+
+def test_a_modality_that_loads_nothing_usual_is_skipped_until_values_are_given():
+    class Doubled(Series):
+        def load(self, value):
+            return super().load(value["twice"])
+
+    assert outcomes(run_checks(Doubled, checks=["load"])) == {"load": "skipped"}
+    values = [{"twice": row} for row in MATERIAL[Series]["values"]]
+    assert outcomes(run_checks(Doubled, checks=["load"], values=values)) == {"load": "passed"}
+    few = run_checks(Doubled, checks=["load"], values=values[:2])
+    assert few.of("skipped")[0].detail == "it was given 2 values; pass at least 4"
+
+
+def test_arrays_are_tried_on_a_modality_without_values():
+    class Waveform(Series):
+        def load(self, value):
+            if not isinstance(value, np.ndarray) or value.ndim != 1 or len(value) < 100:
+                raise mutants.TargetError("a waveform is needed")
+            return super().load(value)
+
+    assert outcomes(run_checks(Waveform, checks=["load"])) == {"load": "passed"}
+
+
+def test_a_task_that_takes_nothing_usual_is_skipped_until_targets_are_given():
+    class YesOrNo(Choice):
+        def checked(self, values):
+            if set(values) - {"yes", "no"}:
+                raise mutants.TargetError("yes or no")
+            return super().checked(values)
+
+    YesOrNo.__doc__ = Choice.__doc__
+    assert outcomes(run_checks(YesOrNo, checks=["targets"])) == {"targets": "skipped"}
+    assert run_checks(YesOrNo, targets=["yes", "no", "no", "yes", "no"]).ok
+
+
+def test_a_reference_of_the_authors_own_is_compared_with():
+    wrong = run_checks(Choice, checks=["metrics"], references={"log_loss": lambda scores, targets: 7.0})
+    assert "log_loss should be 7 by its definition" in wrong.of("failed")[0].detail
+
+    def log_loss(scores, targets):
+        return float(nn.functional.nll_loss(scores, targets))
+
+    assert run_checks(Choice, checks=["metrics"], references={"log_loss": log_loss}).ok
+
+
+# --- general checks
+
+
+def test_a_class_that_lacks_a_method_fails_the_target():
+    class Unfinished(Choice):
+        loss = None
+
+    Unfinished.__abstractmethods__ = frozenset({"loss"})
+    with pytest.raises(AssertionError, match="does not implement loss"):
+        check_target(make_subject(Unfinished))
+
+
+def test_a_class_of_another_kind_or_level_than_declared_fails_the_target():
+    with pytest.raises(AssertionError, match="expected a subclass of the interface of a task"):
+        check_target(make_subject(Recurrent, kind="task"))
+    with pytest.raises(AssertionError, match="declared with level 'model', but its class is of 'feature'"):
+        check_target(make_subject(Weighed, level="model"))
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("import torch", "imports torch"),
+        ("import sys; print('noise'); sys.exit(3)", "cannot be imported in a process of its own"),
+        ("raise ValueError('broken')", "ValueError: broken"),
+        ("print('found nothing')", None),
+    ],
+)
+def test_a_light_module_that_is_not_light_is_caught(code, problem, tmp_path, monkeypatch):
+    name = f"light_{abs(hash(code))}"
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    subject = make_subject(Choice, module=name)
+    if problem is None:
+        check_light_module(subject)
+        return
+    with pytest.raises(AssertionError, match=f"task 'Choice': its light module {name} .*{problem}"):
+        check_light_module(subject)
+
+
+# --- order
+
+
+class ByPlace(Weighed):
+    """Adds one shared weight for each place, kept in a way that the check cannot know.
+
+    Args:
+        features: the size of the result.
+    """
+
+    def __init__(self, inputs: dict[str, int], *, features: int = 8) -> None:
+        super().__init__(inputs, features=features)
+        self.places = nn.Parameter(torch.randn(2 * len(inputs) + 1))
+
+    def projected(self, vectors):
+        return super().projected(vectors) * self.places[: 2 * len(vectors) : 2, None] + 0 * self.places.sum()
+
+
+def by_place(state, order):
+    new = dict(state)
+    for place, old in enumerate(order):
+        for part in ("weight", "bias"):
+            new[f"maps.{place}.{part}"] = state[f"maps.{old}.{part}"]
+    new["places"] = state["places"].clone()
+    new["places"][: 2 * len(order) : 2] = state["places"][: 2 * len(order) : 2][list(order)]
+    return new
+
+
+def test_where_weights_may_hold_parts_of_every_modality_the_order_is_not_judged():
+    with pytest.raises(Skipped, match="unless places hold parts of every modality in a way that the check does not"):
+        check_order(ByPlace)
+
+
+def test_an_author_can_say_how_weights_move_with_the_modalities():
+    check_order(make_subject(ByPlace, permute_state=by_place))
+    with pytest.raises(AssertionError, match="the state that permute_state gives for it, the result is another"):
+        check_order(make_subject(mutants.OrderMatters, permute_state=by_place_less))
+
+
+def by_place_less(state, order):
+    return {
+        name: value for name, value in by_place({**state, "places": torch.zeros(99)}, order).items() if name in state
+    }
+
+
+def test_an_operator_that_is_declared_ordered_may_depend_on_order():
+    class Ordered(mutants.OrderMatters):
+        ordered = True
+
+    with pytest.raises(Skipped, match="it is declared ordered"):
+        check_order(Ordered)
+
+
+def test_weights_that_go_by_name_stay_where_they_are():
+    class Named(Weighed):
+        def __init__(self, inputs: dict[str, int], *, features: int = 8) -> None:
+            super().__init__(inputs, features=features)
+            self.scales = nn.ParameterDict(
+                {f"of {name}": nn.Parameter(torch.randn(size)) for name, size in inputs.items()}
+            )
+            self.names = list(inputs)
+
+        def forward(self, features, present):
+            vectors = self.vectors(features, present)
+            pairs = zip(vectors, self.names, strict=True)
+            sums = [vector @ self.scales[f"of {name}"] for vector, name in pairs]
+            return Features(pooled=torch.stack(sums, 1).sum(1, keepdim=True).expand(-1, self.out_features))
+
+    class OnlyNamed(Named):
+        def __init__(self, inputs: dict[str, int], *, features: int = 8) -> None:
+            super().__init__(inputs, features=features)
+            del self.maps, self.score
+
+    check_order(OnlyNamed)
+
+
+# --- devices
+
+
+def test_without_a_gpu_the_devices_are_skipped_with_what_was_tried(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Skipped, match="there is no CUDA device here; tried without one, no tensor stays behind"):
+        check_devices(Weighed)
+
+
+@pytest.mark.gpu
+def test_with_a_gpu_a_component_moves_there_and_back():
+    for cls in (Recurrent, Weighed, Pool):
+        check_devices(cls)
+
+
+@pytest.mark.gpu
+def test_with_a_gpu_a_constant_that_stays_behind_is_caught():
+    with pytest.raises(AssertionError):
+        check_devices(mutants.ConstantStaysBehind)
