@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +83,10 @@ def open_experiment(plan: Plan) -> Experiment:
     task: Task = plan.task.cls(**plan.task.options)
     splits = _split(plan, tables, values, task)
     splits = _with_targets(form.on_bad, form.target.column, table, splits, values, messages)
-    task.fit([values[row] for row in splits["train"]])
+    try:
+        task.fit([values[row] for row in splits["train"]])
+    except TargetError as error:
+        raise TargetError(f"{_place(table, form.target.column, 'train')}: {error}") from error
     targets = encode_targets(task, table, form.target.column, values, splits)
     weights = _weights(table, form.target.weight, splits)
     for rows in splits.values():
@@ -149,13 +153,15 @@ def _with_targets(
     values: list[Any],
     messages: list[str],
 ) -> dict[str, NDArray[np.int64]]:
-    """The splits without rows whose target is empty, which stop the training unless bad rows may be skipped."""
-    empty = np.array([value is None for value in values], dtype=bool)
-    found = [row for rows in splits.values() for row in rows if empty[row]]
+    """The splits without rows whose target is empty or not finite; they stop the training unless they may be skipped."""
+    empty = np.array([v is None or (isinstance(v, float) and not math.isfinite(v)) for v in values], dtype=bool)
+    found = sorted(row for rows in splits.values() for row in rows if empty[row])
     if not found:
         return splits
-    count = "1 row has" if len(found) == 1 else f"{len(found)} rows have"
-    text = f"{count} no value in the target column {column!r} (first: {table.where(found[0])})"
+    count = "1 row has" if len(found) == 1 else f"{len(found):,} rows have"
+    kind = "value" if all(values[row] is None for row in found) else "finite value"
+    first = "empty" if values[found[0]] is None else repr(values[found[0]])
+    text = f"{count} no {kind} in the target column {column!r} (first: {table.where(found[0])}: {first})"
     if on_bad != "skip":
         raise TargetError(f"{text}; fill them, remove them, or set on_bad: skip")
     messages.append(f"{text}; skipped")
@@ -180,12 +186,27 @@ def encode_targets(
         try:
             part = task.encode([values[row] for row in rows])
         except TargetError as error:
-            raise TargetError(f"{table.name}, column {column!r}, {split} rows: {error}") from error
+            where = _first_wrong(task, table, values, rows)
+            raise TargetError(f"{_place(table, column, split)}: {error}{where}") from error
         if encoded is None:
             encoded = np.zeros((len(table), *part.shape[1:]), part.dtype)
         encoded[rows] = part
     assert encoded is not None
     return encoded
+
+
+def _place(table: Table, column: str, split: str) -> str:
+    return f"{table.name}, column {column!r}" + (f", {split} rows" if split else "")
+
+
+def _first_wrong(task: Task, table: Table, values: list[Any], rows: NDArray[np.int64]) -> str:
+    """The first of these rows whose target does not fit the task by itself, for a message."""
+    for row in rows.tolist():
+        try:
+            task.encode([values[row]])
+        except TargetError:
+            return f" (first: {table.where(row)})"
+    return ""
 
 
 def _weights(table: Table, column: str | None, splits: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
@@ -222,7 +243,8 @@ def _leak_messages(plan: Plan, table: Table, splits: Mapping[str, NDArray[np.int
     """A warning for every column whose same value stands in two splits."""
     columns = {column: given.modality.cls.paths for given in plan.inputs.values() for column in given.columns}
     paths = [column for column, are_paths in columns.items() if are_paths]
-    return [f"{leak}: its figures will be too good" for leak in leaks(table, splits, list(columns), paths)]
+    found = leaks(table, splits, list(columns), paths)
+    return [f"{leak}; the {leak.second} figures may be too good" for leak in found]
 
 
 def prepare_all(

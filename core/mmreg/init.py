@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -65,11 +66,15 @@ def write_recipe(table: str | Path, target: str | None, out: Path, *, overwrite:
 def draft_recipe(table: str | Path, target: str | None = None, folder: Path | None = None) -> str:
     """The text of a recipe for a table; see `write_recipe`. The table's path is written relative to the folder."""
     opened = open_table(table)
+    guessed = target is None
     target = _target(opened, target)
     draft = _Draft()
     draft.add(f"table: {_quoted(_relative(str(table), folder))}")
     split, left = _split(opened, draft, target)
-    task, reason = _task(opened, target)
+    values = [value for value in opened.iter_values(target) if not _is_empty(value)]
+    task, reason = _task(opened, target, values)
+    if guessed:
+        reason += f"; guessed by its name (else: {', '.join(left)})" if left else ""
     options = ", separator: ';'" if task == "multilabel" and ";" in reason else ""
     draft.add(f"target: {{column: {_quoted(target)}, task: {task}{options}}}", reason)
     key = next((c for c in left if c.lower() in KEY_NAMES and _is_unique(opened, c)), None)
@@ -82,14 +87,15 @@ def draft_recipe(table: str | Path, target: str | None = None, folder: Path | No
         if chosen is None:
             draft.add(f"  # {column}: left out; {_why_left_out(opened, column)}")
             continue
-        name, suggested = chosen
+        name, suggested, missing = chosen
         found += 1
         cls = registry.get("modality", name)
         assert issubclass(cls, Modality)
         settings = [f"type: {name}", f"column: {_quoted(column)}"]
         settings += [f"{key}: {_quoted(value)}" for key, (value, _) in suggested.items()]
-        settings += [f"encoder: {cls.default_encoder or '...'}"]
-        reasons = "; ".join(reason for _, reason in suggested.values())
+        settings += [f"encoder: {_encoder(opened, column, name, cls)}"]
+        reasons = "; ".join(filter(None, [reason for _, reason in suggested.values()] + [missing]))
+        settings += ["on_bad: absent"] if missing else []
         draft.add(f"  {_input_name(column)}: {{{', '.join(settings)}}}", reasons)
     if not found:
         raise TableError(
@@ -97,6 +103,10 @@ def draft_recipe(table: str | Path, target: str | None = None, folder: Path | No
             f"({', '.join(registry.names('modality'))}); are relative paths in it relative to the table?"
         )
     _fusion(draft, task, found)
+    if len(values) < len(opened):
+        empty = len(opened) - len(values)
+        rows = "1 row has" if empty == 1 else f"{empty} rows have"
+        draft.add("on_bad: skip", f"{rows} no {target}; left out, as are rows with cells that cannot be loaded")
     epochs = int(np.clip(40_000 / max(split, 1), 20, 60))
     draft.add("training: " + _flow({"epochs": epochs, "batch_size": 64 if split >= 640 else 32, "seed": 0}))
     if key is not None:
@@ -137,23 +147,41 @@ def _split_counts(table: Table, column: str) -> dict[str, int]:
     return {name: len(rows) for name, rows in splits.items()} if len(splits) > 1 else {}
 
 
-def _task(table: Table, target: str) -> tuple[str, str]:
-    values = [value for value in table.iter_values(target) if value is not None]
+def _is_empty(value: Any) -> bool:
+    """Whether a target is none: null, or a number that is not finite."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
+def _task(table: Table, target: str, values: list[Any]) -> tuple[str, str]:
+    """The task that fits a target's values, and why.
+
+    Raises:
+        TableError: they fit none.
+    """
+    what = f"{table.name}: the target column {target!r}"
     if not values:
-        raise TableError(f"{table.name}: the target column {target!r} is empty")
+        raise TableError(f"{what} is empty")
     if any(isinstance(value, list | np.ndarray) for value in values):
         return "multilabel", "its values are lists"
+    different = len(set(map(str, values)))
+    if different == 1:
+        raise TableError(f"{what} holds {values[0]!r} in every row; there is nothing to predict")
     if all(isinstance(value, str) for value in values) and sum(";" in value for value in values) > 0.2 * len(values):
         return "multilabel", "its values are lists with ';'"
-    different = len(set(map(str, values)))
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     if numbers and (different > MANY_NUMBERS or any(value != int(value) for value in values)):
         return "regression", f"it holds {different} different numbers"
+    if different > len(values) / 2:
+        few = sorted({str(value) for value in values[:3]})
+        raise TableError(
+            f"{what} holds {different} different values in {len(values)} rows, such as {', '.join(map(repr, few))}; "
+            "choose a column whose values repeat, or one of numbers, by --target"
+        )
     return "classification", f"it holds {different} different values"
 
 
-def _modality(table: Table, column: str) -> tuple[str, dict[str, tuple[Any, str]]] | None:
-    """The modality that takes a column's values, those of files first, and its options."""
+def _modality(table: Table, column: str) -> tuple[str, dict[str, tuple[Any, str]], str] | None:
+    """The modality that takes a column's values, those of files first, its options, and what is wrong with files."""
     rows = np.linspace(0, len(table) - 1, min(SAMPLE, len(table))).astype(np.int64)
     for name, cls in _modalities():
         try:
@@ -163,8 +191,24 @@ def _modality(table: Table, column: str) -> tuple[str, dict[str, tuple[Any, str]
         except (MmregError, TypeError, ValueError):  # not what it takes
             continue
         if suggested is not None:
-            return name, dict(suggested)
+            missing = len(sample) - len(there)
+            reason = f"{missing} of the {len(sample)} files looked at are missing" if missing else ""
+            return name, dict(suggested), reason
     return None
+
+
+def _encoder(table: Table, column: str, name: str, cls: type[Modality]) -> str:
+    """The encoder that a modality names.
+
+    Raises:
+        TableError: it names none, so that the recipe would not train as it stands.
+    """
+    if cls.default_encoder is None:
+        raise TableError(
+            f"{table.name}: column {column!r} is for the modality {name!r}, which has no encoder of its own; "
+            f"write the recipe by hand with one of {', '.join(registry.names('encoder'))}"
+        )
+    return cls.default_encoder
 
 
 def _modalities() -> Iterator[tuple[str, Any]]:
@@ -199,6 +243,9 @@ def _why_left_out(table: Table, column: str) -> str:
         return "numbers; no installed modality reads them"
     if all(Path(str(value)).suffix for value in values):
         return "files that are missing, or that no installed modality reads"
+    texts = [value for value in values if isinstance(value, str)]
+    if len(texts) == len(values):
+        return f"{len(set(texts))} different words, rather a label than a text; type: text would read them"
     return "no installed modality reads such values"
 
 

@@ -93,6 +93,16 @@ def test_many_threads_discover_once_and_all_wait_for_it(monkeypatch: pytest.Monk
     assert all(each is found[0] for each in found)
 
 
+def test_refreshing_sees_what_was_installed_within_one_tick_of_the_file_systems_clock(
+    add: Callable[..., str], tmp_path: Path
+) -> None:
+    before = tmp_path.stat()
+    assert "sudden" not in [plugin.entry_point for plugin in registry.all_plugins()]
+    add("sudden", HOOK.format(hook="mmreg_components", value="[]"))
+    os.utime(tmp_path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert record("sudden").status == "ok"
+
+
 def test_a_plugin_may_ask_and_register_while_it_loads(add: Callable[..., str]) -> None:
     add(
         "asking",

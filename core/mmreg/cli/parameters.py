@@ -27,7 +27,7 @@ FormatOption = Annotated[
     Format, typer.Option("--format", help="A table for people, or one JSON document on stdout.", show_default=True)
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_debug, is_eager=True)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result, warnings and errors.")]
 Device = Annotated[
     str, typer.Option("--device", help="Where to compute: auto (the best one there is), cpu, cuda, cuda:1, mps.")
 ]
@@ -42,7 +42,7 @@ Set = Annotated[
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows at a time.")]
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).", show_default=False)]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
-OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The folder to write the run to.")]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The run's folder, to be made.")]
 
 
 def recipe_overrides(settings: list[str] | None, precision: str | None = None, seed: int | None = None) -> list[str]:

@@ -14,6 +14,8 @@ from mmreg.recipe.positions import read_yaml
 
 IN_MEMORY = "<table in memory>"
 """What stands in a recipe for a table that was given as an object."""
+NAMED = ("encoder", "fusion", "optimizer", "schedule")
+"""Keys whose value may be a component's bare name, which stands for a mapping with this name."""
 
 
 class Recipe:
@@ -141,8 +143,16 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[options.Path, int]]:
         there = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
         hint = options.near(path.name, there) or (f"; there are {', '.join(there[:5])}" if there else "")
         raise RecipeError(f"there is no recipe {str(path)!r}{hint}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe {str(path)!r} cannot be read: {error}") from error
+    except IsADirectoryError as error:
+        inside = sorted(p.name for p in path.glob("*.y*ml"))
+        hint = f": {', '.join(inside[:5])}" if inside else ", of which it holds none"
+        raise RecipeError(f"{str(path)!r} is a folder; name the recipe's file in it{hint}") from error
+    except OSError as error:
+        raise RecipeError(f"the recipe {str(path)!r} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"{str(path)!r} is no recipe: a recipe is YAML in UTF-8, but byte {error.start + 1:,} is no UTF-8"
+        ) from error
     data, lines = read_yaml(text, path.name)
     if not isinstance(data, dict):
         found = "nothing" if data is None else f"a {type(data).__name__}"
@@ -162,11 +172,17 @@ def _override(text: str) -> tuple[str, Any]:
 def _set(data: dict[str, Any], keys: list[str], value: Any, whole: str) -> None:
     """Set a dotted key; a bare component name on the way becomes a mapping that holds it."""
     for step, key in enumerate(keys[:-1]):
-        inner = data.setdefault(key, {})
-        if isinstance(inner, str):
+        inner = data.get(key)
+        if inner is None:
+            inner = data[key] = {}
+        elif isinstance(inner, str) and key in NAMED:
             inner = data[key] = {"name": inner}
         if not isinstance(inner, dict):
-            raise RecipeError(f"--set {whole}: {'.'.join(keys[: step + 1])} is {inner!r} and holds no keys")
+            above, below = ".".join(keys[: step + 1]), ".".join(keys[step + 1 :])
+            raise RecipeError(
+                f"--set {whole}: {above} is {inner!r} and holds no keys; set it as a whole: "
+                f'--set "{above}={{{below}: ...}}"'
+            )
         data = inner
     data[keys[-1]] = value
 

@@ -122,10 +122,10 @@ class _Session:
         self.folder, self.experiment, self.device, self.watcher = folder, experiment, device, watcher
         self.plan = experiment.plan
         self.form = experiment.plan.recipe.form
+        self.notes: list[str] = []
 
     def run(self, resuming: bool) -> Run:
         experiment, watcher = self.experiment, self.watcher
-        self.notes: list[str] = []
         for text in experiment.messages:
             self._note(text)
         fingerprint = experiment.table.fingerprint()
