@@ -45,6 +45,10 @@ class TableError(MmregError, ValueError):
     """A table that is missing, unreadable or lacks what the recipe asks of it."""
 
 
+class ValidationRowsError(TableError):
+    """Too few validation rows for an operator that needs them."""
+
+
 class ValueLoadError(MmregError, ValueError):
     """One raw value (a path, a text, some bytes) that a modality cannot load; says why, not where."""
 

@@ -21,7 +21,8 @@ from mmreg.data.table import Table, concat_tables
 from mmreg.errors import MmregError, TableError, TargetError
 from mmreg.interfaces import Modality, Task
 from mmreg.model import MultimodalModel
-from mmreg.options import Problem, near
+from mmreg.near import near
+from mmreg.options import Problem
 from mmreg.recipe import IN_MEMORY, Recipe
 from mmreg.recipe.form import Fractions
 from mmreg.recipe.resolve import InputPlan, Plan
@@ -141,7 +142,8 @@ def _split(plan: Plan, tables: Table | dict[str, Table], values: list[Any], task
     split = plan.recipe.form.split
     shares = split.model_dump(exclude_unset=True) if isinstance(split, Fractions) else split
     classes = values if task.space == "log_probabilities" else None
-    splits = split_rows(tables, shares, classes, plan.recipe.form.training.seed)
+    seed = split.seed if isinstance(split, Fractions) else None
+    splits = split_rows(tables, shares, classes, plan.recipe.form.training.seed if seed is None else seed)
     return {name: splits.get(name, np.zeros(0, np.int64)) for name in SPLITS}
 
 
@@ -153,7 +155,7 @@ def _with_targets(
     values: list[Any],
     messages: list[str],
 ) -> dict[str, NDArray[np.int64]]:
-    """The splits without rows whose target is empty or not finite; they stop the training unless they may be skipped."""
+    """The splits without rows whose target is empty or not finite, which stop the training unless skipped."""
     empty = np.array([v is None or (isinstance(v, float) and not math.isfinite(v)) for v in values], dtype=bool)
     found = sorted(row for rows in splits.values() for row in rows if empty[row])
     if not found:

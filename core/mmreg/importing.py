@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from mmreg.errors import MmregError
-from mmreg.options import near
+from mmreg.near import near
 
 LONGEST = 500
 """Characters of an error's text that are shown."""

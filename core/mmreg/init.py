@@ -18,7 +18,7 @@ from mmreg.data.sources import open_table
 from mmreg.data.splits import split_rows
 from mmreg.data.table import Table
 from mmreg.errors import MmregError, RecipeError, TableError
-from mmreg.files import write_text
+from mmreg.files import unwritable, write_text
 from mmreg.interfaces import Modality
 
 SAMPLE = 200
@@ -36,7 +36,7 @@ class _Draft:
     lines: list[str] = field(default_factory=list)
 
     def add(self, text: str, reason: str = "") -> None:
-        self.lines.append(f"{text}  # {reason}" if reason else text)
+        self.lines.append(f"{text}  # {' '.join(reason.split())}" if reason else text)
 
 
 def write_recipe(table: str | Path, target: str | None, out: Path, *, overwrite: bool = False) -> str:
@@ -52,11 +52,14 @@ def write_recipe(table: str | Path, target: str | None, out: Path, *, overwrite:
         The recipe's text.
 
     Raises:
-        RecipeError: the file is there already.
+        RecipeError: the file is there already, or cannot be written.
         TableError: the table is wrong, no target is given or found, or no column is of an installed modality.
     """
     if out.exists() and not overwrite:
         raise RecipeError(f"{str(out)!r} is there already; name another file by --out, or replace it by --overwrite")
+    why = unwritable(out)
+    if why is not None:
+        raise RecipeError(f"the recipe {str(out)!r} cannot be written: {why}")
     text = draft_recipe(table, target, out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)
@@ -73,9 +76,9 @@ def draft_recipe(table: str | Path, target: str | None = None, folder: Path | No
     split, left = _split(opened, draft, target)
     values = [value for value in opened.iter_values(target) if not _is_empty(value)]
     task, reason = _task(opened, target, values)
-    if guessed:
-        reason += f"; guessed by its name (else: {', '.join(left)})" if left else ""
     options = ", separator: ';'" if task == "multilabel" and ";" in reason else ""
+    if guessed:
+        reason += "; guessed by its name, --target names another"
     draft.add(f"target: {{column: {_quoted(target)}, task: {task}{options}}}", reason)
     key = next((c for c in left if c.lower() in KEY_NAMES and _is_unique(opened, c)), None)
     draft.add("modalities:")
@@ -85,7 +88,7 @@ def draft_recipe(table: str | Path, target: str | None = None, folder: Path | No
             continue
         chosen = _modality(opened, column)
         if chosen is None:
-            draft.add(f"  # {column}: left out; {_why_left_out(opened, column)}")
+            draft.add("", f"{column}: left out; {_why_left_out(opened, column)}")
             continue
         name, suggested, missing = chosen
         found += 1
@@ -93,7 +96,7 @@ def draft_recipe(table: str | Path, target: str | None = None, folder: Path | No
         assert issubclass(cls, Modality)
         settings = [f"type: {name}", f"column: {_quoted(column)}"]
         settings += [f"{key}: {_quoted(value)}" for key, (value, _) in suggested.items()]
-        settings += [f"encoder: {_encoder(opened, column, name, cls)}"]
+        settings += [f"encoder: {cls.default_encoder}"]
         reasons = "; ".join(filter(None, [reason for _, reason in suggested.values()] + [missing]))
         settings += ["on_bad: absent"] if missing else []
         draft.add(f"  {_input_name(column)}: {{{', '.join(settings)}}}", reasons)
@@ -169,9 +172,10 @@ def _task(table: Table, target: str, values: list[Any]) -> tuple[str, str]:
     if all(isinstance(value, str) for value in values) and sum(";" in value for value in values) > 0.2 * len(values):
         return "multilabel", "its values are lists with ';'"
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    if numbers and (different > MANY_NUMBERS or any(value != int(value) for value in values)):
+    unique = different == len(values)
+    if numbers and (unique or different > MANY_NUMBERS or any(value != int(value) for value in values)):
         return "regression", f"it holds {different} different numbers"
-    if different > len(values) / 2:
+    if unique or different > max(MANY_NUMBERS, len(values) / 2):
         few = sorted({str(value) for value in values[:3]})
         raise TableError(
             f"{what} holds {different} different values in {len(values)} rows, such as {', '.join(map(repr, few))}; "
@@ -197,29 +201,15 @@ def _modality(table: Table, column: str) -> tuple[str, dict[str, tuple[Any, str]
     return None
 
 
-def _encoder(table: Table, column: str, name: str, cls: type[Modality]) -> str:
-    """The encoder that a modality names.
-
-    Raises:
-        TableError: it names none, so that the recipe would not train as it stands.
-    """
-    if cls.default_encoder is None:
-        raise TableError(
-            f"{table.name}: column {column!r} is for the modality {name!r}, which has no encoder of its own; "
-            f"write the recipe by hand with one of {', '.join(registry.names('encoder'))}"
-        )
-    return cls.default_encoder
-
-
 def _modalities() -> Iterator[tuple[str, Any]]:
-    """The modalities of one column that can be imported and need no option, those that read files first."""
+    """The modalities of one column that can be imported and have an encoder, those that read files first."""
     classes = []
     for entry in registry.specs("modality"):
         try:
             cls: Any = registry.load(entry)
         except MmregError:
             continue
-        if not cls.multiple_columns:
+        if not cls.multiple_columns and cls.default_encoder is not None:
             classes.append((entry.spec.name if registry.row(entry)["status"] == "ok" else entry.reference, cls))
     yield from sorted(classes, key=lambda pair: not pair[1].paths)
 

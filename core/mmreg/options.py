@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import re
 import textwrap
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from mmreg.errors import OptionError
+from mmreg.near import near
 
 Path = tuple[str | int, ...]
 
@@ -39,12 +39,6 @@ class Problem:
     def __str__(self) -> str:
         key = ".".join(str(part) for part in self.path)
         return f"{key}: {self.message}" if key else self.message
-
-
-def near(name: str, candidates: Iterable[str]) -> str:
-    """A hint that names the nearest of the candidates, such as "; did you mean 'channels'?"; empty if none is near."""
-    found = difflib.get_close_matches(name, list(candidates), n=2, cutoff=0.6)
-    return f"; did you mean {' or '.join(repr(match) for match in found)}?" if found else ""
 
 
 @cache

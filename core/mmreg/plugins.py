@@ -16,7 +16,7 @@ from mmreg.components import ComponentSpec
 from mmreg.errors import PluginError
 from mmreg.importing import import_target, one_line, shown, stdout_to_stderr
 from mmreg.installed import BUNDLED, Plugin, find_plugins, normalize
-from mmreg.options import near
+from mmreg.near import near
 
 __all__ = ["BUNDLED", "SLOW", "Plugin", "call_hook", "discover", "leave_out", "normalize", "report"]
 

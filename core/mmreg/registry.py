@@ -10,13 +10,14 @@ import importlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import MetadataPathFinder
 from typing import Any, TypeVar, overload
 
 from mmreg import plugins
 from mmreg.components import KINDS, ComponentSpec, check_name
 from mmreg.errors import ComponentImportError, ComponentNotFoundError, RegistrationError
 from mmreg.importing import import_target
-from mmreg.options import check_options, describe_options, documentation, near
+from mmreg.near import near
 from mmreg.plugins import Plugin, normalize
 
 LOCAL = "local"
@@ -80,6 +81,7 @@ def refresh() -> None:
     global _plugins
     with _lock:
         importlib.invalidate_caches()
+        MetadataPathFinder().invalidate_caches()  # which Python 3.11 forgets
         _plugins = None
 
 
@@ -187,6 +189,8 @@ def build(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
         ComponentImportError: see `get`.
         OptionError: unknown options, wrong types or values out of bounds.
     """
+    from mmreg.options import check_options  # pydantic, which listing does without
+
     cls = get(kind, name)
     passed_in = {key: options.pop(key) for key in list(options) if key in getattr(cls, "passed_in", ())}
     return cls(*arguments, **passed_in, **check_options(cls, options, f"{kind} {name!r}"))
@@ -253,6 +257,8 @@ def describe(kind: str | None, name: str) -> dict[str, Any]:
         ComponentNotFoundError: see `find`.
         ComponentImportError: see `get`.
     """
+    from mmreg.options import describe_options, documentation  # see above
+
     entry = find(kind, name)
     cls = load(entry)
     return {**row(entry), "documentation": documentation(cls), "options": describe_options(cls)}

@@ -78,7 +78,7 @@ def write_data(folder: Path, scans: NDArray[np.float64], digits: list[int], seed
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "split", "digit", "image", "tone", "hint"])
         for number, place in enumerate(order):
-            split = list(SPLITS)[int(np.searchsorted(bounds, number, side="left"))]
+            split = list(SPLITS)[int(np.searchsorted(bounds, number, side="right"))]
             image, sound = f"images/{number + 1:04}.png", f"tones/{number + 1:04}.wav"
             Image.fromarray(cover(scans[place], generator)).save(folder / image)
             soundfile.write(folder / sound, tone(digits[place], generator), SAMPLE_RATE, subtype="PCM_16")

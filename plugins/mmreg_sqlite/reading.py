@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmreg.errors import TableError
-from mmreg.options import near
+from mmreg.near import near
 
 CHUNK = 10_000
 """Rows that are held as Python objects at a time."""

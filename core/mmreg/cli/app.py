@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import version
 from typing import Annotated
 
@@ -68,6 +67,5 @@ def _globals(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    if no_plugin:
-        blocked = [os.environ.get("MMREG_DISABLE_PLUGINS", ""), *no_plugin]
-        os.environ["MMREG_DISABLE_PLUGINS"] = ",".join(filter(None, blocked))
+    # Both options take effect while the command line is parsed; see `plugged` for the plugins to leave out.
+    del no_plugin, version_

@@ -34,14 +34,19 @@ class Missing(StrEnum):
 def evaluate(
     run: RunArgument,
     table: Annotated[
-        Path | None,
-        typer.Argument(help="Rows with targets; the run's own table if not given.", show_default=False),
+        str | None,
+        typer.Argument(
+            metavar="TABLE",
+            help="Rows with targets: a table's path, or scheme://... of a plugin; the run's own table if not given.",
+            show_default=False,
+        ),
     ] = None,
     split: Annotated[
         Split | None, typer.Option("--split", help="Which rows; the test rows of the run's own table if not given.")
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option("--metric", help="A further metric by name; may be given several times.")
+        list[str] | None,
+        typer.Option("--metric", metavar="NAME", help="A further metric by name. May be repeated."),
     ] = None,
     missing: Annotated[
         Missing | None,

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
 
 from mmreg.cli.output import print_json, print_table, say
 from mmreg.cli.parameters import Debug, Precision, RecipeArgument, Seed, Set, recipe_overrides
+
+if TYPE_CHECKING:
+    from mmreg.experiment import Experiment
+
+FILES = 1000
+"""Files of a column that are looked for."""
 
 
 def validate(
@@ -21,13 +28,36 @@ def validate(
     from mmreg.recipe.resolve import resolve
 
     experiment = open_experiment(resolve(read_recipe(recipe, recipe_overrides(set_, precision, seed))))
-    for text in experiment.messages:
+    for text in [*experiment.messages, *missing_files(experiment)]:
         say(f"warning: {text}")
     print_model(experiment)
     print(f"\n{recipe} is right: nothing was decoded or trained")
 
 
-def print_model(experiment: Any) -> None:
+def missing_files(experiment: Experiment) -> list[str]:
+    """A line for every column that names files which are not there, as far as a sample of its rows tells."""
+    import numpy as np
+
+    from mmreg.data.cells import iter_paths
+
+    table, found = experiment.table, []
+    used = np.sort(np.concatenate(list(experiment.splits.values())))
+    rows = used[np.linspace(0, len(used) - 1, min(FILES, len(used))).astype(np.int64)]
+    for name, given in experiment.plan.inputs.items():
+        for column in given.columns if given.modality.cls.paths else ():
+            paths = list(iter_paths(table, column, rows))
+            missing = [at for at, path in enumerate(paths) if path is not None and not os.path.exists(path)]  # noqa: PTH110 (texts)
+            if missing:
+                first = rows[missing[0]]
+                files = sum(path is not None for path in paths)
+                found.append(
+                    f"{name}: {len(missing):,} of {files:,} files looked at are missing (first: {table.where(first)}, "
+                    f"column {column}: {paths[missing[0]]})"
+                )
+    return found
+
+
+def print_model(experiment: Experiment) -> None:
     """Rows, shapes and parameters of an experiment."""
     model = experiment.build_model()
     rows = ", ".join(f"{len(numbers)} {split}" for split, numbers in experiment.splits.items())

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import sys
+import textwrap
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +20,9 @@ PLUGIN_COLUMNS = ("distribution", "version", "entry_point", "status", "brings", 
 
 
 def list_components(
-    kind: Annotated[str | None, typer.Argument(help=f"Only one kind: {', '.join(KINDS)}.", show_default=False)] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="KIND", help=f"Only one kind: {', '.join(KINDS)}.", show_default=False)
+    ] = None,
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
 ) -> None:
@@ -29,7 +35,14 @@ def list_components(
 
 
 def info(
-    name: Annotated[str, typer.Argument(help="name, kind/name, dist:name or kind/dist:name.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A component: name, or kind/name, dist:name or kind/dist:name where there are several.",
+            show_default=False,
+        ),
+    ],
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
 ) -> None:
@@ -41,7 +54,7 @@ def info(
         return
     level = f", {facts['level']} level" if facts["level"] else ""
     print(f"{facts['kind']} {facts['name']}{level}, from {facts['distribution']} {facts['version']}\n")
-    print(f"{facts['documentation']}\n")
+    print(f"{_for_users(facts['documentation'])}\n")
     if facts["options"]:
         rows = [
             {**option, "default": "(required)" if option["required"] else _default(option["default"])}
@@ -75,6 +88,16 @@ def plugins(format: FormatOption = Format.TABLE, debug: Debug = False) -> None:
         brings = ", ".join(hook.removeprefix("mmreg_") for hook in row["hooks"])
         row |= {"brings": brings, "components": len(row["components"]), "note": row["error"] or row["warning"]}
     print_table(rows, PLUGIN_COLUMNS)
+
+
+def _for_users(documentation: str) -> str:
+    """A docstring without what only programmers need; on a terminal its paragraphs are as wide as that is."""
+    sections = re.split(r"^(?:Raises|Examples?|Attributes|Returns):$", documentation, flags=re.MULTILINE)
+    paragraphs = sections[0].strip().split("\n\n")
+    if sys.stdout.isatty():
+        width = min(shutil.get_terminal_size().columns, 100)
+        paragraphs = [part if re.search(r"^\s", part, re.M) else textwrap.fill(part, width) for part in paragraphs]
+    return "\n\n".join(paragraphs)
 
 
 def recipe_snippet(facts: dict[str, Any]) -> str:

@@ -37,7 +37,9 @@ Precision = Annotated[
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="The seed, instead of the recipe's.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as training.epochs=3."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key of the recipe, such as training.epochs=3. May be repeated."
+    ),
 ]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows at a time.")]
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).", show_default=False)]

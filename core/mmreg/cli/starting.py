@@ -12,11 +12,16 @@ from mmreg.cli.parameters import Debug
 
 
 def init(
-    table: Annotated[str, typer.Argument(help="A table's path, or scheme://... of a plugin.", show_default=False)],
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="A table's path, or scheme://... of a plugin.", show_default=False)
+    ],
     target: Annotated[
-        str | None, typer.Option("--target", help="The column to predict; guessed by its name if not given.")
+        str | None,
+        typer.Option("--target", metavar="COLUMN", help="The column to predict; guessed by its name if not given."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The recipe to write.")] = Path(
+        "recipe.yaml"
+    ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a recipe that is there.")] = False,
     debug: Debug = False,
 ) -> None:

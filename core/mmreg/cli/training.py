@@ -45,7 +45,7 @@ def train(
     if is_table(source):
         recipe = _recipe_for(source, target, out, quiet=quiet, overwrite=overwrite, resume=resume)
     elif target is not None:
-        raise OptionError(f"--target goes with a table; {source} is a recipe, which has its target (--set target.column=..)")
+        raise OptionError(f"--target goes with a table, and {source} is a recipe; use --set target.column=...")
     if dry_run:
         from mmreg.cli.inspect import validate
 
@@ -67,7 +67,7 @@ def train(
                 watcher=display,
             )
     except KeyboardInterrupt:
-        say("\nstopped")
+        say("\nstopped" if display.epochs else "\nstopped before an epoch was finished")
         _say_how_to_go_on(display.epochs, out)
         raise typer.Exit(130) from None
     except OSError:
@@ -79,7 +79,6 @@ def train(
 def _say_how_to_go_on(epochs: int, out: Path) -> None:
     """Say what a training that was stopped has left, and the command that goes on with it."""
     if not epochs:
-        say("no epoch was finished")
         return
     kept = "1 finished epoch is" if epochs == 1 else f"{epochs} finished epochs are"
     again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]

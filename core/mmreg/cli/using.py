@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import csv
+import io
+import json
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from mmreg.cli.output import say
 from mmreg.cli.parameters import BatchSize, Debug, Device, Quiet, RunArgument
 from mmreg.errors import TableError
+from mmreg.files import replacing, unwritable, write_text
+from mmreg.near import near
 
 
 def predict(
     run: RunArgument,
     table: Annotated[
-        Path | None, typer.Argument(help="The rows; relative paths in it are relative to it.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="TABLE",
+            help="The rows: a table's path, or scheme://... of a plugin. Paths in its cells are relative to it.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="A .csv, .jsonl or .parquet file; stdout (CSV) if not given.")
     ] = None,
     value: Annotated[
         list[str] | None,
-        typer.Option("--value", metavar="COLUMN=VALUE", help="One row from the command line, a column at a time."),
+        typer.Option(
+            "--value",
+            metavar="COLUMN=VALUE",
+            help="One row from the command line, a column at a time. May be repeated.",
+        ),
     ] = None,
     batch_size: BatchSize = None,
     device: Device = "auto",
@@ -31,26 +45,55 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Predict rows: the target with its probabilities, the row's key, and which modalities it had."""
-    writer = _writer(out)
+    write = _writer(out)
     if (table is None) == (not value):
         raise TableError("predict needs either a table or --value COLUMN=VALUE for each column of one row")
+    row = _row(value or [])
+    from mmreg.data.sources import open_table
     from mmreg.runs import load
 
-    rows: Any = table if table is not None else dict(map(_column_value, value or []))
-    predictions = load(run, device).predict(rows, batch_size=batch_size)
-    writer(predictions)
-    missing = sum(not row["modalities"] for row in predictions)
+    loaded = load(run, device)
+    columns = list(dict.fromkeys(column for given in loaded.plan.inputs.values() for column in given.columns))
+    if table is None:
+        _check_row(row, columns, loaded.plan.recipe.form.key)
+        predictions = loaded.predict(row, batch_size=batch_size)
+    else:
+        opened = open_table(table)
+        absent = [column for column in columns if column not in opened.columns]
+        predictions = loaded.predict(opened, batch_size=batch_size)
+        for column in absent:
+            say(f"note: {opened.name} has no column {column!r}; it counts as absent in every row")
+    write(predictions)
+    missing = sum(not prediction["modalities"] for prediction in predictions)
     if missing:
-        say(f"note: {missing} rows have no modality at all; they got the training prior")
+        have = "1 row has no modality at all; it" if missing == 1 else f"{missing:,} rows have no modality at all; they"
+        say(f"note: {have} got the training prior")
     if out is not None and not quiet:
-        say(f"wrote {len(predictions)} predictions to {out}")
+        count = "1 prediction" if len(predictions) == 1 else f"{len(predictions):,} predictions"
+        say(f"wrote {count} to {out}")
 
 
-def _column_value(text: str) -> tuple[str, str]:
-    column, sign, value = text.partition("=")
-    if not sign:
-        raise TableError(f"--value needs COLUMN=VALUE, found {text!r}")
-    return column, value
+def _row(values: list[str]) -> dict[str, str]:
+    """The row that COLUMN=VALUE texts make up."""
+    row: dict[str, str] = {}
+    for text in values:
+        column, sign, value = text.partition("=")
+        if not sign:
+            raise TableError(f"--value needs COLUMN=VALUE, found {text!r}")
+        if column in row:
+            raise TableError(f"--value gives column {column!r} twice: {row[column]!r} and {value!r}")
+        row[column] = value
+    return row
+
+
+def _check_row(row: dict[str, str], columns: list[str], key: str | None) -> None:
+    """Refuse columns that the run does not read: from the command line they are slips."""
+    for column in row:
+        if column not in columns and column != key:
+            raise TableError(
+                f"--value {column}=...: the run reads no column {column!r}{near(column, columns)}; "
+                f"it reads {', '.join(columns)}"
+            )
 
 
 def _writer(out: Path | None) -> Any:
@@ -62,37 +105,39 @@ def _writer(out: Path | None) -> Any:
     writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
     if out.suffix.lower() not in writers:
         raise TableError(f"--out {str(out)!r} must end in {', '.join(writers)}")
+    if not out.parent.is_dir():
+        raise TableError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}")
+    why = unwritable(out)
+    if why is not None:
+        raise TableError(f"--out {str(out)!r}: {why}")
     return lambda predictions: writers[out.suffix.lower()](out, predictions)
 
 
-def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    from mmreg.runs import write_rows
-
-    write_rows(path, rows)
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    _csv(text, rows)
+    write_text(path, text.getvalue())
 
 
 def _write_csv_to_stdout(rows: list[dict[str, Any]]) -> None:
-    import csv
-    import sys
+    _csv(sys.stdout, rows)
 
-    writer = csv.DictWriter(sys.stdout, list(rows[0]) if rows else [], lineterminator="\n")
+
+def _csv(file: TextIO, rows: list[dict[str, Any]]) -> None:
+    """Rows as CSV; a list in a cell is written as JSON."""
+    writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({k: json.dumps(v, ensure_ascii=False) if isinstance(v, list) else v for k, v in row.items()})
 
 
-def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    import json
-
-    from mmreg.files import write_text
-
+def _write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
 
 
 def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    from mmreg.files import replacing
 
     with replacing(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows), temporary)

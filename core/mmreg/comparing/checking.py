@@ -13,10 +13,11 @@ from mmreg.comparing.choices import GridVariant
 from mmreg.comparing.running import GridWatcher, Job
 from mmreg.comparing.variants import differences, folder_names, recipe_data
 from mmreg.data.cache import cache_dir
-from mmreg.errors import RecipeError, RunError
+from mmreg.errors import RecipeError, RunError, ValidationRowsError
 from mmreg.experiment import Experiment, open_experiment, prepare_all
 from mmreg.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, resolve
+from mmreg.training.session import check_validation
 
 PlannedVariant = tuple[str, str, dict[int, Plan]]
 """A variant's name, its folder's name, and its plan for each seed."""
@@ -63,7 +64,8 @@ def check_grid(
             plan = plans[seeds[0]]
             experiment = experiments.of(plan)
             build(plan, experiment.specs, experiment.task)
-        except RecipeError as error:
+            check_validation(plan, experiment)
+        except (RecipeError, ValidationRowsError) as error:
             told = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
             if variant.optional:
                 skipped.append(f"{variant.name} is left out: {'; '.join(told)}")

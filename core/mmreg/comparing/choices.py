@@ -11,7 +11,7 @@ from mmreg import registry
 from mmreg.comparing.variants import alone, choice_name
 from mmreg.errors import MmregError, OptionError, RecipeError
 from mmreg.interfaces import ModelFusion
-from mmreg.options import near
+from mmreg.near import near
 from mmreg.recipe import Recipe
 
 Choice = str | Mapping[str, Any]

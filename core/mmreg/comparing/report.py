@@ -86,13 +86,13 @@ def _listed(names: Sequence[str], last: str) -> str:
 
 def table(comparison: Comparison) -> list[dict[str, str]]:
     """The most important figures as rows of text, the best variant first; "=" marks what equals it statistically."""
-    metrics = [comparison.metric, *_further(comparison)]
     single = comparison.best_single
     rows = []
     for variant in comparison.variants:
         row = {"variant": variant.name}
-        for metric in metrics:
-            row[metric] = value_text(variant, metric) if metric in variant.metrics else ""
+        row[comparison.metric] = value_text(variant, comparison.metric)
+        for metric in _further(comparison):
+            row[metric] = _number(variant.mean(metric)) if metric in variant.metrics else ""
         if single is not None and len(comparison.variants) > 1:
             gain = comparison.gain(variant)
             row["vs single"] = "" if gain is None else f"{gain:+.3f}" if abs(gain) < 10 else f"{gain:+.4g}"
@@ -123,9 +123,13 @@ def _further(comparison: Comparison) -> list[str]:
 
 def value_text(variant: Variant, metric: str) -> str:
     """A mean with its deviation over seeds."""
-    mean, deviation = variant.mean(metric), variant.deviation(metric)
-    digits = ".3f" if abs(mean) < 10 else ".4g"
-    return f"{mean:{digits}}" + ("" if deviation is None else f" ± {deviation:{digits}}")
+    deviation = variant.deviation(metric)
+    return _number(variant.mean(metric)) + ("" if deviation is None else f" ± {_number(deviation)}")
+
+
+def _number(value: float) -> str:
+    """Three decimals for shares and the like, four digits for larger numbers."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
 
 
 def p_text(p: float) -> str:

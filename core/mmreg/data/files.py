@@ -13,7 +13,7 @@ import pyarrow.parquet
 
 from mmreg.data.delimited import BLOCK, check_encoding, read_delimited
 from mmreg.errors import TableError
-from mmreg.options import near
+from mmreg.near import near
 
 
 def read_file(path: Path) -> pa.Table:
@@ -22,16 +22,16 @@ def read_file(path: Path) -> pa.Table:
     Raises:
         TableError: the file is missing, a folder, of another kind, unreadable or broken.
     """
-    reader = _READERS.get(path.suffix.lower())
+    reader = READERS.get(path.suffix.lower())
     if not path.exists():
         raise TableError(f"there is no table {path}{_near_sibling(path)}")
     if path.is_dir():
-        inside = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in _READERS)
+        inside = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in READERS)
         hint = f": {', '.join(inside[:5])}" if inside else ", of which it holds none"
         raise TableError(f"{path} is a folder; name the table's file in it{hint}")
     if reader is None:
         raise TableError(
-            f"{path}: a table's file ends in one of {', '.join(_READERS)}, not in {path.suffix!r}; "
+            f"{path}: a table's file ends in one of {', '.join(READERS)}, not in {path.suffix!r}; "
             "save or export it as one of these"
         )
     try:
@@ -109,7 +109,7 @@ def _read_ipc(path: Path) -> pa.Table:
         return pa.ipc.open_stream(source).read_all()
 
 
-_READERS: dict[str, Callable[[Path], Any]] = {
+READERS: dict[str, Callable[[Path], Any]] = {
     ".csv": lambda path: read_delimited(path, ","),
     ".tsv": lambda path: read_delimited(path, "\t"),
     ".jsonl": _read_json_lines,

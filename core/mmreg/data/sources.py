@@ -8,11 +8,11 @@ from typing import Any
 
 from mmreg import registry
 from mmreg.components import SourceSpec
-from mmreg.data.files import _READERS as READERS
+from mmreg.data.files import READERS as READERS
 from mmreg.data.table import Table, read_table
 from mmreg.errors import MmregError, TableError
 from mmreg.importing import import_target, one_line, stdout_to_stderr
-from mmreg.options import near
+from mmreg.near import near
 from mmreg.plugins import Plugin, call_hook
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmreg import options
 from mmreg.errors import RecipeError
+from mmreg.near import near
 from mmreg.options import Problem
 from mmreg.recipe.form import Form
 from mmreg.recipe.positions import read_yaml
@@ -141,7 +142,7 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[options.Path, int]]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         there = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-        hint = options.near(path.name, there) or (f"; there are {', '.join(there[:5])}" if there else "")
+        hint = near(path.name, there) or (f"; there are {', '.join(there[:5])}" if there else "")
         raise RecipeError(f"there is no recipe {str(path)!r}{hint}") from error
     except IsADirectoryError as error:
         inside = sorted(p.name for p in path.glob("*.y*ml"))

@@ -62,6 +62,8 @@ class Fractions(_Closed):
     """Share of the rows for the final test."""
     by: str | None = None
     """A column whose equal values stay together, such as a speaker or a patient."""
+    seed: Annotated[int, Ge(0)] | None = None
+    """The seed of the split; the training's if not given."""
     stratify: bool | None = None
     """Whether every class gets the same shares; null: yes where the target is a class and `by` is not given."""
 

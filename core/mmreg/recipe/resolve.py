@@ -10,7 +10,8 @@ from typing import Any
 from mmreg import registry
 from mmreg.errors import ComponentImportError, ComponentNotFoundError, MmregError, OptionError, RecipeError
 from mmreg.interfaces import FeatureFusion, Modality, ModelFusion, Task
-from mmreg.options import Path, Problem, near, options_model, validate
+from mmreg.near import near
+from mmreg.options import Path, Problem, options_model, validate
 from mmreg.recipe import Recipe
 from mmreg.recipe.form import FusionNode, Input, OnBad
 from mmreg.registry import Entry

@@ -20,7 +20,7 @@ from torch import Tensor
 from mmreg.data.batches import Batch
 from mmreg.errors import OptionError
 from mmreg.layers import length_mask
-from mmreg.options import near
+from mmreg.near import near
 from mmreg.seeding import generator
 from mmreg.signals import Signal
 from mmreg.spec import Spec

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmreg.data.batches import Batch
 from mmreg.errors import OptionError, RunError
-from mmreg.options import near
+from mmreg.near import near
 from mmreg.robustness.corruption import CORRUPTIONS, check_corruption, corrupting
 from mmreg.robustness.levels import CorruptionRequest, check_rates, read_corruptions
 from mmreg.robustness.missing import all_but, at_rate, subsets

@@ -43,9 +43,7 @@ def fitted(subject: Subject, values: Sequence[Any]) -> tuple[Modality, Arrays]:
         try:
             arrays.append(modality.load(value))
         except MmregError as error:
-            raise AssertionError(
-                f"the value {_short(value)} that was given for it cannot be loaded: {error}"
-            ) from error
+            raise AssertionError(f"{_short(value)}, which was given for it, cannot be loaded: {error}") from error
     modality.fit_arrays(iter(copy.deepcopy(arrays)))
     return modality, arrays
 

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from mmreg.interfaces import ModelFusion
-from mmreg.testing.batches import FusionBatch, FusionCase, ScoreBatch, ScoreCase, forms, fusion_case
 from mmreg.testing.cases import Outcome, built, plain
+from mmreg.testing.fusion_batches import FusionBatch, ScoreBatch
+from mmreg.testing.fusion_cases import FusionCase, ScoreCase, forms, fusion_case
 from mmreg.testing.subject import Skipped, State, Subject, check, expect
 
 COUNT = 7

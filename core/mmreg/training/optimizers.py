@@ -13,7 +13,7 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mmreg.errors import OptionError
-from mmreg.options import near
+from mmreg.near import near
 
 Schedule = LRScheduler | ReduceLROnPlateau
 

@@ -18,7 +18,7 @@ from mmreg.callbacks import Callbacks
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import SHOWN
 from mmreg.devices import deterministic, resolve_device, resolve_precision
-from mmreg.errors import RunError, TableError
+from mmreg.errors import RunError, TableError, ValidationRowsError
 from mmreg.experiment import Experiment, fit_arrays, keep_rows, open_experiment, prepare_all, prior_rows
 from mmreg.files import unwritable, write_json
 from mmreg.model import ModelNode, MultimodalModel
@@ -68,7 +68,7 @@ def train(
     resolve_precision(plan.recipe.form.training.precision, target)
     resuming = _resumes(folder, plan, overwrite=overwrite, resume=resume)
     experiment = open_experiment(plan)
-    _check_validation(plan, experiment)
+    check_validation(plan, experiment)
     devices = [target] if target.type == "cuda" else []
     with deterministic(plan.recipe.form.training.deterministic), torch.random.fork_rng(devices):
         return _Session(folder, experiment, target, watcher).run(resuming)
@@ -102,8 +102,12 @@ def _changes(before: Any, now: Any, key: str = "") -> list[str]:
     return [change for inner, old, new in pairs for change in _changes(old, new, inner)]
 
 
-def _check_validation(plan: Plan, experiment: Experiment) -> None:
-    """Refuse what needs validation rows where there are too few of them."""
+def check_validation(plan: Plan, experiment: Experiment) -> None:
+    """Refuse what needs validation rows where there are too few of them.
+
+    Raises:
+        ValidationRowsError: names the operator and what it needs.
+    """
     count = len(experiment.splits["validation"])
     for node in plan.fusion.nodes() if plan.fusion else ():
         if getattr(node.fusion.cls, "fitted", False) and count < 2:
@@ -112,7 +116,9 @@ def _check_validation(plan: Plan, experiment: Experiment) -> None:
             needs = f"{node.name} blends its losses by what validation rows show"
         else:
             continue
-        raise TableError(f"{needs}; there are {count}; give the table such rows, or a split with a validation share")
+        raise ValidationRowsError(
+            f"{needs}; there are {count}; give the table such rows, or a split with a validation share"
+        )
 
 
 class _Session:
@@ -241,9 +247,9 @@ class _Session:
         experiment = self.experiment
         report: dict[str, Any] = {"epochs": trainer.progress.epoch, "steps": trainer.progress.step}
         report["bad_cells"] = {
-            name: {"count": len(values.bad), "on_bad": values.on_bad, "first": [str(cell) for cell in values.bad[:SHOWN]]}
-            for name, values in self.prepared.items()
-            if values.bad
+            name: {"count": len(part.bad), "on_bad": part.on_bad, "first": [str(cell) for cell in part.bad[:SHOWN]]}
+            for name, part in self.prepared.items()
+            if part.bad
         }
         report["notes"] = self.notes
         if trainer.progress.best is not None and self.form.training.keep == "best":

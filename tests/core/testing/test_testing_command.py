@@ -124,4 +124,4 @@ def test_values_for_a_modality_are_given_as_paths_or_texts(tmp_path, components)
     assert result.exit_code == 0, result.output
     missing = mmreg("modality/image", *values, "--value", str(tmp_path / "missing.png"), "--format", "json")
     assert missing.exit_code == 1
-    assert "that was given for it cannot be loaded: no such file" in missing.stdout
+    assert ", which was given for it, cannot be loaded: no such file" in missing.stdout
