@@ -118,7 +118,7 @@ def test_a_stopped_training_resumes_to_the_run_that_was_not_stopped(tmp_path: Pa
 
 def test_resuming_with_another_recipe_or_table_is_refused(tmp_path: Path) -> None:
     train(tmp_path / "run")
-    with pytest.raises(RunError, match="another recipe:\n  training.seed: was 0, is 3"):
+    with pytest.raises(RunError, match=r"another recipe:\n  training\.seed: was 0, is 3"):
         train(tmp_path / "run", resume=True, overrides=["training.seed=3"])
     with pytest.raises(RunError, match="has changed since"):
         train(tmp_path / "run", toys.rows(seed=9), resume=True)

@@ -30,15 +30,16 @@ training: {epochs: 2, batch_size: 16}
 
 
 def write(folder: Path) -> None:
-    """Two texts that each tell one half of the label, with a single validation row."""
+    """Two texts that each tell one half of the label, with validation rows that lack both."""
     draw = random.Random(0)
     with (folder / "table.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "title", "body", "label", "split"])
         for number in range(60):
             a, b = draw.randrange(2), draw.randrange(2)
-            split = "train" if number < 39 else "validation" if number == 39 else "test"
-            writer.writerow([f"r{number}", ["red", "blue"][a], ["cat sat", "dog ran"][b], f"{a}{b}", split])
+            split = "train" if number < 38 else "validation" if number < 40 else "test"
+            texts = ["", ""] if split == "validation" else [["red", "blue"][a], ["cat sat", "dog ran"][b]]
+            writer.writerow([f"r{number}", *texts, f"{a}{b}", split])
     (folder / "recipe.yaml").write_text(RECIPE)
 
 
@@ -58,12 +59,12 @@ def test_a_grid_runs_side_by_side_and_reports_the_one_that_fails(tmp_path: Path)
     assert {variant["name"] for variant in data["variants"]} == {"concat", "product"}
     (failed,) = data["failed"]
     assert failed["variant"] == "stacking"
-    assert failed["reason"].startswith("stacking is fitted on validation rows")
+    assert failed["reason"].startswith("Stacking is fitted on held-out rows")
     assert (data["rows"], data["split"], data["metric"]) == (20, "test", "accuracy")
     assert all(variant["memory_bytes"] > 2**20 for variant in data["variants"])
     assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == data
     assert "[3/3]" in done.stderr
-    assert "stacking, seed 0: failed: stacking is fitted" in done.stderr
+    assert "stacking, seed 0: failed: Stacking" in done.stderr
     options = ["--fusion", "concat,product", "--no-singles", "--seeds", "0", "--resamples", "200"]
     arguments = ["compare", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "out"), *options]
     again = CliRunner().invoke(build_app(), [*arguments, "--device", "cpu"])

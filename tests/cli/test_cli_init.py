@@ -1,0 +1,185 @@
+"""`mmreg init`: what it chooses for a table, why, and that the result trains as it stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small import Caller, read_table, write_table
+
+import mmreg
+
+
+def written(cli: Caller, table: Path, *arguments: str) -> dict[str, Any]:
+    """The recipe that init writes for a table, as data; what is printed is what is written."""
+    out = table.with_suffix(".yaml")
+    done = cli("init", table, "--out", out, *arguments)
+    assert done.code == 0, done.err
+    assert done.out == out.read_text()
+    assert done.err == f"\nwrote {out}; next: mmreg train {out} --out run\n"
+    data: dict[str, Any] = yaml.safe_load(done.out)
+    return data
+
+
+def changed(here: Path, tmp_path: Path, *, drop: Iterable[str] = (), absolute: bool = True, **columns: Any) -> Path:
+    """The small table without some columns and with some others, each a function of the row's number and the row."""
+    rows = []
+    for number, row in enumerate(read_table(here / "table.csv")):
+        files = {name: str(here / row[name]) for name in ("image", "audio")} if absolute else {}
+        new = row | files | {name: make(number, row) for name, make in columns.items()}
+        rows.append({name: value for name, value in new.items() if name not in drop})
+    return write_table(tmp_path / "table.csv", rows)
+
+
+@pytest.mark.slow
+def test_all_modalities_and_the_split_are_found_and_the_recipe_trains(cli: Caller, here: Path, tmp_path: Path) -> None:
+    table = changed(here, tmp_path)
+    recipe = written(cli, table)
+    assert recipe["table"] == "table.csv"
+    assert recipe["split"] == "split"
+    assert recipe["target"] == {"column": "label", "task": "classification"}
+    assert recipe["key"] == "id"
+    assert {name: (each["type"], each["encoder"]) for name, each in recipe["modalities"].items()} == {
+        "image": ("image", "image_cnn"),
+        "title": ("text", "text_rnn"),
+        "audio": ("audio", "audio_cnn"),
+    }
+    assert recipe["modalities"]["image"]["size"] == 16
+    assert recipe["modalities"]["audio"]["sample_rate"] == 8000
+    assert recipe["fusion"] == "product"
+    lines = (tmp_path / "table.yaml").read_text().splitlines()
+    for reason in (
+        "36 train, 12 validation, 12 test",
+        "it holds 3 different values; guessed by its name",
+        "pictures of about 16 pixels",
+        "most are sampled at 8000 Hz",
+        "price: left out; numbers; no installed modality reads them",
+        "tags: left out; 3 different words",
+        "a model of each modality, their predictions multiplied",
+        "it names a row in predictions",
+    ):
+        assert any("# " in line and reason in line.split("# ", 1)[1] for line in lines), reason
+    assert cli("validate", tmp_path / "table.yaml").code == 0
+    run = mmreg.train(tmp_path / "table.yaml", tmp_path / "run", overrides=["training.epochs=1"], device="cpu")
+    assert run.report["epochs"] == 1
+
+
+def test_numbers_make_a_regression_and_a_random_split(cli: Caller, here: Path, tmp_path: Path) -> None:
+    table = changed(here, tmp_path, drop=("split", "audio", "image", "id"))
+    recipe = written(cli, table, "--target", "price")
+    assert recipe["target"] == {"column": "price", "task": "regression"}
+    assert recipe["split"] == {"validation": 0.15, "test": 0.15}
+    assert list(recipe["modalities"]) == ["title"]
+    assert not {"fusion", "key", "on_bad"} & set(recipe)
+    done = cli("train", tmp_path / "table.yaml", "--out", tmp_path / "run", "--set", "training.epochs=1", "-q")
+    assert done.code == 0, done.err
+    assert done.out.startswith("MAE: ")
+
+
+def test_lists_with_semicolons_make_a_multilabel_task_whose_predictions_are_read_back(
+    cli: Caller, here: Path, tmp_path: Path
+) -> None:
+    table = changed(here, tmp_path, drop=("audio", "image"))
+    recipe = written(cli, table, "--target", "tags")
+    assert recipe["target"] == {"column": "tags", "task": "multilabel", "separator": ";"}
+    done = cli("train", tmp_path / "table.yaml", "--out", tmp_path / "run", "--set", "training.epochs=1", "-q")
+    assert done.code == 0, done.err
+    assert cli("predict", tmp_path / "run", table, "--out", tmp_path / "p.csv").code == 0
+    rows = read_table(tmp_path / "p.csv")
+    assert [row["id"] for row in rows] == [f"r{number}" for number in range(60)]
+    assert {label for row in rows for label in row["labels"].split(";") if label} <= {"red", "green", "blue"}
+
+
+def test_lists_of_labels_stay_lists_in_csv(cli: Caller, here: Path, tmp_path: Path) -> None:
+    rows = read_table(here / "table.csv")
+    kept = [{"title": row["title"], "split": row["split"], "labels": row["tags"].split(";")} for row in rows]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    recipe = written(cli, tmp_path / "t.jsonl")
+    assert recipe["target"] == {"column": "labels", "task": "multilabel"}
+    assert cli("train", tmp_path / "t.yaml", "--out", tmp_path / "run", "--set", "training.epochs=1", "-q").code == 0
+    assert cli("predict", tmp_path / "run", tmp_path / "t.jsonl", "--out", tmp_path / "p.csv").code == 0
+    assert cli("predict", tmp_path / "run", tmp_path / "t.jsonl", "--out", tmp_path / "p.jsonl").code == 0
+    in_csv = [json.loads(row["labels"]) for row in read_table(tmp_path / "p.csv")]
+    in_json = [json.loads(line)["labels"] for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert in_csv == in_json
+    assert all(isinstance(labels, list) for labels in in_csv)
+
+
+def test_empty_targets_and_missing_files_are_allowed_for_with_the_reason(
+    cli: Caller, here: Path, tmp_path: Path
+) -> None:
+    table = changed(
+        here,
+        tmp_path,
+        drop=("audio",),
+        label=lambda number, row: "" if number in (3, 50) else row["label"],
+        image=lambda number, row: str(here / ("gone.png" if number == 7 else row["image"])),
+    )
+    recipe = written(cli, table)
+    assert recipe["on_bad"] == "skip"
+    assert recipe["modalities"]["image"]["on_bad"] == "absent"
+    text = (tmp_path / "table.yaml").read_text()
+    assert "1 of the 60 files looked at are missing" in text
+    assert "2 rows have no label; left out" in text
+    done = cli("train", tmp_path / "table.yaml", "--out", tmp_path / "run", "--set", "training.epochs=1", "-q")
+    assert done.code == 0, done.err
+    assert "2 rows have no value in the target column 'label' (first: table.csv, row 4: empty); skipped" in done.err
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert report["bad_cells"]["image"]["count"] == 1
+    assert report["bad_cells"]["image"]["on_bad"] == "absent"
+
+
+def test_names_that_yaml_would_misread_survive(cli: Caller, here: Path, tmp_path: Path) -> None:
+    rows = [
+        {"the: title #1": row["title"], "no": row["label"], "a\nline": "", "split": row["split"]}
+        for row in read_table(here / "table.csv")
+    ]
+    table = write_table(tmp_path / "odd: table.csv", rows)
+    recipe = written(cli, table, "--target", "no")
+    assert recipe["table"] == "odd: table.csv"
+    assert recipe["target"]["column"] == "no"
+    assert recipe["modalities"]["the: title #1"]["column"] == "the: title #1"
+    assert cli("validate", table.with_suffix(".yaml")).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothere.csv"], "there is no table nothere.csv"),
+        (["images"], "images is a folder"),
+        (["images/0.png"], "a table's file ends in one of"),
+        (["table.csv", "--target", "labl"], "no column 'labl'; did you mean 'label'?"),
+        (["table.csv", "--target", "id"], "holds 60 different values in 60 rows, such as 'r0'"),
+        (["table.csv", "--out", "recipe.yaml"], "'recipe.yaml' is there already"),
+        (["table.csv", "--out", "table.csv/x.yaml"], "table.csv is a file, not a folder"),
+    ],
+)
+def test_what_cannot_be_started_with_is_refused(arguments: list[str], said: str, cli: Caller, here: Path) -> None:
+    before = (here / "recipe.yaml").read_text()
+    done = cli("init", *arguments, *([] if "--out" in arguments else ["--out", "new.yaml"]))
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+    assert not (here / "new.yaml").exists()
+    assert (here / "recipe.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"a text": "one thing", "price": 1.5}], "which column is to be predicted? Say it by --target"),
+        ([{"title": "one thing", "label": "a"}] * 4, "holds 'a' in every row"),
+        ([{"title": "one thing", "label": ""}] * 4, "'label' is empty"),
+        ([{"size": n, "label": "ab"[n % 2]} for n in range(4)], "none of the columns size is of an installed modality"),
+    ],
+)
+def test_tables_that_nothing_can_be_learned_from_are_refused(
+    rows: list[dict[str, Any]], said: str, cli: Caller, tmp_path: Path
+) -> None:
+    done = cli("init", write_table(tmp_path / "t.csv", rows), "--out", tmp_path / "r.yaml")
+    assert done.code == 2
+    assert said in done.err
+    assert not (tmp_path / "r.yaml").exists()
