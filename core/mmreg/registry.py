@@ -284,28 +284,27 @@ def _check_kind(kind: str) -> None:
         raise ComponentNotFoundError(f"there is no kind {kind!r}{near(kind, KINDS)}; kinds are {', '.join(KINDS)}")
 
 
-def _interface(kind: str, level: str) -> type:
+def interface(kind: str, level: str) -> type:
+    """The class that components of a kind and level implement."""
     module, _, attribute = KINDS[kind][level].partition(":")
-    interface: type = getattr(importlib.import_module(module), attribute)
-    return interface
+    found: type = getattr(importlib.import_module(module), attribute)
+    return found
 
 
 def _level(kind: str, cls: Any) -> str:
     """The level whose interface a class implements; empty if none."""
     levels = KINDS.get(kind, {})
-    matching = (level for level in levels if isinstance(cls, type) and issubclass(cls, _interface(kind, level)))
+    matching = (level for level in levels if isinstance(cls, type) and issubclass(cls, interface(kind, level)))
     return next(matching, next(iter(levels), ""))
 
 
 def _check_class(kind: str, level: str, cls: Any) -> None:
-    interface = _interface(kind, level)
-    if not (isinstance(cls, type) and issubclass(cls, interface)):
-        raise RegistrationError(
-            f"a {kind} must be a subclass of {interface.__module__}.{interface.__name__}, found {cls!r}"
-        )
+    base = interface(kind, level)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise RegistrationError(f"a {kind} must be a subclass of {base.__module__}.{base.__name__}, found {cls!r}")
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
-        raise RegistrationError(f"{cls.__name__} does not implement {', '.join(missing)} of {interface.__name__}")
+        raise RegistrationError(f"{cls.__name__} does not implement {', '.join(missing)} of {base.__name__}")
 
 
 def _not_found(kind: str | None, what: str, distribution: str, bare: str, same_name: Iterable[Entry]) -> str:

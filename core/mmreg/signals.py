@@ -58,8 +58,8 @@ class Features:
         pooled: (B, D) one vector a row; None where only tokens were asked for.
         tokens: (B, T, D') a sequence of vectors a row; None where only the pooled vector was asked for, or where
             there are no tokens to give.
-        mask: (B, T) bool, True where a token is valid; None when every token is. Every row that is present has at
-            least one valid token.
+        mask: (B, T) bool, True where a token is valid; None when every token is. A row's valid tokens come first, and
+            every row that is present has at least one.
         losses: named extra terms (scalars, means over the batch's rows, already weighted) that training adds.
     """
 

@@ -96,7 +96,10 @@ def read_array(array: Any, *, channels: int, rate: int, max_seconds: float) -> N
     Raises:
         ValueLoadError: another shape, dtype or number of channels, or no samples.
     """
-    samples = np.asarray(array)
+    try:
+        samples = np.asarray(array)
+    except ValueError as error:
+        raise ValueLoadError(f"a list that is no array: {error}") from error
     if samples.ndim == 1:
         samples = samples[:, None]
     if samples.ndim != 2:

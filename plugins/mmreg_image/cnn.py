@@ -31,8 +31,8 @@ class ImageCNN(Encoder):
 
     With `normalization: none` and `dropout: 0` it is the plain Conv, ReLU, MaxPool, ..., Flatten, Linear.
 
-    Asked for tokens, it gives the positions of the last feature map row by row, each through the linear layer;
-    `pooling` then has no part in it.
+    Asked for tokens, it gives the positions of the last feature map row by row (column by column if the width varies),
+    each through the linear layer; `pooling` then has no part in it.
 
     Args:
         channels: output channels of each block; as many blocks as numbers.
@@ -111,8 +111,12 @@ class ImageCNN(Encoder):
                 values = values.masked_fill(~mask, 0)
         if self.flatten:
             return Features(pooled=self.linear(self.dropout(values.flatten(1))))
+        if mask is not None:
+            mask = mask.expand(-1, 1, *values.shape[2:])
+            if self.ragged_axis == 2:  # column by column, so that the valid positions come first
+                values, mask = values.transpose(2, 3), mask.transpose(2, 3)
         positions = values.flatten(2).transpose(1, 2)
-        valid = None if mask is None else mask.expand(-1, 1, *values.shape[2:]).flatten(1)
+        valid = None if mask is None else mask.flatten(1)
         if self.tokens:
             return Features(tokens=self.linear(self.dropout(positions)), mask=valid)
         return Features(pooled=self.linear(self.dropout(masked_mean(positions, valid))))

@@ -35,7 +35,6 @@ def changed(here: Path, tmp_path: Path, *, drop: Iterable[str] = (), absolute: b
     return write_table(tmp_path / "table.csv", rows)
 
 
-@pytest.mark.slow
 def test_all_modalities_and_the_split_are_found_and_the_recipe_trains(cli: Caller, here: Path, tmp_path: Path) -> None:
     table = changed(here, tmp_path)
     recipe = written(cli, table)

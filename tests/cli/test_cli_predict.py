@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +141,6 @@ def test_a_folder_that_is_no_run_is_refused(command: str, folder: str, said: str
 
 
 def test_a_damaged_run_is_refused_by_what_is_damaged(cli: Caller, here: Path, tmp_path: Path) -> None:
-    import shutil
-
     for name, content, said in [
         ("components.json", b"{", "components.json is damaged"),
         ("model.safetensors", b"nonsense", "the weights of"),
@@ -182,12 +181,12 @@ def test_a_table_to_measure_on_has_to_have_targets_that_training_saw(cli: Caller
     purple = [row | ({"label": "purple"} if row["id"] == "r7" else {}) for row in rows]
     done = cli("evaluate", "run", write_table(tmp_path / "purple.csv", purple))
     assert done.code == 2
-    assert "purple.csv, column 'label': 1 labels never seen in training: 'purple' (1)" in done.err
+    assert "purple.csv, column 'label': 1 label never seen in training: 'purple' (1)" in done.err
     assert "(first: purple.csv, row 8)" in done.err
     empty = [row | ({"label": ""} if row["id"] == "r7" else {}) for row in rows]
     done = cli("evaluate", "run", write_table(tmp_path / "empty.csv", empty))
     assert done.code == 2
-    assert "1 rows have no 'label' to compare with (first: empty.csv, row 8)" in done.err
+    assert "no 'label' to compare with (first: empty.csv, row 8)" in done.err
     lacking = [{name: value for name, value in row.items() if name != "title"} for row in rows]
     done = cli("evaluate", "run", write_table(tmp_path / "lacking.csv", lacking))
     assert done.code == 2

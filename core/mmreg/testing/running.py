@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmreg.registry import Entry
 from mmreg.testing import encoder, fusion, general, modality, modules, task
 from mmreg.testing.devices import check_devices
 from mmreg.testing.order import check_order
 from mmreg.testing.subject import Check, Skipped, Subject, make_subject
+
+if TYPE_CHECKING:
+    import pytest
 
 _GENERAL = (
     general.check_light_module,
@@ -212,7 +215,7 @@ def parametrize_checks(
     *components: type | str | Entry | Subject,
     expected_failures: Mapping[str, str] | None = None,
     **material: Any,
-) -> Any:
+) -> pytest.MarkDecorator:
     """A decorator that turns a pytest function `test(check)` into one test for each check of each component.
 
     The function calls `check()`. A check that has nothing to say is skipped with its reason, and one that is expected

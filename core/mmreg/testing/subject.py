@@ -109,7 +109,7 @@ def kind_of(cls: type) -> tuple[str, str]:
     """The kind and level whose interface a class implements; both empty if there is none."""
     for kind, levels in KINDS.items():
         for level in levels:
-            if issubclass(cls, registry._interface(kind, level)):
+            if issubclass(cls, registry.interface(kind, level)):
                 return kind, level
     return "", ""
 

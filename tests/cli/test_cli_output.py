@@ -1,0 +1,192 @@
+"""`list`, `info`, `plugins` and `schema`: one JSON document, plain tables in a pipe, and words for people."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import yaml
+from small import RECIPE, Caller
+
+from mmreg.cli.output import print_json, print_table
+
+COMPONENT = {"kind", "name", "level", "summary", "distribution", "version", "status"}
+PLUGIN = {"distribution", "version", "entry_point", "status", "error", "components"}
+
+
+def document(cli: Caller, *arguments: str) -> Any:
+    """What a command gives as JSON: the whole of stdout, and nothing else anywhere."""
+    done = cli(*arguments, "--format", "json")
+    assert (done.code, done.err) == (0, "")
+    return json.loads(done.out)
+
+
+def test_components_are_listed_alike_as_json_and_as_plain_columns(cli: Caller) -> None:
+    rows = document(cli, "list")
+    assert all(set(row) >= COMPONENT for row in rows)
+    names = {(row["kind"], row["name"]) for row in rows}
+    assert {("modality", "image"), ("encoder", "text_rnn"), ("fusion", "concat"), ("task", "regression")} <= names
+    assert {row["level"] for row in rows if row["kind"] == "fusion"} == {"feature", "model"}
+    table = cli("list")
+    lines = table.out.splitlines()
+    assert len(lines) == len(rows) + 1
+    for line, row in zip(lines[1:], rows, strict=True):
+        for column in COMPONENT:
+            assert row[column] in line  # in full, however wide
+    assert "\x1b" not in table.out
+    encoders = document(cli, "list", "encoder")
+    assert encoders == [row for row in rows if row["kind"] == "encoder"]
+
+
+def test_plugins_are_listed_with_what_they_bring(cli: Caller) -> None:
+    rows = document(cli, "plugins")
+    assert all(set(row) >= PLUGIN for row in rows)
+    by_name = {row["entry_point"]: row for row in rows if row["distribution"] == "mmreg"}
+    assert by_name["image"]["status"] == "ok"
+    assert {"modality/image", "encoder/image_cnn"} <= set(by_name["image"]["components"])
+    lines = cli("plugins").out.splitlines()
+    assert len(lines) == len(rows) + 1
+
+
+def test_every_component_is_described_with_options_and_a_snippet(cli: Caller) -> None:
+    for row in document(cli, "list"):
+        name = f"{row['kind']}/{row['name']}"
+        facts = document(cli, "info", name)
+        assert COMPONENT | {"documentation", "options", "recipe"} <= set(facts), name
+        for option in facts["options"]:
+            assert option["description"], f"{name}: {option['name']} is not described"
+        assert isinstance(yaml.safe_load(facts["recipe"]), dict), name
+        printed = cli("info", name)
+        assert printed.code == 0
+        assert f"{row['kind']} {row['name']}" in printed.out.splitlines()[0]
+        assert not re.search(r"^(Raises|Example|Args|Attributes):$", printed.out, re.MULTILINE), name
+        for option in facts["options"]:
+            assert re.search(rf"^{option['name']}  .*{re.escape(option['description'])}$", printed.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["list", "encodr"], "there is no kind 'encodr'; did you mean 'encoder'"),
+        (["info", "image_cn"], "did you mean 'image_cnn'"),
+        (["info", "encoder/image"], "there is no encoder 'image'"),
+        (["info", "nowhere:image_cnn"], "nowhere"),
+        (["info"], "Missing argument"),
+        (["list", "--format", "xml"], "'table', 'json'"),
+        (["plugin"], "Did you mean"),
+    ],
+)
+def test_what_is_not_there_is_said_with_the_nearest(arguments: list[str], said: str, cli: Caller) -> None:
+    done = cli(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert said in " ".join(done.err.replace("│", " ").split())
+
+
+def test_json_has_no_numbers_that_json_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": "ü"})
+    assert capsys.readouterr().out == '{\n  "a": null,\n  "b": [\n    null,\n    1.5\n  ],\n  "c": "ü"\n}\n'
+
+
+def test_a_row_of_a_plain_table_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([{"a": "two\nlines", "b": 0.123456}, {"a": "x" * 300}], ("a", "b"), title="T")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [["T"], ["a", "b"], ["two", "lines", "0.1235"], ["x" * 300]]
+
+
+def test_the_schema_takes_right_recipes_and_no_wrong_ones(cli: Caller) -> None:
+    schema = json.loads(cli("schema").out)
+    right = yaml.safe_load(RECIPE)
+    assert problems(right, schema) == []
+    nested = {"name": "mean", "of": [{"name": "concat", "hidden": [8], "of": ["image", "title"]}, "audio"]}
+    further = {"fusion": nested, "split": {"test": 0.2, "by": "speaker"}, "on_bad": "skip", "metrics": ["auroc"]}
+    assert problems(right | further, schema) == []
+    assert problems(right | {"fusion": "mmreg:concat"}, schema) == []
+    for changes in (
+        {"tabel": "x.csv"},
+        {"target": {"column": "label", "task": "clasification"}},
+        {"target": {"column": "label", "smoothing": 0.1}},
+        {"modalities": {}},
+        {"modalities": {"image": {"sizes": 16}}},
+        {"modalities": {"image": {"size": 0}}},
+        {"modalities": {"picture": {"column": "image"}}},
+        {"modalities": {"title": {"type": "text", "encoder": "text_rn"}}},
+        {"modalities": {"title": {"type": "text", "encoder": {"name": "text_rnn", "cell": "gruu"}}}},
+        {"fusion": "concatenate"},
+        {"fusion": {"name": "low_rank", "rank": 0}},
+        {"fusion": {"name": "mean", "of": [{"name": "concat", "hiden": [8], "of": ["image", "title"]}, "audio"]}},
+        {"training": {"epochs": 0}},
+        {"on_bad": "ignore"},
+    ):
+        assert problems(right | changes, schema), changes
+    without = {key: value for key, value in right.items() if key != "target"}
+    assert problems(without, schema)
+
+
+TYPES: Mapping[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "null": (type(None),),
+    "integer": (int,),
+    "number": (int, float),
+}
+BOUNDS = {
+    "minimum": lambda value, bound: value >= bound,
+    "maximum": lambda value, bound: value <= bound,
+    "exclusiveMinimum": lambda value, bound: value > bound,
+    "exclusiveMaximum": lambda value, bound: value < bound,
+}
+ANNOTATIONS = {"title", "description", "default", "examples", "$defs", "$schema"}
+
+
+def problems(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> list[str]:
+    """What a JSON schema has against a value; knows the keywords that recipes' schema uses, and refuses others."""
+    root = root or schema
+
+    def check(part: Any, rule: Any) -> list[str]:
+        return problems(part, rule, root)
+
+    found: list[str] = []
+    for keyword, rule in schema.items():
+        if keyword in ANNOTATIONS or keyword == "then":
+            continue
+        if keyword == "$ref":
+            found += check(value, root["$defs"][rule.removeprefix("#/$defs/")])
+        elif keyword == "type":
+            truth = isinstance(value, bool) and rule != "boolean"
+            found += [] if isinstance(value, TYPES[rule]) and not truth else [f"{value!r} is no {rule}"]
+        elif keyword in ("enum", "const"):
+            found += [] if value in (rule if keyword == "enum" else [rule]) else [f"{value!r} is none of {rule}"]
+        elif keyword == "anyOf":
+            found += [] if any(not check(value, one) for one in rule) else [f"{value!r} fits none"]
+        elif keyword == "allOf":
+            found += [problem for one in rule for problem in check(value, one)]
+        elif keyword == "not":
+            found += [] if check(value, rule) else [f"{value!r} is what it must not be"]
+        elif keyword == "if":
+            found += check(value, schema["then"]) if not check(value, rule) else []
+        elif keyword == "pattern":
+            found += [] if not isinstance(value, str) or re.search(rule, value) else [f"{value!r} is not {rule}"]
+        elif keyword in BOUNDS:
+            number = isinstance(value, int | float)
+            found += [] if not number or BOUNDS[keyword](value, rule) else [f"{value} breaks {keyword} {rule}"]
+        elif keyword in ("minItems", "maxItems", "minProperties"):
+            sized = isinstance(value, list if keyword.endswith("Items") else dict)
+            fits = not sized or (len(value) <= rule if keyword == "maxItems" else len(value) >= rule)
+            found += [] if fits else [f"{value!r} breaks {keyword} {rule}"]
+        elif keyword == "items":
+            found += [problem for item in value for problem in check(item, rule)] if isinstance(value, list) else []
+        elif isinstance(value, dict) and keyword == "required":
+            found += [f"{key} is missing" for key in rule if key not in value]
+        elif isinstance(value, dict) and keyword == "properties":
+            found += [problem for key in value if key in rule for problem in check(value[key], rule[key])]
+        elif isinstance(value, dict) and keyword == "additionalProperties":
+            for key in value.keys() - schema.get("properties", {}).keys():
+                found += ([] if rule else [f"{key} is unknown"]) if isinstance(rule, bool) else check(value[key], rule)
+        else:
+            assert keyword in ("required", "properties", "additionalProperties"), f"unknown keyword {keyword}"
+    return found

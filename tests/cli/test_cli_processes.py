@@ -1,0 +1,190 @@
+"""The command line as real processes: streams, exit codes, pipes, terminals, signals and full disks."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from small import Caller
+
+import mmreg
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, limits and terminals of POSIX")
+MMREG = [sys.executable, "-m", "mmreg"]
+
+
+def process(*arguments: str | Path, cwd: Path, before: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `python -m mmreg`; with shell commands before it."""
+    command = [*MMREG, *map(str, arguments)]
+    if before:
+        command = ["bash", "-c", f'{before}; exec "$@"', "bash", *command]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def recipe(trained: Path, tmp_path: Path) -> Path:
+    """A recipe of one text, with far more epochs than anybody waits for."""
+    text = "encoder: {name: text_rnn, embedding_size: 4, hidden_size: 4, num_layers: 1, features: 4}"
+    head = f"table: {trained / 'table.csv'}\nsplit: split\ntarget: {{column: label}}\n"
+    body = f"modalities:\n  title: {{type: text, {text}}}\n"
+    (tmp_path / "text.yaml").write_text(head + body + "training: {epochs: 40, batch_size: 16, deterministic: true}\n")
+    return tmp_path / "text.yaml"
+
+
+def test_the_script_and_the_module_are_the_same_command(tmp_path: Path) -> None:
+    script = Path(sysconfig.get_path("scripts")) / "mmreg"
+    if not script.is_file():
+        pytest.skip("mmreg is not installed as a script here")
+    plain = subprocess.run([script, "list", "task"], capture_output=True, text=True, timeout=120, check=True)
+    module = process("list", "task", cwd=tmp_path)
+    assert (plain.stdout, plain.stderr) == (module.stdout, module.stderr)
+    assert plain.stdout.splitlines()[0].split()[:2] == ["kind", "name"]
+
+
+def test_results_go_to_stdout_and_all_else_to_stderr(trained: Path, tmp_path: Path) -> None:
+    rows = "id,title\nx,\n"
+    (tmp_path / "one.csv").write_text(rows)
+    done = process("predict", trained / "run", "one.csv", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0].startswith("id,label,probability")
+    assert len(done.stdout.splitlines()) == 2
+    assert "has no column 'image'" in done.stderr
+    assert "training prior" in done.stderr
+
+
+def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
+    command = " ".join(MMREG)
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} list | head -n 1; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    first, code = done.stdout.splitlines()
+    assert first.startswith("kind")
+    assert (code, done.stderr) == ("0", "")
+
+
+def test_ctrl_c_keeps_finished_epochs_and_the_same_training_goes_on(recipe: Path, tmp_path: Path) -> None:
+    command = [*MMREG, "train", "text.yaml", "--out", "run", "--device", "cpu"]
+    stopped = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert stopped.stdout is not None
+    for line in stopped.stdout:
+        if line.startswith("epoch   2"):
+            break
+    stopped.send_signal(signal.SIGINT)
+    _, said = stopped.communicate(timeout=120)
+    assert stopped.returncode == 130
+    kept = re.fullmatch(
+        r"\nstopped\n(\d+) finished epochs are kept in run; go on with:\n"
+        r"  mmreg train text.yaml --out run --device cpu --resume\n",
+        said,
+    )
+    assert kept is not None, said
+    assert 2 <= int(kept[1]) < 40
+    assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) >= int(kept[1])
+
+    refused = process("predict", "run", "text.yaml", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "did not end; go on with: mmreg train" in refused.stderr
+
+    resumed = mmreg.train(recipe, tmp_path / "run", resume=True, device="cpu")
+    whole = mmreg.train(recipe, tmp_path / "whole", device="cpu")
+    for name in ("metrics.csv", "model.safetensors"):
+        assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_ctrl_c_while_nothing_is_trained_says_stopped(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = (
+        "import sys, mmreg.cli.using as using\n"
+        "def stop(*_, **__): raise KeyboardInterrupt\n"
+        "using._writer = stop\n"
+        "sys.argv = ['mmreg', 'predict', 'run', 'table.csv']\n"
+        "from mmreg.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=trained, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "mmreg: stopped\n")
+
+
+def test_a_full_disk_is_said_with_the_file_and_nothing_half_is_left(recipe: Path, tmp_path: Path) -> None:
+    full = process("train", "text.yaml", "--out", "run", "--set", "training.epochs=1", cwd=tmp_path, before="ulimit -f 2")
+    assert full.returncode == 1
+    assert re.search(r"mmreg: run/\S+( cannot be written)?: .*File too large", full.stderr), full.stderr
+    assert "Traceback" not in full.stderr
+    assert not [path for path in (tmp_path / "run").rglob("*") if ".tmp" in path.name]
+    again = process("train", "text.yaml", "--out", "run", "--resume", "--set", "training.epochs=1", "-q", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+
+
+def test_stdout_on_a_full_disk_is_a_failure_of_the_machine(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    done = process("list", cwd=tmp_path, before="exec > /dev/full")
+    assert done.returncode == 1
+    assert os.strerror(errno.ENOSPC) in done.stderr
+
+
+def test_a_training_that_cannot_write_its_checkpoint_says_how_to_go_on(
+    cli: Caller, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmreg.training import session
+
+    save, calls = session.save_checkpoint, iter(range(10))
+
+    def fail_later(path: Path, state: dict[str, object]) -> None:
+        if next(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        save(path, state)
+
+    monkeypatch.setattr(session, "save_checkpoint", fail_later)
+    done = cli("train", recipe, "--out", tmp_path / "run", "-q")
+    assert done.code == 1
+    assert f"2 finished epochs are kept in {tmp_path / 'run'}; go on with:\n  mmreg train" in done.err
+    assert f"mmreg: {tmp_path / 'run/checkpoints/last.pt'}: No space left on device; free some space" in done.err
+
+
+def test_a_terminal_shows_a_bar_and_keeps_the_lines(recipe: Path, tmp_path: Path) -> None:
+    import pty
+
+    shown = b""
+    child, terminal = pty.fork()
+    if child == 0:  # pragma: no cover
+        os.chdir(tmp_path)
+        os.environ |= {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+        os.execv(sys.executable, [*MMREG, "train", "text.yaml", "--out", "run", "--set", "training.epochs=3"])
+    while True:
+        try:
+            read = os.read(terminal, 65536)
+        except OSError:  # how Linux tells the end
+            break
+        if not read:
+            break
+        shown += read
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert re.search(r"preparing title .* 60/60", plain)
+    assert re.search(r"training .* 9/9 .* samples/s +loss \d", plain)
+    assert len(re.findall(r"^epoch +\d", plain.replace("\r", "\n"), re.MULTILINE)) == 3
+    assert re.search(r"Accuracy: \d+% \(\d+/12\)", plain)
+    assert "\x1b[?25h" in shown.decode()  # the cursor is back
+
+
+def test_a_plugin_can_be_left_out(tmp_path: Path) -> None:
+    done = process("--no-plugin", "image", "list", "--format", "json", cwd=tmp_path)
+    assert "image_cnn" not in {row["name"] for row in json.loads(done.stdout)}
+
+
+def test_a_folder_that_was_moved_is_the_same_run(trained: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(trained / "run", tmp_path / "elsewhere")
+    one = mmreg.load(moved).predict({"title": "a red thing"})
+    assert one == mmreg.load(trained / "run").predict({"title": "a red thing"})
