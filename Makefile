@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 .PHONY: demo test test-all lint docs bench clean
 
 demo: $(STAMP)-demo
-	$(BIN)/mmreg demo
+	$(BIN)/mmreg demo --overwrite
 
 test: $(STAMP)-dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
