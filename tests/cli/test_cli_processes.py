@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -74,7 +75,7 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     assert (code, done.stderr) == ("0", "")
 
 
-def test_ctrl_c_keeps_finished_epochs_and_the_same_training_goes_on(recipe: Path, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_finished_epochs_and_the_same_training_goes_on(cli: Caller, recipe: Path, tmp_path: Path) -> None:
     command = [*MMREG, "train", "text.yaml", "--out", "run", "--device", "cpu"]
     stopped = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert stopped.stdout is not None
@@ -93,9 +94,9 @@ def test_ctrl_c_keeps_finished_epochs_and_the_same_training_goes_on(recipe: Path
     assert 2 <= int(kept[1]) < 40
     assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) >= int(kept[1])
 
-    refused = process("predict", "run", "text.yaml", cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "did not end; go on with: mmreg train" in refused.stderr
+    refused = cli("evaluate", tmp_path / "run")
+    assert refused.code == 2
+    assert "did not end; go on with: mmreg train" in refused.err
 
     resumed = mmreg.train(recipe, tmp_path / "run", resume=True, device="cpu")
     whole = mmreg.train(recipe, tmp_path / "whole", device="cpu")
@@ -103,7 +104,7 @@ def test_ctrl_c_keeps_finished_epochs_and_the_same_training_goes_on(recipe: Path
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
-def test_ctrl_c_while_nothing_is_trained_says_stopped(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_while_nothing_is_trained_says_stopped(trained: Path) -> None:
     script = (
         "import sys, mmreg.cli.using as using\n"
         "def stop(*_, **__): raise KeyboardInterrupt\n"
@@ -117,13 +118,14 @@ def test_ctrl_c_while_nothing_is_trained_says_stopped(trained: Path, monkeypatch
 
 
 def test_a_full_disk_is_said_with_the_file_and_nothing_half_is_left(recipe: Path, tmp_path: Path) -> None:
-    full = process("train", "text.yaml", "--out", "run", "--set", "training.epochs=1", cwd=tmp_path, before="ulimit -f 2")
+    full = process(
+        "train", "text.yaml", "--out", "run", "--set", "training.epochs=1", cwd=tmp_path, before="ulimit -f 2"
+    )
     assert full.returncode == 1
     assert re.search(r"mmreg: run/\S+( cannot be written)?: .*File too large", full.stderr), full.stderr
     assert "Traceback" not in full.stderr
     assert not [path for path in (tmp_path / "run").rglob("*") if ".tmp" in path.name]
-    again = process("train", "text.yaml", "--out", "run", "--resume", "--set", "training.epochs=1", "-q", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    mmreg.train(recipe, tmp_path / "run", overrides=["training.epochs=1"], resume=True, device="cpu")
 
 
 def test_stdout_on_a_full_disk_is_a_failure_of_the_machine(tmp_path: Path) -> None:
@@ -156,21 +158,23 @@ def test_a_training_that_cannot_write_its_checkpoint_says_how_to_go_on(
 def test_a_terminal_shows_a_bar_and_keeps_the_lines(recipe: Path, tmp_path: Path) -> None:
     import pty
 
+    ours, theirs = pty.openpty()
+    variables = {"TERM": "xterm-256color", "COLUMNS": "100", "MMREG_CACHE_DIR": str(tmp_path / "cache")}
+    training = subprocess.Popen(
+        [*MMREG, "train", "text.yaml", "--out", "run", "--set", "training.epochs=3"],
+        cwd=tmp_path,
+        env=os.environ | variables,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
     shown = b""
-    child, terminal = pty.fork()
-    if child == 0:  # pragma: no cover
-        os.chdir(tmp_path)
-        os.environ |= {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
-        os.execv(sys.executable, [*MMREG, "train", "text.yaml", "--out", "run", "--set", "training.epochs=3"])
-    while True:
-        try:
-            read = os.read(terminal, 65536)
-        except OSError:  # how Linux tells the end
-            break
-        if not read:
-            break
-        shown += read
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with contextlib.suppress(OSError):  # how Linux tells the end
+        while read := os.read(ours, 65536):
+            shown += read
+    os.close(ours)
+    assert training.wait(timeout=120) == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert re.search(r"preparing title .* 60/60", plain)
     assert re.search(r"training .* 9/9 .* samples/s +loss \d", plain)

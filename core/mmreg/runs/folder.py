@@ -1,0 +1,189 @@
+"""A run's folder: what is in it, and how it is written and read.
+
+Nothing in it can run code; it can be moved and renamed, and is read offline.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmreg.errors import RunError
+from mmreg.files import replacing, write_json, write_text
+from mmreg.inference import Predicted
+from mmreg.interfaces import Modality, Task
+from mmreg.recipe.resolve import Plan
+
+RECIPE = "recipe.yaml"
+COMPONENTS = "components.json"
+WEIGHTS = "model.safetensors"
+METRICS = "metrics.csv"
+TIMINGS = "timings.csv"
+REPORT = "report.json"
+PREDICTIONS = "predictions"
+CHECKPOINT = "checkpoints/last.pt"
+BEST = "checkpoints/best.safetensors"
+FORMAT = 1
+"""The version of the folder's layout."""
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder was written by a training."""
+    return (folder / COMPONENTS).is_file() and (folder / RECIPE).is_file()
+
+
+def claim(folder: Path, *, overwrite: bool) -> Path:
+    """Refuse a folder that a new run must not be written to.
+
+    Raises:
+        RunError: it is a file, holds something else than a run, or holds a run and `overwrite` is not set.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{str(folder)!r} is a file; name a folder for the run")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not is_run(folder):
+            raise RunError(f"{str(folder)!r} holds something else than a run; name another folder")
+        if not overwrite:
+            raise RunError(
+                f"there is a run in {str(folder)!r} already; name another folder, go on with it by --resume, "
+                "or replace it by --overwrite"
+            )
+    return folder
+
+
+def clear(folder: Path) -> None:
+    """Make the folder if it is not there, and remove what an earlier run left in it, and nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, METRICS, TIMINGS, REPORT):
+        (folder / name).unlink(missing_ok=True)
+    for name in (PREDICTIONS, "checkpoints"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What a run folder says of its components.
+
+    Raises:
+        RunError: it is no run folder, or of another format.
+    """
+    if not folder.is_dir():
+        near = sorted(p.name for p in folder.parent.iterdir() if is_run(p)) if folder.parent.is_dir() else []
+        there = f"; there are {', '.join(near[:10])}" if near else ""
+        raise RunError(f"there is no run folder {str(folder)!r}{there}")
+    try:
+        facts: dict[str, Any] = json.loads((folder / COMPONENTS).read_text(encoding="utf-8"))
+        found = facts["format"]
+    except FileNotFoundError as error:
+        raise RunError(f"{str(folder)!r} is no run folder: it has no {COMPONENTS}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder / COMPONENTS} is damaged: {error}") from error
+    if found != FORMAT:
+        raise RunError(f"{str(folder)!r} is a run of format {found!r}, this mmreg reads format {FORMAT}")
+    return facts
+
+
+def restore_modalities(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Modality]:
+    """A recipe's modalities with the states that were written."""
+    modalities = {}
+    for name, given in plan.inputs.items():
+        modality: Modality = given.modality.cls(**given.modality.options)
+        modality.load_state(facts[name]["state"])
+        modalities[name] = modality
+    return modalities
+
+
+def write_facts(
+    folder: Path, plan: Plan, modalities: Mapping[str, Modality], task: Task, table: Mapping[str, Any]
+) -> None:
+    """Write all but the weights: the resolved recipe, where components come from, and what was fitted.
+
+    Args:
+        folder: the run's folder.
+        plan: the resolved recipe.
+        modalities: by name, fitted.
+        task: fitted.
+        table: plain data on what it was trained on, its `fingerprint` among them.
+    """
+    import yaml
+
+    write_text(folder / RECIPE, yaml.safe_dump(plan.to_data(), sort_keys=False, allow_unicode=True))
+    components = {
+        role: {
+            "name": component.name,
+            "distribution": component.entry.distribution,
+            "version": component.entry.version,
+        }
+        for role, component in plan.components().items()
+    }
+    facts = {
+        "format": FORMAT,
+        "mmreg": version("mmreg"),
+        "components": components,
+        "modalities": {
+            name: {"spec": modality.spec.to_json(), "state": modality.state()} for name, modality in modalities.items()
+        },
+        "task": task.state(),
+        "table": dict(table),
+    }
+    write_json(folder / COMPONENTS, facts)
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write weights as safetensors, whole or not at all.
+
+    Raises:
+        OSError: they cannot be written, as on a full disk.
+    """
+    with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors makes files that nobody else can read
+        try:
+            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, temporary)
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
+        temporary.chmod(mode)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV; the columns are those of all rows, in the order in which they first appear."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_predictions(
+    folder: Path, split: str, columns: Mapping[str, list[Any]], targets: list[Any], predicted: Predicted
+) -> None:
+    """Write a split's predictions as Parquet: what people read, the targets, and all scores at full precision.
+
+    The scores of a part stand in a column "scores/NAME", null where a row lacks it; those of the whole in "scores".
+    """
+    (folder / PREDICTIONS).mkdir(exist_ok=True)
+    scores = {"target": targets, "scores": predicted.scores.tolist()}
+    for name, part in predicted.parts.items():
+        rows = zip(part.scores.tolist(), part.present.tolist(), strict=True)
+        scores[f"scores/{name}"] = [values if there else None for values, there in rows]
+    with replacing(folder / PREDICTIONS / f"{split}.parquet") as temporary:
+        pq.write_table(pa.table({**columns, **scores}), temporary)
+
+
+def read_predictions(folder: Path, split: str) -> pa.Table | None:
+    """What `write_predictions` wrote; None if the run has no such split."""
+    path = folder / PREDICTIONS / f"{split}.parquet"
+    return pq.read_table(path) if path.is_file() else None

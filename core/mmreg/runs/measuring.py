@@ -1,0 +1,73 @@
+"""What is told of predictions: figures, and the columns that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmreg.data.prepare import Prepared
+from mmreg.data.table import Table
+from mmreg.inference import Predicted
+from mmreg.interfaces import Task
+from mmreg.recipe.resolve import Plan
+from mmreg.runs.folder import write_predictions
+
+
+def evaluation(
+    plan: Plan, task: Task, predicted: Predicted, targets: NDArray[Any], split: str, metrics: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The figures of some predictions, as plain data; see `Run.evaluate`."""
+    wanted = list(dict.fromkeys([*plan.recipe.form.metrics, *metrics]))
+    true = torch.from_numpy(targets)
+    result = task.evaluate(predicted.scores, true, wanted)
+    parts = {}
+    for name, part in predicted.parts.items():
+        rows = part.present
+        figures = task.evaluate(task.scores(part.scores)[rows], true[rows], wanted) if rows.any() else {}
+        parts[name] = {"rows": int(rows.sum()), **{k: v for k, v in figures.items() if isinstance(v, float)}}
+    result["modalities"] = parts
+    figures = {"split": split, "rows": len(true), "metrics": result}
+    missing = int((~predicted.present).sum())
+    if missing:
+        figures["rows_without_any_modality"] = missing
+    return figures
+
+
+def prediction_columns(
+    plan: Plan,
+    task: Task,
+    table: Table,
+    prepared: Mapping[str, Prepared],
+    rows: NDArray[np.int64],
+    predicted: Predicted,
+) -> dict[str, list[Any]]:
+    """Predictions as named columns: the row's key, the task's columns, extras, and the modalities that it had."""
+    key = plan.recipe.form.key
+    keys = list(table.iter_values(key, rows)) if key in table.columns else (table.row_numbers[rows] + 1).tolist()
+    present = np.stack([values.present[rows] for values in prepared.values()], 1)
+    names = list(prepared)
+    had = ["+".join(name for name, there in zip(names, row, strict=True) if there) for row in present]
+    columns: dict[str, list[Any]] = task.predictions(predicted.scores)
+    columns |= {name: values.tolist() for name, values in predicted.extras.items()}
+    columns["modalities"] = had
+    name = key if key in table.columns and key else "row"
+    return {f"{name}_key" if name in columns else name: keys, **columns}
+
+
+def report_split(
+    folder: Path,
+    plan: Plan,
+    task: Task,
+    split: str,
+    columns: Mapping[str, list[Any]],
+    targets: list[Any],
+    predicted: Predicted,
+) -> dict[str, Any]:
+    """Write a split's predictions and measure them."""
+    write_predictions(folder, split, columns, targets, predicted)
+    return evaluation(plan, task, predicted, task.encode(targets), split)

@@ -1,0 +1,257 @@
+"""A trained model with all that is needed to use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from mmreg.building import build
+from mmreg.data.batches import Batch, Batches
+from mmreg.data.cache import cache_dir
+from mmreg.data.prepare import Prepared
+from mmreg.data.sources import open_table
+from mmreg.data.table import Table
+from mmreg.devices import resolve_device, resolve_precision
+from mmreg.errors import MmregError, RunError
+from mmreg.experiment import Experiment, check_columns, encode_targets, keep_rows, open_experiment, prepare_all
+from mmreg.inference import Predicted, predict
+from mmreg.interfaces import Modality, Task
+from mmreg.model import MultimodalModel
+from mmreg.recipe import read_recipe
+from mmreg.recipe.resolve import Plan, resolve
+from mmreg.runs.folder import RECIPE, REPORT, WEIGHTS, read_facts, restore_modalities
+from mmreg.runs.measuring import evaluation, prediction_columns
+from mmreg.spec import Spec
+
+
+@dataclass(frozen=True)
+class KnownRows:
+    """Rows whose targets are known, prepared for measuring.
+
+    Attributes:
+        prepared: the modalities' values for all rows of the table.
+        rows: (R,) the numbers of the rows to measure on.
+        targets: (R, ...) as the task encodes them.
+        split: what these rows are called.
+    """
+
+    prepared: Mapping[str, Prepared]
+    rows: NDArray[np.int64]
+    targets: NDArray[Any]
+    split: str
+
+
+class Run:
+    """A trained model with all that is needed to use it.
+
+    Attributes:
+        folder: where it is kept.
+        plan: the resolved recipe.
+        modalities: by name, fitted.
+        task: fitted.
+        model: in evaluation mode.
+        device: where it computes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        modalities: Mapping[str, Modality],
+        task: Task,
+        model: MultimodalModel,
+        fingerprint: str,
+        device: torch.device,
+    ) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.modalities = dict(modalities)
+        self.task = task
+        self.model = model.to(device).eval()
+        self.fingerprint = fingerprint
+        self.device = device
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What training measured at its end, by split."""
+        report: dict[str, Any] = json.loads((self.folder / REPORT).read_text(encoding="utf-8"))
+        return report
+
+    def evaluate(
+        self,
+        table: Any = None,
+        *,
+        split: str | None = None,
+        metrics: Sequence[str] = (),
+        batch_size: int | None = None,
+        progress: Any = None,
+    ) -> dict[str, Any]:
+        """Measure the model.
+
+        Args:
+            table: rows with targets: a path, a data frame, a list of dicts; None for the table that it was trained on.
+            split: which rows: "train", "validation" or "test". None for the test rows of the training table, and for
+                all rows of another one.
+            metrics: names of further metrics, besides the task's and the recipe's.
+            batch_size: rows at a time; the recipe's if not given.
+            progress: told of values being decoded: their count so far, their number, the modality.
+
+        Returns:
+            `{"split": ..., "rows": n, "metrics": {...}}`; `metrics["modalities"]` has the figures of each part of a
+            model-level fusion.
+
+        Raises:
+            RunError: the training table has changed or is gone, or there are no such rows.
+            TableError: the table is unreadable or lacks columns.
+        """
+        known = self.known_rows(table, split, progress)
+        predicted = self.predict_rows(known.prepared, known.rows, batch_size)
+        return evaluation(self.plan, self.task, predicted, known.targets, known.split, metrics)
+
+    def known_rows(self, table: Any = None, split: str | None = None, progress: Any = None) -> KnownRows:
+        """Prepare the rows that `evaluate` measures on, for several measurements; arguments and errors as there."""
+        experiment, rows, name = self._rows(table, split)
+        prepared = prepare_all(self.plan, experiment.table, self.modalities, cache_dir(), progress)
+        rows = keep_rows(prepared, rows)
+        if not len(rows):
+            raise RunError(f"there are no {name} rows to evaluate on")
+        return KnownRows(prepared, rows, experiment.targets[rows], name)
+
+    def predict(self, rows: Any, *, batch_size: int | None = None, progress: Any = None) -> list[dict[str, Any]]:
+        """Predict rows.
+
+        Args:
+            rows: a list of dicts (or one dict), a data frame, or a table's path; columns as in the recipe, a missing
+                one counts as absent. Relative paths are relative to the table, or to the working directory.
+            batch_size: rows at a time; the recipe's if not given.
+            progress: told of values being decoded: their count so far, their number, the modality.
+
+        Returns:
+            For each row its key, the prediction in the task's words, and which modalities it had.
+        """
+        table = self.with_columns(open_table([rows] if isinstance(rows, Mapping) else rows))
+        keep = cache_dir() if isinstance(rows, str | Path | Table) else None
+        prepared = prepare_all(self.plan, table, self.modalities, keep, progress)
+        numbers = keep_rows(prepared, np.arange(len(table)))
+        predicted = self.predict_rows(prepared, numbers, batch_size)
+        columns = prediction_columns(self.plan, self.task, table, prepared, numbers, predicted)
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+    def with_columns(self, table: Table) -> Table:
+        """A table with empty columns in the place of those that a prediction can do without.
+
+        Raises:
+            TableError: it has none of the recipe's columns.
+        """
+        wanted = [column for given in self.plan.inputs.values() for column in given.columns]
+        there = [column for column in wanted if column in table.columns]
+        if not there:
+            check_columns(self.plan, table, target=False)
+        for column in wanted:
+            if column not in table.columns:
+                table.arrow = table.arrow.append_column(column, pa.nulls(len(table), pa.string()))
+        return table
+
+    def predict_rows(
+        self,
+        prepared: Mapping[str, Prepared],
+        rows: NDArray[np.int64],
+        batch_size: int | None = None,
+        drop: Mapping[str, NDArray[np.bool_]] | None = None,
+        change: Callable[[Batch], Batch] | None = None,
+    ) -> Predicted:
+        """Predict rows that are prepared already.
+
+        Args:
+            prepared: the modalities' values.
+            rows: (R,) which rows of them.
+            batch_size: rows at a time; the recipe's if not given.
+            drop: for some modalities (R,) bool, the rows in which it counts as absent.
+            change: what is done to each batch of stored values before anything else.
+        """
+        size = batch_size or self.plan.recipe.form.training.batch_size
+        batches: Iterable[Batch] = Batches(prepared, rows, None, None, size, drop=drop)
+        if change is not None:
+            batches = map(change, batches)
+        dtype = resolve_precision(self.plan.recipe.form.training.precision, self.device)
+        return predict(self.model, self.modalities, batches, self.device, dtype)
+
+    def _rows(self, table: Any, split: str | None) -> tuple[Experiment, NDArray[np.int64], str]:
+        """The experiment over a table, the numbers of the rows to use, and what they are called."""
+        if table is None:
+            experiment = open_experiment(self.plan)
+            if experiment.table.fingerprint() != self.fingerprint:
+                raise RunError(
+                    f"the table of this run ({experiment.table.name}) has changed since the training, so its "
+                    f"{split or 'test'} rows may not be the same; pass the table to evaluate on all of its rows"
+                )
+            name = split or ("test" if len(experiment.splits["test"]) else "validation")
+            if name not in experiment.splits:
+                raise RunError(f"there is no split {name!r}; there are {', '.join(experiment.splits)}")
+            return experiment, experiment.splits[name], name
+        given = open_table(table)
+        check_columns(self.plan, given, target=False)
+        target = self.plan.recipe.form.target.column
+        values = list(given.iter_values(target))
+        rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
+        empty = [row for row in rows.tolist() if values[row] is None]
+        if empty:
+            raise RunError(f"{len(empty)} rows have no {target!r} to compare with (first: {given.where(empty[0])})")
+        targets = encode_targets(self.task, given, target, values, {split or "": rows})
+        weights = np.ones(len(given), np.float32)
+        return Experiment(self.plan, given, {}, self.modalities, self.task, targets, weights), rows, split or "all"
+
+    def _split_rows(self, table: Table, split: str) -> NDArray[np.int64]:
+        from mmreg.data.splits import split_rows
+
+        column = self.plan.recipe.form.split
+        if not isinstance(column, str):
+            raise RunError(f"the recipe names no split column, so this table has no {split} rows; leave --split out")
+        return split_rows(table, column, None, 0).get(split, np.zeros(0, np.int64))
+
+
+def load(folder: str | Path, device: str | torch.device | None = None) -> Run:
+    """Load a run from its folder.
+
+    Args:
+        folder: where training wrote it.
+        device: where to compute; the best one there is if it is not given.
+
+    Raises:
+        RunError: the folder is no run, is incomplete, or needs a component that is not installed or registered.
+    """
+    folder = Path(folder)
+    facts = read_facts(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise RunError(f"the training of {folder} did not end; go on with: mmreg train RECIPE --out {folder} --resume")
+    try:
+        plan = resolve(read_recipe(folder / RECIPE))
+    except MmregError as error:
+        came = ", ".join(
+            f"{role} from {c['distribution']} {c['version']}".rstrip()
+            for role, c in facts["components"].items()
+            if c["distribution"] != "mmreg"
+        )
+        local = any(c["distribution"] == "local" for c in facts["components"].values())
+        hint = f"; it was trained with {came}" if came else ""
+        hint += "; register the local ones with mmreg.registry.register before loading" if local else ""
+        raise RunError(f"the run {folder} cannot be loaded{hint}: {error}") from error
+    modalities = restore_modalities(plan, facts["modalities"])
+    specs = {name: Spec.from_json(facts["modalities"][name]["spec"]) for name in modalities}
+    task = plan.task.cls(**plan.task.options)
+    task.load_state(facts["task"])
+    model = build(plan, specs, task)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except Exception as error:  # safetensors and torch raise several kinds
+        raise RunError(f"the weights of {folder} are damaged or of another model: {error}") from error
+    return Run(folder, plan, modalities, task, model, facts["table"]["fingerprint"], resolve_device(device))
