@@ -119,6 +119,7 @@ def check_columns(plan: Plan, table: Table, target: bool = True) -> None:
 
     Raises:
         RecipeError: names every missing column, the nearest ones and those that there are.
+        TableError: the table has a single column, which is another.
     """
     form = plan.recipe.form
     wanted: list[tuple[tuple[str | int, ...], str | None]] = []
@@ -129,11 +130,13 @@ def check_columns(plan: Plan, table: Table, target: bool = True) -> None:
         wanted.append((("split", "by"), form.split.by if isinstance(form.split, Fractions) else None))
     for name, given in plan.inputs.items():
         wanted += [(("modalities", name, "column"), column) for column in given.columns]
+    missing = [(path, column) for path, column in wanted if column is not None and column not in table.columns]
+    if missing and len(table.columns) == 1:
+        table.column(missing[0][1])  # says whether the file has another separator
     there = ", ".join(table.columns)
     plan.recipe.fail_if(
         Problem(path, f"{table.name} has no column {column!r}{near(column, table.columns)}; it has {there}")
-        for path, column in wanted
-        if column is not None and column not in table.columns
+        for path, column in missing
     )
 
 

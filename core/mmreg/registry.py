@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import MetadataPathFinder
 from typing import Any, TypeVar, overload
@@ -322,11 +322,3 @@ def _not_found(kind: str | None, what: str, distribution: str, bare: str, same_n
         listed = ", ".join(f"{plugin} {plugin.status}: {plugin.error}" for plugin in lost)
         message += f". These plugins are not available and might have held it: {listed}"
     return message + ". If it belongs to a plugin, pip install that plugin; 'mmreg plugins' shows what is there"
-
-
-def provenance(entries: Mapping[str, Entry]) -> dict[str, dict[str, str]]:
-    """Which component each role of a run was filled by, as plain data for `find` to get them back."""
-    return {
-        role: {"kind": e.spec.kind, "name": e.spec.name, "distribution": e.distribution, "version": e.version}
-        for role, e in entries.items()
-    }

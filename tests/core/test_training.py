@@ -243,7 +243,7 @@ def edited(change: Mapping[str, Any], rows: range = range(1, 2)) -> list[dict[st
             edited({"label": None}),
             {},
             TargetError,
-            "1 row has no value in the target column 'label' (first: <table>, row 2)",
+            "1 row has no value in the target column 'label' (first: <table>, row 2: empty)",
         ),
         (edited({"label": "q"}, range(190, 191)), {}, TargetError, "test rows"),
         (edited({"label": "w"}, range(200)), {}, TargetError, "label"),

@@ -85,20 +85,23 @@ def check_encoding(path: Path) -> None:
 
 
 def _check_rows(path: Path, delimiter: str) -> None:
-    """Raise a TableError that names the lines whose number of cells is not the header's, if there are any."""
-    expected, start = 0, 1
+    """Raise a TableError that names the lines whose number of cells is not the header's, or says that there is none."""
+    expected, start, count = 0, 1, 0
     ragged: list[tuple[int, int]] = []
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             for row in rows:
                 expected = expected or len(row)
+                count += bool(row)
                 if row and len(row) != expected:
                     ragged.append((start, len(row)))
                 start = rows.line_num + 1
         except csv.Error as error:
             what = "a quote opens that never ends" if "unexpected end" in str(error) else str(error)
             raise TableError(f"{path}, line {start}: {what}") from None
+    if count == 1:
+        raise TableError(f"{path} has no rows: there is nothing to read but the names of its columns")
     if ragged:
         shown = ", ".join(f"line {line} has {count}" for line, count in ragged[:5])
         more = f" (and {len(ragged) - 5:,} more)" if len(ragged) > 5 else ""
