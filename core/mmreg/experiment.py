@@ -119,7 +119,7 @@ def check_columns(plan: Plan, table: Table, target: bool = True) -> None:
 
     Raises:
         RecipeError: names every missing column, the nearest ones and those that there are.
-        TableError: the table has a single column, which is another.
+        TableError: the table has a single column, whose name looks like those of several.
     """
     form = plan.recipe.form
     wanted: list[tuple[tuple[str | int, ...], str | None]] = []
@@ -131,8 +131,8 @@ def check_columns(plan: Plan, table: Table, target: bool = True) -> None:
     for name, given in plan.inputs.items():
         wanted += [(("modalities", name, "column"), column) for column in given.columns]
     missing = [(path, column) for path, column in wanted if column is not None and column not in table.columns]
-    if missing and len(table.columns) == 1:
-        table.column(missing[0][1])  # says whether the file has another separator
+    if missing and len(table.columns) == 1 and set(table.columns[0]) & set(";|\t,"):
+        table.column(missing[0][1])  # says that the file may have another separator
     there = ", ".join(table.columns)
     plan.recipe.fail_if(
         Problem(path, f"{table.name} has no column {column!r}{near(column, table.columns)}; it has {there}")

@@ -120,8 +120,8 @@ def draft_recipe(table: str | Path, target: str | None = None, folder: Path | No
 def _target(table: Table, target: str | None) -> str:
     if len(table.columns) == 1:
         raise TableError(
-            f"{table.name} has a single column, {table.columns[0]!r}, where a target and an input are needed (is another "
-            "character than the comma or tab its separator?)"
+            f"{table.name} has a single column, {table.columns[0]!r}, where a target and an input are needed "
+            "(is another character than the comma or tab its separator?)"
         )
     if target is not None:
         table.column(target)

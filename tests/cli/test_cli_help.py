@@ -69,6 +69,7 @@ def test_help_fits_into_80_columns(pages: dict[str, Any]) -> None:
         if name.endswith("--help"):
             too_long = [line for line in page["out"].splitlines() if len(line.rstrip()) > 80]
             assert not too_long, f"{name}: {too_long}"
+            assert "…" not in page["out"], f"{name}: a word is cut off"
             assert "Usage: mmreg" in page["out"]
 
 

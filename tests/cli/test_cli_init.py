@@ -172,6 +172,7 @@ def test_what_cannot_be_started_with_is_refused(arguments: list[str], said: str,
         ([{"a text": "one thing", "price": 1.5}], "which column is to be predicted? Say it by --target"),
         ([{"title": "one thing", "label": "a"}] * 4, "holds 'a' in every row"),
         ([{"title": "one thing", "label": ""}] * 4, "'label' is empty"),
+        ([{"title": f"thing {n}", "label": f"x{n}"} for n in range(5)], "holds 5 different values in 5 rows"),
         ([{"size": n, "label": "ab"[n % 2]} for n in range(4)], "none of the columns size is of an installed modality"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -123,6 +124,19 @@ def test_predictions_that_cannot_be_made_are_refused(arguments: list[str], said:
     done = cli("predict", "run", *arguments)
     assert (done.code, done.out) == (2, "")
     assert said in " ".join(done.err.replace("│", " ").split())
+
+
+def test_a_full_disk_is_named_by_the_file_that_found_it_full(
+    cli: Caller, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")  # as writing to an open file says it
+
+    monkeypatch.setattr(Path, "write_text", full)
+    done = cli("predict", "run", "table.csv", "--out", tmp_path / "p.csv")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"mmreg: {tmp_path / 'p.csv'}: No space left on device; free some space and try again\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate"])

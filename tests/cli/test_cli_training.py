@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small import RECIPE, Caller
@@ -96,6 +98,22 @@ def test_a_run_is_neither_overwritten_nor_resumed_by_accident(cli: Caller, text_
     assert (run / "model.safetensors").read_bytes() == before
     assert cli("train", text_recipe, "--out", run, "--overwrite", "--seed", "1", "-q").code == 0
     assert (run / "model.safetensors").read_bytes() != before
+
+
+def test_an_epoch_is_told_when_it_is_kept(text_recipe: Path, tmp_path: Path) -> None:
+    from mmreg.training.checkpoint import load_checkpoint
+    from mmreg.training.progress import Silent
+    from mmreg.training.session import train
+
+    told = []
+
+    class Watcher(Silent):
+        def on_epoch(self, row: Mapping[str, Any]) -> None:
+            kept = load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["epoch"]
+            told.append((row["epoch"], kept))
+
+    train(text_recipe, tmp_path / "run", device="cpu", watcher=Watcher())
+    assert told == [(1, 1), (2, 2)]
 
 
 def test_a_dry_run_trains_nothing_and_shows_what_validate_shows(cli: Caller, here: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mmreg import registry
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-INLINE = [text for text in re.findall(r"`(mmreg [^`]+)`", README)]
+INLINE: list[str] = re.findall(r"`(mmreg [^`]+)`", README)
 ELSEWHERE = {
     "mmreg list",  # below, with the table of names
     "mmreg info NAME",
@@ -62,11 +62,14 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
     capsys.readouterr()
     monkeypatch.setattr(sys, "argv", arguments)
+    code = None
     try:
         main()
     except SystemExit as leaving:
-        assert not leaving.code, f"{shlex.join(arguments)}: {capsys.readouterr().err}"
-    return capsys.readouterr().out
+        code = leaving.code
+    captured = capsys.readouterr()
+    assert not code, f"{shlex.join(arguments)}: {captured.err}"
+    return captured.out
 
 
 def test_the_page_is_short() -> None:
@@ -97,7 +100,7 @@ def test_the_commands_work_one_after_the_other_and_then_the_python(
 
     shown = [block for block in blocks("python") if "@registry" not in block]
     for block in shown:
-        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+        exec(compile(block, "README.md", "exec", dont_inherit=True), {"__name__": "readme"})
     printed = capsys.readouterr().out
     assert re.search(r"^[01](\.\d+)?$", printed, re.MULTILINE)
     assert "'modalities': 'image'" in printed

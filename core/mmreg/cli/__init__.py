@@ -19,7 +19,7 @@ def main() -> None:
     from mmreg.cli.app import build_app
 
     try:
-        build_app()()
+        build_app(sys.argv[1:])()
     except SystemExit as leaving:
         # Typer makes exit codes of Ctrl-C and of a closed pipe, and says nothing of the one.
         reason = leaving.__context__

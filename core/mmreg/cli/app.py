@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from mmreg.cli import (
-    checking,
-    comparing,
-    doctor,
-    evaluating,
-    fusing,
-    inspect,
-    listing,
-    plugged,
-    scaffolding,
-    starting,
-    training,
-    using,
-)
+from mmreg.cli import plugged
+from mmreg.importing import import_target
+
+COMMANDS = {
+    "list": "mmreg.cli.listing:list_components",
+    "info": "mmreg.cli.listing:info",
+    "plugins": "mmreg.cli.listing:plugins",
+    "init": "mmreg.cli.starting:init",
+    "validate": "mmreg.cli.inspect:validate",
+    "train": "mmreg.cli.training:train",
+    "evaluate": "mmreg.cli.evaluating:evaluate",
+    "predict": "mmreg.cli.using:predict",
+    "fuse": "mmreg.cli.fusing:fuse",
+    "compare": "mmreg.cli.comparing:compare",
+    "schema": "mmreg.cli.inspect:schema",
+    "check": "mmreg.cli.checking:check",
+    "doctor": "mmreg.cli.doctor:doctor",
+    "new-plugin": "mmreg.cli.scaffolding:new_plugin_command",
+}
+"""Where each command's function is."""
 
 
-def build_app() -> typer.Typer:
-    """The whole command line."""
+def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
+    """The command line.
+
+    Args:
+        arguments: what it will be called with: if they name a command, only that one is imported.
+    """
     app = typer.Typer(
         name="mmreg",
         help="Assemble image, text, audio and other encoders into multimodal models, and train them.",
@@ -34,26 +44,29 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_globals)
-    app.command("list")(listing.list_components)
-    app.command("info")(listing.info)
-    app.command("plugins")(listing.plugins)
-    app.command("init")(starting.init)
-    app.command("validate")(inspect.validate)
-    app.command("train")(training.train)
-    app.command("evaluate")(evaluating.evaluate)
-    app.command("predict")(using.predict)
-    app.command("fuse")(fusing.fuse)
-    app.command("compare")(comparing.compare)
-    app.command("schema")(inspect.schema)
-    app.command("check")(checking.check)
-    app.command("doctor")(doctor.doctor)
-    app.command("new-plugin")(scaffolding.new_plugin_command)
+    called = _called(arguments)
+    for name, target in COMMANDS.items():
+        if called in (None, name):
+            app.command(name)(import_target(target))
     plugged.mount(app)
     return app
 
 
+def _called(arguments: Sequence[str]) -> str | None:
+    """The command that the arguments name; None if they name none of mmreg's own, or ask for something else first."""
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--no-plugin":
+            next(rest, None)
+        elif not argument.startswith("--no-plugin="):
+            return argument if argument in COMMANDS else None
+    return None
+
+
 def _print_version(value: bool) -> None:
     if value:
+        from importlib.metadata import version
+
         typer.echo(f"mmreg {version('mmreg')}")
         raise typer.Exit
 

@@ -64,9 +64,9 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--corrupt",
-            metavar="MODALITY:CORRUPTION=STRENGTH",
-            help="Measure under noise, blur, drop or silence, several after commas, such as "
-            "image:noise=0..0.5,text:drop=0.3; a range or a list of strengths gives a curve.",
+            metavar="CORRUPTIONS",
+            help="Measure under MODALITY:NAME=STRENGTH, the NAME being noise, blur, drop or silence, several after "
+            "commas: image:noise=0..0.5, text:drop=0.3. A range or a list of strengths gives a curve.",
         ),
     ] = None,
     baseline: Annotated[

@@ -11,7 +11,7 @@ from mmreg.cli.parameters import Debug, Device, OutFolder, Quiet
 
 
 def fuse(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The runs, at least two.", show_default=False)],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="The runs, at least two.", show_default=False)],
     fusion: Annotated[
         str,
         typer.Option("--fusion", help='A model-level operator, by name or as "{name: stacking, l2: 0.1}".'),
