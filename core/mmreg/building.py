@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from mmreg import registry
 from mmreg.errors import MmregError
 from mmreg.interfaces import Encoder, Outputs, Task
 from mmreg.model import FeatureNode, FusionNode, ModelNode, MultimodalModel
 from mmreg.options import Problem
-from mmreg.recipe.resolve import FusionPlan, InputPlan, Plan
+from mmreg.recipe.resolve import Component, FusionPlan, InputPlan, Plan
 from mmreg.seeding import seeded
 from mmreg.spec import Spec
 
@@ -77,16 +78,26 @@ class _Builder:
             return None
         passed_in = {"outputs": outputs} if "tokens" in encoder.cls.provides else {}
         with seeded(self.seed, "weights", "encoder", given.name):
-            built = self.construct(path, encoder.cls, spec, **passed_in, **encoder.options)
+            built = self.construct(path, encoder, spec, **passed_in)
         return built if isinstance(built, Encoder) else None
 
-    def construct(self, path: tuple[str | int, ...], cls: Any, *arguments: Any, **options: Any) -> Any:
-        """Build a component; an error of its own becomes a problem of the recipe."""
+    def construct(self, path: tuple[str | int, ...], component: Component, *arguments: Any, **passed_in: Any) -> Any:
+        """Build a component; an error of its own becomes a problem of the recipe that names it."""
         try:
-            return cls(*arguments, **options)
+            built = component.cls(*arguments, **passed_in, **component.options)
         except MmregError as error:
             self.problems.append(Problem(path, str(error)))
             return None
+        except Exception as error:  # whatever a plugin's code raises
+            what = f"{component.entry.spec.kind} {component.entry.reference} cannot be built"
+            inputs = ", ".join(map(str, arguments))
+            self.problems.append(Problem(path, f"{what} for {inputs}: {type(error).__name__}: {error}"))
+            return None
+        if any(isinstance(parameter, UninitializedParameter) for parameter in built.parameters()):
+            told = f"{component.name} has a lazy module, which has no size yet; take sizes from the spec"
+            self.problems.append(Problem(path, told))
+            return None
+        return built
 
     def node(self, plan: FusionPlan) -> FusionNode | None:
         nodes = {part.name: self.node(part) for part in plan.of if isinstance(part, FusionPlan)}
@@ -100,7 +111,7 @@ class _Builder:
         sizes = {part if isinstance(part, str) else part.name: self.size(part, plan.level) for part in parts}
         passed_in = {"num_outputs": self.task.num_outputs, "space": self.task.space} if plan.level == "model" else {}
         with seeded(self.seed, "weights", "fusion", plan.name):
-            fusion = self.construct(("fusion",), plan.fusion.cls, sizes, **passed_in, **plan.fusion.options)
+            fusion = self.construct(("fusion",), plan.fusion, sizes, **passed_in)
         if fusion is None:
             return None
         if plan.level == "feature":

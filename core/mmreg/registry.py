@@ -20,6 +20,8 @@ from mmreg.importing import import_target
 from mmreg.near import near
 from mmreg.plugins import Plugin, normalize
 
+FEW = 10
+"""Names up to this number are listed beside the nearest one."""
 LOCAL = "local"
 """The distribution that components registered in this process are listed under."""
 
@@ -314,11 +316,15 @@ def _not_found(kind: str | None, what: str, distribution: str, bare: str, same_n
     if elsewhere:
         return f"{message}; it is in {', '.join(elsewhere)}"
     known = sorted({entry.spec.name for entry in specs(kind)})
-    message += near(bare, known) + f". Known: {', '.join(known) or 'none'}"
+    hint = near(bare, known)
+    sentences = [message + (hint or ".")]
+    if not hint or len(known) <= FEW:
+        sentences.append(f"Known are {', '.join(known) or 'none'}.")
     lost = [plugin for plugin in all_plugins() if plugin.status not in ("ok", "duplicate")]
     if distribution:
         lost = [plugin for plugin in lost if normalize(plugin.distribution) == normalize(distribution)]
     if lost:
         listed = ", ".join(f"{plugin} {plugin.status}: {plugin.error}" for plugin in lost)
-        message += f". These plugins are not available and might have held it: {listed}"
-    return message + ". If it belongs to a plugin, pip install that plugin; 'mmreg plugins' shows what is there"
+        sentences.append(f"These plugins are not available and might have held it: {listed}.")
+    sentences.append("If it belongs to a plugin, pip install that plugin; 'mmreg plugins' shows what is there")
+    return " ".join(sentences)

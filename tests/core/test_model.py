@@ -184,3 +184,29 @@ def test_an_encoder_that_does_not_take_the_spec_is_refused_with_both_sides_and_w
     text = str(caught.value)
     assert "linear does not take what numbers gives, CHW (1, 8, 8) float32: it takes vectors (C)" in text
     assert "image_cnn" in text
+
+
+class _Raising(toys.Linear):
+    """Raises when it is built.
+
+    Args:
+        lazy: whether it has a lazy module instead.
+    """
+
+    def __init__(self, spec: Spec, *, lazy: bool = False) -> None:
+        if not lazy:
+            raise KeyError("weights")
+        super().__init__(spec)
+        self.layer = torch.nn.LazyLinear(8)
+
+
+@pytest.mark.parametrize(
+    ("lazy", "message"),
+    [(False, "local:raising cannot be built for C (4) float32: KeyError: 'weights'"), (True, "has a lazy module")],
+)
+def test_an_encoder_that_cannot_be_built_is_named(lazy: bool, message: str) -> None:
+    registry.register("encoder", "raising", _Raising)
+    data = toys.recipe("x.csv", modalities={"a": {"type": "numbers", "encoder": {"name": "raising", "lazy": lazy}}})
+    with pytest.raises(RecipeError) as caught:
+        build(resolve(Recipe(data)), {"a": VECTOR}, task())
+    assert message in str(caught.value)

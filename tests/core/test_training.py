@@ -248,7 +248,7 @@ def edited(change: Mapping[str, Any], rows: range = range(1, 2)) -> list[dict[st
         (edited({"label": "q"}, range(190, 191)), {}, TargetError, "test rows"),
         (edited({"label": "w"}, range(200)), {}, TargetError, "label"),
         (edited({"a": [1.0]}), {}, DataError, "<table>, row 2, column a"),
-        (edited({"split": "trian"}), {}, TableError, "'trian' in 1 rows"),
+        (edited({"split": "trian"}), {}, TableError, "'trian' in 1 row"),
         (edited({"split": "test"}, range(200)), {}, TableError, "no row is for training"),
         (toys.rows(), {"target": {"column": "labl"}}, RecipeError, "did you mean 'label'"),
         (toys.rows(), {"modalities": {"a": {"type": "numbers", "column": "q"}}}, RecipeError, "has no column 'q'"),

@@ -69,9 +69,10 @@ def _by_column(table: Table, column: str) -> dict[str, NDArray[np.int64]]:
     counts = pc.value_counts(table.column(column)).to_pylist()
     names = {item["values"]: _NAMES.get(str(item["values"]).strip().lower()) for item in counts}
     if None in names.values():
+        by_count = sorted(counts, key=lambda item: -item["counts"])[:10]
         found = ", ".join(
-            f"{'nothing' if item['values'] is None else repr(item['values'])} in {item['counts']:,} rows"
-            for item in sorted(counts, key=lambda item: -item["counts"])[:10]
+            f"{'nothing' if (value := item['values']) is None else repr(value)} in {_rows(item['counts'])}"
+            for item in by_count
         )
         raise TableError(
             f"{table.name}: the split column {column!r} must hold train, validation (or val, valid, dev) or test in "
@@ -83,6 +84,10 @@ def _by_column(table: Table, column: str) -> dict[str, NDArray[np.int64]]:
     if not len(rows["train"]):
         raise TableError(f"{table.name}: no row is for training: the split column {column!r} never holds train")
     return {name: part for name, part in rows.items() if len(part)}
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _at_random(

@@ -205,7 +205,8 @@ class Run:
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
         empty = [row for row in rows.tolist() if values[row] is None]
         if empty:
-            raise RunError(f"{len(empty)} rows have no {target!r} to compare with (first: {given.where(empty[0])})")
+            count = "1 row has" if len(empty) == 1 else f"{len(empty)} rows have"
+            raise RunError(f"{count} no {target!r} to compare with (first: {given.where(empty[0])})")
         targets = encode_targets(self.task, given, target, values, {split or "": rows})
         weights = np.ones(len(given), np.float32)
         return Experiment(self.plan, given, {}, self.modalities, self.task, targets, weights), rows, split or "all"

@@ -34,8 +34,8 @@ def test_a_column_may_leave_out_validation_and_test() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (["train", "holdout", "holdout", None], "found 'holdout' in 2 rows, .*nothing in 1 rows"),
-        ([0, 1, 1], "found 1 in 2 rows, 0 in 1 rows"),
+        (["train", "holdout", "holdout", None], "found 'holdout' in 2 rows, .*nothing in 1 row"),
+        ([0, 1, 1], "found 1 in 2 rows, 0 in 1 row"),
         (["val", "test"], "no row is for training"),
     ],
 )
