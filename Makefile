@@ -24,7 +24,7 @@ lint: $(STAMP)-dev
 
 docs: $(STAMP)-dev
 	$(BIN)/python docs/reference/generate.py
-	$(BIN)/mkdocs build --strict --config-file .mkdocs.yml --site-dir site
+	$(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml --site-dir $(CURDIR)/site
 
 bench: $(STAMP)-dev
 	$(BIN)/python -m pytest -m bench -s

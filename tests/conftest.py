@@ -29,14 +29,18 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     monkeypatch.setenv("MMREG_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "mmreg-cache"))
 
 
-@pytest.fixture(autouse=True)
-def _own_registrations() -> Iterator[None]:
+def _restored_registrations() -> Iterator[None]:
     from mmreg import registry
 
     before = dict(registry._local)
     yield
     registry._local.clear()
     registry._local.update(before)
+
+
+# Once a module as well, since fixtures of a module register before those of a test are set up.
+_module_registrations = pytest.fixture(autouse=True, scope="module")(_restored_registrations)
+_own_registrations = pytest.fixture(autouse=True)(_restored_registrations)
 
 
 @pytest.fixture

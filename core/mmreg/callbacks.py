@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmreg import registry
-from mmreg.importing import one_line
+from mmreg.importing import one_line, stdout_to_stderr
 from mmreg.plugins import call_hook, report
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class Callbacks:
         for pair in list(self._callbacks):
             plugin, callback = pair
             try:
-                getattr(callback, event)(run, *copy.deepcopy(facts))
+                with stdout_to_stderr:
+                    getattr(callback, event)(run, *copy.deepcopy(facts))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # whatever it is, it is not the training's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from mmreg.near import near
 from mmreg.options import Problem
 from mmreg.recipe import IN_MEMORY, Recipe
 from mmreg.recipe.form import Fractions
-from mmreg.recipe.resolve import InputPlan, Plan
+from mmreg.recipe.resolve import InputPlan, Plan, find_problems, resolve
 from mmreg.spec import Spec
 
 SPLITS = ("train", "validation", "test")
@@ -66,8 +67,28 @@ class Experiment:
         return build(self.plan, self.specs, self.task, self.task.prior(self.targets[train], self.weights[train]))
 
 
-def open_experiment(plan: Plan) -> Experiment:
+def checked_plan(recipe: Recipe) -> Plan:
+    """Resolve a recipe; if something is wrong with its components, columns that its table lacks are told as well.
+
+    Raises:
+        RecipeError: names every problem with its line.
+    """
+    problems = find_problems(recipe)
+    if problems:
+        with contextlib.suppress(MmregError):
+            tables = _read_tables(recipe)
+            table = tables if isinstance(tables, Table) else concat_tables(list(tables.values()))
+            problems += missing_columns(recipe, table)
+        recipe.fail_if(problems)
+    return resolve(recipe)
+
+
+def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None) -> Experiment:
     """Read the table, split it, and fit the task and the modalities' vocabularies; decodes no file.
+
+    Args:
+        plan: the resolved recipe.
+        modalities: fitted ones to take instead of fitting new ones.
 
     Raises:
         RecipeError: the recipe names columns that are not there.
@@ -92,9 +113,10 @@ def open_experiment(plan: Plan) -> Experiment:
     weights = _weights(table, form.target.weight, splits)
     for rows in splits.values():
         weights[rows] *= task.row_weights(targets[rows])
-    modalities = {name: fit_modality(given, table, splits["train"]) for name, given in plan.inputs.items()}
+    if modalities is None:
+        modalities = {name: fit_modality(given, table, splits["train"]) for name, given in plan.inputs.items()}
     messages += _leak_messages(plan, table, splits)
-    return Experiment(plan, table, splits, modalities, task, targets, weights, messages)
+    return Experiment(plan, table, splits, dict(modalities), task, targets, weights, messages)
 
 
 def _read_tables(recipe: Recipe) -> Table | dict[str, Table]:
@@ -121,23 +143,28 @@ def check_columns(plan: Plan, table: Table, target: bool = True) -> None:
         RecipeError: names every missing column, the nearest ones and those that there are.
         TableError: the table has a single column, whose name looks like those of several.
     """
-    form = plan.recipe.form
+    plan.recipe.fail_if(missing_columns(plan.recipe, table, target))
+
+
+def missing_columns(recipe: Recipe, table: Table, target: bool = True) -> list[Problem]:
+    """A problem for every column that the recipe names and the table lacks; see `check_columns`."""
+    form = recipe.form
     wanted: list[tuple[tuple[str | int, ...], str | None]] = []
     if target:
         wanted += [(("target", "column"), form.target.column), (("target", "weight"), form.target.weight)]
         wanted.append((("key",), form.key))
         wanted.append((("split",), form.split if isinstance(form.split, str) else None))
         wanted.append((("split", "by"), form.split.by if isinstance(form.split, Fractions) else None))
-    for name, given in plan.inputs.items():
-        wanted += [(("modalities", name, "column"), column) for column in given.columns]
+    for name, given in form.modalities.items():
+        wanted += [(("modalities", name, "column"), column) for column in given.columns or [given.column or name]]
     missing = [(path, column) for path, column in wanted if column is not None and column not in table.columns]
     if missing and len(table.columns) == 1 and set(table.columns[0]) & set(";|\t,"):
         table.column(missing[0][1])  # says that the file may have another separator
     there = ", ".join(table.columns)
-    plan.recipe.fail_if(
-        Problem(path, f"{table.name} has no column {column!r}{near(column, table.columns)}; it has {there}")
+    return [
+        Problem(path, f"{table.name} has no column {column!r}{near(column, table.columns)} (it has {there})")
         for path, column in missing
-    )
+    ]
 
 
 def _split(plan: Plan, tables: Table | dict[str, Table], values: list[Any], task: Task) -> dict[str, NDArray[np.int64]]:
@@ -228,8 +255,9 @@ def _weights(table: Table, column: str | None, splits: Mapping[str, NDArray[np.i
             f"the weight column {column!r} must hold numbers of at least 0; {len(bad)} rows do not "
             f"(first: {table.where(int(bad[0]))} holds {values[bad[0]]!r})"
         )
-    if not weights[splits["train"]].sum() > 0:
-        raise TargetError(f"the weight column {column!r} is zero in every training row")
+    for split, rows in splits.items():
+        if len(rows) and not weights[rows].sum() > 0:
+            raise TargetError(f"the weight column {column!r} is zero in every {split} row")
     return weights
 
 

@@ -126,11 +126,14 @@ def _problems(error: ValidationError, data: Mapping[str, Any], model: type[BaseM
             message = f"is no option here{near(str(path[-1]), names)} (there are {', '.join(names) or 'none'})"
         else:
             message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            message = message.replace("an object", "a mapping").replace("a valid string", "text")
             found[path] = value
         if message not in messages.setdefault(path, []):
             messages[path].append(message)
     problems = []
     for path, texts in messages.items():
+        if len(texts) == 1 and path in found and any(len(p) > len(path) and p[: len(path)] == path for p in messages):
+            continue  # one alternative's error, where another one's is told in more detail
         text = " or ".join([texts[0], *(other.removeprefix("must be ") for other in texts[1:])])
         problems.append(Problem(path, f"{text}, found {_short(found[path])}" if path in found else text))
     return problems
@@ -194,13 +197,19 @@ def describe_options(cls: type) -> list[dict[str, Any]]:
             "name": option,
             "type": type_text(entry, definitions),
             "required": info.is_required(),
-            "bounds": {key: entry[key] for key in _BOUNDS if key in entry},
+            "bounds": _bounds(entry),
             "description": info.description or "",
         }
         if not info.is_required():
             row["default"] = _default(info)
         rows.append(row)
     return rows
+
+
+def _bounds(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The bounds of a number, also where something else may stand instead of it."""
+    found = [{key: member[key] for key in _BOUNDS if key in member} for member in schema.get("anyOf", [schema])]
+    return next((bounds for bounds in found if bounds), {})
 
 
 def _default(info: FieldInfo) -> Any:

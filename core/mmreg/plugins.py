@@ -14,7 +14,7 @@ import pluggy
 from mmreg import hookspecs
 from mmreg.components import ComponentSpec
 from mmreg.errors import PluginError
-from mmreg.importing import import_target, one_line, shown, stdout_to_stderr
+from mmreg.importing import import_target, one_line, printable, shown, stdout_to_stderr
 from mmreg.installed import BUNDLED, Plugin, find_plugins, normalize
 from mmreg.near import near
 
@@ -40,12 +40,16 @@ def discover() -> list[Plugin]:
     manager = pluggy.PluginManager("mmreg")
     manager.add_hookspecs(hookspecs)
     found = find_plugins()
+    _warn_of_unknown_names(found)
+    declared: dict[tuple[str, str, str], Plugin] = {}
     for plugin in found:
         blocked = _why_blocked(plugin)
         if blocked and plugin.status != "duplicate":
             plugin.status, plugin.error = "blocked", blocked
         if plugin.status == "ok":
             _load(plugin, manager)
+        if plugin.status == "ok":
+            _claim(plugin, declared)
         if plugin.status in ("failed", "incompatible"):
             report(plugin, f"is left out ({plugin.status}): {plugin.error}", plugin.cause)
     return found
@@ -101,6 +105,17 @@ def _why_blocked(plugin: Plugin) -> str:
     return ""
 
 
+def _warn_of_unknown_names(found: Iterable[Plugin]) -> None:
+    """Say which names to leave out are no plugin's: they are slips, or of what has been uninstalled."""
+    known = {normalize(name) for plugin in found for name in (plugin.entry_point, plugin.distribution)}
+    for name in sorted((_names("MMREG_DISABLE_PLUGINS") or set()) - known):
+        if not _is_worker():
+            hint = near(name, sorted(known)) or "; 'mmreg plugins' lists what is installed"
+            logger.warning(
+                "mmreg: --no-plugin or MMREG_DISABLE_PLUGINS names %r, which is no plugin%s", printable(name), hint
+            )
+
+
 def _names(variable: str) -> set[str] | None:
     """A comma-separated list of plugin or distribution names in the environment; None if it is not set."""
     value = os.environ.get(variable)
@@ -125,6 +140,21 @@ def _load(plugin: Plugin, manager: pluggy.PluginManager) -> None:
         plugin.warning = f"its light module imports torch: every command waits {plugin.seconds:.1f} s for it"
     elif plugin.seconds >= SLOW:
         plugin.warning = f"it is slow to load: every command waits {plugin.seconds:.1f} s for it"
+
+
+def _claim(plugin: Plugin, declared: dict[tuple[str, str, str], Plugin]) -> None:
+    """Note whose a component's name is; a plugin that brings one of its own distribution's again has failed.
+
+    Of different distributions both stay, as `distribution:name` tells them apart.
+    """
+    own = {(normalize(plugin.distribution), each.kind, each.name): plugin for each in plugin.components}
+    for key in own:
+        if key in declared:
+            plugin.status = "failed"
+            plugin.error = f"it declares the {key[1]} {key[2]!r}, as {declared[key]} does"
+            plugin.components, plugin.hooks = (), {}
+            return
+    declared.update(own)
 
 
 def _fill(plugin: Plugin, manager: pluggy.PluginManager) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+import yaml
 from pydantic import BaseModel
 
 from mmreg import registry
@@ -85,6 +86,8 @@ def components_page() -> str:
             cls = registry.load(entry)
             level = f" ({entry.spec.level} level)" if entry.spec.level else ""
             lines += [f"### {entry.spec.name}{level}", "", documentation(cls), ""]
+            if kind == "task":
+                lines += [f"Metrics: {', '.join(f'`{metric}`' for metric in cls.metrics)}.", ""]
             options = describe_options(cls)
             if options:
                 lines += ["| option | value | default | meaning |", "|---|---|---|---|"]
@@ -100,7 +103,9 @@ def commands_page() -> str:
     """Every command with its parameters."""
     group: Any = typer.main.get_command(build_app())
     lines = [NOTE, "# Command line", "", "`mmreg COMMAND --help` shows the same.", ""]
-    for name, command in group.commands.items():
+    context = typer.Context(group)
+    for name in group.list_commands(context):
+        command = group.resolve_command(context, [name])[1]
         lines += [f"## mmreg {name}", "", (command.help or "").strip(), ""]
         parameters = [p for p in command.params if p.name != "help"]
         if parameters:
@@ -118,6 +123,7 @@ def _default(value: Any) -> str:
         value = value.model_dump(exclude_defaults=True) or value.model_dump()
         if set(value) == set(form.Training.model_fields):
             return "the defaults below"
+        return yaml.safe_dump(value, default_flow_style=True, sort_keys=False).strip()
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,7 +117,8 @@ def run_demo(
 def print_next(folder: Path) -> None:
     """Where everything lies, and what to type next."""
     print(f"\neverything is in {folder}: table.csv, images, tones, recipes, runs; next:")
-    print(f"  mmreg evaluate {folder / 'runs' / 'product'}")
-    print(f"  mmreg train {folder / 'recipes' / 'concat.yaml'} --set fusion=low_rank --out {folder / 'runs' / 'mine'}")
+    print(f"  mmreg evaluate {shlex.quote(str(folder / 'runs' / 'product'))}")
+    recipe, mine = (shlex.quote(str(folder / path)) for path in ("recipes/concat.yaml", "runs/mine"))
+    print(f"  mmreg train {recipe} --set fusion=low_rank --out {mine}")
     print("  mmreg list fusion")
     print("  mmreg train YOUR_TABLE.csv --target YOUR_COLUMN --out run")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import tomllib
+import wave
 import zipfile
 from pathlib import Path
 
@@ -53,6 +56,27 @@ def test_a_project_installs_and_passes_its_tests_and_the_checks_unedited(
     tested = run(python, "-m", "pytest", "-W", "error", name, cwd=tmp_path)
     assert "failed" not in tested.stdout
     run(python, "-m", "mmreg", "check", name, cwd=tmp_path)
+
+    (recipe,) = re.findall(r"^```yaml\n(.*?)^```$", (tmp_path / name / "README.md").read_text(), re.M | re.S)
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    write_rows(tmp_path)
+    if kind == "encoder":
+        run(python, "-m", "mmreg", "train", "recipe.yaml", "--set", "training.epochs=1", "--out", "run", cwd=tmp_path)
+        components = json.loads((tmp_path / "run/components.json").read_text())["components"]
+        assert components["encoder/audio"] == {"name": "deep_encoder", "distribution": name, "version": "0.1.0"}
+    else:
+        run(python, "-m", "mmreg", "validate", "recipe.yaml", cwd=tmp_path)
+
+
+def write_rows(folder: Path) -> None:
+    """The table that the recipes of the templates name, with the sounds of one of its columns."""
+    rows = ["sound,series,photo,title,label,amount"]
+    for number in range(20):
+        rows.append(f"{number}.wav,{number}.npy,{number}.png,title {number},{'ab'[number % 2]},{number}.5")
+        with wave.open(str(folder / f"{number}.wav"), "wb") as file:
+            file.setparams((1, 2, 16_000, 0, "NONE", ""))
+            file.writeframes(bytes(range(100)))
+    (folder / "rows.csv").write_text("\n".join(rows) + "\n")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,7 +152,7 @@ def test_a_name_without_the_prefix_is_warned_of(tmp_path: Path) -> None:
 
 def test_the_templates_name_no_host() -> None:
     texts = [path.read_text() for path in TEMPLATES.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert len(texts) == 5 + 3 * len(KINDS)
+    assert len(texts) == 4 + 4 * len(KINDS)
     assert not [text for text in texts if "http" in text or ".org" in text]
 
 

@@ -27,7 +27,7 @@ import typer
 from typer.testing import CliRunner
 
 import mmreg
-from mmreg import errors, hookspecs, registry, testing
+from mmreg import errors, hookspecs, layers, registry, testing
 from mmreg.cli import doctor
 from mmreg.cli.app import build_app
 from mmreg.components import KINDS, CommandSpec
@@ -70,7 +70,8 @@ def contract() -> dict[str, Any]:
         "functions": {name: signature(value) for name, value in public.items() if inspect.isfunction(value)},
         "classes": {name: describe(value) for name, value in public.items() if inspect.isclass(value)},
         "registry": {name: signature(value) for name, value in functions(registry).items()},
-        "testing": list(testing.__all__),
+        "testing": {name: either(getattr(testing, name)) for name in testing.__all__},
+        "layers": {name: either(value) for name, value in own(layers).items()},
         "errors": {
             name: [base.__name__ for base in value.__mro__[1:] if base not in (object, BaseException)]
             for name, value in vars(errors).items()
@@ -88,11 +89,25 @@ def contract() -> dict[str, Any]:
 
 def functions(module: Any) -> dict[str, Any]:
     """A module's own public functions."""
+    return {name: value for name, value in own(module).items() if inspect.isfunction(value)}
+
+
+def own(module: Any) -> dict[str, Any]:
+    """The public functions and classes that a module defines itself."""
     return {
         name: value
         for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+        if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     }
+
+
+def either(value: Any) -> Any:
+    """A function's signature, what a class defines, or the names in a mapping of lists of functions."""
+    if inspect.isclass(value):
+        return describe(value)
+    if inspect.isfunction(value):
+        return signature(value)
+    return {key: [each.__name__ for each in values] for key, values in value.items()}
 
 
 def signature(function: Any) -> str:

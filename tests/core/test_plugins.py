@@ -263,6 +263,39 @@ def test_leaving_out_adds_to_what_is_left_out_already(monkeypatch: pytest.Monkey
     assert [p.entry_point for p in registry.all_plugins() if p.status == "blocked"] == ["audio", "image"]
 
 
+@pytest.mark.parametrize("name", ["nonexistent", "imag"])
+def test_a_name_to_leave_out_that_is_no_plugins_is_warned_of_once(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MMREG_DISABLE_PLUGINS", f"Audio,{name}")
+    plugins.leave_out(["sqlite", name])
+    with caplog.at_level(logging.WARNING):
+        registry.all_plugins()
+    (message,) = caplog.messages
+    hint = "; 'mmreg plugins' lists what is installed" if name == "nonexistent" else "; did you mean 'image'"
+    assert message.startswith(f"mmreg: --no-plugin or MMREG_DISABLE_PLUGINS names '{name}', which is no plugin{hint}")
+
+
+def test_two_plugins_of_one_distribution_cannot_declare_one_component(
+    add: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    value = "[mmreg.ComponentSpec('encoder', 'same_xyz', 'a:b')]"
+    text = HOOK.format(hook="mmreg_components", value=value)
+    add("twice", text)
+    add("elsewhere", text)
+    (tmp_path / "second.py").write_text(text)
+    (tmp_path / "twice-1.0.dist-info/entry_points.txt").write_text("[mmreg]\nfirst = twice\nsecond = second\n")
+    registry.refresh()
+    with caplog.at_level(logging.WARNING):
+        first, second = record("first"), record("second")
+    error = "it declares the encoder 'same_xyz', as first (twice 1.0) does"
+    assert (first.status, second.status, second.error) == ("ok", "failed", error)
+    assert (second.components, second.hooks) == ((), {})
+    assert caplog.messages == [f"mmreg: plugin second (twice 1.0) is left out (failed): {error}"]
+    assert registry.find("encoder", "twice:same_xyz").distribution == "twice"
+    assert registry.find("encoder", "elsewhere:same_xyz").distribution == "elsewhere"  # another distribution may
+
+
 @pytest.mark.parametrize(
     ("spec", "error"),
     [

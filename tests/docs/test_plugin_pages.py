@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import mmreg
+from mmreg import layers
+from mmreg.scaffold import new_plugin
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 EXAMPLE = DOCS / "examples" / "mmreg-motion"
@@ -29,7 +31,7 @@ def test_the_tutorial_shows_every_part_of_the_example() -> None:
     assert [path for path, _ in BLOCKS] == [
         "pyproject.toml",
         "src/mmreg_motion/plugin.py",
-        *["src/mmreg_motion/modality.py"] * 4,
+        *["src/mmreg_motion/modality.py"] * 5,
         "src/mmreg_motion/tcn.py",
         "src/mmreg_motion/geometric.py",
         "tests/test_conformance.py",
@@ -39,11 +41,32 @@ def test_the_tutorial_shows_every_part_of_the_example() -> None:
 @pytest.mark.parametrize(("path", "block"), BLOCKS, ids=[f"{n}-{path}" for n, (path, _) in enumerate(BLOCKS)])
 def test_a_block_of_the_tutorial_that_names_a_file_is_lines_of_that_file(path: str, block: str) -> None:
     lines, wanted = (EXAMPLE / path).read_text(encoding="utf-8").splitlines(), block.splitlines()
-    whole = path.endswith(("plugin.py", "pyproject.toml", "test_conformance.py"))
+    whole = [each for each, _ in BLOCKS].count(path) == 1
     starts = [0] if whole else [n for n, line in enumerate(lines) if line == wanted[0]]
     assert any(lines[at : len(lines) if whole else at + len(wanted)] == wanted for at in starts), (
         f"this block of docs/plugins.md is no part of {path}:\n{block}"
     )
+
+
+def test_the_blocks_of_a_file_are_all_of_it() -> None:
+    for path in {path for path, _ in BLOCKS}:
+        shown = "\n".join(block for each, block in BLOCKS if each == path)
+        lines = (EXAMPLE / path).read_text(encoding="utf-8").splitlines()
+        assert [line for line in shown.splitlines() if line] == [line for line in lines if line], path
+
+
+def test_who_follows_the_tutorial_has_the_example(tmp_path: Path) -> None:
+    written = new_plugin("mmreg-motion", "modality", tmp_path)
+    project = {path.relative_to(tmp_path / "mmreg-motion").as_posix() for path in written}
+    example = {
+        path.relative_to(EXAMPLE).as_posix()
+        for path in EXAMPLE.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert project - example == {"tests/test_motion.py"}
+    assert "`tests/test_motion.py` tests the\ncomponent that it came with: delete it" in TUTORIAL
+    linked = {path.removeprefix("examples/mmreg-motion/") for path in re.findall(r"\]\(([^)#]+)", TUTORIAL)}
+    assert example - project <= {path for path, _ in BLOCKS} | linked
 
 
 def test_the_pages_link_to_files_that_are_there() -> None:
@@ -74,6 +97,18 @@ def test_the_arguments_in_the_reference_are_those_of_the_methods(name: str) -> N
         shown = [argument.strip() for argument in arguments.split(",") if argument.strip() not in ("", "*")]
         actual = [each for each in inspect.signature(getattr(cls, method)).parameters if each != "self"]
         assert shown == actual, f"{name}.{method}"
+
+
+def test_the_reference_lists_the_layers_with_their_arguments() -> None:
+    section = REFERENCE.partition("\n## mmreg.layers\n")[2].partition("\n## ")[0]
+    listed = {name: arguments for name, _, arguments in re.findall(r"^\| `(\w+)(\(([^`]*)\))?` \|", section, re.M)}
+    public = {
+        name: "" if name == "Pooling" else ", ".join(inspect.signature(value).parameters)
+        for name, value in vars(layers).items()
+        if name == "Pooling" or (getattr(value, "__module__", "") == layers.__name__ and not name.startswith("_"))
+    }
+    public["MaskedBatchNorm"] = "num_features"  # the others are those of torch.nn.BatchNorm1d
+    assert listed == public
 
 
 def public_names(cls: type) -> list[str]:

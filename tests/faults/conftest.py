@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from faulty_plugins import broken_distributions, working_distributions, wrong_hook_distributions
+from faulty_plugins import (
+    broken_distributions,
+    costly_distributions,
+    one_encoder,
+    working_distributions,
+    wrong_hook_distributions,
+)
 from wheels import Distribution, build_wheel, install, mmreg
+
+GARBAGE = bytes(range(128, 256)) * 20
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +42,35 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def everything(installed: Callable[..., Path]) -> Path:
     """All broken plugins, and those that work although something about them is wrong."""
     return installed(*broken_distributions(), *working_distributions(), *wrong_hook_distributions())
+
+
+@pytest.fixture(scope="session")
+def costly(installed: Callable[..., Path]) -> Path:
+    """Plugins that load at a cost."""
+    return installed(*costly_distributions())
+
+
+@pytest.fixture(scope="session")
+def damaged_site(installed: Callable[..., Path]) -> Path:
+    """Wheels whose metadata were damaged after they were installed."""
+    names = ("no-version", "no-metadata", "garbage", "no-name", "bad-name", "garbled-entries", "odd-entries", "left")
+    folder = installed(*(one_encoder(f"mmreg-{name}") for name in names))
+
+    def info(name: str) -> Path:
+        return folder / f"mmreg_{name.replace('-', '_')}-1.0.dist-info"
+
+    (info("no-version") / "METADATA").write_text("Metadata-Version: 2.1\nName: mmreg-no-version\n\nVersion: 9\n")
+    shutil.move(info("no-version"), folder / "mmreg_no_version.dist-info")
+    (info("no-metadata") / "METADATA").unlink()
+    (info("garbage") / "METADATA").write_bytes(GARBAGE)
+    (info("no-name") / "METADATA").write_text("Version: 3.0\r\n\r\n")
+    (info("bad-name") / "METADATA").write_text("Name: ../mmreg:bad\nVersion: \x1b[31m1\x00\n")
+    (info("garbled-entries") / "entry_points.txt").write_bytes(b"[mmreg]\n" + GARBAGE)
+    (info("odd-entries") / "entry_points.txt").write_text("[mmreg]\nthis is no entry point\n")
+    shutil.copytree(info("left"), folder / "~mreg_left-0.9.dist-info")
+    (folder / "mmreg_empty-1.0.dist-info").mkdir()
+    (folder / "mmreg_file-1.0.egg-info").write_bytes(GARBAGE)
+    return folder
 
 
 @pytest.fixture(scope="session")

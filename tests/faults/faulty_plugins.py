@@ -50,6 +50,12 @@ def component(name: str, target: str = "nowhere.at_all:Thing", kind: str = "enco
     return f"ComponentSpec({kind!r}, {name!r}, {target!r}{arguments})"
 
 
+def one_encoder(name: str, version: str = "1.0") -> Distribution:
+    """A plugin without fault that brings one encoder, called as the distribution."""
+    target = f"{name.replace('-', '_')}.encoder:Tiny"
+    return Distribution(name, returning(f"[{component(name, target)}]"), version=version, more={"encoder": ENCODER})
+
+
 BROKEN: dict[str, tuple[str, str, str]] = {
     # name: (the plugin's module, its status, a pattern of the error)
     "raises-at-import": (
@@ -349,3 +355,32 @@ WRONG_HOOKS: dict[str, tuple[str, str, str]] = {
 
 def wrong_hook_distributions() -> list[Distribution]:
     return [Distribution(f"mmreg-{name}", returning(value, hook)) for name, (hook, value, _) in WRONG_HOOKS.items()]
+
+
+CHATTY = f"""{HEAD}
+class Following(mmreg.Callback):
+    def on_end(self, run, report):
+        print("NOISE of a callback")
+
+
+@mmreg.hookimpl
+def mmreg_components():
+    return [{component("chatty", "mmreg_chatty.encoder:Tiny")}]
+
+
+@mmreg.hookimpl
+def mmreg_callbacks():
+    return [Following()]
+"""
+
+
+def costly_distributions() -> list[Distribution]:
+    """Plugins that load at a cost, that declare a component twice, and one whose components print."""
+    chatty = ENCODER.replace("        inside", "        print('NOISE of an encoder')\n        inside")
+    same = returning(f"[{component('same')}]")
+    return [
+        Distribution("mmreg-heavy", returning("[]", head="import torch")),
+        Distribution("mmreg-slow", returning("[]", head="import time\ntime.sleep(0.3)")),
+        Distribution("mmreg-same", same, more={"again": same}, entry_points={"same-again": "mmreg_same.again"}),
+        Distribution("mmreg-chatty", CHATTY, more={"encoder": chatty}),
+    ]

@@ -9,17 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_plugins import ENCODER, component, returning
-from wheels import Distribution, mmreg
-
-GARBAGE = bytes(range(128, 256)) * 20
-
-
-def plugin(name: str, version: str = "1.0") -> Distribution:
-    package = name.replace("-", "_")
-    source = returning(f"[{component(name, f'{package}.encoder:Tiny')}]")
-    return Distribution(name, source, version=version, more={"encoder": ENCODER})
-
+from faulty_plugins import one_encoder
+from wheels import mmreg
 
 def rows(*folders: Path) -> tuple[dict[str, list[dict[str, Any]]], str]:
     """What `mmreg plugins` lists by entry point, and what it says on stderr."""
@@ -33,31 +24,8 @@ def rows(*folders: Path) -> tuple[dict[str, list[dict[str, Any]]], str]:
 
 
 @pytest.fixture(scope="module")
-def folder(installed: Callable[..., Path]) -> Path:
-    """Wheels whose metadata were damaged after they were installed."""
-    names = ("no-version", "no-metadata", "garbage", "no-name", "bad-name", "garbled-entries", "odd-entries", "left")
-    folder = installed(*(plugin(f"mmreg-{name}") for name in names))
-
-    def info(name: str) -> Path:
-        return folder / f"mmreg_{name.replace('-', '_')}-1.0.dist-info"
-
-    (info("no-version") / "METADATA").write_text("Metadata-Version: 2.1\nName: mmreg-no-version\n\nVersion: 9\n")
-    shutil.move(info("no-version"), folder / "mmreg_no_version.dist-info")
-    (info("no-metadata") / "METADATA").unlink()
-    (info("garbage") / "METADATA").write_bytes(GARBAGE)
-    (info("no-name") / "METADATA").write_text("Version: 3.0\r\n\r\n")
-    (info("bad-name") / "METADATA").write_text("Name: ../mmreg:bad\nVersion: \x1b[31m1\x00\n")
-    (info("garbled-entries") / "entry_points.txt").write_bytes(b"[mmreg]\n" + GARBAGE)
-    (info("odd-entries") / "entry_points.txt").write_text("[mmreg]\nthis is no entry point\n")
-    shutil.copytree(info("left"), folder / "~mreg_left-0.9.dist-info")
-    (folder / "mmreg_empty-1.0.dist-info").mkdir()
-    (folder / "mmreg_file-1.0.egg-info").write_bytes(GARBAGE)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def damaged(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], str]:
-    return rows(folder)
+def damaged(damaged_site: Path) -> tuple[dict[str, list[dict[str, Any]]], str]:
+    return rows(damaged_site)
 
 
 @pytest.mark.parametrize(
@@ -92,15 +60,15 @@ def test_unreadable_entry_points_are_a_failed_plugin(damaged: tuple[dict[str, li
     ]
 
 
-def test_they_can_be_left_out(folder: Path) -> None:
-    found = mmreg("list", path=folder, MMREG_DISABLE_PLUGINS="mmreg-garbled-entries,mmreg-odd-entries")
+def test_they_can_be_left_out(damaged_site: Path) -> None:
+    found = mmreg("list", path=damaged_site, MMREG_DISABLE_PLUGINS="mmreg-garbled-entries,mmreg-odd-entries")
     assert (found.returncode, found.stderr) == (0, "")
 
 
 def test_a_distribution_that_is_there_twice_is_loaded_once_from_the_first_folder(
     installed: Callable[..., Path],
 ) -> None:
-    old, new = installed(plugin("mmreg-depth", "1.0")), installed(plugin("mmreg-depth", "2.0"))
+    old, new = installed(one_encoder("mmreg-depth", "1.0")), installed(one_encoder("mmreg-depth", "2.0"))
     for folders, versions in (((old, new), ["1.0", "2.0"]), ((new, old, new), ["2.0", "1.0"])):
         listed, said = rows(*folders)
         assert said == ""
@@ -113,7 +81,7 @@ def test_a_distribution_that_is_there_twice_is_loaded_once_from_the_first_folder
 
 
 def test_an_editable_install_over_a_wheel_is_loaded_once(installed: Callable[..., Path], tmp_path: Path) -> None:
-    distribution = plugin("mmreg-depth", "1.0")
+    distribution = one_encoder("mmreg-depth", "1.0")
     wheel = installed(distribution)
     source = tmp_path / "source"
     shutil.copytree(wheel / "mmreg_depth", source / "mmreg_depth")
@@ -134,7 +102,7 @@ def test_an_editable_install_over_a_wheel_is_loaded_once(installed: Callable[...
 
 
 def test_side_by_side_the_wheel_of_the_latest_version_comes_first(installed: Callable[..., Path]) -> None:
-    folder = installed(plugin("mmreg-depth", "1.9"))
+    folder = installed(one_encoder("mmreg-depth", "1.9"))
     info = folder / "mmreg_depth-1.9.dist-info"
     for version, ending in (("1.10", "dist-info"), ("2.0", "egg-info")):
         copy = folder / f"mmreg_depth-{version}.{ending}"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-import pytest
-from faulty_plugins import returning
-from wheels import Distribution, mmreg, python
+from wheels import mmreg, python
 
 
 def test_json_on_stdout_stays_valid(listing: CompletedProcess[str], plugins: dict[str, dict[str, Any]]) -> None:
@@ -35,15 +32,6 @@ def test_a_process_without_stderr_lists_all_the_same(everything: Path) -> None:
 
 def test_a_plugin_that_asks_the_registry_while_it_loads_works(plugins: dict[str, dict[str, Any]]) -> None:
     assert plugins["mmreg-reentrant"]["status"] == "ok"
-
-
-@pytest.fixture(scope="module")
-def costly(installed: Callable[..., Path]) -> Path:
-    """A plugin whose light module imports torch, and one that is slow."""
-    return installed(
-        Distribution("mmreg-heavy", returning("[]", head="import torch")),
-        Distribution("mmreg-slow", returning("[]", head="import time\ntime.sleep(0.3)")),
-    )
 
 
 def test_a_light_module_that_imports_torch_works_and_is_warned_of(costly: Path) -> None:

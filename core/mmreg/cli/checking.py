@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +13,15 @@ import typer
 from mmreg import registry
 from mmreg.cli.output import print_json, print_table, say
 from mmreg.cli.parameters import Debug, Format, FormatOption
+from mmreg.components import CommandSpec, SourceSpec
 from mmreg.errors import ComponentImportError
-from mmreg.importing import stdout_to_stderr
+from mmreg.importing import import_target, one_line, shown, stdout_to_stderr
 from mmreg.installed import Plugin, normalize
 from mmreg.registry import Entry
 
 if TYPE_CHECKING:
     from mmreg.testing import Report
+    from mmreg.testing.running import Outcome
 
 COLUMNS = ("component", "check", "result", "detail")
 
@@ -70,15 +73,59 @@ def check(
         raise typer.Exit(1)
 
 
+def _problems(plugin: Plugin) -> Iterator[tuple[str, str]]:
+    """What is checked of a plugin itself, and what is wrong with it; empty if nothing is."""
+    from mmreg.testing.general import light_module_problem
+
+    if plugin.status == "duplicate":  # another one is used in its place
+        return
+    yield "loads", "" if plugin.status == "ok" else f"{plugin.status}: {plugin.error}"
+    if plugin.status != "ok":
+        return
+    module = plugin.target.partition("[")[0].strip()
+    problem = light_module_problem(module)
+    yield "light_module", f"{module} {problem}" if problem else ""
+    for hook, item, wanted in (
+        ("mmreg_commands", CommandSpec, typer.Typer),
+        ("mmreg_sources", SourceSpec, Callable),
+    ):
+        yield from _targets(plugin, hook, item, wanted)
+
+
+def _targets(plugin: Plugin, hook: str, item: type[CommandSpec | SourceSpec], wanted: Any) -> Iterator[tuple[str, str]]:
+    """What a hook of the plugin lists, imported."""
+    if hook not in plugin.hooks:
+        return
+    try:
+        with stdout_to_stderr:
+            listed = plugin.hooks[hook]()
+        strange = [each for each in listed if not isinstance(each, item)]
+    except Exception as error:  # a plugin may raise anything
+        yield hook, f"it raised {one_line(error)}"
+        return
+    yield hook, f"it must list {item.__name__}s only, found {shown(strange[0])}" if strange else ""
+    for spec in listed:
+        if spec in strange:
+            continue
+        problem = ""
+        try:
+            found = import_target(spec.target)
+            if not isinstance(found, wanted):
+                problem = f"its target {spec.target} is {shown(found)}, no {wanted.__name__}"
+        except ImportError as error:
+            problem = f"its target {spec.target} {error}"
+        yield f"{hook}: {spec.name}", problem
+
+
 def run(entries: list[Entry], plugins: list[Plugin], values: list[str]) -> Report:
-    """Check components one after the other, and that their plugins could be loaded."""
+    """Check plugins themselves, and components one after the other."""
     from mmreg.testing import Report, Result, run_checks
 
     report = Report()
     for plugin in plugins:
-        if plugin.status in ("failed", "incompatible"):
-            detail = f"{plugin.status}: {plugin.error}"
-            report.results.append(Result(f"plugin {plugin.entry_point}", "loads", "failed", detail))
+        for what, problem in _problems(plugin):
+            outcome: Outcome = "failed" if problem else "passed"
+            report.results.append(Result(f"plugin {plugin.entry_point}", what, outcome, problem))
     for entry in entries:
         material: dict[str, Any] = {}
         if sys.stderr.isatty():

@@ -12,6 +12,7 @@ import typer
 from mmreg.cli.output import print_json, print_table, say
 from mmreg.cli.parameters import BatchSize, Debug, Device, Format, FormatOption, RunArgument
 from mmreg.errors import OptionError
+from mmreg.importing import stdout_to_stderr
 
 if TYPE_CHECKING:
     from mmreg.runs import Run
@@ -99,28 +100,29 @@ def evaluate(
     read_corruptions(corrupt or ())  # a slip in them is told before a run is loaded
     from mmreg.runs import load
 
-    loaded = load(run, device)
-    if not robustness:
-        result = loaded.evaluate(table, split=split, metrics=metric or (), batch_size=batch_size)
-    else:
-        from mmreg.robustness import evaluate_robustness
+    with stdout_to_stderr:
+        loaded = load(run, device)
+        if not robustness:
+            result = loaded.evaluate(table, split=split, metrics=metric or (), batch_size=batch_size)
+        else:
+            from mmreg.robustness import evaluate_robustness
 
-        result = evaluate_robustness(
-            loaded,
-            table,
-            split=split,
-            missing=missing is not None,
-            rates=rates,
-            corruptions=corrupt or (),
-            baseline=None if baseline is None else load(baseline, device),
-            metrics=metric or (),
-            seed=seed,
-            batch_size=batch_size,
-        )
-    if plot is not None:
-        from mmreg.robustness.plotting import draw_robustness
+            result = evaluate_robustness(
+                loaded,
+                table,
+                split=split,
+                missing=missing is not None,
+                rates=rates,
+                corruptions=corrupt or (),
+                baseline=None if baseline is None else load(baseline, device),
+                metrics=metric or (),
+                seed=seed,
+                batch_size=batch_size,
+            )
+        if plot is not None:
+            from mmreg.robustness.plotting import draw_robustness
 
-        draw_robustness(result, plot)
+            draw_robustness(result, plot)
     if format is Format.JSON:
         print_json(result)
     elif robustness:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mmreg.cli.output import print_json, print_table, say
-from mmreg.cli.parameters import Debug, Precision, RecipeArgument, Seed, Set, recipe_overrides
+from mmreg.cli.parameters import Debug, Device, Precision, RecipeArgument, Seed, Set, recipe_overrides
 
 if TYPE_CHECKING:
     from mmreg.experiment import Experiment
@@ -19,15 +19,20 @@ def validate(
     recipe: RecipeArgument,
     set_: Set = None,
     seed: Seed = None,
+    device: Device = "auto",
     precision: Precision = None,
     debug: Debug = False,
 ) -> None:
     """Check a recipe and its table, and show shapes and sizes; decodes no file and trains nothing."""
-    from mmreg.experiment import open_experiment
+    from mmreg.devices import resolve_device, resolve_precision
+    from mmreg.experiment import checked_plan, open_experiment
     from mmreg.recipe import read_recipe
-    from mmreg.recipe.resolve import resolve
+    from mmreg.training.session import check_validation
 
-    experiment = open_experiment(resolve(read_recipe(recipe, recipe_overrides(set_, precision, seed))))
+    plan = checked_plan(read_recipe(recipe, recipe_overrides(set_, precision, seed)))
+    resolve_precision(plan.recipe.form.training.precision, resolve_device(device))
+    experiment = open_experiment(plan)
+    check_validation(plan, experiment)
     for text in [*experiment.messages, *missing_files(experiment)]:
         say(f"warning: {text}")
     print_model(experiment)

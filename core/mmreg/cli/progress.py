@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -132,9 +133,10 @@ class Display:
             if splits:
                 what = "the test rows" if splits[-1] == "test" else "the validation rows, as there are no test rows"
                 print(f"measured on {what}")
+            folder = shlex.quote(str(run.folder))
             print(f"\neverything is in {run.folder}; next:")
-            print(f"  mmreg evaluate {run.folder}")
-            print(f"  mmreg predict {run.folder} TABLE --out predictions.csv")
+            print(f"  mmreg evaluate {folder}")
+            print(f"  mmreg predict {folder} TABLE --out predictions.csv")
 
     def _print(self, text: str) -> None:
         if not self.quiet:

@@ -24,7 +24,12 @@ class Kind(StrEnum):
 
 def new_plugin_command(
     name: Annotated[str, typer.Argument(help=f"The distribution's name, such as {PREFIX}depth.", show_default=False)],
-    kind: Annotated[Kind, typer.Option("--kind", help="What it brings.", show_default=False)],
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            "--kind", metavar="KIND", help="What it brings: modality, encoder, fusion or task.", show_default=False
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write NAME into.")] = Path(),
     debug: Debug = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -29,4 +30,4 @@ def init(
     from mmreg.init import write_recipe
 
     print(write_recipe(table, target, out, overwrite=overwrite), end="")
-    say(f"\nwrote {out}; next: mmreg train {out} --out run")
+    say(f"\nwrote {out}; next: mmreg train {shlex.quote(str(out))} --out run")

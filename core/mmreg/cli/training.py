@@ -33,7 +33,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only check the recipe and show the model, as validate does.")
+        bool, typer.Option("--dry-run", help="Only check the recipe (written first for a table), as validate does.")
     ] = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -49,7 +49,7 @@ def train(
     if dry_run:
         from mmreg.cli.inspect import validate
 
-        validate(recipe, set_, seed, precision)
+        validate(recipe, set_, seed, device, precision)
         return
     from mmreg.cli.progress import Display
     from mmreg.training.session import train as run_training

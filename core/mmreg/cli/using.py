@@ -15,6 +15,7 @@ from mmreg.cli.output import say
 from mmreg.cli.parameters import BatchSize, Debug, Device, Quiet, RunArgument
 from mmreg.errors import TableError
 from mmreg.files import replacing, unwritable, write_text
+from mmreg.importing import stdout_to_stderr
 from mmreg.near import near
 
 
@@ -52,17 +53,18 @@ def predict(
     from mmreg.data.sources import open_table
     from mmreg.runs import load
 
-    loaded = load(run, device)
-    columns = list(dict.fromkeys(column for given in loaded.plan.inputs.values() for column in given.columns))
-    if table is None:
-        _check_row(row, columns, loaded.plan.recipe.form.key)
-        predictions = loaded.predict(row, batch_size=batch_size)
-    else:
-        opened = open_table(table)
-        absent = [column for column in columns if column not in opened.columns]
-        predictions = loaded.predict(opened, batch_size=batch_size)
-        for column in absent:
-            say(f"note: {opened.name} has no column {column!r}; it counts as absent in every row")
+    with stdout_to_stderr:
+        loaded = load(run, device)
+        columns = list(dict.fromkeys(column for given in loaded.plan.inputs.values() for column in given.columns))
+        if table is None:
+            _check_row(row, columns, loaded.plan.recipe.form.key)
+            predictions = loaded.predict(row, batch_size=batch_size)
+        else:
+            opened = open_table(table)
+            absent = [column for column in columns if column not in opened.columns]
+            predictions = loaded.predict(opened, batch_size=batch_size)
+            for column in absent:
+                say(f"note: {opened.name} has no column {column!r}; it counts as absent in every row")
     write(predictions)
     missing = sum(not prediction["modalities"] for prediction in predictions)
     if missing:

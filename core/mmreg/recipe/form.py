@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 OnBad = Literal["error", "absent", "skip"]
-Share = Annotated[float, Gt(0), Lt(1)]
+Share = Annotated[float, Ge(0), Lt(1)]
 Weight = Annotated[float, Ge(0)]
 
 
@@ -62,6 +62,13 @@ class Fractions(_Closed):
     """Share of the rows for the final test."""
     by: str | None = None
     """A column whose equal values stay together, such as a speaker or a patient."""
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> Fractions:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"shares of {self.validation} and {self.test} leave nothing for training")
+        return self
+
     seed: Annotated[int, Ge(0)] | None = None
     """The seed of the split; the training's if not given."""
     stratify: bool | None = None
@@ -137,7 +144,8 @@ class Training(_Closed):
     optimizer: Choice = Named.model_validate({"name": "AdamW", "lr": 0.001})
     """One of torch.optim's by name, with its options. Weight decay spares biases and norms."""
     schedule: Choice | None = Named(name="cosine")
-    """The learning rate's course: cosine, linear or one_cycle (each with `warmup`, a share of the steps), or one of
+    """The learning rate's course: cosine, linear or one_cycle (each with `warmup`, a share of the steps, and
+    `final`, the last rate as a share of the greatest), or one of
     torch.optim.lr_scheduler's by name; null for a constant rate."""
     gradient_clip: Annotated[float, Gt(0)] | None = None
     """The greatest norm of the gradient; longer ones are shortened to it."""
@@ -153,7 +161,7 @@ class Training(_Closed):
     """The metric by which the best weights are chosen; the task's main one if it is not given."""
     early_stopping: EarlyStopping | Annotated[int, Ge(1)] | None = None
     """When to stop early: a number of epochs without improvement, or a mapping of `patience` and `min_delta`."""
-    modality_dropout: Share | dict[str, Share] | Literal[0] = 0
+    modality_dropout: Share | dict[str, Share] = 0.0
     """The share of training rows in which each modality is left out at random (never all of a row at once)."""
 
 
@@ -165,6 +173,7 @@ class Form(_Closed):
     split: str | Fractions | None = None
     """A column that says which split a row belongs to, or the shares of a random split."""
     target: Target
+    """What is to be predicted."""
     modalities: Annotated[dict[str, Input], MinLen(1)]
     """The inputs by name."""
     fusion: Annotated[FusionNode | None, BeforeValidator(_named)] = None

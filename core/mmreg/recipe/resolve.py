@@ -348,7 +348,7 @@ class _Resolver:
     def check_training(self, inputs: list[str]) -> None:
         from torch import nn
 
-        from mmreg.training.optimizers import build_optimizer, build_schedule
+        from mmreg.training.optimizers import build_optimizer, try_schedule
 
         training = self.recipe.form.training
         path: Path = ("training",)
@@ -357,10 +357,10 @@ class _Resolver:
             optimizer = build_optimizer(training.optimizer.name, training.optimizer.options, probe)
         except OptionError as error:
             self.problem((*path, "optimizer"), str(error))
-        else:
+            optimizer = build_optimizer("SGD", {"lr": 0.1, "momentum": 0.9}, probe)
+        if training.schedule is not None:
             try:
-                if training.schedule is not None:
-                    build_schedule(training.schedule.name, training.schedule.options, optimizer, 2, 2)
+                try_schedule(training.schedule.name, training.schedule.options, optimizer, training.epochs)
             except OptionError as error:
                 self.problem((*path, "schedule"), str(error))
         for name in training.modality_dropout if isinstance(training.modality_dropout, dict) else ():

@@ -60,6 +60,7 @@ class Run:
         task: fitted.
         model: in evaluation mode.
         device: where it computes.
+        dtype: the precision in which it does.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Run:
         model: MultimodalModel,
         fingerprint: str,
         device: torch.device,
+        precision: str | None = None,
     ) -> None:
         self.folder = folder
         self.plan = plan
@@ -79,6 +81,10 @@ class Run:
         self.model = model.to(device).eval()
         self.fingerprint = fingerprint
         self.device = device
+        wanted = precision or plan.recipe.form.training.precision
+        if precision is None and wanted == "float16" and device.type == "cpu":
+            wanted = "float32"  # a run that was trained on an accelerator is of use elsewhere, too
+        self.dtype = resolve_precision(wanted, device)
 
     @property
     def report(self) -> dict[str, Any]:
@@ -182,13 +188,12 @@ class Run:
         batches: Iterable[Batch] = Batches(prepared, rows, None, None, size, drop=drop)
         if change is not None:
             batches = map(change, batches)
-        dtype = resolve_precision(self.plan.recipe.form.training.precision, self.device)
-        return predict(self.model, self.modalities, batches, self.device, dtype)
+        return predict(self.model, self.modalities, batches, self.device, self.dtype)
 
     def _rows(self, table: Any, split: str | None) -> tuple[Experiment, NDArray[np.int64], str]:
         """The experiment over a table, the numbers of the rows to use, and what they are called."""
         if table is None:
-            experiment = open_experiment(self.plan)
+            experiment = open_experiment(self.plan, self.modalities)
             if experiment.table.fingerprint() != self.fingerprint:
                 raise RunError(
                     f"the table of this run ({experiment.table.name}) has changed since the training, so its "
@@ -220,12 +225,13 @@ class Run:
         return split_rows(table, column, None, 0).get(split, np.zeros(0, np.int64))
 
 
-def load(folder: str | Path, device: str | torch.device | None = None) -> Run:
+def load(folder: str | Path, device: str | torch.device | None = None, precision: str | None = None) -> Run:
     """Load a run from its folder.
 
     Args:
         folder: where training wrote it.
         device: where to compute; the best one there is if it is not given.
+        precision: "auto", "float32", "bfloat16" or "float16"; the recipe's if it is not given.
 
     Raises:
         RunError: the folder is no run, is incomplete, or needs a component that is not installed or registered.
@@ -255,4 +261,4 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> Run:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except Exception as error:  # safetensors and torch raise several kinds
         raise RunError(f"the weights of {folder} are damaged or of another model: {error}") from error
-    return Run(folder, plan, modalities, task, model, facts["table"]["fingerprint"], resolve_device(device))
+    return Run(folder, plan, modalities, task, model, facts["table"]["fingerprint"], resolve_device(device), precision)

@@ -1,6 +1,6 @@
 """The checks that every component has to pass, for plugin authors to run: plainly, from pytest or the command line."""
 
-from mmreg.testing.devices import check_devices
+from mmreg.testing.devices import check_devices, check_task_devices, check_transform_devices
 from mmreg.testing.encoder import check_absent_rows, check_shortest_length, check_specs
 from mmreg.testing.fusion import (
     check_absence,
@@ -100,7 +100,9 @@ __all__ = [
     "check_state_round_trip",
     "check_target",
     "check_targets",
+    "check_task_devices",
     "check_task_state",
+    "check_transform_devices",
     "check_transform_randomness",
     "check_transform_rows",
     "check_unknown_option_refused",

@@ -5,13 +5,12 @@ Axes: B batch, T time or tokens, D features.
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -50,22 +49,22 @@ class Batch(ABC):
         """What a module makes of the batch."""
 
     @abstractmethod
-    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """The batch with every tensor of numbers (not of lengths or truth values) replaced."""
 
     @abstractmethod
-    def take(self, rows: Sequence[int]) -> Batch:
+    def take(self, rows: Sequence[int]) -> Self:
         """Some rows of the batch, padded no more than they need."""
 
     @abstractmethod
-    def on(self, device: torch.device | str) -> Batch:
+    def on(self, device: torch.device | str) -> Self:
         """The batch on another device."""
 
-    def padded(self) -> Batch | None:
+    def padded(self) -> Self | None:
         """The batch with more padding, which holds garbage; None if nothing in it is ragged."""
         return None
 
-    def to(self, dtype: torch.dtype) -> Batch:
+    def to(self, dtype: torch.dtype) -> Self:
         """The batch in another floating-point precision."""
         return self.map(lambda values: values.to(dtype) if values.is_floating_point() else values)
 
@@ -88,6 +87,11 @@ class Case(ABC):
         """Whether weights that are shared out among inputs may have no effect, as there is only one."""
         return False
 
+    @property
+    def hint(self) -> str:
+        """What may explain that the component raised an error, to read on after the error; mostly nothing."""
+        return ""
+
     def for_learning(self) -> Case:
         """The case to learn two classes in."""
         return self
@@ -97,14 +101,13 @@ class Case(ABC):
         """A new component, whose weights come from torch's global random state."""
 
     @abstractmethod
-    def batch(self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None, even: bool = False) -> Batch:
+    def batch(self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None) -> Batch:
         """A batch of random rows.
 
         Args:
             rows: B.
             seed: of the random numbers.
             labels: (B,) 0 or 1: classes that the rows are easily told apart by; None for none.
-            even: whether all rows are of the same length.
         """
 
     def varied(self, rows: int) -> Batch:
@@ -155,7 +158,7 @@ def each_case(function: Callable[[Any], None]) -> Check:
             except AssertionError as error:
                 raise AssertionError(f"{case.label}: {error}") from error
             except Exception as error:
-                raise AssertionError(f"{case.label}: it raised {one_line(error)}") from error
+                raise AssertionError(f"{case.label}: it raised {one_line(error)}{case.hint}") from error
         if len(reasons) == len(cases):
             raise Skipped(reasons[0])
 
@@ -221,11 +224,6 @@ def backward(module: nn.Module, outcome: Outcome) -> dict[str, Tensor | None]:
 def buffers(module: nn.Module) -> dict[str, Tensor]:
     """A copy of a module's buffers."""
     return {name: buffer.clone() for name, buffer in module.named_buffers()}
-
-
-def copied(module: nn.Module) -> nn.Module:
-    """A copy of a module that shares nothing with it."""
-    return copy.deepcopy(module)
 
 
 def expect_finite(outcome: Outcome, when: str) -> None:

@@ -1,16 +1,20 @@
-"""The check that a component moves between devices, as far as that can be seen on the machine at hand."""
+"""The checks that a component moves between devices, as far as that can be seen on the machine at hand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmreg.testing.cases import Case, each_case, expect_same, used
-from mmreg.testing.subject import Skipped, expect
+from mmreg.testing import modality as modalities
+from mmreg.testing import task as tasks
+from mmreg.testing.cases import Case, Outcome, each_case, expect_same, used
+from mmreg.testing.subject import Skipped, Subject, check, expect
+from mmreg.testing.values import values_of
 
 MAY_MIX = ("_to_copy", "copy_", "index", "index_put", "_pack_padded_sequence", "detach")
 """Operations that take tensors of two devices on purpose."""
@@ -25,23 +29,71 @@ def check_devices(case: Case) -> None:
     module = used(case)
     batch = case.batch()
     expected = batch.run(module)
-    if torch.cuda.is_available():
-        module.cuda()
-        found = batch.on("cuda").run(module)
-        for name, values in found.rows.items():
-            expect(values.is_cuda, f"{name} should be on the GPU, where module and batch are, found {values.device}")
-        on_host = type(found)({name: values.cpu() for name, values in found.rows.items()})
-        expect_same(on_host, expected, "on the GPU", TOLERANCE)
-        expect_same(batch.run(module.cpu()), expected, "back on the CPU", 1e-5)
-        return
-    module.to("meta")
+    if not torch.cuda.is_available():
+        module.to("meta")
+        _try_without_a_gpu(lambda: batch.on("meta").run(module))
+    module.cuda()
+    _expect_same_on_the_gpu(batch.on("cuda").run(module), expected)
+    expect_same(batch.run(module.cpu()), expected, "back on the CPU", 1e-5)
+
+
+@check
+def check_transform_devices(subject: Subject) -> None:
+    """On a GPU, where training transforms, a batch stays there and becomes the same; without one, nothing is mixed."""
+    modality, arrays = modalities.fitted(subject, values_of(subject))
+    batch = modalities.gathered(modality, arrays)
+
+    def transformed(device: str, generator: torch.Generator | None = None) -> Outcome:
+        signal = modality.transform(batch.to(device), training=generator is not None, generator=generator)
+        return Outcome({"values": signal.values, **({} if signal.lengths is None else {"lengths": signal.lengths})})
+
+    expected = transformed("cpu")
+    if not torch.cuda.is_available():
+        _try_without_a_gpu(lambda: transformed("meta"))
+    _expect_same_on_the_gpu(transformed("cuda"), expected)
+    for name, values in transformed("cuda", torch.Generator("cuda").manual_seed(0)).rows.items():
+        expect(values.is_cuda, f"in training, {name} should be on the GPU, where the batch is, found {values.device}")
+
+
+@check
+def check_task_devices(subject: Subject) -> None:
+    """On a GPU, where the model is, scores and losses stay there and are the same; without one, nothing is mixed."""
+    task, _, encoded = tasks.fitted(subject)
+    logits = torch.randn(len(encoded), task.num_outputs, generator=torch.Generator().manual_seed(0))
+    targets = torch.from_numpy(np.asarray(encoded))
+
+    def computed(device: str) -> Outcome:
+        on_device = logits.to(device)
+        return Outcome({"scores": task.scores(on_device), "the loss": task.loss(on_device, targets.to(device))})
+
+    expected = computed("cpu")
+    if not torch.cuda.is_available():
+        _try_without_a_gpu(lambda: computed("meta"))
+    _expect_same_on_the_gpu(computed("cuda"), expected)
+
+
+def _expect_same_on_the_gpu(found: Outcome, expected: Outcome) -> None:
+    for name, values in found.rows.items():
+        expect(values.is_cuda, f"{name} should be on the GPU, where the input is, found {values.device}")
+    on_host = Outcome({name: values.cpu() for name, values in found.rows.items()})
+    expect_same(on_host, expected, "on the GPU", TOLERANCE)
+
+
+def _try_without_a_gpu(run: Callable[[], Outcome]) -> NoReturn:
+    """Run a component on the device of tensors without contents, which shows those that stay on the CPU.
+
+    Raises:
+        Skipped: with what could be seen.
+    """
     try:
         with _NoMixing():  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-            batch.on("meta").run(module)
+            found = run()
     except AssertionError:
         raise
     except Exception:
         raise Skipped("there is no CUDA device here, and it cannot be tried without one") from None
+    for name, values in found.rows.items():
+        expect(values.is_meta, f"{name} should be on the device of the input, found it on the {values.device}")
     raise Skipped("there is no CUDA device here; tried without one, no tensor stays behind")
 
 

@@ -5,10 +5,11 @@ Axes: B batch, T tokens, D features.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,6 @@ from mmreg.testing.cases import (
     Outcome,
     backward,
     buffers,
-    copied,
     each_case,
     expect_finite,
     expect_finite_gradients,
@@ -57,19 +57,19 @@ class EncoderBatch(Batch):
         features: Features = module(self.signal)
         return outcome_of(features)
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> EncoderBatch:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """See `Batch`."""
         return replace(self, signal=self.signal.replace(function(self.signal.values)))
 
-    def take(self, rows: Sequence[int]) -> EncoderBatch:
+    def take(self, rows: Sequence[int]) -> Self:
         """See `Batch`."""
         return replace(self, signal=take(self.signal, self.spec, rows))
 
-    def on(self, device: torch.device | str) -> EncoderBatch:
+    def on(self, device: torch.device | str) -> Self:
         """See `Batch`."""
         return replace(self, signal=self.signal.to(device))
 
-    def padded(self) -> EncoderBatch | None:
+    def padded(self) -> Self | None:
         """See `Batch`; padding may hold anything, and holds NaN."""
         if self.spec.ragged_axis is None:
             return None
@@ -104,6 +104,12 @@ class EncoderCase(Case):
         """The spec and the output."""
         return f"built for {self.spec}, asked for {self.outputs}"
 
+    @property
+    def hint(self) -> str:
+        """See `Case`: the default takes every spec, so that an encoder that lacks its own is built for each."""
+        inherited = getattr(self.cls.accepts, "__func__", None) is vars(Encoder)["accepts"].__func__
+        return "; it has no `accepts`, so it is taken to accept every spec" if inherited else ""
+
     def build(self) -> nn.Module:
         """See `Case`."""
         module: nn.Module = self.cls(self.spec, **passed_in(self.cls, self.outputs), **self.options)
@@ -112,7 +118,7 @@ class EncoderCase(Case):
     def batch(
         self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None, even: bool = False, length: int = LONGEST
     ) -> EncoderBatch:
-        """See `Case`; `length` is that of the longest row, which comes first."""
+        """See `Case`; `length` is that of the longest row, which comes first, or of all rows if these are even."""
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randint(1, length + 1, (rows,), generator=generator).tolist()
         lengths = [length] * rows if even else [length, *drawn[1:]]
@@ -205,7 +211,7 @@ def _expect_encoded(case: EncoderCase) -> None:
         outcome = case.batch().run(module)
     except Exception as error:
         raise AssertionError(
-            f"`accepts` lets {case.spec} pass, but {case.label} it raised {type(error).__name__}: {error}"
+            f"`accepts` lets {case.spec} pass, but {case.label} it raised {type(error).__name__}: {error}{case.hint}"
         ) from error
     expect_finite(outcome, f"for {case.spec}, which `accepts` lets pass")
 
@@ -257,7 +263,7 @@ def check_absent_rows(case: EncoderCase) -> None:
     batch = case.batch(len(rows))
     present = torch.zeros(6, 1, dtype=torch.bool)
     present[rows] = True
-    with_absent, without = _model(case, module), _model(case, copied(module))
+    with_absent, without = _model(case, module), _model(case, copy.deepcopy(module))
     torch.manual_seed(6)
     found = with_absent(_Inputs({"it": batch.signal}, {"it": torch.tensor(rows)}, present)).scores
     torch.manual_seed(6)

@@ -5,6 +5,7 @@ Axes: B batch, K classes, M modalities.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from itertools import product
 from typing import cast
@@ -17,7 +18,6 @@ from mmreg.interfaces import ModelFusion
 from mmreg.testing.cases import (
     Outcome,
     backward,
-    copied,
     each_case,
     expect_finite,
     expect_finite_gradients,
@@ -25,7 +25,7 @@ from mmreg.testing.cases import (
     plain,
     used,
 )
-from mmreg.testing.fusion_batches import FusionBatch, ScoreBatch
+from mmreg.testing.fusion_batches import FusionBatch
 from mmreg.testing.fusion_cases import MOST, FusionCase, ScoreCase, counts, forms, fusion_case
 from mmreg.testing.subject import Skipped, Subject, check, expect
 
@@ -65,7 +65,7 @@ def check_absence(case: FusionCase) -> None:
     module = plain(case)
     first: tuple[Outcome, Outcome] | None = None
     for garbage in NOTHING:
-        ours = copied(module)
+        ours = copy.deepcopy(module)
         given = batch.with_garbage(garbage)
         torch.manual_seed(0)
         outcome = given.run(ours)
@@ -112,9 +112,9 @@ def check_extreme_values(case: FusionCase) -> None:
         f"values of {EXTREME:g}": _scaled(case, batch),
     }
     for what, given in kinds.items():
-        outcome = given.run(copied(module))
+        outcome = given.run(copy.deepcopy(module))
         expect_finite(outcome, f"for {what}")
-        ours = copied(module)
+        ours = copy.deepcopy(module)
         tracked = given.with_garbage(0.0)
         expect_finite_gradients(backward(ours, tracked.run(ours)), f"for {what}")
         for index, values in tracked.tensors():
@@ -170,7 +170,6 @@ def check_fit(case: FusionCase) -> None:
     for garbage, grad in ((0.0, True), (float("nan"), False)):
         module = cast(ModelFusion, plain(case).eval())
         given = batch.with_present(present).with_garbage(garbage)
-        assert isinstance(given, ScoreBatch)
         scores = {name: values.detach() for name, values in given.scores.items()}
         with torch.set_grad_enabled(grad):
             module.fit(scores, present, targets)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +28,11 @@ class FusionBatch(Batch):
         return len(self.present)
 
     @abstractmethod
-    def map_each(self, function: Callable[[Tensor, int], Tensor]) -> FusionBatch:
+    def map_each(self, function: Callable[[Tensor, int], Tensor]) -> Self:
         """The batch with every tensor of numbers replaced, by a function of it and its modality's place."""
 
     @abstractmethod
-    def permuted(self, order: Sequence[int]) -> FusionBatch:
+    def permuted(self, order: Sequence[int]) -> Self:
         """The batch with its modalities in another order."""
 
     @abstractmethod
@@ -39,14 +40,14 @@ class FusionBatch(Batch):
         """Every tensor of numbers, with its modality's place."""
 
     @abstractmethod
-    def with_present(self, present: Tensor) -> FusionBatch:
+    def with_present(self, present: Tensor) -> Self:
         """The batch with other rows absent."""
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> FusionBatch:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """See `Batch`."""
         return self.map_each(lambda values, _: function(values))
 
-    def with_garbage(self, garbage: float) -> FusionBatch:
+    def with_garbage(self, garbage: float) -> Self:
         """The batch with what is absent replaced, and all of it tracked by autograd."""
 
         def fill(values: Tensor, index: int) -> Tensor:
@@ -67,7 +68,7 @@ class FeatureBatch(FusionBatch):
         """Fuse the features."""
         return outcome_of(module(self.features, self.present))
 
-    def map_each(self, function: Callable[[Tensor, int], Tensor]) -> FeatureBatch:
+    def map_each(self, function: Callable[[Tensor, int], Tensor]) -> Self:
         """See `FusionBatch`."""
         return replace(
             self,
@@ -81,10 +82,11 @@ class FeatureBatch(FusionBatch):
             },
         )
 
-    def permuted(self, order: Sequence[int]) -> FeatureBatch:
+    def permuted(self, order: Sequence[int]) -> Self:
         """See `FusionBatch`."""
         names = list(self.features)
-        return FeatureBatch({names[k]: self.features[names[k]] for k in order}, self.present[:, list(order)])
+        features = {names[k]: self.features[names[k]] for k in order}
+        return replace(self, features=features, present=self.present[:, list(order)])
 
     def tensors(self) -> list[tuple[int, Tensor]]:
         """See `FusionBatch`."""
@@ -95,32 +97,30 @@ class FeatureBatch(FusionBatch):
             if values is not None
         ]
 
-    def with_present(self, present: Tensor) -> FeatureBatch:
+    def with_present(self, present: Tensor) -> Self:
         """See `FusionBatch`."""
         return replace(self, present=present)
 
-    def take(self, rows: Sequence[int]) -> FeatureBatch:
+    def take(self, rows: Sequence[int]) -> Self:
         """See `Batch`."""
         chosen = list(rows)
         taken = self.map(lambda values: values[chosen])
-        assert isinstance(taken, FeatureBatch)
         masked = {
             name: replace(given, mask=None if given.mask is None else given.mask[chosen])
             for name, given in taken.features.items()
         }
-        return FeatureBatch(masked, self.present[chosen])
+        return replace(self, features=masked, present=self.present[chosen])
 
-    def on(self, device: torch.device | str) -> FeatureBatch:
+    def on(self, device: torch.device | str) -> Self:
         """See `Batch`."""
         moved = self.map(lambda values: values.to(device))
-        assert isinstance(moved, FeatureBatch)
         features = {
             name: replace(given, mask=None if given.mask is None else given.mask.to(device))
             for name, given in moved.features.items()
         }
-        return FeatureBatch(features, self.present.to(device))
+        return replace(self, features=features, present=self.present.to(device))
 
-    def padded(self) -> FeatureBatch | None:
+    def padded(self) -> Self | None:
         """See `Batch`; the tokens that are not valid hold garbage."""
         if all(given.mask is None for given in self.features.values()):
             return None
@@ -150,7 +150,7 @@ class ScoreBatch(FusionBatch):
         fused: Fused = module(self.scores, self.present, self.features if uses_features else None)
         return Outcome({"scores": fused.scores, **fused.extras}, fused.losses)
 
-    def map_each(self, function: Callable[[Tensor, int], Tensor]) -> ScoreBatch:
+    def map_each(self, function: Callable[[Tensor, int], Tensor]) -> Self:
         """See `FusionBatch`."""
         return replace(
             self,
@@ -158,32 +158,31 @@ class ScoreBatch(FusionBatch):
             features={name: function(values, index) for index, (name, values) in enumerate(self.features.items())},
         )
 
-    def permuted(self, order: Sequence[int]) -> ScoreBatch:
+    def permuted(self, order: Sequence[int]) -> Self:
         """See `FusionBatch`."""
         names = [list(self.scores)[k] for k in order]
-        return ScoreBatch(
-            {name: self.scores[name] for name in names},
-            {name: self.features[name] for name in names},
-            self.present[:, list(order)],
+        return replace(
+            self,
+            scores={name: self.scores[name] for name in names},
+            features={name: self.features[name] for name in names},
+            present=self.present[:, list(order)],
         )
 
     def tensors(self) -> list[tuple[int, Tensor]]:
         """See `FusionBatch`."""
         return [*enumerate(self.scores.values()), *enumerate(self.features.values())]
 
-    def with_present(self, present: Tensor) -> ScoreBatch:
+    def with_present(self, present: Tensor) -> Self:
         """See `FusionBatch`."""
         return replace(self, present=present)
 
-    def take(self, rows: Sequence[int]) -> ScoreBatch:
+    def take(self, rows: Sequence[int]) -> Self:
         """See `Batch`."""
         chosen = list(rows)
         taken = self.map(lambda values: values[chosen])
-        assert isinstance(taken, ScoreBatch)
         return replace(taken, present=self.present[chosen])
 
-    def on(self, device: torch.device | str) -> ScoreBatch:
+    def on(self, device: torch.device | str) -> Self:
         """See `Batch`."""
         moved = self.map(lambda values: values.to(device))
-        assert isinstance(moved, ScoreBatch)
         return replace(moved, present=self.present.to(device))

@@ -65,7 +65,7 @@ class FusionCase(Case):
         """What the modalities give."""
 
     @abstractmethod
-    def batch(self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None, even: bool = False) -> FusionBatch:
+    def batch(self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None) -> FusionBatch:
         """See `Case`."""
 
     def varied(self, rows: int) -> FusionBatch:
@@ -97,8 +97,8 @@ class FeatureCase(FusionCase):
         module: nn.Module = self.cls(dict(self.inputs), **self.options)
         return module
 
-    def batch(self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None, even: bool = False) -> FeatureBatch:
-        """See `Case`."""
+    def batch(self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None) -> FeatureBatch:
+        """See `Case`; all tokens of the third modality are valid, so it has no mask."""
         generator = torch.Generator().manual_seed(seed)
         features = {}
         for index, (name, size) in enumerate(self.inputs.items()):
@@ -107,7 +107,7 @@ class FeatureCase(FusionCase):
                 continue
             longest = LENGTHS[index % len(LENGTHS)]
             lengths = torch.randint(1, longest + 1, (rows,), generator=generator)
-            mask = None if even else torch.arange(longest)[None] < lengths[:, None]
+            mask = None if index == 2 else torch.arange(longest)[None] < lengths[:, None]
             features[name] = Features(tokens=_numbers((rows, longest, size), generator, labels), mask=mask)
         return FeatureBatch(features, torch.ones(rows, len(self.inputs), dtype=torch.bool))
 
@@ -165,7 +165,7 @@ class ScoreCase(FusionCase):
             return logits.log_softmax(-1) if self.space == "log_probabilities" else logits
         return own
 
-    def batch(self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None, even: bool = False) -> ScoreBatch:
+    def batch(self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None) -> ScoreBatch:
         """See `Case`."""
         generator = torch.Generator().manual_seed(seed)
         scores, features = {}, {}

@@ -34,12 +34,12 @@ def check_light_module(subject: Subject) -> None:
     """The plugin's module, imported in a fresh process, does not import torch."""
     if not subject.module:
         raise Skipped("it comes from no plugin")
-    problem = _light_module_problem(subject.module)
+    problem = light_module_problem(subject.module)
     expect(not problem, f"its light module {subject.module} {problem}")
 
 
 @functools.cache
-def _light_module_problem(module: str) -> str:
+def light_module_problem(module: str) -> str:
     """What is wrong with a plugin's light module, in words that read on after its name; empty if nothing is."""
     arguments = [json.dumps(sys.path), module.partition(":")[0], json.dumps(HEAVY)]
     try:

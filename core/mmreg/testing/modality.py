@@ -25,7 +25,7 @@ from mmreg.options import describe_options
 from mmreg.signals import Signal
 from mmreg.spec import Spec
 from mmreg.testing.cases import Outcome, expect_same
-from mmreg.testing.subject import Subject, check, expect
+from mmreg.testing.subject import Subject, check, expect, json_text
 from mmreg.testing.values import hostile_values, new, values_of
 
 TOLERANCE = 1e-5
@@ -133,11 +133,11 @@ def check_fits_see_training_rows_only(subject: Subject) -> None:
     modality.fit_values(iter(train))
     loaded = [modality.load(value) for value in values]  # all rows are loaded before the arrays are fitted
     modality.fit_arrays(iter(loaded[: len(train)]))
-    state = _json(modality.state())
-    expect(state == _json(alone.state()), "loading other rows changed what was learned from the training rows")
+    state = json_text(modality.state())
+    expect(state == json_text(alone.state()), "loading other rows changed what was learned from the training rows")
     for training in (False, True):
         modality.transform(gathered(modality, loaded), training=training, generator=torch.Generator().manual_seed(0))
-    expect(_json(modality.state()) == state, "transforming other rows changed its state")
+    expect(json_text(modality.state()) == state, "transforming other rows changed its state")
     alone.transform(gathered(alone, arrays), training=False)
     found, expected = _rows(modality, loaded), _rows(alone, loaded)
     expect_same(found, expected, "after other rows were seen, a batch")
@@ -148,11 +148,11 @@ def check_modality_state(subject: Subject) -> None:
     """Its state is plain JSON data from which a new one is rebuilt that loads and transforms the same."""
     values = values_of(subject)
     modality, arrays = fitted(subject, values)
-    text = _json(modality.state())
+    text = json_text(modality.state())
     rebuilt = new(subject)
     rebuilt.load_state(json.loads(text))
-    expect(_json(rebuilt.state()) == text, "the state of one that loaded a state should be that state")
-    _json(modality.load_state_key())
+    expect(json_text(rebuilt.state()) == text, "the state of one that loaded a state should be that state")
+    json_text(modality.load_state_key())
     for name in ("stored", "spec"):
         ours, theirs = getattr(modality, name), getattr(rebuilt, name)
         expect(ours == theirs, f"{name} should be {ours} after a state was loaded, found {theirs}")
@@ -167,7 +167,7 @@ def check_same_fit_same_state(subject: Subject) -> None:
     """Built and fitted twice on the same rows it has the same state."""
     values = values_of(subject)
     (first, ours), (second, theirs) = fitted(subject, values), fitted(subject, values)
-    expect(_json(first.state()) == _json(second.state()), "the state differs between two fits on the same rows")
+    expect(json_text(first.state()) == json_text(second.state()), "the state differs between two fits on the same rows")
     expect(all(map(_equal, ours, theirs)), "the arrays differ between two fits on the same rows")
 
 
@@ -178,7 +178,7 @@ def check_absent_values(subject: Subject) -> None:
     try:
         modality.fit_values(iter(()))
         modality.fit_arrays(iter(()))
-        _json(modality.state())
+        json_text(modality.state())
         expect(isinstance(modality.spec, Spec), f"spec should be a Spec, found {modality.spec!r}")
     except MmregError:
         pass
@@ -265,21 +265,6 @@ def _valid(signal: Signal, row: int, spec: Spec) -> Tensor:
     if spec.ragged_axis is None or signal.lengths is None:
         return values
     return values.narrow(spec.ragged_axis, 0, int(signal.lengths[row]))
-
-
-def _json(data: Any) -> str:
-    """Plain data as text.
-
-    Raises:
-        AssertionError: it is not plain JSON data.
-    """
-    try:
-        text = json.dumps(data, allow_nan=False, sort_keys=True)
-    except (TypeError, ValueError) as error:
-        raise AssertionError(f"the state should be plain JSON data, but {error}") from error
-    same = json.loads(text) == data
-    expect(same, "the state should be the same after a round trip through JSON: use lists, not tuples, and text keys")
-    return text
 
 
 def _equal(left: Any, right: Any) -> bool:

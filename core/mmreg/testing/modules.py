@@ -5,6 +5,7 @@ Axes: B batch, T tokens, D features.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,7 +20,6 @@ from mmreg.testing.cases import (
     backward,
     buffers,
     built,
-    copied,
     each_case,
     expect_finite,
     expect_finite_gradients,
@@ -189,7 +189,7 @@ def check_rows_are_independent(case: Case) -> None:
     """In evaluation a row's result depends neither on the rows beside it nor on their order."""
     for dtype, tolerance in TOLERANCE.items():
         module = used(case).to(dtype)
-        batch = case.batch(5, even=True).to(dtype)
+        batch = case.varied(5).to(dtype)
         together = _run_in(dtype, module, batch)
         if together is None:
             continue
@@ -232,8 +232,8 @@ def _check_padding_in_training(case: Case, batch: Batch, padded: Batch, toleranc
     """Statistics and gradients do not see padding either."""
     dtype = torch.float64 if tolerance < 1e-6 else torch.float32
     first = plain(case).to(dtype)
-    second = copied(first)
-    if _is_random(copied(first), batch):
+    second = copy.deepcopy(first)
+    if _is_random(copy.deepcopy(first), batch):
         return  # by dropout of its own, whose draws depend on the size of the batch
     expected, found = batch.run(first), padded.run(second)
     expect_same(found, expected, f"with more padding, in training ({dtype})", tolerance)
@@ -254,9 +254,9 @@ def _check_padding_in_training(case: Case, batch: Batch, padded: Batch, toleranc
 
 def _is_random(module: nn.Module, batch: Batch) -> bool:
     torch.manual_seed(1)
-    first = batch.run(copied(module))
+    first = batch.run(copy.deepcopy(module))
     torch.manual_seed(2)
-    second = batch.run(copied(module))
+    second = batch.run(copy.deepcopy(module))
     return any(not torch.equal(first.rows[name], second.rows[name]) for name in first.rows)
 
 

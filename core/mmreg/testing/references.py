@@ -17,6 +17,18 @@ def accuracy(scores: Tensor, targets: Tensor) -> float:
     return sum(int(row.argmax()) == int(target) for row, target in zip(scores, targets, strict=True)) / len(scores)
 
 
+def balanced_accuracy(scores: Tensor, targets: Tensor) -> float:
+    """The share of a class's rows that are told right, averaged over the classes that rows have."""
+    predicted = scores.argmax(1)
+    shares = [float((predicted[targets == k] == k).double().mean()) for k in set(targets.tolist())]
+    return sum(shares) / len(shares)
+
+
+def log_loss(scores: Tensor, targets: Tensor) -> float:
+    """Minus the mean log-probability of the right class."""
+    return -sum(float(row[int(target)]) for row, target in zip(scores, targets, strict=True)) / len(scores)
+
+
 def _counts(scores: Tensor, targets: Tensor) -> tuple[int, int, int, int]:
     """True positives, false positives, false negatives and right labels, over all rows and labels."""
     predicted, actual = (scores > 0).flatten().tolist(), (targets > 0.5).flatten().tolist()
@@ -29,6 +41,18 @@ def f1_micro(scores: Tensor, targets: Tensor) -> float:
     """2 TP / (2 TP + FP + FN) over all labels of all rows, predicted where the log-odds are above 0."""
     hits, false, missed, _ = _counts(scores, targets)
     return 2 * hits / (2 * hits + false + missed) if hits else 0.0
+
+
+def precision_micro(scores: Tensor, targets: Tensor) -> float:
+    """TP / (TP + FP) over all labels of all rows, predicted as for `f1_micro`."""
+    hits, false, _, _ = _counts(scores, targets)
+    return hits / (hits + false) if hits else 0.0
+
+
+def recall_micro(scores: Tensor, targets: Tensor) -> float:
+    """TP / (TP + FN) over all labels of all rows, predicted as for `f1_micro`."""
+    hits, _, missed, _ = _counts(scores, targets)
+    return hits / (hits + missed) if hits else 0.0
 
 
 def hamming_loss(scores: Tensor, targets: Tensor) -> float:
@@ -51,8 +75,12 @@ def r2(scores: Tensor, targets: Tensor) -> float:
 
 REFERENCES: Mapping[tuple[str, str], Callable[[Tensor, Tensor], float]] = {
     ("log_probabilities", "accuracy"): accuracy,
+    ("log_probabilities", "balanced_accuracy"): balanced_accuracy,
+    ("log_probabilities", "log_loss"): log_loss,
     ("log_odds", "f1_micro"): f1_micro,
     ("log_odds", "hamming_loss"): hamming_loss,
+    ("log_odds", "precision_micro"): precision_micro,
+    ("log_odds", "recall_micro"): recall_micro,
     ("log_odds", "subset_accuracy"): subset_accuracy,
     ("values", "r2"): r2,
 }

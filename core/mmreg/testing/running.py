@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmreg.registry import Entry
 from mmreg.testing import encoder, fusion, general, modality, modules, task
-from mmreg.testing.devices import check_devices
+from mmreg.testing.devices import check_devices, check_task_devices, check_transform_devices
 from mmreg.testing.order import check_order
 from mmreg.testing.subject import Check, Skipped, Subject, make_subject
 
@@ -57,6 +57,7 @@ CHECKS: Mapping[str, Sequence[Check]] = {
         modality.check_promised_spec,
         modality.check_transform_rows,
         modality.check_transform_randomness,
+        check_transform_devices,
     ),
     "encoder": (
         *_GENERAL,
@@ -80,6 +81,7 @@ CHECKS: Mapping[str, Sequence[Check]] = {
         task.check_bad_targets,
         task.check_scores,
         task.check_loss,
+        check_task_devices,
         task.check_metrics,
         task.check_task_state,
     ),
@@ -152,7 +154,6 @@ def run_checks(
     *,
     checks: Iterable[str] = (),
     expected_failures: Mapping[str, str] | None = None,
-    on_result: Callable[[Result], object] | None = None,
     **material: Any,
 ) -> Report:
     """Run all checks of a component.
@@ -160,8 +161,8 @@ def run_checks(
     Args:
         component: a class, a name as the registry takes it, an entry of the registry, or a subject.
         checks: names of the checks to run; none for all.
-        expected_failures: names of checks that are known to fail, each with why. One of them that passes is a failure.
-        on_result: called with each result as soon as it is known.
+        expected_failures: names of checks that are known to fail, each with why. One of them that passes
+            or is skipped is a failure.
         material: options to build it with, and what to make its inputs of; see `Subject`.
 
     Returns:
@@ -171,14 +172,11 @@ def run_checks(
         ValueError: an unknown check.
         ComponentNotFoundError, ComponentImportError: there is no such component, or it cannot be imported.
     """
-    subject = component if isinstance(component, Subject) else make_subject(component, **material)
+    subject = make_subject(component, **material)
     known, expected = checks_of(subject.kind, subject.level), _named(subject, expected_failures or {})
     report = Report()
     for name in _named(subject, dict.fromkeys(checks, "")) or known:
-        result = _run(subject, name, known[name], expected.get(name))
-        report.results.append(result)
-        if on_result is not None:
-            on_result(result)
+        report.results.append(_run(subject, name, known[name], expected.get(name)))
     return report
 
 
@@ -201,6 +199,8 @@ def _run(subject: Subject, name: str, check: Check, expected: str | None) -> Res
     try:
         check(subject)
     except Skipped as reason:
+        if expected is not None:
+            return Result(component, name, "failed", _skipped_instead(expected, reason))
         return Result(component, name, "skipped", str(reason))
     except AssertionError as error:
         if expected is not None:
@@ -211,6 +211,10 @@ def _run(subject: Subject, name: str, check: Check, expected: str | None) -> Res
     return Result(component, name, "passed")
 
 
+def _skipped_instead(expected: str, reason: Skipped) -> str:
+    return f"it was expected to fail ({expected}), but was skipped: {reason}"
+
+
 def parametrize_checks(
     *components: type | str | Entry | Subject,
     expected_failures: Mapping[str, str] | None = None,
@@ -219,7 +223,7 @@ def parametrize_checks(
     """A decorator that turns a pytest function `test(check)` into one test for each check of each component.
 
     The function calls `check()`. A check that has nothing to say is skipped with its reason, and one that is expected
-    to fail is a strict `xfail`.
+    to fail is a strict `xfail`, which fails where the check is skipped, too.
 
     Args:
         components: classes, names, entries or subjects, all tested with the same material.
@@ -238,24 +242,26 @@ def parametrize_checks(
 
     parameters = []
     for component in components:
-        subject = component if isinstance(component, Subject) else make_subject(component, **material)
+        subject = make_subject(component, **material)
         expected = _named(subject, expected_failures or {})
         for name, check in checks_of(subject.kind, subject.level).items():
             marks = []
             if name in expected:
                 marks.append(pytest.mark.xfail(strict=True, reason=expected[name], raises=AssertionError))
             label = f"{subject.kind}-{subject.name}-{name}"
-            parameters.append(pytest.param(_for_pytest(subject, check), id=label, marks=marks))
+            parameters.append(pytest.param(_for_pytest(subject, check, expected.get(name)), id=label, marks=marks))
     return pytest.mark.parametrize("check", parameters)
 
 
-def _for_pytest(subject: Subject, check: Check) -> Callable[[], None]:
+def _for_pytest(subject: Subject, check: Check, expected: str | None) -> Callable[[], None]:
     def run() -> None:
         import pytest
 
         try:
             check(subject)
         except Skipped as reason:
+            if expected is not None:  # what it raises is no AssertionError, which the strict xfail would take
+                pytest.fail(_skipped_instead(expected, reason))
             pytest.skip(str(reason))
 
     return run

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -78,11 +79,11 @@ class Subject:
         return check_options(self.cls, self.options, str(self))
 
 
-def make_subject(component: type | str | Entry, *, kind: str = "", **material: Any) -> Subject:
+def make_subject(component: type | str | Entry | Subject, *, kind: str = "", **material: Any) -> Subject:
     """The subject that stands for a component.
 
     Args:
-        component: a class, a name as the registry takes it, or an entry of the registry.
+        component: a class, a name as the registry takes it, an entry of the registry, or a subject.
         kind: its kind, where the class does not tell by the interface that it implements.
         material: further attributes of `Subject`.
 
@@ -90,6 +91,8 @@ def make_subject(component: type | str | Entry, *, kind: str = "", **material: A
         ComponentNotFoundError, ComponentImportError: there is no such component, or it cannot be imported.
         TypeError: the class implements no interface.
     """
+    if isinstance(component, Subject):
+        return replace(component, kind=kind or component.kind, **material)
     if isinstance(component, str):
         component = registry.find(kind or None, component)
     if isinstance(component, Entry):
@@ -131,6 +134,21 @@ def expect(condition: object, message: str) -> None:
         raise AssertionError(message)
 
 
+def json_text(data: Any) -> str:
+    """Plain data as text.
+
+    Raises:
+        AssertionError: it is not plain JSON data.
+    """
+    try:
+        text = json.dumps(data, allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"the state should be plain JSON data, but {error}") from error
+    same = json.loads(text) == data
+    expect(same, "the state should be the same after a round trip through JSON: use lists, not tuples, and text keys")
+    return text
+
+
 Check = Callable[[Subject], None]
 
 
@@ -142,8 +160,7 @@ def check(function: Check) -> Check:
 
     @functools.wraps(function)
     def checked(subject: Subject | type | str) -> None:
-        if not isinstance(subject, Subject):
-            subject = make_subject(subject)
+        subject = make_subject(subject)
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(0)

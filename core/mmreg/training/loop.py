@@ -178,7 +178,7 @@ class Trainer:
         )
         total = torch.zeros((), device=self.device)
         sums: dict[str, Tensor] = {}
-        weight = 0.0
+        weight = 0.0  # of the rows of the epoch; some are not zero, as the weight column was checked
         self._blend()
         for group in _groups(batches, options.accumulate):
             loss, terms = self._step(group)
@@ -203,7 +203,7 @@ class Trainer:
     def _step(self, group: list[Batch]) -> tuple[Tensor, dict[str, Tensor]]:
         """One optimizer step over a group of batches; the loss and its terms by name, still on the device."""
         options = self.options
-        total_weight = sum(_weight(batch) for batch in group)
+        total_weight = sum(_weight(batch) for batch in group) or 1.0  # of rows that all weigh nothing
         rows = sum(batch.size for batch in group)
         loss = torch.zeros((), device=self.device)
         terms: dict[str, Tensor] = {}

@@ -67,7 +67,7 @@ def build_optimizer(name: str, options: Mapping[str, Any], model: nn.Module) -> 
     """
     if name not in optimizer_names():
         raise OptionError(
-            f"there is no optimizer {name!r}{near(name, optimizer_names())}; there are {_list(optimizer_names())}"
+            f"there is no optimizer {name!r}{near(name, optimizer_names())} (there are {_list(optimizer_names())})"
         )
     cls = getattr(torch.optim, name)
     accepted = _check_names(name, cls, options, left_out=("params",))
@@ -100,7 +100,7 @@ def build_schedule(name: str, options: Mapping[str, Any], optimizer: Optimizer, 
         return lr_scheduler.LambdaLR(optimizer, _warm_up_factor(name, options, steps))
     if name not in schedule_names():
         raise OptionError(
-            f"there is no schedule {name!r}{near(name, schedule_names())}; there are {_list(schedule_names())}"
+            f"there is no schedule {name!r}{near(name, schedule_names())} (there are {_list(schedule_names())})"
         )
     cls = getattr(lr_scheduler, name)
     accepted = _check_names(name, cls, options, left_out=("optimizer", "last_epoch"))
@@ -111,6 +111,25 @@ def build_schedule(name: str, options: Mapping[str, Any], optimizer: Optimizer, 
     except (TypeError, ValueError) as error:
         raise OptionError(f"schedule {name} refuses its options {dict(options)}: {error}") from error
     return schedule
+
+
+def try_schedule(name: str, options: Mapping[str, Any], optimizer: Optimizer, epochs: int) -> None:
+    """Build a schedule and step it through a whole training, as some fail no earlier.
+
+    Raises:
+        OptionError: see `build_schedule`.
+    """
+    schedule = build_schedule(name, options, optimizer, epochs, epochs)
+    try:
+        for _ in range(epochs):
+            optimizer.step()
+            if isinstance(schedule, ReduceLROnPlateau):
+                schedule.step(1.0)
+            else:
+                schedule.step()
+    except Exception as error:  # torch raises what comes of it, such as a division by zero
+        found = f"{type(error).__name__}: {error}"
+        raise OptionError(f"schedule {name} with {dict(options)} fails over {epochs} epochs: {found}") from error
 
 
 def per_step(name: str) -> bool:
@@ -124,7 +143,7 @@ def _warm_up_factor(name: str, options: Mapping[str, Any], steps: int) -> Callab
     for key, value in options.items():
         if key not in defaults:
             raise OptionError(
-                f"schedule {name} has no option {key!r}{near(key, defaults)}; it has {', '.join(defaults)}"
+                f"schedule {name} has no option {key!r}{near(key, defaults)} (it has {', '.join(defaults)})"
             )
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
             raise OptionError(f"schedule {name}: {key} must be a share of at least 0 and below 1, found {value!r}")
@@ -146,7 +165,7 @@ def _check_names(name: str, cls: type, options: Iterable[str], left_out: Iterabl
     accepted = {key: value for key, value in inspect.signature(cls).parameters.items() if key not in left_out}
     for key in options:
         if key not in accepted:
-            raise OptionError(f"{name} has no option {key!r}{near(key, accepted)}; it has {', '.join(accepted)}")
+            raise OptionError(f"{name} has no option {key!r}{near(key, accepted)} (it has {', '.join(accepted)})")
     return accepted
 
 

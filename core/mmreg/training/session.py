@@ -19,11 +19,11 @@ from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import SHOWN
 from mmreg.devices import deterministic, resolve_device, resolve_precision
 from mmreg.errors import RunError, TableError, ValidationRowsError
-from mmreg.experiment import Experiment, fit_arrays, keep_rows, open_experiment, prepare_all, prior_rows
+from mmreg.experiment import Experiment, checked_plan, fit_arrays, keep_rows, open_experiment, prepare_all, prior_rows
 from mmreg.files import unwritable, write_json
 from mmreg.model import ModelNode, MultimodalModel
 from mmreg.recipe import Recipe, read_recipe
-from mmreg.recipe.resolve import Plan, resolve
+from mmreg.recipe.resolve import Plan
 from mmreg.runs import Run
 from mmreg.seeding import derive
 from mmreg.training.checkpoint import load_checkpoint, save_checkpoint
@@ -64,7 +64,7 @@ def train(
     folder = Path(out)
     watcher = watcher or Silent()
     target = resolve_device(device)
-    plan = resolve(read_recipe(recipe, overrides))
+    plan = checked_plan(read_recipe(recipe, overrides))
     resolve_precision(plan.recipe.form.training.precision, target)
     resuming = _resumes(folder, plan, overwrite=overwrite, resume=resume)
     experiment = open_experiment(plan)
@@ -106,7 +106,7 @@ def check_validation(plan: Plan, experiment: Experiment) -> None:
     """Refuse what needs validation rows where there are too few of them.
 
     Raises:
-        ValidationRowsError: names the operator and what it needs.
+        ValidationRowsError: names what needs them, and how many there are.
     """
     count = len(experiment.splits["validation"])
     for node in plan.fusion.nodes() if plan.fusion else ():
@@ -116,9 +116,17 @@ def check_validation(plan: Plan, experiment: Experiment) -> None:
             needs = f"{node.name} blends its losses by what validation rows show"
         else:
             continue
-        raise ValidationRowsError(
-            f"{needs}; there are {count}; give the table such rows, or a split with a validation share"
-        )
+        raise _too_few(needs, count)
+    training = plan.recipe.form.training
+    for key in ("early_stopping", "metric"):
+        if getattr(training, key) is not None and not count:
+            raise _too_few(f"training.{key} is judged on validation rows", count)
+
+
+def _too_few(needs: str, count: int) -> ValidationRowsError:
+    return ValidationRowsError(
+        f"{needs}; there are {count}; give the table such rows, or a split with a validation share"
+    )
 
 
 class _Session:

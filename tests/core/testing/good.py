@@ -45,7 +45,7 @@ class Series(Modality):
     def transform(self, signal: Signal, *, training: bool, generator: torch.Generator | None = None) -> Signal:
         values = signal.values - self.mean
         if training:
-            values = values + self.noise * torch.randn(values.shape, generator=generator)
+            values = values + self.noise * torch.randn(values.shape, generator=generator, device=values.device)
         return signal.replace(values)
 
     @property

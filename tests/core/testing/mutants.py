@@ -207,19 +207,48 @@ class SoftmaxOverTheBatch(Weighed):
         return torch.where(present, scores.softmax(0), 0)
 
 
-@caught_by("padding")
+@caught_by("rows_are_independent")
+class DividesByTheLongestRow(Recurrent):
+    def pool(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is None:
+            return states.mean(1)
+        return (states * mask.unsqueeze(-1)).sum(1) / mask.sum(1).max()
+
+
+@caught_by("rows_are_independent")
+class DividesByTheMostTokens(TokenMean):
+    def mean(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is None:
+            return tokens.mean(1)
+        return torch.where(mask.unsqueeze(-1), tokens, 0).sum(1) / mask.sum(1).max()
+
+
+@caught_by("rows_are_independent")
+class DependsOnTheShareOfPresentModalities(Weighed):
+    def weights(self, projected: Tensor, present: Tensor) -> Tensor:
+        return super().weights(projected, present) * (1 + present.to(projected).mean())
+
+
+@caught_by("rows_are_independent")
+class DependsOnTheShareOfPresentParts(Pool):
+    def stacked(self, scores: Mapping[str, Tensor], present: Tensor) -> Tensor:
+        stacked = super().stacked(scores, present)
+        return stacked * (1 + present.to(stacked).mean())
+
+
+@caught_by("padding", "rows_are_independent")
 class PaddingLeaks(Recurrent):
     def pool(self, states: Tensor, mask: Tensor | None) -> Tensor:
         return states.mean(1)
 
 
-@caught_by("padding")
+@caught_by("padding", "rows_are_independent")
 class ReadsTheLastPaddedStep(Recurrent):
     def pool(self, states: Tensor, mask: Tensor | None) -> Tensor:
         return states[:, -1]
 
 
-@caught_by("padding")
+@caught_by("padding", "rows_are_independent")
 class StatisticsSeePadding(Recurrent):
     def __init__(
         self, spec: Spec, *, hidden: int = 6, features: int = 4, dropout: float = 0.1, outputs: str = "pooled"
@@ -286,7 +315,7 @@ class RefusesWithoutAReason(Recurrent):
         return reason if reason is None or not options else ""
 
 
-@caught_by("shortest_length")
+@caught_by("shortest_length", "rows_are_independent")
 class NeedsThreeSteps(Recurrent):
     def states(self, values: Tensor) -> Tensor:
         if values.shape[1] < 3:
@@ -488,6 +517,13 @@ class DrawsFromTheGlobalState(Series):
         return super().transform(signal, training=training, generator=None)
 
 
+@caught_by("transform_devices")
+class MeanStaysOnTheHost(Series):
+    def transform(self, signal: Signal, *, training: bool, generator: torch.Generator | None = None) -> Signal:
+        found = super().transform(signal, training=training, generator=generator)
+        return found.replace(found.values * torch.tensor([2.0]))
+
+
 # --- tasks
 
 
@@ -517,7 +553,7 @@ class MissingIsAClass(Choice):
         return super().encode(values)
 
 
-@caught_by("scores")
+@caught_by("scores", "metrics")
 class ScoresAreLogits(Choice):
     def scores(self, logits: Tensor) -> Tensor:
         return logits.float()
@@ -535,11 +571,30 @@ class LossOfTheBatch(Choice):
         return super().loss(scores, targets).mean().expand(len(targets))
 
 
+@caught_by("task_devices")
+class WeightsStayOnTheHost(Choice):
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(scores, targets, torch.ones(self.num_outputs), reduction="none")
+
+
+@caught_by("task_devices")
+class ScoresMoveToTheHost(Choice):
+    def scores(self, logits: Tensor) -> Tensor:
+        return torch.zeros(logits.shape) if logits.is_meta else super().scores(logits).cpu()
+
+
 @caught_by("metrics")
 class WrongMetric(Choice):
     def evaluate(self, scores: Tensor, targets: Tensor, metrics: Sequence[str] = ()) -> dict[str, Any]:
         result = super().evaluate(scores, targets, metrics)
         return {**result, "accuracy": result["accuracy"] ** 2}
+
+
+@caught_by("metrics")
+class WrongLogLoss(Choice):
+    def evaluate(self, scores: Tensor, targets: Tensor, metrics: Sequence[str] = ()) -> dict[str, Any]:
+        result = super().evaluate(scores, targets, metrics)
+        return {**result, "log_loss": result["log_loss"] * 2}
 
 
 @caught_by("metrics")
@@ -551,3 +606,13 @@ class MetricTheWrongWayRound(Choice):
 class ForgetsTheOrder(Choice):
     def state(self) -> dict[str, Any]:
         return {"words": self.words[::-1]}
+
+
+@caught_by("task_state")
+class FitsInAnyOrder(Choice):
+    turns = 0
+
+    def fit(self, values: Sequence[Any]) -> None:
+        super().fit(values)
+        FitsInAnyOrder.turns += 1
+        self.words = self.words[:: 1 if FitsInAnyOrder.turns % 2 else -1]

@@ -46,14 +46,6 @@ def test_a_report_counts_what_was_run_and_says_why_the_rest_was_not():
     ]
 
 
-def test_results_are_told_as_soon_as_they_are_known():
-    seen = []
-    report = run_checks(Choice, on_result=seen.append)
-    assert seen == report.results
-    assert [result.check for result in seen] == list(checks_of("task"))
-    assert {result.component for result in seen} == {"task/Choice"}
-
-
 def test_an_expected_failure_is_no_failure_and_one_that_passes_is():
     expected = {"gradients": "the gate is for later", "check_learns": "it should not"}
     report = run_checks(mutants.UnusedParameter, checks=expected, expected_failures=expected)

@@ -1,18 +1,12 @@
 """The conformance checks of everything that the plugin brings."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import numpy as np
-from torch import Tensor
 
 from mmreg.testing import parametrize_checks
 
 RECORDINGS = [np.random.default_rng(size).normal(0, 9.81, (size, 6)) for size in (40, 1, 90, 16, 33, 70)]
-
-
-def permute_weights(state: Mapping[str, Tensor], order: Sequence[int]) -> Mapping[str, Tensor]:
-    """The weights go by name, so that the state stays as it is in another order of the parts."""
-    return state
 
 
 @parametrize_checks(
@@ -27,6 +21,6 @@ def test_motion_tcn_conforms(check: Callable[[], None]) -> None:
     check()
 
 
-@parametrize_checks("fusion/geometric", permute_state=permute_weights)
+@parametrize_checks("fusion/geometric")
 def test_geometric_conforms(check: Callable[[], None]) -> None:
     check()

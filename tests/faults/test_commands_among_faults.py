@@ -1,0 +1,127 @@
+"""Commands among plugins that are costly, noisy or declare a name twice, and metadata that are damaged or there twice."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty_plugins import one_encoder
+from wheels import python
+
+DRIVER = """
+import json, sys
+import mmreg.plugins
+from mmreg import registry
+from mmreg.cli import main
+
+mmreg.plugins.SLOW = 0.25  # instead of plugins that take seconds
+for arguments in json.loads(sys.argv[1]):
+    registry.refresh()
+    sys.argv = ["mmreg", *arguments]
+    try:
+        main()
+    except SystemExit as leaving:
+        for stream in (sys.stdout, sys.stderr):
+            print(f"\\n<<{leaving.code or 0}>>", file=stream, flush=True)
+"""
+"""Calls main once for each command, so that torch is imported once for all of them."""
+
+COMMANDS = {
+    "doctor": ["doctor", "--format", "json"],
+    "list": ["list", "--format", "json"],
+    "help": ["--help"],
+    "train": ["train", "recipe.yaml", "--out", "run", "--quiet", "--device", "cpu"],
+    "evaluate": ["evaluate", "run", "--format", "json", "--device", "cpu"],
+    "predict": ["predict", "run", "table.csv", "--device", "cpu"],
+}
+
+RECIPE = """
+table: table.csv
+split: split
+target: {column: label, task: classification}
+modalities:
+  first: {type: text, column: first, encoder: mmreg-depth}
+  second: {type: text, column: second, encoder: chatty}
+  third: {type: text, column: second, encoder: mmreg-no-version}
+training: {epochs: 1, batch_size: 8, seed: 0}
+"""
+
+Said = dict[str, tuple[str, str, str]]
+"""What each command printed on stdout and stderr, and its exit code."""
+
+
+@pytest.fixture(scope="module")
+def folders(costly: Path, damaged_site: Path, installed: Callable[..., Path]) -> list[Path]:
+    """The environments together; in the last two one distribution is there twice."""
+    twice = [installed(one_encoder("mmreg-depth", version)) for version in ("2.0", "1.0")]
+    return [costly, damaged_site, *twice]
+
+
+@pytest.fixture(scope="module")
+def said(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Said:
+    folder = tmp_path_factory.mktemp("training")
+    splits = ["train"] * 16 + ["validation"] * 4 + ["test"] * 4
+    rows = [f"word{number % 5},some{number % 3},{'ab'[number % 2]},{split}" for number, split in enumerate(splits)]
+    (folder / "table.csv").write_text("\n".join(["first,second,label,split", *rows]) + "\n")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    # torch and pydantic themselves read all entry points when they are imported, unless they are told not to, and
+    # beside damaged ones cannot be imported by anybody.
+    alone = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
+    done = python("-c", DRIVER, json.dumps(list(COMMANDS.values())), path=folders, cwd=folder, **alone)
+    assert done.returncode == 0, done.stderr
+    out, err = ([part.split("\n<<") for part in text.split(">>\n")] for text in (done.stdout, done.stderr))
+    assert len(out) == len(err) == len(COMMANDS) + 1, done.stderr
+    return {name: (o[0], e[0], o[1]) for name, o, e in zip(COMMANDS, out, err, strict=False)}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_works_and_says_each_failure_once(name: str, said: Said) -> None:
+    _, err, code = said[name]
+    assert code == ("1" if name == "doctor" else "0"), err  # doctor calls a failed plugin an error
+    lost = [line.partition(" is left out (failed): ")[0] for line in err.splitlines() if "is left out" in line]
+    assert lost == [
+        "mmreg: plugin ? (mmreg-garbled-entries 1.0)",
+        "mmreg: plugin ? (mmreg-odd-entries 1.0)",
+        "mmreg: plugin same-again (mmreg-same 1.0)",
+    ]
+
+
+def test_what_there_is_is_listed_and_shown(said: Said) -> None:
+    listed = [(row["distribution"], row["version"], row["name"]) for row in json.loads(said["list"][0])]
+    assert [row for row in listed if row[2] in ("image_cnn", "mmreg-depth", "chatty", "same")] == [
+        ("mmreg-chatty", "1.0", "chatty"),
+        ("mmreg", listed[0][1], "image_cnn"),
+        ("mmreg-depth", "2.0", "mmreg-depth"),
+        ("mmreg-same", "1.0", "same"),
+    ]
+    assert "Train the model that a recipe describes" in said["help"][0]
+
+
+def test_doctor_names_what_is_slow_failed_or_there_twice(said: Said, folders: list[Path]) -> None:
+    checks: dict[str, list[dict[str, Any]]] = {}
+    for check in json.loads(said["doctor"][0]):
+        checks.setdefault(check["check"], []).append(check)
+    (slow,), (heavy,), (depth,), (again,) = (
+        checks[f"plugin {name}"] for name in ("slow", "heavy", "depth", "same-again")
+    )
+    assert (slow["status"], heavy["status"], depth["status"], again["status"]) == (*["warning"] * 3, "error")
+    assert slow["detail"].startswith("mmreg-slow 1.0: it is slow to load: every command waits 0.")
+    assert heavy["detail"].startswith("mmreg-heavy 1.0: its light module imports torch: every command waits ")
+    assert f"mmreg-depth 1.0 in {folders[3]}" in depth["detail"]
+    assert "mmreg-same 1.0 failed: it declares the encoder 'same', as same (mmreg-same 1.0) does" in again["detail"]
+    assert len(checks["plugin ?"]) == 2
+
+
+def test_what_components_and_callbacks_print_leaves_stdout_clean(said: Said) -> None:
+    assert "NOISE of a callback" in said["train"][1]
+    assert "NOISE of a callback" not in said["train"][0]
+    assert json.loads(said["evaluate"][0])["rows"] == 4
+    assert len(list(csv.DictReader(io.StringIO(said["predict"][0].strip())))) == 24
+    for name in ("evaluate", "predict"):
+        assert "NOISE of an encoder" in said[name][1]
+        assert "NOISE" not in said[name][0]
