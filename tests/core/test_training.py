@@ -332,3 +332,56 @@ def test_a_run_of_an_unregistered_component_says_what_to_register(tmp_path: Path
     mmreg.registry.unregister("encoder", "linear")
     with pytest.raises(RunError, match=r"encoder/a from local.*register the local ones"):
         mmreg.load(tmp_path / "run")
+
+
+def test_a_batch_whose_rows_weigh_nothing_changes_nothing_but_its_turn(tmp_path: Path) -> None:
+    table = toys.rows(60)
+    for number, row in enumerate(table):
+        row["w"] = float(number % 2)
+    run = train(
+        tmp_path / "run",
+        table,
+        target={"column": "label", "weight": "w"},
+        overrides=["training.batch_size=1", "training.epochs=1"],
+    )
+    with (run.folder / "metrics.csv").open() as file:
+        row = next(csv.DictReader(file))
+    assert 0 < float(row["train_loss"]) < 10
+    assert 0 < float(row["validation_loss"]) < 10
+
+
+def test_evaluating_needs_nothing_that_only_fitting_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train(tmp_path / "run")
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(toys.Numbers, "fit_values", refuse)
+    assert run.evaluate()["rows"] == 40
+
+
+@pytest.mark.parametrize("key", ["early_stopping=2", "metric=accuracy"])
+def test_what_is_judged_on_validation_rows_needs_some(tmp_path: Path, key: str) -> None:
+    table = [{**row, "split": "train"} for row in toys.rows()]
+    with pytest.raises(TableError, match="is judged on validation rows; there are 0"):
+        train(tmp_path / "run", table, overrides=[f"training.{key}"])
+
+
+def test_a_run_in_half_precision_loads_on_a_cpu(tmp_path: Path) -> None:
+    run = train(tmp_path / "run")
+    path = run.folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("precision: auto", "precision: float16"))
+    assert mmreg.load(run.folder, "cpu").dtype == torch.float32
+    assert mmreg.load(run.folder, "cpu", "bfloat16").dtype == torch.bfloat16
+
+
+def test_a_schedule_that_fails_later_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"schedule StepLR with .* fails over 3 epochs: ZeroDivisionError"):
+        train(tmp_path / "run", overrides=["training.schedule={name: StepLR, step_size: 0}"])
+
+
+def test_wrong_components_and_missing_columns_are_told_together(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        train(tmp_path / "run", target={"column": "labl"}, fusion="konkat", overrides=["training.optimizer=Adm"])
+    for text in ("no column 'labl'; did you mean 'label'", "no fusion 'konkat'", "no optimizer 'Adm'"):
+        assert text in str(caught.value)

@@ -615,4 +615,5 @@ class FitsInAnyOrder(Choice):
     def fit(self, values: Sequence[Any]) -> None:
         super().fit(values)
         FitsInAnyOrder.turns += 1
-        self.words = self.words[:: 1 if FitsInAnyOrder.turns % 2 else -1]
+        first = FitsInAnyOrder.turns % len(self.words)
+        self.words = self.words[first:] + self.words[:first]

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
+from sklearn import metrics
 
 from mmreg import registry
 from mmreg.plugins import BUNDLED
@@ -50,14 +52,83 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+def classes(metric: Callable[..., float], **options: Any) -> Callable[[Any, Any], float]:
+    """A metric of scikit-learn of predicted classes, as a reference."""
+    return lambda scores, targets: float(metric(targets.numpy(), scores.argmax(1).numpy(), **options))
+
+
+def ranked(count: int) -> Callable[[Any, Any], float]:
+    """The share of rows whose class has fewer than so many classes above it."""
+
+    def top(scores: Any, targets: Any) -> float:
+        rows = zip(scores.tolist(), targets.tolist(), strict=True)
+        return float(np.mean([sum(other > row[target] for other in row) < count for row, target in rows]))
+
+    return top
+
+
+def labels(metric: Callable[..., float], **options: Any) -> Callable[[Any, Any], float]:
+    """A metric of scikit-learn of predicted labels, as a reference."""
+    return lambda scores, targets: float(metric(targets.numpy() > 0.5, (scores > 0).numpy(), **options))
+
+
+def probabilities(metric: Callable[..., float], **options: Any) -> Callable[[Any, Any], float]:
+    """A metric of scikit-learn of labels' probabilities, as a reference."""
+    return lambda scores, targets: float(metric(targets.numpy() > 0.5, scores.double().sigmoid().numpy(), **options))
+
+
+def numbers(metric: Callable[[Any, Any], float]) -> Callable[[Any, Any], float]:
+    """A metric of numbers that is the same in all units, as a reference."""
+    return lambda scores, targets: float(
+        np.mean([metric(*pair) for pair in zip(targets.double().numpy().T, scores.double().numpy().T, strict=True)])
+    )
+
+
+MACRO = {"average": "macro", "zero_division": 0.0}
+
+REFERENCES: dict[str, dict[str, Callable[[Any, Any], float]]] = {
+    "task/classification": {
+        "precision": classes(metrics.precision_score, **MACRO),
+        "recall": classes(metrics.recall_score, **MACRO),
+        "f1": classes(metrics.f1_score, **MACRO),
+        "mcc": classes(metrics.matthews_corrcoef),
+        "kappa": classes(metrics.cohen_kappa_score),
+        "auroc": lambda scores, targets: float(
+            metrics.roc_auc_score(targets.numpy(), scores.double().softmax(1).numpy(), multi_class="ovr")
+        ),
+        "top_2": ranked(2),
+        "top_3": ranked(3),
+    },
+    "task/multilabel": {
+        "precision_macro": labels(metrics.precision_score, **MACRO),
+        "recall_macro": labels(metrics.recall_score, **MACRO),
+        "f1_macro": labels(metrics.f1_score, **MACRO),
+        "auroc": probabilities(metrics.roc_auc_score, average="macro"),
+        "average_precision": probabilities(metrics.average_precision_score, average="macro"),
+        "log_loss": lambda scores, targets: float(
+            np.mean([metrics.log_loss(t, p, labels=[0, 1]) for t, p in zip(targets.T, scores.sigmoid().T, strict=True)])
+        ),
+    },
+    "task/regression": {
+        "explained_variance": numbers(metrics.explained_variance_score),
+        "pearson": numbers(lambda actual, predicted: np.corrcoef(actual, predicted)[0, 1]),
+        "spearman": numbers(lambda actual, predicted: stats.spearmanr(actual, predicted)[0]),
+    },
+}
+"""Of the tasks' metrics those that the kit has no references for."""
+
+
 def subjects() -> list[Subject]:
     found = []
     for entry in registry.specs():
         if entry.distribution != BUNDLED:
             continue
-        found.append(make_subject(entry))
-        for number, options in enumerate(OTHER_OPTIONS.get(f"{entry.spec.kind}/{entry.spec.name}", ()), 1):
-            found.append(make_subject(entry, options=options, name=f"{entry.spec.name}-{number}"))
+        name = f"{entry.spec.kind}/{entry.spec.name}"
+        references = REFERENCES.get(name, {})
+        found.append(make_subject(entry, references=references))
+        for number, options in enumerate(OTHER_OPTIONS.get(name, ()), 1):
+            own = {"options": options, "name": f"{entry.spec.name}-{number}", "references": references}
+            found.append(make_subject(entry, **own))
     return found
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmreg import Features, Spec, registry
+from mmreg import Encoder, Features, Spec, registry
 from mmreg.testing import (
     CHECKS,
     Skipped,
@@ -19,6 +19,8 @@ from mmreg.testing import (
     check_light_module,
     check_order,
     check_target,
+    check_task_devices,
+    check_transform_devices,
     checks_of,
     make_subject,
     parametrize_checks,
@@ -53,6 +55,33 @@ def test_an_expected_failure_is_no_failure_and_one_that_passes_is():
     assert report.of("expected")[0].detail == "the gate is for later"
     assert report.of("failed")[0].detail == "it was expected to fail (it should not), but passed"
     assert report.summary == "2 run, 0 skipped, 1 failed, 1 failed as expected"
+
+
+def test_an_expected_failure_that_is_skipped_is_a_failure():
+    report = run_checks(Choice, checks=["light_module"], expected_failures={"light_module": "it is heavy"})
+    message = "it was expected to fail (it is heavy), but was skipped: it comes from no plugin"
+    assert [result.detail for result in report.of("failed")] == [message]
+    (parameter,) = [
+        parameter
+        for parameter in parametrize_checks(Choice, expected_failures={"light_module": "it is heavy"}).args[1]
+        if parameter.id == "task-Choice-light_module"
+    ]
+    with pytest.raises(pytest.fail.Exception, match="but was skipped"):
+        parameter.values[0]()
+    assert not issubclass(pytest.fail.Exception, AssertionError)
+
+
+def test_material_is_applied_to_a_subject_too():
+    subject = make_subject(Choice)
+    targets = ["yes", "no", 3]
+    failed = run_checks(subject, targets=targets, checks=["targets"]).of("failed")
+    assert "these are no words: [3]" in failed[0].detail
+    mark = parametrize_checks(subject, targets=targets, name="mine")
+    (parameter,) = [parameter for parameter in mark.args[1] if parameter.id == "task-mine-targets"]
+    with pytest.raises(AssertionError, match="these are no words"):
+        parameter.values[0]()
+    with pytest.raises(TypeError, match="no_such_material"):
+        run_checks(subject, no_such_material=1)
 
 
 @pytest.mark.parametrize("argument", [{"checks": ["nothing"]}, {"expected_failures": {"nothing": "why"}}])
@@ -199,6 +228,45 @@ def test_a_reference_of_the_authors_own_is_compared_with():
     assert run_checks(Choice, checks=["metrics"], references={"log_loss": log_loss}).ok
 
 
+def test_metrics_that_nothing_was_compared_with_are_skipped_and_named():
+    class Own(Choice):
+        main_metric = "share"
+        metrics = {"share": True}  # noqa: RUF012
+
+        def evaluate(self, scores, targets, metrics=()):
+            found = super().evaluate(scores, targets, ["accuracy" if name == "share" else "?" for name in metrics])
+            return {"share": found["accuracy"]}
+
+        def headline(self, result, rows):
+            return f"{result['share']:.0%} of {rows}"
+
+    assert run_checks(Own, checks=["metrics"]).results[0].detail == (
+        "no reference for share to compare with; pass references={...}"
+    )
+
+    def share(scores, targets):
+        return float((scores.argmax(1) == targets).double().mean())
+
+    assert outcomes(run_checks(Own, checks=["metrics"], references={"share": share})) == {"metrics": "passed"}
+
+
+def test_an_encoder_without_accepts_is_told_so_where_it_raises():
+    class TakesEverything(Recurrent):
+        accepts = Encoder.accepts
+
+        def __init__(self, spec: Spec, *, hidden: int = 6, outputs: str = "pooled") -> None:
+            if spec.axes != "TC":
+                raise KeyError(spec.axes)
+            super().__init__(spec, hidden=hidden, outputs=outputs)
+
+    hint = "; it has no `accepts`, so it is taken to accept every spec"
+    for result in run_checks(TakesEverything, checks=["learns", "specs"]).results:
+        assert (result.outcome, "'CHW'" in result.detail, hint in result.detail) == ("failed", True, True)
+    crash = run_checks(mutants.NeedsThreeSteps, checks=["shortest_length"]).results[0]
+    assert "it raised RuntimeError" in crash.detail
+    assert hint not in crash.detail
+
+
 # --- general checks
 
 
@@ -328,6 +396,18 @@ def test_without_a_gpu_the_devices_are_skipped_with_what_was_tried(monkeypatch):
 def test_with_a_gpu_a_component_moves_there_and_back():
     for cls in (Recurrent, Weighed, Pool):
         check_devices(cls)
+
+
+@pytest.mark.gpu
+def test_with_a_gpu_transforms_and_tasks_compute_there():
+    check_transform_devices(make_subject(Series, **MATERIAL[Series]))
+    check_task_devices(Choice)
+    with pytest.raises(AssertionError):
+        check_transform_devices(make_subject(mutants.MeanStaysOnTheHost, **MATERIAL[Series]))
+    with pytest.raises(AssertionError):
+        check_task_devices(mutants.WeightsStayOnTheHost)
+    with pytest.raises(AssertionError, match="scores should be on the GPU"):
+        check_task_devices(mutants.ScoresMoveToTheHost)
 
 
 @pytest.mark.gpu
