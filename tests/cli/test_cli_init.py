@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def written(cli: Caller, table: Path, *arguments: str) -> dict[str, Any]:
     done = cli("init", table, "--out", out, *arguments)
     assert done.code == 0, done.err
     assert done.out == out.read_text()
-    assert done.err == f"\nwrote {out}; next: mmreg train {out} --out run\n"
+    assert done.err == f"\nwrote {out}; next: mmreg train {shlex.quote(str(out))} --out run\n"
     data: dict[str, Any] = yaml.safe_load(done.out)
     return data
 

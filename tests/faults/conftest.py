@@ -53,7 +53,7 @@ def costly(installed: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def damaged_site(installed: Callable[..., Path]) -> Path:
     """Wheels whose metadata were damaged after they were installed."""
-    names = ("no-version", "no-metadata", "garbage", "no-name", "bad-name", "garbled-entries", "odd-entries", "left")
+    names = ("no-version", "no-metadata", "garbage", "no-name", "bad-name", "left")
     folder = installed(*(one_encoder(f"mmreg-{name}") for name in names))
 
     def info(name: str) -> Path:
@@ -65,11 +65,18 @@ def damaged_site(installed: Callable[..., Path]) -> Path:
     (info("garbage") / "METADATA").write_bytes(GARBAGE)
     (info("no-name") / "METADATA").write_text("Version: 3.0\r\n\r\n")
     (info("bad-name") / "METADATA").write_text("Name: ../mmreg:bad\nVersion: \x1b[31m1\x00\n")
-    (info("garbled-entries") / "entry_points.txt").write_bytes(b"[mmreg]\n" + GARBAGE)
-    (info("odd-entries") / "entry_points.txt").write_text("[mmreg]\nthis is no entry point\n")
     shutil.copytree(info("left"), folder / "~mreg_left-0.9.dist-info")
     (folder / "mmreg_empty-1.0.dist-info").mkdir()
     (folder / "mmreg_file-1.0.egg-info").write_bytes(GARBAGE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unreadable_site(installed: Callable[..., Path]) -> Path:
+    """Wheels whose entry points cannot be read; beside them torch and pydantic cannot be imported either."""
+    folder = installed(one_encoder("mmreg-garbled-entries"), one_encoder("mmreg-odd-entries"))
+    (folder / "mmreg_garbled_entries-1.0.dist-info/entry_points.txt").write_bytes(b"[mmreg]\n" + GARBAGE)
+    (folder / "mmreg_odd_entries-1.0.dist-info/entry_points.txt").write_text("[mmreg]\nthis is no entry point\n")
     return folder
 
 

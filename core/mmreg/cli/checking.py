@@ -100,7 +100,7 @@ def _targets(plugin: Plugin, hook: str, item: type[CommandSpec | SourceSpec], wa
         with stdout_to_stderr:
             listed = plugin.hooks[hook]()
         strange = [each for each in listed if not isinstance(each, item)]
-    except Exception as error:  # a plugin may raise anything
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
         yield hook, f"it raised {one_line(error)}"
         return
     yield hook, f"it must list {item.__name__}s only, found {shown(strange[0])}" if strange else ""

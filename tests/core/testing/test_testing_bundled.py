@@ -57,16 +57,6 @@ def classes(metric: Callable[..., float], **options: Any) -> Callable[[Any, Any]
     return lambda scores, targets: float(metric(targets.numpy(), scores.argmax(1).numpy(), **options))
 
 
-def ranked(count: int) -> Callable[[Any, Any], float]:
-    """The share of rows whose class has fewer than so many classes above it."""
-
-    def top(scores: Any, targets: Any) -> float:
-        rows = zip(scores.tolist(), targets.tolist(), strict=True)
-        return float(np.mean([sum(other > row[target] for other in row) < count for row, target in rows]))
-
-    return top
-
-
 def labels(metric: Callable[..., float], **options: Any) -> Callable[[Any, Any], float]:
     """A metric of scikit-learn of predicted labels, as a reference."""
     return lambda scores, targets: float(metric(targets.numpy() > 0.5, (scores > 0).numpy(), **options))
@@ -94,10 +84,8 @@ REFERENCES: dict[str, dict[str, Callable[[Any, Any], float]]] = {
         "mcc": classes(metrics.matthews_corrcoef),
         "kappa": classes(metrics.cohen_kappa_score),
         "auroc": lambda scores, targets: float(
-            metrics.roc_auc_score(targets.numpy(), scores.double().softmax(1).numpy(), multi_class="ovr")
+            metrics.roc_auc_score(targets.numpy(), scores.double().exp().numpy(), multi_class="ovr")
         ),
-        "top_2": ranked(2),
-        "top_3": ranked(3),
     },
     "task/multilabel": {
         "precision_macro": labels(metrics.precision_score, **MACRO),
@@ -106,7 +94,12 @@ REFERENCES: dict[str, dict[str, Callable[[Any, Any], float]]] = {
         "auroc": probabilities(metrics.roc_auc_score, average="macro"),
         "average_precision": probabilities(metrics.average_precision_score, average="macro"),
         "log_loss": lambda scores, targets: float(
-            np.mean([metrics.log_loss(t, p, labels=[0, 1]) for t, p in zip(targets.T, scores.sigmoid().T, strict=True)])
+            np.mean(
+                [
+                    metrics.log_loss(t, p, labels=[0, 1])
+                    for t, p in zip(targets.T, scores.double().sigmoid().T, strict=True)
+                ]
+            )
         ),
     },
     "task/regression": {

@@ -57,7 +57,9 @@ def test_a_component_that_fails_has_exit_code_1_and_a_reason(components):
     result = mmreg("series")
     assert result.exit_code == 1
     (line,) = [line for line in result.stdout.splitlines() if "  failed  " in line]
-    assert line.startswith("modality/series  modality_state  failed   the state of one that loaded a state should be")
+    assert line.startswith(
+        "modality/series  modality_state     failed   the state of one that loaded a state should be"
+    )
 
 
 def test_json_is_one_document_with_every_check(components):
