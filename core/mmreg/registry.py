@@ -263,7 +263,8 @@ def describe(kind: str | None, name: str) -> dict[str, Any]:
 
     entry = find(kind, name)
     cls = load(entry)
-    return {**row(entry), "documentation": documentation(cls), "options": describe_options(cls)}
+    facts = {**row(entry), "documentation": documentation(cls), "options": describe_options(cls)}
+    return {**facts, "metrics": list(cls.metrics)} if hasattr(cls, "metrics") else facts  # a task's
 
 
 def row(entry: Entry) -> dict[str, Any]:

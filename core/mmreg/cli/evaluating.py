@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmreg.cli.output import print_json, print_table, say
-from mmreg.cli.parameters import BatchSize, Debug, Device, Format, FormatOption, RunArgument
+from mmreg.cli.parameters import BatchSize, Debug, Device, Format, FormatOption, Precision, RunArgument
 from mmreg.errors import OptionError
 from mmreg.importing import stdout_to_stderr
 
@@ -81,6 +81,7 @@ def evaluate(
     seed: Annotated[int, typer.Option("--seed", min=0, help="The seed of what is left out or corrupted.")] = 0,
     batch_size: BatchSize = None,
     device: Device = "auto",
+    precision: Precision = None,
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
 ) -> None:
@@ -101,7 +102,7 @@ def evaluate(
     from mmreg.runs import load
 
     with stdout_to_stderr:
-        loaded = load(run, device)
+        loaded = load(run, device, precision)
         if not robustness:
             result = loaded.evaluate(table, split=split, metrics=metric or (), batch_size=batch_size)
         else:
@@ -114,7 +115,7 @@ def evaluate(
                 missing=missing is not None,
                 rates=rates,
                 corruptions=corrupt or (),
-                baseline=None if baseline is None else load(baseline, device),
+                baseline=None if baseline is None else load(baseline, device, precision),
                 metrics=metric or (),
                 seed=seed,
                 batch_size=batch_size,

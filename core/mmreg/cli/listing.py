@@ -61,6 +61,8 @@ def info(
             for option in facts["options"]
         ]
         print_table(rows, ("name", "type", "default", "description"), title="Options")
+    if facts.get("metrics"):
+        print(textwrap.fill(f"Metrics: {', '.join(facts['metrics'])}", 100, initial_indent="\n"))
     print(f"\nIn a recipe:\n{facts['recipe']}")
 
 

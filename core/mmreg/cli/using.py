@@ -12,7 +12,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from mmreg.cli.output import say
-from mmreg.cli.parameters import BatchSize, Debug, Device, Quiet, RunArgument
+from mmreg.cli.parameters import BatchSize, Debug, Device, Precision, Quiet, RunArgument
 from mmreg.errors import TableError
 from mmreg.files import replacing, unwritable, write_text
 from mmreg.importing import stdout_to_stderr
@@ -42,6 +42,7 @@ def predict(
     ] = None,
     batch_size: BatchSize = None,
     device: Device = "auto",
+    precision: Precision = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -54,7 +55,7 @@ def predict(
     from mmreg.runs import load
 
     with stdout_to_stderr:
-        loaded = load(run, device)
+        loaded = load(run, device, precision)
         columns = list(dict.fromkeys(column for given in loaded.plan.inputs.values() for column in given.columns))
         if table is None:
             _check_row(row, columns, loaded.plan.recipe.form.key)
