@@ -41,11 +41,8 @@ def main() -> None:
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
             _fail(error, 1, f"the device has not enough memory; lower training.batch_size ({error})")
-        _fail(
-            error,
-            1,
-            f"an error inside mmreg or a plugin: {type(error).__name__}: {error} (--debug shows where; 'mmreg doctor' looks at the installation)",
-        )
+        found = f"an error inside mmreg or a plugin: {type(error).__name__}: {error}"
+        _fail(error, 1, f"{found} (--debug shows where; 'mmreg doctor' looks at the installation)")
 
 
 def _file_message(error: OSError) -> str:
