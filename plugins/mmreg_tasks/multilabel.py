@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from annotated_types import Gt, Lt
+from annotated_types import Ge, Gt, Lt
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -38,6 +38,7 @@ class Multilabel(Task):
         class_weights: How much rows with a label count against rows without it, in that label's part of the loss:
             "balanced" to let both count alike (each side's weight is rows / (2 * its rows)), or a weight by label
             for the rows that have it (1 for those not named).
+        label_smoothing: The share of each label's target that is spread evenly over having it and not having it.
 
     Raises:
         OptionError: an empty separator, or a weight that is negative or not finite.
@@ -60,6 +61,7 @@ class Multilabel(Task):
         separator: str | None = ",",
         threshold: Annotated[float, Gt(0), Lt(1)] = 0.5,
         class_weights: Literal["balanced"] | dict[Any, float] | None = None,
+        label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0,
     ) -> None:
         if separator == "":
             raise OptionError("separator is empty text; give what stands between labels, or null for one label a cell")
@@ -67,6 +69,7 @@ class Multilabel(Task):
         self.separator = separator
         self.threshold = threshold
         self.class_weights = class_weights
+        self.label_smoothing = label_smoothing
         self._set(Labels(), None, joined=False)
 
     def _set(self, labels: Labels, weights: NDArray[np.float64] | None, *, joined: bool) -> None:
@@ -139,6 +142,7 @@ class Multilabel(Task):
         if self._weights is not None:
             without, having = self._weights_like(scores)
             weights = torch.lerp(without.expand_as(targets), having.expand_as(targets), targets)
+        targets = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
         return nn.functional.binary_cross_entropy_with_logits(scores, targets, weights, reduction="none").mean(1)
 
     def _weights_like(self, scores: Tensor) -> Tensor:

@@ -235,3 +235,12 @@ def test_threshold_decides_what_is_predicted():
 
 def test_headline_gives_the_micro_f1():
     assert fitted(2).headline({"f1_micro": 0.8149}, 500) == "F1: 0.81 (micro, 500 rows)"
+
+
+def test_label_smoothing_moves_each_target_towards_one_half():
+    task = fitted(3, label_smoothing=0.2)
+    scores = torch.tensor([[1.5, -0.5, 0.2]], dtype=torch.float64)
+    probability = 1 / (1 + np.exp(-scores.numpy()))
+    target = np.array([[0.9, 0.1, 0.9]])  # of 1, 0, 1
+    expected = -(target * np.log(probability) + (1 - target) * np.log(1 - probability)).mean(1)
+    np.testing.assert_allclose(task.loss(scores, torch.tensor([[1.0, 0.0, 1.0]])).numpy(), expected)
