@@ -20,13 +20,15 @@ from mmreg.recipe.resolve import resolve
 from mmreg.training.loop import Trainer, TrainingRows
 from mmreg.training.progress import Silent
 
-ROWS, BATCH, CLASSES, WORDS = 1024, 64, 20, 12
+PAIRS = 31  # short ones: a noisy machine disturbs few of them, and the median none
+ROWS, BATCH, CLASSES, WORDS = 640, 64, 20, 12
 SEED_MODEL: dict[str, Any] = {
     "image": {
         "size": 32,
         "augment": "none",
         "encoder": {
             "name": "image_cnn",
+            "channels": [32, 64],
             "normalization": "none",
             "dropout": 0.0,
             "pooling": "flatten",
@@ -141,10 +143,10 @@ def test_training_is_as_fast_as_a_bare_loop(tmp_path: Path) -> None:
         return time.perf_counter() - started
 
     ours(), theirs()
-    ratios = [theirs() / ours() for _ in range(7)]
+    ratios = [theirs() / ours() for _ in range(PAIRS)]
     ratio = statistics.median(ratios)
     print(
         f"\ntraining, seed model (image and text, batch {BATCH}) on {device}: "
-        f"samples/s beside a bare loop {ratio:.2f} (of 7: {min(ratios):.2f} to {max(ratios):.2f})"
+        f"samples/s beside a bare loop {ratio:.2f} (of {PAIRS}: {min(ratios):.2f} to {max(ratios):.2f})"
     )
     assert ratio >= 0.9
