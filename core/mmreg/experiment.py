@@ -19,7 +19,7 @@ from mmreg.data.prepare import Prepared, prepare, raise_bad
 from mmreg.data.sources import open_table
 from mmreg.data.splits import split_rows
 from mmreg.data.table import Table, concat_tables
-from mmreg.errors import MmregError, TableError, TargetError
+from mmreg.errors import MmregError, RecipeError, TableError, TargetError
 from mmreg.interfaces import Modality, Task
 from mmreg.model import MultimodalModel
 from mmreg.near import near
@@ -73,14 +73,16 @@ def checked_plan(recipe: Recipe) -> Plan:
     Raises:
         RecipeError: names every problem with its line.
     """
-    problems = find_problems(recipe)
-    if problems:
+    try:
+        return resolve(recipe)
+    except RecipeError:
+        problems = find_problems(recipe)
         with contextlib.suppress(MmregError):
             tables = _read_tables(recipe)
             table = tables if isinstance(tables, Table) else concat_tables(list(tables.values()))
             problems += missing_columns(recipe, table)
         recipe.fail_if(problems)
-    return resolve(recipe)
+        raise
 
 
 def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None) -> Experiment:
