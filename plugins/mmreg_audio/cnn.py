@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
+import torch
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
@@ -39,7 +40,9 @@ class Block(nn.Module):
         The norm leaves zeros beyond the mask, and a ReLU's values are never below zero: so a window that reaches
         from the last frame into the padding has the maximum of its valid part.
         """
-        normalised = self.norm(self.conv(values), None if mask is None else mask[:, None, None, :])
+        # Channels last: the memory order in which a CPU convolves and pools fastest.
+        convolved = self.conv(values).contiguous(memory_format=torch.channels_last)
+        normalised = self.norm(convolved, None if mask is None else mask[:, None, None, :])
         pooled: Tensor = self.pool(normalised.relu())
         return pooled
 

@@ -125,7 +125,7 @@ class Weighed(FeatureFusion):
     def __init__(self, inputs: Mapping[str, int], *, features: int = 8) -> None:
         super().__init__()
         self.maps = nn.ModuleList(nn.Linear(size, features) for size in inputs.values())
-        self.score = nn.Linear(features, 1)
+        self.score = nn.Linear(features, 1, bias=False)  # a softmax takes no notice of a bias
         self.out_features = features
 
     def vectors(self, features: Mapping[str, Features], present: Tensor) -> list[Tensor]:
