@@ -38,6 +38,10 @@ COMMANDS = {
     "train": ["train", "recipe.yaml", "--out", "run", "--quiet", "--device", "cpu"],
     "evaluate": ["evaluate", "run", "--format", "json", "--device", "cpu"],
     "predict": ["predict", "run", "table.csv", "--device", "cpu"],
+    "compare": [
+        *["compare", "recipe.yaml", "--fusion", "concat,sum", "--seeds", "0", "--no-singles", "--out", "grid"],
+        *["--format", "json", "--device", "cpu"],
+    ],
 }
 
 RECIPE = """
@@ -114,6 +118,7 @@ def test_what_components_and_callbacks_print_leaves_stdout_clean(said: Said) -> 
     assert "NOISE of a callback" not in said["train"][0]
     assert json.loads(said["evaluate"][0])["rows"] == 4
     assert len(list(csv.DictReader(io.StringIO(said["predict"][0].strip())))) == 24
+    assert {row["name"] for row in json.loads(said["compare"][0])["variants"]} == {"concat", "sum"}
     for name in ("evaluate", "predict"):
         assert "NOISE of an encoder" in said[name][1]
         assert "NOISE" not in said[name][0]

@@ -26,6 +26,7 @@ from mmreg.cli.parameters import (
     recipe_overrides,
 )
 from mmreg.errors import OptionError
+from mmreg.importing import stdout_to_stderr
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -92,7 +93,7 @@ def compare(
     from mmreg.comparing.grid import run_grid
 
     try:
-        with _Display(quiet) as display:
+        with stdout_to_stderr, _Display(quiet) as display:
             comparison = run_grid(
                 recipe,
                 out,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mmreg.cli.parameters import Debug, Device, OutFolder, Quiet
+from mmreg.importing import stdout_to_stderr
 
 
 def fuse(
@@ -28,4 +29,6 @@ def fuse(
     from mmreg.recipe.positions import read_yaml
 
     operator = read_yaml(fusion, "--fusion")[0]
-    Display(quiet).finish(combine(runs, operator, out, overwrite=overwrite, device=device))
+    with stdout_to_stderr:
+        run = combine(runs, operator, out, overwrite=overwrite, device=device)
+    Display(quiet).finish(run)

@@ -66,7 +66,7 @@ def grid_variants(
             variants.append(GridVariant(name, {**_only(recipe, modality), **change}))
     unique = {variant.name: variant for variant in variants}
     if len(unique) < 2:
-        raise OptionError(f"there is nothing to compare {next(iter(unique), 'with')}; name fusions or encoders")
+        raise OptionError(f"there is nothing to compare {next(iter(unique))} with; name fusions or encoders")
     return list(unique.values()), notes
 
 

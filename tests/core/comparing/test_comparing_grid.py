@@ -241,7 +241,7 @@ def test_what_is_wrong_with_the_grid_itself_is_refused(tmp_path: Path) -> None:
         grid(tmp_path / "x", jobs=0)
     with pytest.raises(RecipeError, match=r"'c' is no modality.*there are a, b"):
         grid(tmp_path / "x", encoders={"c": ["linear"]})
-    with pytest.raises(OptionError, match="nothing to compare concat"):
+    with pytest.raises(OptionError, match="nothing to compare concat with"):
         grid(tmp_path / "x", ["concat"], singles=False)
     with pytest.raises(OptionError, match="level 'model' chooses among all"):
         grid(tmp_path / "x", ["concat"], level="model")
