@@ -1,9 +1,16 @@
-"""What each fusion operator costs beside concat: forward and backward, 64 rows, 3 modalities of 256 features."""
+"""What each fusion operator costs: forward and backward, 64 rows, 3 modalities of 256 features.
+
+Beside `concat`, and beside the same formula on the same weights as one writes it down, modality by modality
+(fusion_references.py), whose result has to be the same.
+"""
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +19,9 @@ from torch import Tensor, nn
 
 from mmreg import Features, registry
 
+sys.path.insert(0, str(Path(__file__).parent))
+from fusion_references import FEATURE_LEVEL, MODEL_LEVEL
+
 B, M, D, K, T = 64, 3, 256, 10, 8
 NAMES = ["image", "text", "audio"]
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -19,63 +29,91 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bilinear": {"project": 64},
     "multiplicative": {"form": "vector"},
 }
+LIMIT = 3.0
+"""How many times slower than its reference an operator may be."""
+OVERHEAD_MS = 0.3
+"""Of a call that does next to nothing; masks for absent modalities, which references lack, cost that much at most."""
+
+Call = Callable[[], Tensor]
 
 
-def step(name: str) -> Any:
-    """A function that fuses a batch once and goes back."""
+def calls(name: str) -> tuple[Call, Call, list[Tensor]]:
+    """A function that fuses a batch, its reference, and the tensors that get gradients."""
     torch.manual_seed(0)
     level = registry.find("fusion", name).spec.level
     present = torch.ones(B, M, dtype=torch.bool)
-    inputs: list[Tensor] = []
-
-    def leaf(*shape: int) -> Tensor:
-        inputs.append(torch.randn(*shape, requires_grad=True))
-        return inputs[-1]
-
+    vectors = [torch.randn(B, D, requires_grad=True) for _ in NAMES]
     if level == "feature":
-        options = OPTIONS.get(name, {})
-        fusion: nn.Module = registry.build("fusion", name, dict.fromkeys(NAMES, D), **options)
-        tokens = getattr(fusion, "takes", "pooled") == "tokens"
-        features = {n: Features(tokens=leaf(B, T, D)) if tokens else Features(pooled=leaf(B, D)) for n in NAMES}
+        fusion: nn.Module = registry.build("fusion", name, dict.fromkeys(NAMES, D), **OPTIONS.get(name, {})).eval()
+        if getattr(fusion, "takes", "pooled") == "tokens":
+            vectors = [torch.randn(B, T, D, requires_grad=True) for _ in NAMES]
+            features = {n: Features(tokens=x) for n, x in zip(NAMES, vectors, strict=True)}
+        else:
+            features = {n: Features(pooled=x) for n, x in zip(NAMES, vectors, strict=True)}
+        feature_level = FEATURE_LEVEL[name]
+        leaves = [*vectors, *fusion.parameters()]
+        return lambda: fusion(features, present).pooled, lambda: feature_level(fusion, vectors), leaves
+    fusion = registry.build("fusion", name, dict.fromkeys(NAMES, D), num_outputs=K, space="log_probabilities").eval()
+    logits = [torch.randn(B, K) for _ in NAMES]
+    known = [x.exp().log1p() if name == "evidential" else x.log_softmax(1) for x in logits]
+    scores = [x.requires_grad_() for x in known]
+    named = dict(zip(NAMES, scores, strict=True))
+    if fusion.fitted:
+        fusion.fit(named, present, torch.arange(B) % K)
+    with torch.no_grad():
+        for parameter in fusion.parameters():
+            parameter.normal_(std=0.1)  # some start at zero
+    model_level = MODEL_LEVEL[name]
+    by_name = dict(zip(NAMES, vectors, strict=True))
+    leaves = [*scores, *(vectors if fusion.uses_features else ()), *fusion.parameters()]
+    return lambda: fusion(named, present, by_name).scores, lambda: model_level(fusion, scores, vectors), leaves
 
-        def call() -> Tensor:
-            result: Tensor = fusion(features, present).pooled
-            return result
-    else:
-        sizes = dict.fromkeys(NAMES, D)
-        fusion = registry.build("fusion", name, sizes, num_outputs=K, space="log_probabilities")
-        scores = {n: leaf(B, K) for n in NAMES}
-        vectors = {n: leaf(B, D) for n in NAMES}
 
-        def call() -> Tensor:
-            result: Tensor = fusion({n: s.log_softmax(1) for n, s in scores.items()}, present, vectors).scores
-            return result
+def step(call: Call, leaves: list[Tensor]) -> Callable[[], None]:
+    """A function that calls once and goes back."""
 
     def run() -> None:
-        call().square().sum().backward()
-        for tensor in inputs:
-            tensor.grad = None
-        fusion.zero_grad()
+        call().square().sum().backward()  # type: ignore[no-untyped-call]
+        for leaf in leaves:
+            leaf.grad = None
 
     return run
 
 
-def milliseconds(run: Any) -> float:
-    started = time.perf_counter()
-    for _ in range(3):
+def milliseconds(run: Callable[[], None]) -> float:
+    """Of one run, over at least 20 ms."""
+    repeats, started = 0, time.perf_counter()
+    while repeats < 2 or time.perf_counter() - started < 0.02:
         run()
-    return (time.perf_counter() - started) / 3 * 1000
+        repeats += 1
+    return (time.perf_counter() - started) / repeats * 1000
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.bench
-def test_every_operator_beside_concat() -> None:
-    torch.set_num_threads(1)
-    concat = step("concat")
-    concat()
-    print(f"\nforward and backward beside concat, B={B}, n={M}, D={D} (tokens: {T} each), one thread")
+def test_every_operator_beside_concat_and_its_formula() -> None:
+    concat = step(*calls("concat")[::2])
+    slow = []
+    print(f"\nforward and backward, B={B}, n={M}, D={D} (tokens: {T} each), one thread")
     for name in registry.names("fusion"):
-        run = step(name)
-        run()
-        pairs = [(milliseconds(run), milliseconds(concat)) for _ in range(3)]
-        ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-        print(f"  {name:20s} {statistics.median(ours for ours, _ in pairs):8.2f} ms  {ratio:8.1f} x concat")
+        ours, theirs, leaves = calls(name)
+        torch.testing.assert_close(
+            ours(), theirs(), rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
+        run, reference = step(ours, leaves), step(theirs, leaves)
+        for warm in (run, reference, concat):
+            warm()
+        times = [tuple(milliseconds(each) for each in (run, reference, concat)) for _ in range(5)]
+        cost, formula, beside = (statistics.median(column) for column in zip(*times, strict=True))
+        ratio = statistics.median(mine / other for mine, other, _ in times)
+        print(f"  {name:20s} {cost:8.2f} ms  {cost / beside:8.1f} x concat  {ratio:6.2f} x its formula unfused")
+        if ratio > LIMIT and cost - formula > OVERHEAD_MS:
+            slow.append(name)
+    assert not slow, f"more than {LIMIT} times as slow as their formulas: {', '.join(slow)}"
