@@ -79,7 +79,10 @@ class MixtureOfExperts(FeatureFusion):
     In training, loss = balance_weight * sum over i of (G_i - U_i)^2 / (U_i N): G_i is the sum of modality i's gates
     over the batch, U_i what it would be if every row weighed the modalities it has equally, N the number of rows that
     have any. Without absence that is the squared coefficient of variation of the experts' importance, as in Shazeer
-    2017; with it, a modality is not pushed up for being rare. A single modality has neither router nor loss.
+    2017; with it, a modality is not pushed up for being rare. Balance over a batch still lets each row have one expert
+    alone, and on few rows a router ends there. So its scores are held small by a second loss, logit_weight * mean
+    square of those of the modalities present (as the router's z-loss of Zoph 2022, which leaves differences alone).
+    A single modality has neither router nor losses.
 
     Pooled (B, D) of each modality; gives (B, W). Cost and parameters: O(M D W), with hidden layers of size H
     O(M (D + W) H), linear in M; the router has M^2 D.
@@ -89,6 +92,7 @@ class MixtureOfExperts(FeatureFusion):
         features: size of each expert's result (W).
         hidden: sizes of hidden layers of each expert; none for linear ones.
         balance_weight: weight of the load-balance loss; 0 for none.
+        logit_weight: weight of the loss on the router's scores; 0 for none.
         dropout: share of values dropped after each hidden layer.
     """
 
@@ -99,25 +103,31 @@ class MixtureOfExperts(FeatureFusion):
         features: Size = 64,
         hidden: tuple[Size, ...] = (),
         balance_weight: Annotated[float, Ge(0)] = 0.01,
+        logit_weight: Annotated[float, Ge(0)] = 0.01,
         dropout: Share = 0.1,
     ) -> None:
         super().__init__()
         self.balance_weight = balance_weight
+        self.logit_weight = logit_weight
         self.experts = nn.ModuleList(MLP(size, hidden, features, dropout) for size in inputs.values())
         # A softmax over one modality is 1 whatever its score.
         self.router = nn.Linear(sum(inputs.values()), len(inputs)) if len(inputs) > 1 else None
         self.out_features = features
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
-        """Fuse to (B, W); in training, `losses` holds "load_balance" if it has a weight and there is a router."""
+        """Fuse to (B, W); in training, `losses` holds "load_balance" and "router_logits" as they have weights."""
         vectors = pooled(features, present)
         outputs = torch.stack([expert(vector) for expert, vector in zip(self.experts, vectors, strict=True)], 1)
         if self.router is None:
             return Features(pooled=torch.where(present, outputs[:, 0], 0))
-        gates = masked_softmax(wide(self.router(torch.cat(vectors, 1))), present)
+        logits = wide(self.router(torch.cat(vectors, 1)))
+        gates = masked_softmax(logits, present)
         losses = {}
         if self.training and self.balance_weight:
             losses["load_balance"] = self.balance_weight * load_imbalance(gates, present)
+        if self.training and self.logit_weight:
+            squares = torch.where(present, logits.square(), 0).sum() / present.sum().clamp(min=1)
+            losses["router_logits"] = self.logit_weight * squares
         return Features(pooled=torch.einsum("bm,bmd->bd", gates.to(outputs.dtype), outputs), losses=losses)
 
 

@@ -274,6 +274,19 @@ def test_load_imbalance_equals_its_formula_under_absence(make_batch):
     np.testing.assert_allclose(loss, sum((load - fair) ** 2 / fair) / count, rtol=1e-10)
 
 
+def test_loss_on_the_routers_scores_is_their_mean_square_over_what_is_present(make_batch):
+    torch.manual_seed(0)
+    operator = build("mixture_of_experts", SIZES, logit_weight=0.5)
+    features, present = make_batch(SIZES, 10, absent=True)
+    loss = operator(features, present).losses["router_logits"].item()
+    weights, rows = arrays(operator, features)
+    squares = []
+    for row, here in zip(rows, present.numpy(), strict=True):
+        joined = np.concatenate([x if there else np.zeros_like(x) for x, there in zip(row, here, strict=True)])
+        squares += list(linear(joined, weights, "router")[here] ** 2)
+    np.testing.assert_allclose(loss, 0.5 * np.mean(squares), rtol=1e-10)
+
+
 def test_a_rare_modality_used_as_much_as_it_can_be_is_balanced():
     present = torch.tensor([[True, True], [True, False], [True, False], [False, False]])
     gates = torch.tensor([[0.5, 0.5], [1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
@@ -283,12 +296,17 @@ def test_a_rare_modality_used_as_much_as_it_can_be_is_balanced():
 
 
 @pytest.mark.parametrize(
-    ("name", "option"),
-    [("canonical", "weight"), ("product_of_experts", "kl_weight"), ("mixture_of_experts", "balance_weight")],
+    ("name", "options"),
+    [
+        ("canonical", ["weight"]),
+        ("product_of_experts", ["kl_weight"]),
+        ("mixture_of_experts", ["balance_weight", "logit_weight"]),
+    ],
 )
-def test_losses_are_added_in_training_only_and_not_without_a_weight(name, option, make_batch):
+def test_losses_are_added_in_training_only_and_not_without_a_weight(name, options, make_batch):
     torch.manual_seed(0)
     batch = make_batch(SIZES)
-    assert len(build(name, SIZES)(*batch).losses) == 1
+    assert len(build(name, SIZES)(*batch).losses) == len(options)
     assert not build(name, SIZES).eval()(*batch).losses
-    assert not build(name, SIZES, **{option: 0})(*batch).losses
+    for option in options:
+        assert len(build(name, SIZES, **{option: 0})(*batch).losses) == len(options) - 1
