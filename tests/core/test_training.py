@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
 
 import mmreg
 from mmreg.errors import DataError, RecipeError, RunError, TableError, TargetError, TrainingError
@@ -53,6 +56,18 @@ def test_two_modalities_tell_what_neither_tells_alone(tmp_path: Path, fusion: st
     # A mixture (mean, weighted) votes where the others multiply, so it is less sharp.
     assert both["accuracy"] > (0.7 if fusion in ("mean", "weighted") else 0.9)
     assert alone["accuracy"] < 0.6
+
+
+def test_stacking_is_fitted_on_all_validation_rows_and_no_others(tmp_path: Path) -> None:
+    listening = Listening()
+    run = train(tmp_path / "run", fusion="stacking", watcher=listening)
+    table = pq.read_table(run.folder / "predictions/validation.parquet").to_pydict()
+    scores = {name: torch.tensor(table[f"scores/{name}"]) for name in "ab"}
+    inputs = torch.cat([part.log_softmax(1) for part in scores.values()], 1)
+    expected = LogisticRegression(C=0.1, tol=1e-9, max_iter=10_000).fit(inputs, table["target"])
+    found = torch.tensor(table["scores"]).softmax(1)[:, 1]
+    np.testing.assert_allclose(found, expected.predict_proba(inputs)[:, 1], atol=1e-4)
+    assert any(text.startswith("Stacking was fitted on the") for text in listening.messages)
 
 
 def test_a_run_folder_holds_what_it_promises(tmp_path: Path) -> None:

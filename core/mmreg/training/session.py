@@ -25,7 +25,6 @@ from mmreg.model import ModelNode, MultimodalModel
 from mmreg.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan
 from mmreg.runs import Run
-from mmreg.seeding import derive
 from mmreg.training.checkpoint import load_checkpoint, save_checkpoint
 from mmreg.training.loop import Trainer, TrainingRows
 from mmreg.training.progress import Silent, Watcher
@@ -110,8 +109,8 @@ def check_validation(plan: Plan, experiment: Experiment) -> None:
     """
     count = len(experiment.splits["validation"])
     for node in plan.fusion.nodes() if plan.fusion else ():
-        if getattr(node.fusion.cls, "fitted", False) and count < 2:
-            needs = f"{node.name} is fitted on validation rows, half of which choose the weights"
+        if getattr(node.fusion.cls, "fitted", False) and not count:
+            needs = f"{node.name} is fitted on validation rows"
         elif node.gradient_blending and not count:
             needs = f"{node.name} blends its losses by what validation rows show"
         else:
@@ -149,8 +148,7 @@ class _Session:
         self._drop_skipped()
         fit_arrays(self.prepared, experiment.modalities, experiment.splits["train"])
         model = experiment.build_model().to(self.device)
-        selection, held_out = self._validation_rows(model)
-        trainer = self._trainer(model, selection)
+        trainer = self._trainer(model)
         if not resuming:
             self._start_folder(fingerprint)
         else:
@@ -163,7 +161,7 @@ class _Session:
         self._train(trainer, run, callbacks)
         if self.form.training.keep == "best" and (self.folder / runs.BEST).is_file():
             model.load_state_dict(load_file(self.folder / runs.BEST))
-        self._fit_fusions(run, held_out)
+        self._fit_fusions(run, experiment.splits["validation"])
         report = self._report(run, trainer, callbacks)
         runs.write_weights(self.folder / runs.WEIGHTS, model.state_dict())
         callbacks.tell("on_end", run, report)
@@ -190,19 +188,11 @@ class _Session:
         self.notes.append(text)
         self.watcher.on_message(text)
 
-    def _validation_rows(self, model: MultimodalModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The rows that choose the weights, and those that operators are fitted on; none are both."""
-        rows = self.experiment.splits["validation"]
-        if not any(node.fusion.fitted for node in _model_nodes(model)):
-            return rows, rows[:0]
-        order = np.random.default_rng(derive(self.form.training.seed, "held_out")).permutation(len(rows))
-        half = len(rows) // 2
-        return rows[np.sort(order[:half])], rows[np.sort(order[half:])]
-
-    def _trainer(self, model: MultimodalModel, selection: NDArray[np.int64]) -> Trainer:
+    def _trainer(self, model: MultimodalModel) -> Trainer:
         experiment, training = self.experiment, self.form.training
+        splits = experiment.splits
         rows = TrainingRows(
-            self.prepared, experiment.targets, experiment.weights, experiment.splits["train"], selection
+            self.prepared, experiment.targets, experiment.weights, splits["train"], splits["validation"]
         )
         dtype = resolve_precision(training.precision, self.device)
         return Trainer(
@@ -249,6 +239,10 @@ class _Session:
                 targets = torch.from_numpy(self.experiment.targets[rows])
                 node.fusion.cpu().fit({name: part.scores for name, part in parts.items()}, present, targets)
                 node.fusion.to(self.device)
+                self._note(
+                    f"{type(node.fusion).__name__} was fitted on the {len(rows):,} validation rows: figures of these "
+                    "flatter it, those of test rows do not"
+                )
 
     def _report(self, run: Run, trainer: Trainer, callbacks: Callbacks) -> dict[str, Any]:
         """Measure the kept weights on validation and test rows, and write predictions and figures."""
