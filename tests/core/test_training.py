@@ -10,16 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from sklearn.linear_model import LogisticRegression
 
 import mmreg
 from mmreg.errors import DataError, RecipeError, RunError, TableError, TargetError, TrainingError
 from mmreg.training.progress import Silent
+from mmreg_fusion.model_level.stacking import Stacking
 
 sys.path.insert(0, str(Path(__file__).parent))
 import toys
@@ -63,10 +62,10 @@ def test_stacking_is_fitted_on_all_validation_rows_and_no_others(tmp_path: Path)
     run = train(tmp_path / "run", fusion="stacking", watcher=listening)
     table = pq.read_table(run.folder / "predictions/validation.parquet").to_pydict()
     scores = {name: torch.tensor(table[f"scores/{name}"]) for name in "ab"}
-    inputs = torch.cat([part.log_softmax(1) for part in scores.values()], 1)
-    expected = LogisticRegression(C=0.1, tol=1e-9, max_iter=10_000).fit(inputs, table["target"])
-    found = torch.tensor(table["scores"]).softmax(1)[:, 1]
-    np.testing.assert_allclose(found, expected.predict_proba(inputs)[:, 1], atol=1e-4)
+    refitted = Stacking({"a": 1, "b": 1}, num_outputs=len(scores["a"][0]), space="log_probabilities")
+    present = torch.ones(len(table["target"]), 2, dtype=torch.bool)
+    refitted.fit(scores, present, torch.from_numpy(run.task.encode(table["target"])))
+    torch.testing.assert_close(run.model.root.fusion.cpu().weight, refitted.weight, rtol=0, atol=1e-4)
     assert any(text.startswith("Stacking was fitted on the") for text in listening.messages)
 
 

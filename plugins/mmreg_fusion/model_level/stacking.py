@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from mmreg.interfaces import Space
 from mmreg.signals import Fused
-from mmreg_fusion.model_level.common import DISTRIBUTIONS, ScoreFusion
+from mmreg_fusion.model_level.common import ScoreFusion
 
 MAX_ITERATIONS = 1000
 """Of the fit; it takes tens to hundreds."""
@@ -30,23 +30,27 @@ class Stacking(ScoreFusion):
     Held out means rows that the parts were not trained on, of a validation split or by cross-fitting: on rows that a
     part knows by heart it would look better than it is, and get too much weight.
 
-    The inputs x (M K + M) are all parts' scores (log-probabilities or log-odds, clipped at -30 and 30; zeros where a
-    part is absent) and one indicator of presence a part. Classes: multinomial logistic regression,
-    log_softmax(W x + b). Labels: a logistic regression each. Values: ridge regression of the values in units of the
-    targets' deviation from their mean. `fit` minimises the sum of the rows' losses (half the squared error for
-    values) and l2 / 2 |W|^2 by L-BFGS in float64 on the CPU; for given rows the result is always the same, and that
-    of scikit-learn's `LogisticRegression` with C = 1 / l2, or `Ridge` with alpha = l2.
+    The inputs x (M K + M) are all parts' scores (log-probabilities or log-odds, clipped at -30 and 30; the former
+    less their mean over the classes) and one indicator of presence a part; zeros where a part is absent, as a part
+    that knows nothing gives. Classes: multinomial logistic regression, log_softmax(W x + b). Labels: a logistic
+    regression each. Values: ridge regression of the values in units of the targets' deviation from their mean.
+
+    To learn what each part says without the others, `fit` takes each held-out row as it is and, if it has several
+    parts, once more with each one alone; these copies share the row's weight of one. It minimises the weighted sum of
+    the losses (half the squared error for values) and l2 / 2 |W|^2 by L-BFGS in float64 on the CPU; for given rows
+    the result is always the same, and that of scikit-learn's `LogisticRegression` with C = 1 / l2, or `Ridge` with
+    alpha = l2, on the same copies and weights.
 
     Before `fit` it is `product` for classes and labels and `mean` for values. All it learns are buffers: `fit` sets
     them, training leaves them alone. Cost: O(M K^2) a row (with hidden units H: O((M + 1) K H)), as many numbers,
-    and some hundred times that for each held-out row in the fit. Sums in float32.
+    and some hundred times that for each copy of a held-out row in the fit. Sums in float32.
 
     Wolpert, Stacked Generalization, Neural Networks 5(2), 1992.
 
     Args:
         hidden: tanh units between inputs (then standardised) and output; 0 for a linear model, which needs far
             fewer held-out rows.
-        l2: strength of the penalty on the weights, biases not included; 10 suits some hundred held-out rows, fewer of
+        l2: strength of the penalty on the weights, biases not included; 3 suits some hundred held-out rows, fewer of
             them or more classes ask for more.
     """
 
@@ -66,7 +70,7 @@ class Stacking(ScoreFusion):
         num_outputs: int,
         space: Space,
         hidden: Annotated[int, Ge(0)] = 0,
-        l2: Annotated[float, Gt(0)] = 10.0,
+        l2: Annotated[float, Gt(0)] = 3.0,
     ) -> None:
         super().__init__(inputs, num_outputs=num_outputs, space=space)
         self.hidden = hidden
@@ -108,11 +112,12 @@ class Stacking(ScoreFusion):
         return torch.cat([known.flatten(1), present.to(stacked.dtype)], 1)
 
     def clipped(self, scores: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        """The parts' scores (B, M, K), normalised and clipped if they are logarithms."""
-        stacked = self.stack(scores, present)
+        """The parts' scores (B, M, K); if they are logarithms clipped, and zero where nothing is known."""
         if self.space == "log_probabilities":
-            stacked = self.log_distributions(scores, present)
-        return stacked.clamp(-MAX_LOG, MAX_LOG) if self.space in DISTRIBUTIONS else stacked
+            stacked = self.log_distributions(scores, present).clamp(min=-MAX_LOG)
+            return stacked - stacked.mean(-1, keepdim=True)
+        stacked = self.stack(scores, present)
+        return stacked.clamp(-MAX_LOG, MAX_LOG) if self.space == "log_odds" else stacked
 
     def predict(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """The regression's outputs (B, K) of inputs (B, M K + M), before any softmax or unit."""
@@ -135,7 +140,9 @@ class Stacking(ScoreFusion):
         with torch.inference_mode(False), torch.enable_grad():
             chosen, present, targets = self.held_out(scores, present, targets)
             self._standardise(self.clipped(chosen, present), present, targets)
-            self._minimise(self.regressors(chosen, present), targets)
+            rows, present, weights = with_each_alone(present)
+            chosen = {name: value[rows] for name, value in chosen.items()}
+            self._minimise(self.regressors(chosen, present), targets[rows], weights.double())
         self.is_fitted.fill_(True)
 
     def _standardise(self, stacked: Tensor, present: Tensor, targets: Tensor) -> None:
@@ -150,8 +157,9 @@ class Stacking(ScoreFusion):
         self.centre.copy_(known.mean(0))
         self.scale.copy_(torch.where(deviation > 0, deviation, 1))
 
-    def _minimise(self, inputs: Tensor, targets: Tensor) -> None:
+    def _minimise(self, inputs: Tensor, targets: Tensor, row_weights: Tensor) -> None:
         """Set the weights to those of least penalised loss; a linear model's do not depend on what it held before."""
+        total = row_weights.sum()
         weights = {name: getattr(self, name).to("cpu", torch.float64, copy=True) for name in self.learned}
         if not self.hidden:
             weights = {name: torch.zeros_like(value) for name, value in weights.items()}
@@ -160,9 +168,9 @@ class Stacking(ScoreFusion):
         l2 = self.l2 * 2 if self.space == "log_probabilities" and self.num_outputs == 2 and not self.hidden else self.l2
         # Models that agree make the problem badly conditioned, so L-BFGS works on inputs without their mean and
         # correlations, (x - mean) L^-T, and on the first layer's weights times L: the same problem in other variables.
-        mean = inputs.mean(0)
-        covariance = (inputs - mean).T @ (inputs - mean) / len(inputs)
-        ridge = l2 / len(inputs) + 1e-12 * covariance.trace()
+        mean = row_weights @ inputs / total
+        covariance = (inputs - mean).T @ (row_weights.unsqueeze(1) * (inputs - mean)) / total
+        ridge = l2 / total + 1e-12 * covariance.trace()
         factor = torch.linalg.cholesky(covariance + ridge * torch.eye(len(mean), dtype=mean.dtype))
         white = torch.linalg.solve_triangular(factor, (inputs - mean).T, upper=False).T.contiguous()
         first, offset = self.learned[:2]
@@ -187,7 +195,8 @@ class Stacking(ScoreFusion):
         def closure() -> float:
             optimiser.zero_grad()
             penalties = [original(name).square().sum() for name in self.learned if name.endswith("weight")]
-            loss = (self._loss(self.predict(white, weights), targets) + l2 / 2 * sum(penalties)) / len(inputs)
+            losses = self._losses(self.predict(white, weights), targets)
+            loss = (row_weights @ losses + l2 / 2 * sum(penalties)) / total
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             return float(loss.detach())
 
@@ -198,13 +207,30 @@ class Stacking(ScoreFusion):
             for name, value in weights.items():
                 getattr(self, name).copy_(value)
 
-    def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss of the regression's outputs (N, K), summed over the rows."""
+    def _losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The losses (N,) of the regression's outputs (N, K)."""
         if self.space == "log_probabilities":
-            return functional.cross_entropy(outputs, targets, reduction="sum")
+            return functional.cross_entropy(outputs, targets, reduction="none")
         if self.space == "log_odds":
-            return functional.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype), reduction="sum")
+            losses = functional.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype), reduction="none")
+            return losses.sum(1)
         wanted = (targets.to(outputs.dtype) - self.centre.to("cpu", outputs.dtype)) / self.scale.to(
             "cpu", outputs.dtype
         )
-        return (outputs - wanted).square().sum() / 2
+        return (outputs - wanted).square().sum(1) / 2
+
+
+def with_each_alone(present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each row as it is, and rows of several parts once more with each of these alone.
+
+    Args:
+        present: (N, M) bool.
+
+    Returns:
+        For each copy its row's number, (R,), the parts that it has, (R, M) bool, and its share of the row, (R,).
+    """
+    several = present.sum(1, keepdim=True) > 1
+    row, part = (present & several).nonzero(as_tuple=True)
+    alone = functional.one_hot(part, present.shape[1]).bool()
+    rows = torch.cat([torch.arange(len(present)), row])
+    return rows, torch.cat([present, alone]), 1 / rows.bincount()[rows]

@@ -36,21 +36,41 @@ def noisy(space, parts=3, outputs=4, rows=300, seed=0, absent=0.2):
     return scores, present, targets
 
 
-def design(scores, present):
+def design(scores, present, centred=False):
     """The documented inputs, built by hand: scores or zeros, then the indicators."""
-    columns = [np.where(present[:, [m]], value.clamp(-30, 30), 0.0) for m, value in enumerate(scores.values())]
+    columns = []
+    for m, value in enumerate(scores.values()):
+        clipped = value.clamp(-30, 30).numpy()
+        if centred:
+            clipped = clipped - clipped.mean(1, keepdims=True)
+        columns.append(np.where(present[:, [m]], clipped, 0.0))
     return np.concatenate([*columns, present.double().numpy()], 1)
+
+
+def copies(present):
+    """The documented copies of the rows: (row, the parts that the copy has, its weight), built by hand."""
+    found = []
+    for row, has in enumerate(present.tolist()):
+        patterns = [has]
+        if sum(has) > 1:
+            patterns += [[m == only for m in range(len(has))] for only, there in enumerate(has) if there]
+        found += [(row, pattern, 1 / len(patterns)) for pattern in patterns]
+    rows, patterns, weights = zip(*found, strict=True)
+    return list(rows), torch.tensor(patterns), np.array(weights)
+
+
+def reference_fit(model, scores, present, targets, centred=False):
+    """scikit-learn's fit on the copies."""
+    rows, patterns, weights = copies(present)
+    inputs = design({name: value[rows] for name, value in scores.items()}, patterns, centred)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(inputs, targets[rows].numpy(), sample_weight=weights)
 
 
 def build(scores, space, **options):
     outputs = next(iter(scores.values())).shape[1]
     return Stacking(dict.fromkeys(scores, 4), num_outputs=outputs, space=space, **options).double()
-
-
-def sklearn_fit(model, inputs, targets):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return model.fit(inputs, targets)
 
 
 @pytest.mark.parametrize("c", [0.1, 1.0, 10.0])
@@ -60,8 +80,8 @@ def test_classes_are_scikit_learns_multinomial_regression(c, outputs):
     operator = build(scores, "log_probabilities", l2=1 / c)
     operator.fit(scores, present, targets)
     reference = sklearn_linear.LogisticRegression(C=c, tol=1e-9, max_iter=500, solver="newton-cg")
-    sklearn_fit(reference, design(scores, present), targets.numpy())
-    wanted = reference.predict_log_proba(design(scores, present))
+    reference_fit(reference, scores, present, targets, centred=True)
+    wanted = reference.predict_log_proba(design(scores, present, centred=True))
     np.testing.assert_allclose(operator(scores, present).scores, wanted, atol=1e-4)
     if outputs > 2:
         np.testing.assert_allclose(operator.weight, reference.coef_, atol=1e-4)
@@ -73,7 +93,7 @@ def test_labels_are_scikit_learns_logistic_regressions():
     operator.fit(scores, present, targets)
     for label in range(4):
         reference = sklearn_linear.LogisticRegression(C=2.0, tol=1e-9, max_iter=500, solver="newton-cg")
-        sklearn_fit(reference, design(scores, present), targets[:, label].numpy())
+        reference_fit(reference, scores, present, targets[:, label])
         wanted = reference.decision_function(design(scores, present))
         np.testing.assert_allclose(operator(scores, present).scores[:, label], wanted, atol=1e-4)
 
@@ -83,9 +103,10 @@ def test_values_are_scikit_learns_ridge_in_units_of_the_targets():
     operator = build(scores, "values", l2=3.0)
     operator.fit(scores, present, targets)
     mean, deviation = targets.double().mean(0), targets.double().std(0, correction=0)
-    inputs = design({name: (value - mean) / deviation for name, value in scores.items()}, present)
-    reference = sklearn_linear.Ridge(alpha=3.0, solver="cholesky").fit(inputs, (targets.double() - mean) / deviation)
-    wanted = reference.predict(inputs) * deviation.numpy() + mean.numpy()
+    units = {name: (value - mean) / deviation for name, value in scores.items()}
+    reference = sklearn_linear.Ridge(alpha=3.0, solver="cholesky")
+    reference_fit(reference, units, present, (targets.double() - mean) / deviation)
+    wanted = reference.predict(design(units, present)) * deviation.numpy() + mean.numpy()
     found = operator(scores, present).scores
     np.testing.assert_allclose((found - mean) / deviation, (torch.tensor(wanted) - mean) / deviation, atol=1e-5)
 
@@ -93,10 +114,10 @@ def test_values_are_scikit_learns_ridge_in_units_of_the_targets():
 @pytest.mark.parametrize("space", ["log_probabilities", "log_odds", "values"])
 def test_models_that_agree_wholly_are_no_trouble(space):
     scores, present, targets = noisy(space, absent=0.0)
-    copies = dict.fromkeys(scores, scores["m0"])
-    operator = build(copies, space, l2=1.0)
-    operator.fit(copies, present, targets)
-    assert operator(copies, present).scores.isfinite().all()
+    equal = dict.fromkeys(scores, scores["m0"])
+    operator = build(equal, space, l2=1.0)
+    operator.fit(equal, present, targets)
+    assert operator(equal, present).scores.isfinite().all()
     assert torch.allclose(operator.weight[:, :4], operator.weight[:, 4:8], atol=1e-4)
 
 
@@ -119,6 +140,27 @@ def test_it_beats_the_fixed_rule_on_new_rows(space, hidden):
     first = slice(0, 600)
     operator.fit({name: value[first] for name, value in scores.items()}, present[first], targets[first])
     assert loss(slice(600, None)) < before * 0.97
+
+
+@pytest.mark.parametrize("space", ["log_probabilities", "log_odds", "values"])
+def test_fitted_on_whole_rows_it_still_knows_each_part_alone(space):
+    scores, present, targets = noisy(space, rows=1200, absent=0.0)
+    first, rest = slice(0, 600), slice(600, None)
+    operator = build(scores, space)
+    operator.fit({name: value[first] for name, value in scores.items()}, present[first], targets[first])
+    new = {name: value[rest] for name, value in scores.items()}
+
+    def error(found):
+        if space == "log_probabilities":
+            return (found.argmax(1) != targets[rest]).double().mean()
+        if space == "log_odds":
+            return ((found > 0) != targets[rest].bool()).double().mean()
+        return ((found - targets[rest]) / targets.double().std(0)).abs().mean()
+
+    for m, value in enumerate(new.values()):
+        only = torch.zeros_like(present[rest])
+        only[:, m] = True
+        assert error(operator(new, only).scores) < error(value) + 0.03
 
 
 def test_a_hidden_layer_learns_what_a_linear_model_cannot():
