@@ -401,7 +401,8 @@ def borda(op: Any, scores: Inputs, vectors: Inputs) -> Tensor:
 
 def stacking(op: Any, scores: Inputs, vectors: Inputs) -> Tensor:
     present = scores[0].new_ones(len(scores[0]), len(scores))
-    inputs = torch.cat([*(score.clamp(-30, 30) for score in scores), present], 1)
+    clipped = [score.clamp(-30, 30) for score in scores]
+    inputs = torch.cat([*(score - score.mean(1, keepdim=True) for score in clipped), present], 1)
     return torch.log_softmax(inputs @ op.weight.T + op.bias, 1)
 
 
