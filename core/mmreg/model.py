@@ -206,7 +206,7 @@ class ModelNode(FusionNode):
         self.heads = Named(heads)
         self.own_losses = dict(own_losses)
         self.joint_loss = joint_loss
-        self.gradient_blending = gradient_blending
+        self.blended = [*own_losses, *([name] if joint_loss else [])] if gradient_blending else []
         self.trains_fusion = any(parameter.requires_grad for parameter in fusion.parameters())
 
     def run(self, batch: _Pass) -> _Branch:
@@ -225,7 +225,7 @@ class ModelNode(FusionNode):
             own = self.fusion.part_scores(logits)
             scores[name] = batch.task.scores(logits) if own is None else own
             batch.parts[name] = Part(scores[name], branch.present)
-            if self.own_losses[name]:
+            if self.own_losses[name] or self.blended:  # a blended weight of zero may grow again
                 batch.supervised.append(Supervised(name, logits, branch.present, self.own_losses[name], self.fusion))
         if not self.joint_loss:
             scores = {name: part.detach() for name, part in scores.items()}
@@ -235,7 +235,7 @@ class ModelNode(FusionNode):
         batch.losses.update({f"{self.name}_{key}": loss for key, loss in fused.losses.items()})
         batch.extras.update(fused.extras)
         weight = self.joint_loss or float(self.trains_fusion)
-        if weight:
+        if weight or self.name in self.blended:
             batch.supervised.append(Supervised(self.name, fused.scores, present.any(1), weight))
         return _Branch(present.any(1), scores=fused.scores)
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
+import torch
 
 import mmreg
+from mmreg import registry
 from mmreg.errors import TableError
+from mmreg.model import ModelNode
 from mmreg.training.blending import WINDOW, blending_weights
+from mmreg.training.loop import Trainer
+from mmreg.training.progress import Silent
 
 sys.path.insert(0, str(Path(__file__).parent))
 import toys
@@ -54,7 +63,7 @@ def test_weights_hold_until_the_next_window_is_over() -> None:
 
 
 @pytest.mark.parametrize("joint", [False, 0.5])
-def test_a_blended_training_resumes_and_logs_each_loss(tmp_path: Path, joint: float) -> None:
+def test_a_blended_training_logs_each_loss(tmp_path: Path, joint: float) -> None:
     toys.register()
     fusion = {"name": "mean", "own_loss": "gradient_blending", "joint_loss": joint}
     run = mmreg.train(
@@ -67,6 +76,72 @@ def test_a_blended_training_resumes_and_logs_each_loss(tmp_path: Path, joint: fl
     sums = [total + joint * float(row.get("train_mean_loss") or 0) for total, row in zip(sums, rows, strict=True)]
     assert float(rows[0]["train_loss"]) == pytest.approx(sums[0], rel=1e-4)  # weights of one to begin with
     assert float(rows[-1]["train_loss"]) != pytest.approx(sums[-1], rel=1e-4)
+
+
+class StopAfterEpoch(Silent):
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_epoch(self, row: Mapping[str, Any]) -> None:
+        if row["epoch"] == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("joint", [False, 0.5])
+def test_a_part_of_noise_loses_its_weight_and_the_training_resumes_as_if_never_stopped(
+    tmp_path: Path, joint: float
+) -> None:
+    toys.register()
+    generator = np.random.default_rng(0)
+    table = [{**row, "b": generator.normal(0, 1, 4).tolist()} for row in toys.rows(100)]
+    recipe = toys.recipe(table, fusion={"name": "mean", "own_loss": "gradient_blending", "joint_loss": joint})
+    settings: dict[str, Any] = {"device": "cpu", "overrides": ["training.epochs=20"]}
+    whole = mmreg.train(recipe, tmp_path / "whole", **settings)
+    with (whole.folder / "metrics.csv").open() as file:
+        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    rows = [{"validation_mean_loss": row["validation_loss"], **row} for row in rows]
+    weights = [blending_weights(rows[:epoch], ["a", "b", "mean"] if joint else ["a", "b"]) for epoch in range(20)]
+    assert any(each is not None and each["b"] == 0 for each in weights)
+    with pytest.raises(KeyboardInterrupt):
+        mmreg.train(recipe, tmp_path / "again", watcher=StopAfterEpoch(16), **settings)
+    again = mmreg.train(recipe, tmp_path / "again", resume=True, **settings)
+    state = again.model.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.model.state_dict().items())
+
+
+def test_a_joint_loss_that_gets_worse_has_no_weight_until_it_gets_better_again() -> None:
+    joints = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.8, 0.85, 0.9, 0.7, 0.6, 0.5]
+    rows = [
+        {f"{kind}_{name}_loss": 1 - 0.01 * epoch for kind in ("train", "validation") for name in "ab"}
+        | {"train_mean_loss": 1 - 0.05 * epoch, "validation_loss": joint}
+        for epoch, joint in enumerate(joints)
+    ]
+
+    def blend(node: ModelNode, epochs: int) -> float:
+        model = SimpleNamespace(root=node, modules=lambda: [node])
+        Trainer._blend(cast(Any, SimpleNamespace(model=model, progress=SimpleNamespace(history=rows[:epochs]))))
+        return node.joint_loss
+
+    def node() -> ModelNode:
+        fusion = registry.build("fusion", "mean", {"a": 4, "b": 4}, num_outputs=3, space="log_probabilities")
+        return ModelNode("mean", ["a", "b"], fusion, {}, {"a": 1.0, "b": 1.0}, 0.5, gradient_blending=True)
+
+    followed = node()
+    weights = [blend(followed, epochs) for epochs in range(len(rows) + 1)]
+    assert weights[0] == 0.5
+    assert weights[6] > 0
+    assert weights[9] == 0
+    assert weights[12] > 0
+    assert weights == [blend(node(), epochs) for epochs in range(len(rows) + 1)]  # as a resumed training finds them
+
+
+def test_a_part_that_no_validation_row_has_keeps_its_weight(tmp_path: Path) -> None:
+    toys.register()
+    table = [{**row, "b": None if row["split"] == "validation" else row["b"]} for row in toys.rows(100)]
+    fusion = {"name": "mean", "own_loss": "gradient_blending"}
+    run = mmreg.train(toys.recipe(table, fusion=fusion), tmp_path, device="cpu", overrides=["training.epochs=8"])
+    assert isinstance(run.model.root, ModelNode)
+    assert run.model.root.own_losses["b"] == 1.0
 
 
 def test_blending_needs_validation_rows(tmp_path: Path) -> None:

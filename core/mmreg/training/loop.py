@@ -239,11 +239,12 @@ class Trainer:
         if isinstance(root, ModelNode):  # its validation loss is the whole model's
             history = [{f"validation_{root.name}_loss": row.get("validation_loss"), **row} for row in history]
         for node in self.model.modules():
-            if isinstance(node, ModelNode) and node.gradient_blending:
-                names = [*node.own_losses, *([node.name] if node.joint_loss and node is root else [])]
-                weights = blending_weights(history, names) or {}
-                node.joint_loss = weights.pop(node.name, 0.0) or node.joint_loss
-                node.own_losses = weights or node.own_losses
+            if isinstance(node, ModelNode) and node.blended:
+                names = [name for name in node.blended if name != node.name or node is root]
+                measured = [name for name in names if history and f"validation_{name}_loss" in history[-1]]
+                weights = blending_weights(history, measured) or {}
+                node.joint_loss = weights.pop(node.name, node.joint_loss)
+                node.own_losses |= weights
 
     def _step_schedule(self, row: Mapping[str, Any]) -> None:
         if isinstance(self.schedule, ReduceLROnPlateau):
