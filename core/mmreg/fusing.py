@@ -78,7 +78,7 @@ def fuse(
     report: dict[str, Any] = {"fused": [str(folder) for folder in folders]}
     for split, rows in (("validation", validation), ("test", test)):
         if rows is not None:
-            predicted, columns = rows.predict(model.root.fusion, task)
+            predicted, columns = rows.predict(model.root.fusion, task, model.prior)
             report[split] = runs.report_split(target, plan, task, split, columns, rows.targets, predicted)
     write_json(target / runs.REPORT, report)
     runs.write_weights(target / runs.WEIGHTS, model.state_dict())
@@ -119,13 +119,15 @@ class _Rows:
         zeros = [0.0] * k
         self.scores = {part: torch.tensor([row or zeros for row in rows]) for part, rows in scores.items()}
 
-    def predict(self, fusion: ModelFusion, task: Task) -> tuple[Predicted, dict[str, list[Any]]]:
-        """The combination's predictions, and the columns that people read."""
+    def predict(self, fusion: ModelFusion, task: Task, prior: Tensor) -> tuple[Predicted, dict[str, list[Any]]]:
+        """The combination's predictions, (K,) the prior where no part is there, and the columns that people read."""
+        present = self.present.any(1)
         with torch.no_grad():
             fused = fusion(self.scores, self.present)
+            scores = torch.where(present[:, None], fused.scores, prior.to(fused.scores.dtype))
         parts = {name: Part(self.scores[name], self.present[:, i]) for i, name in enumerate(self.scores)}
-        predicted = Predicted(fused.scores, self.present.any(1), parts, fused.extras)
-        columns = {self.name: self.keys, **task.predictions(fused.scores)}
+        predicted = Predicted(scores, present, parts, fused.extras)
+        columns = {self.name: self.keys, **task.predictions(scores)}
         columns |= {name: values.tolist() for name, values in fused.extras.items()}
         names = list(self.scores)
         had = ["+".join(name for name, there in zip(names, row, strict=True) if there) for row in self.present.tolist()]
@@ -151,6 +153,7 @@ class _Parts:
         if self.evidential:
             self._check_evidential(entry.spec.name)
         self.renamed = [self._names(index) for index in range(len(loaded))]
+        self._name_operators()
         self.modalities: dict[str, Any] = {}
         for run, names in zip(loaded, self.renamed, strict=True):
             facts = runs.read_facts(run.folder)["modalities"]
@@ -174,6 +177,15 @@ class _Parts:
         prefix = "".join("_" if c in "./\\,=+" else c for c in prefix)
         return {name: f"{prefix}_{name}" if name in others else name for name in run.modalities}
 
+    def _name_operators(self) -> None:
+        """Add the new names of the runs' operators, as resolving the combination numbers those that are alike."""
+        plan = resolve(Recipe(self.recipe()))
+        assert plan.fusion is not None
+        taken = iter([node.name for node in plan.fusion.nodes()][1:])
+        for run, names in zip(self.loaded, self.renamed, strict=True):
+            nodes = [node.name for node in run.plan.fusion.nodes()] if run.plan.fusion else []
+            names |= {old: next(taken) for old in nodes[self.evidential :]}
+
     def recipe(self) -> dict[str, Any]:
         """The recipe of the combination."""
         data = self.loaded[0].plan.to_data()
@@ -195,24 +207,13 @@ class _Parts:
     def weights(self) -> dict[str, Tensor]:
         """All runs' weights under the combination's names."""
         found: dict[str, Tensor] = {"prior": self.loaded[0].model.prior}
-        plan = resolve(Recipe(self.recipe()))
-        assert plan.fusion is not None
-        part_names = iter([part if isinstance(part, str) else part.name for part in plan.fusion.of])
-        taken = iter([node.name for node in plan.fusion.nodes()][1:])
         for run, names in zip(self.loaded, self.renamed, strict=True):
-            tree = run.plan.fusion
-            nodes = [node.name for node in tree.nodes()] if tree else []
-            if self.evidential:
-                inner = nodes[1:]
-                names = {**names, **{old: next(taken) for old in inner}}
-                assert tree is not None
-                for _ in tree.of:
-                    next(part_names)
-                found |= _moved(run.model.state_dict(), names, "root")
-                continue
-            names = {**names, **{old: next(taken) for old in nodes}}
-            part = next(part_names)
-            found |= _moved(run.model.state_dict(), names, f"root.nodes.{part}", head=f"root.heads.{part}")
+            root, head = "root", ""  # whose operator takes the place of the runs' own
+            if not self.evidential:
+                tree = run.plan.fusion
+                part = names[tree.name if tree else next(iter(run.modalities))]
+                root, head = f"root.nodes.{part}", f"root.heads.{part}"
+            found |= _moved(run.model.state_dict(), names, root, head)
         return {name: tensor for name, tensor in found.items() if not name.startswith("root.fusion.")}
 
     def common_rows(self, split: str, part_names: Sequence[str]) -> _Rows | None:
@@ -275,7 +276,7 @@ def _renamed(tree: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     of = [names[part] if isinstance(part, str) else _renamed(part, names) for part in tree["of"]]
     changed = {**tree, "of": of}
     if isinstance(tree.get("own_loss"), dict):
-        changed["own_loss"] = {names.get(part, part): weight for part, weight in tree["own_loss"].items()}
+        changed["own_loss"] = {names[part]: weight for part, weight in tree["own_loss"].items() if part in names}
     return changed
 
 

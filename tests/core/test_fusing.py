@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -92,6 +94,37 @@ def test_a_combination_loads_evaluates_and_is_combined_again(folder: Path, tmp_p
     np.testing.assert_allclose(probabilities(nested.predict(rows)), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_runs_whose_operators_have_the_same_names_are_combined(folder: Path, tmp_path: Path) -> None:
+    fusion = {"name": "mean", "of": [{"name": "concat", "of": ["a"]}, "b"], "own_loss": {"concat": 0.5, "b": 2.0}}
+    for seed in (1, 2):
+        recipe = toys.recipe(toys.rows(), key="id", fusion=fusion)
+        changes = ["training.epochs=2", f"training.seed={seed}"]
+        mmreg.train(recipe, tmp_path / str(seed), device="cpu", overrides=changes)
+    run = fuse([tmp_path / "1", tmp_path / "2"], "mean", tmp_path / "fused", device="cpu")
+    rows = toys.rows(30, seed=3)
+    expected = [probabilities(mmreg.load(tmp_path / name, "cpu").predict(rows)) for name in ("1", "2")]
+    np.testing.assert_allclose(probabilities(run.predict(rows)), np.mean(expected, axis=0), rtol=1e-4, atol=1e-6)
+    assert run.plan.fusion is not None
+    losses = [part.own_losses for part in run.plan.fusion.of if not isinstance(part, str)]
+    assert losses == [{"concat": 0.5, "1_b": 2.0}, {"concat_2": 0.5, "2_b": 2.0}]
+
+
+@pytest.mark.parametrize("fusion", ["mean", "product", "vote", "stacking"])
+def test_rows_without_any_modality_get_the_prior_in_the_report_as_well(tmp_path: Path, fusion: str) -> None:
+    random = np.random.default_rng(0)
+    table = toys.rows(200, absent=0.4)
+    table = [{**row, "label": "z" if random.random() < 0.7 else row["label"]} for row in table]
+    for name in "ab":
+        recipe = toys.recipe(table, key="id", modalities={name: {"type": "numbers"}}, fusion=None)
+        mmreg.train(recipe, tmp_path / name, device="cpu", overrides=["training.epochs=2"])
+    run = fuse([tmp_path / "a", tmp_path / "b"], fusion, tmp_path / "fused", device="cpu")
+    test = [row for row in table if row["split"] == "test"]
+    assert any(row["a"] is None and row["b"] is None for row in test)
+    assert run.report["test"]["metrics"]["accuracy"] == run.evaluate(test)["metrics"]["accuracy"]
+    written = pq.read_table(tmp_path / "fused" / "predictions" / "test.parquet").to_pylist()
+    np.testing.assert_allclose(probabilities(written), probabilities(run.predict(test)), rtol=1e-4, atol=1e-6)
+
+
 def test_evidence_is_combined_from_runs_that_were_trained_for_it(folder: Path, tmp_path: Path) -> None:
     run = fuse([folder / "ev_a", folder / "ev_b"], "evidential", tmp_path / "fused", device="cpu")
     prediction = run.predict(toys.rows(1))[0]
@@ -102,10 +135,6 @@ def test_evidence_is_combined_from_runs_that_were_trained_for_it(folder: Path, t
 
 
 def test_stacking_never_looks_at_test_rows(folder: Path, tmp_path: Path) -> None:
-    import shutil
-
-    import pyarrow.parquet as pq
-
     first = fuse([folder / "a", folder / "b"], "stacking", tmp_path / "clean", device="cpu")
     for name in "ab":
         shutil.copytree(folder / name, tmp_path / name)
