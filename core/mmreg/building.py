@@ -108,7 +108,8 @@ class _Builder:
             node = part if isinstance(part, str) else nodes[part.name]
             assert node is not None
             parts.append(node)
-        sizes = {part if isinstance(part, str) else part.name: self.size(part, plan.level) for part in parts}
+        reads_scores = plan.level == "feature" or getattr(plan.fusion.cls, "evidential", False)
+        sizes = {part if isinstance(part, str) else part.name: self.size(part, reads_scores) for part in parts}
         passed_in = {"num_outputs": self.task.num_outputs, "space": self.task.space} if plan.level == "model" else {}
         with seeded(self.seed, "weights", "fusion", plan.name):
             fusion = self.construct(("fusion",), plan.fusion, sizes, **passed_in)
@@ -119,13 +120,13 @@ class _Builder:
         heads = {name: self.head(name, size) for name, size in sizes.items() if size}
         return ModelNode(plan.name, parts, fusion, heads, plan.own_losses, plan.joint_loss, plan.gradient_blending)
 
-    def size(self, part: str | FusionNode, level: str) -> int:
-        """The features that a part gives; a model-level part gives its scores, or none to another of that level."""
+    def size(self, part: str | FusionNode, reads_scores: bool) -> int:
+        """The features that a part gives; a model-level part gives its scores where they are read, else none."""
         if isinstance(part, str):
             return self.encoders[part].out_features
         if isinstance(part, FeatureNode):
             return part.fusion.out_features
-        return self.task.num_outputs if level == "feature" else 0
+        return self.task.num_outputs if reads_scores else 0
 
     def head(self, name: str, features: int) -> nn.Linear:
         with seeded(self.seed, "weights", "head", name):

@@ -207,7 +207,8 @@ class ModelFusion(nn.Module, ABC):
         spaces: the spaces in which the operator has a meaning.
         uses_features: whether `forward` reads `features`.
         fitted: whether `fit` has to be called, on rows that the parts were not trained on, before it gives its best.
-        evidential: whether its parts need its `part_loss`, so that models trained without it cannot be combined.
+        evidential: whether its parts need its `part_loss`, so that models trained without it cannot be combined; a
+            part that is a combination of models then gets a head as well, which reads its scores.
         min_inputs, max_inputs, ordered: as for `FeatureFusion`.
     """
 

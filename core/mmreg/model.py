@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +70,8 @@ class Output:
         supervised: everything that training computes a loss on.
         parts: the prediction of each part of the model-level operators, by name.
         losses: named extra terms, already weighted.
-        extras: named values (B,) that go into the predictions.
+        extras: named values (B,) that go into the predictions; those of an operator below the top one have its name
+            before theirs.
     """
 
     scores: Tensor
@@ -93,6 +94,9 @@ class Named(nn.Module):
         assert module is not None
         return module
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._modules
+
 
 @dataclass(frozen=True)
 class _Branch:
@@ -113,7 +117,7 @@ class _Pass:
     supervised: list[Supervised] = field(default_factory=list)
     parts: dict[str, Part] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
-    extras: dict[str, Tensor] = field(default_factory=dict)
+    extras: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)  # by operator
 
     def reseed(self, name: str) -> None:
         """Key the random draws of the next component to its name, so that no other component's shift them."""
@@ -184,7 +188,8 @@ class ModelNode(FusionNode):
         name: as there.
         parts: as there.
         fusion: the operator.
-        heads: for each part that gives features, the layer that makes its logits.
+        heads: for each part that gives features (or, to an operator that combines evidence, scores), the layer that
+            makes its logits.
         own_losses: the weight of each part's own loss.
         joint_loss: the weight of the combination's loss for the parts. Without it the operator sees detached
             predictions, so that the loss of the combination trains its own parameters alone.
@@ -217,9 +222,9 @@ class ModelNode(FusionNode):
         for name, branch in branches.items():
             logits = branch.scores
             if branch.features is not None:
-                assert branch.features.pooled is not None
-                features[name] = branch.features.pooled
-                logits = self.heads[name](branch.features.pooled)
+                logits = features[name] = cast(Tensor, branch.features.pooled)
+            if name in self.heads:
+                logits = self.heads[name](logits)
             assert logits is not None
             logits = _wide(logits)
             own = self.fusion.part_scores(logits)
@@ -233,7 +238,7 @@ class ModelNode(FusionNode):
         batch.reseed(self.name)
         fused = self.fusion(scores, present, features if self.fusion.uses_features else None)
         batch.losses.update({f"{self.name}_{key}": loss for key, loss in fused.losses.items()})
-        batch.extras.update(fused.extras)
+        batch.extras[self.name] = fused.extras
         weight = self.joint_loss or float(self.trains_fusion)
         if weight or self.name in self.blended:
             batch.supervised.append(Supervised(self.name, fused.scores, present.any(1), weight))
@@ -297,7 +302,11 @@ class MultimodalModel(nn.Module):
         assert scores is not None
         scores = self.task.scores(scores)
         scores = torch.where(branch.present[:, None], scores, self.prior.to(scores.dtype))
-        return Output(scores, branch.present, tuple(batch.supervised), batch.parts, batch.losses, batch.extras)
+        extras: dict[str, Tensor] = {}
+        for name, found in batch.extras.items():
+            top = self.root is not None and name == self.root.name
+            extras |= {key if top else f"{name}_{key}": value for key, value in found.items()}
+        return Output(scores, branch.present, tuple(batch.supervised), batch.parts, batch.losses, extras)
 
     def _encode(self, name: str, inputs: Inputs, batch: _Pass) -> Features:
         """One modality's features for all B rows: encoded where it is present, zeros elsewhere."""

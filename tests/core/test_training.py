@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -399,3 +400,25 @@ def test_wrong_components_and_missing_columns_are_told_together(tmp_path: Path) 
         train(tmp_path / "run", target={"column": "labl"}, fusion="konkat", overrides=["training.optimizer=Adm"])
     for text in ("no column 'labl'; did you mean 'label'", "no fusion 'konkat'", "no optimizer 'Adm'"):
         assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("inner", ["product", "evidential", "concat"])
+def test_evidence_is_drawn_from_combinations_as_from_models(tmp_path: Path, inner: str) -> None:
+    fusion = {"name": "evidential", "of": [{"name": inner, "of": ["a", "b"]}]}
+    run = train(tmp_path / "run", toys.rows(400), fusion=fusion, overrides=["training.epochs=25"])
+    rows = [row for row in toys.rows(400) if row["split"] == "test"]
+    predictions = run.predict(rows)
+    sure = [max(row[f"probability_{label}"] for label in "wxyz") for row in predictions]
+    assert run.evaluate(rows)["metrics"]["accuracy"] > 0.9
+    assert np.mean(sure) > 0.42  # of log-probabilities taken for logits, evidence gives 0.34
+    assert np.mean([row["uncertainty"] for row in predictions]) < 0.6
+
+
+def test_what_operators_below_the_top_tell_of_a_row_keeps_their_names(tmp_path: Path) -> None:
+    fusion = {"name": "mean", "of": [{"name": "evidential", "of": [name]} for name in "ab"]}
+    run = train(tmp_path / "run", fusion=fusion)
+    rows = [{**row, "b": None} for row in toys.rows(20)]
+    for row in run.predict(rows):
+        assert 0 < row["evidential_uncertainty"] < 1
+        assert row["evidential_2_uncertainty"] == 1
+        assert "uncertainty" not in row

@@ -25,7 +25,8 @@ class Evidential(ScoreFusion):
     """Trusted multi-view classification: Dempster-Shafer combination of Dirichlet evidence (Han 2021).
 
     A part's head gives evidence e_k = softplus(logit_k), so alpha_k = e_k + 1 and S = sum_k alpha_k: belief masses
-    b_k = e_k / S and an uncertainty u = K / S, which sum to one. The reduced combination of two parts,
+    b_k = e_k / S and an uncertainty u = K / S, which sum to one. (A part that is a combination of models itself has
+    a head too, which reads its log-probabilities.) The reduced combination of two parts,
 
         b_k = (b1_k b2_k + b1_k u2 + b2_k u1) / (1 - C),  u = u1 u2 / (1 - C),  C = sum_{i != j} b1_i b2_j,
 
