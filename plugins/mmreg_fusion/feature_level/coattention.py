@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mmreg.interfaces import FeatureFusion, Outputs
 from mmreg.layers import masked_softmax
 from mmreg.signals import Features
-from mmreg_fusion.feature_level.common import Size
+from mmreg_fusion.feature_level.common import Size, wide
 from mmreg_fusion.feature_level.tokens import TokenEmbedding
 
 
@@ -32,7 +32,7 @@ class CoAttention(FeatureFusion):
     adds nothing to the others' H. With a single modality there is no pair, and H is tanh(x V).
 
     Tokens (B, T, D) of each modality, or pooled (B, D) as one token; gives (B, M W).
-    Cost: O(M T W^2 + M^2 (T W^2 + T^2 W)), and M^2 W^2 parameters.
+    Cost: O(M T W^2 + M^2 (T W^2 + T^2 W)), and M^2 W^2 parameters. Affinities and the sums over them in float32.
 
     Args:
         inputs: name and token size D of each modality.
@@ -57,15 +57,16 @@ class CoAttention(FeatureFusion):
         embedded = self.embedding(features, present)
         masks = [mask for _, mask in embedded]
         tokens = [torch.where(mask.unsqueeze(-1), values, 0) for values, mask in embedded]
-        values = [layer(value) for layer, value in zip(self.values, tokens, strict=True)]
+        values = [wide(layer(value)) for layer, value in zip(self.values, tokens, strict=True)]
         hidden = list(values)
-        for (i, j), weight in zip(self.pairs, self.affinities, strict=True):
-            affinity = torch.tanh(tokens[i] @ weight @ tokens[j].mT)
-            hidden[i] = hidden[i] + affinity @ values[j]
-            hidden[j] = hidden[j] + affinity.mT @ values[i]
+        with torch.autocast(present.device.type, enabled=False):
+            for (i, j), weight in zip(self.pairs, self.affinities, strict=True):
+                affinity = torch.tanh(wide(tokens[i]) @ wide(weight) @ wide(tokens[j]).mT)
+                hidden[i] = hidden[i] + affinity @ values[j]
+                hidden[j] = hidden[j] + affinity.mT @ values[i]
         fused = []
         for layer, states, value, mask in zip(self.scores, hidden, tokens, masks, strict=True):
-            scores = F.pad(layer(torch.tanh(states)).squeeze(-1), (0, 1))
+            scores = F.pad(layer(torch.tanh(states).to(value.dtype)).squeeze(-1), (0, 1))
             weights = masked_softmax(scores, F.pad(mask, (0, 1), value=True))[:, :-1]
             fused.append(torch.einsum("bt,btd->bd", weights, value))
         return Features(pooled=torch.cat(fused, 1))

@@ -130,8 +130,12 @@ class ScoreFusion(ModelFusion):
             )
         present = present[rows].cpu()
         chosen = {name: scores[name].detach()[rows].to("cpu", torch.float64) for name in self.names}
-        broken = self.stack(chosen, present).isnan().any(0).any(-1)
+        stacked = self.stack(chosen, present)
+        # Logarithms may be infinite: each operator bounds them.
+        broken = (~stacked.isfinite() if self.space == "values" else stacked.isnan()).any(0).any(-1)
         if broken.any():
             names = ", ".join(name for name, bad in zip(self.names, broken.tolist(), strict=True) if bad)
-            raise TrainingError(f"{type(self).__name__} cannot be fitted: {names} gave scores that are not numbers")
+            raise TrainingError(
+                f"{type(self).__name__} cannot be fitted: {names} gave scores that are not numbers or are infinite"
+            )
         return chosen, present, targets[rows].cpu()

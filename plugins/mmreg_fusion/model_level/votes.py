@@ -39,7 +39,8 @@ class Vote(_Ballot):
 
     Hard: p_k = (votes_k + q_k) / (n + 1), where votes_k counts the parts whose most probable class is k (a part that
     rates several classes equal splits its vote), n is the number of parts, and q is the mean of their probabilities.
-    So the class with most votes wins, ties are broken by the summed probability, and every probability is positive.
+    So a class that is a whole vote ahead wins, ties (and leads of split votes, less than one) are decided by the
+    summed probability as well, and every probability is positive.
     Soft: q itself, the same as `mean`. Labels: a vote on each label, for or against.
     It has no meaning for values. Cost: O(M K) a row; no parameters. Sums in float32.
 
@@ -75,8 +76,9 @@ class Borda(_Ballot):
     """Borda count: each part gives a class as many points as there are classes that it rates lower.
 
     A class rated equal counts half a point. With r_mk the points and q the mean probability over the n parts that a
-    row has, p_k = (sum_m r_mk + q_k) / (n K (K - 1) / 2 + 1): the class with most points wins, ties are broken by
-    the summed probability, and every probability is positive. Labels: one ballot for each, of two outcomes (the same
+    row has, p_k = (sum_m r_mk + q_k) / (n K (K - 1) / 2 + 1): a class that is a whole point ahead wins, ties (and
+    leads of half a point, from equal ratings) are decided by the summed probability as well, and every probability
+    is positive. Labels: one ballot for each, of two outcomes (the same
     as a hard vote). It has no meaning for values. Cost: O(M K log K) a row; no parameters. Sums in float32.
 
     Ho, Hull and Srihari, Decision Combination in Multiple Classifier Systems, IEEE TPAMI 16(1), 1994.

@@ -279,7 +279,7 @@ def test_state_goes_into_another_instance(cls, make_batch):
     assert torch.equal(other(*batch).pooled, expected)
 
 
-@pytest.mark.parametrize("scale", [1, 100])
+@pytest.mark.parametrize("scale", [1, 100, 10_000])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("cls", EVERY)
 def test_autocast_is_finite_and_close_to_full_precision(cls, dtype, scale, make_batch):
@@ -298,6 +298,14 @@ def test_autocast_is_finite_and_close_to_full_precision(cls, dtype, scale, make_
         expected = operator(features, present)
         torch.testing.assert_close(fused.pooled.float(), expected.pooled, atol=0.05, rtol=0.05)
         torch.testing.assert_close(dict(fused.losses), dict(expected.losses), atol=0.01, rtol=0.02)
+
+
+def test_coattention_sums_over_many_large_tokens_without_overflow():
+    operator = CoAttention(dict.fromkeys("abc", 8)).eval()
+    generator = torch.Generator().manual_seed(0)
+    features = {name: Features(tokens=torch.randn(4, 30, 8, generator=generator) * 1e4) for name in "abc"}
+    with torch.autocast("cpu", torch.float16):
+        assert torch.isfinite(operator(features, torch.ones(4, 3, dtype=torch.bool)).pooled).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

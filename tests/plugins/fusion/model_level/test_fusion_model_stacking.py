@@ -254,6 +254,13 @@ def test_a_score_of_minus_infinity_is_clipped():
     assert operator(scores, present).scores.isfinite().all()
 
 
+def test_an_infinite_value_is_refused():
+    scores, present, targets = noisy("values")
+    scores["m1"][present[:, 1].nonzero()[0]] = float("inf")
+    with pytest.raises(TrainingError, match="m1 gave scores that are not numbers or are infinite"):
+        build(scores, "values").fit(scores, present, targets)
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_fit_without_usable_rows_says_so(broken):
     scores, present, targets = noisy("log_probabilities", rows=9)
