@@ -70,12 +70,12 @@ def fuse(
     assert all(name.startswith("root.fusion.") for name in missing)
     assert isinstance(model.root, ModelNode)
     validation, test = (parts.common_rows(split, model.root.part_names) for split in ("validation", "test"))
-    _fit(model.root.fusion, task, validation)
+    notes = _fit(model.root, task, validation)
     runs.clear(target)
     prints = {run.fingerprint for run in loaded}
     table = {"fused": [str(folder) for folder in folders], "fingerprint": prints.pop() if len(prints) == 1 else ""}
     runs.write_facts(target, plan, modalities, task, table)
-    report: dict[str, Any] = {"fused": [str(folder) for folder in folders]}
+    report: dict[str, Any] = {"fused": [str(folder) for folder in folders], "notes": notes}
     for split, rows in (("validation", validation), ("test", test)):
         if rows is not None:
             predicted, columns = rows.predict(model.root.fusion, task, model.prior)
@@ -300,18 +300,22 @@ def _moved(state: Mapping[str, Tensor], names: Mapping[str, str], root: str, hea
     return moved
 
 
-def _fit(fusion: ModelFusion, task: Task, rows: _Rows | None) -> None:
-    """Fit what the operator has to learn on validation rows: by its own `fit`, or its parameters by the task's loss."""
+def _fit(node: ModelNode, task: Task, rows: _Rows | None) -> list[str]:
+    """Fit what the operator has to learn on validation rows: by its own `fit`, or its parameters by the task's loss.
+
+    Returns:
+        What a person should know of the result.
+    """
+    fusion = node.fusion
     parameters = [parameter for parameter in fusion.parameters() if parameter.requires_grad]
     if not (fusion.fitted or parameters):
-        return
+        return []
     if rows is None:
         raise RunError(f"{type(fusion).__name__} is fitted on validation rows, which not all of the runs have")
     targets = torch.from_numpy(task.encode(rows.targets))
-    if fusion.fitted:
-        fusion.fit(rows.scores, rows.present, targets)
+    notes = node.fit(rows.scores, rows.present, targets) if fusion.fitted else []
     if not parameters:
-        return
+        return notes
     optimizer = torch.optim.LBFGS(parameters, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
     present = rows.present.any(1)
 
@@ -322,3 +326,4 @@ def _fit(fusion: ModelFusion, task: Task, rows: _Rows | None) -> None:
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return notes

@@ -152,6 +152,10 @@ class FusionNode(nn.Module):
         assert isinstance(node, FusionNode)
         return node
 
+    def learns_from(self, part: str) -> bool:
+        """Whether training fits layers, here or above, to what a part gives."""
+        return True
+
     def run(self, batch: _Pass) -> _Branch:
         """Fuse a batch."""
         raise AssertionError("a node is of one level or the other")
@@ -243,6 +247,34 @@ class ModelNode(FusionNode):
         if weight or self.name in self.blended:
             batch.supervised.append(Supervised(self.name, fused.scores, present.any(1), weight))
         return _Branch(present.any(1), scores=fused.scores)
+
+    def learns_from(self, part: str) -> bool:
+        """Whether training fits the operator, or a head, to what a part gives."""
+        return self.trains_fusion or part in self.heads
+
+    def fit(self, scores: Mapping[str, Tensor], present: Tensor, targets: Tensor) -> list[str]:
+        """Fit an operator that is fitted on held-out rows; it is on the CPU afterwards.
+
+        Args:
+            scores: of each part, (N, K).
+            present: (N, M) bool.
+            targets: as the task encodes them.
+
+        Returns:
+            What a person should know of the result.
+        """
+        self.fusion.cpu().fit(scores, present, targets)
+        notes = [
+            f"{self.name} was fitted on the {len(targets):,} validation rows: figures of these flatter it, those of "
+            "test rows do not"
+        ]
+        classes = next(iter(scores.values())).shape[1]
+        seen = len(set(targets.flatten().tolist()))
+        if not targets.is_floating_point() and targets.dim() == 1 and seen < classes:
+            notes.append(
+                f"{self.name} learned nothing of classes that no validation row has: {classes - seen} of {classes}"
+            )
+        return notes
 
 
 class MultimodalModel(nn.Module):

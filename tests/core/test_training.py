@@ -67,7 +67,7 @@ def test_stacking_is_fitted_on_all_validation_rows_and_no_others(tmp_path: Path)
     present = torch.ones(len(table["target"]), 2, dtype=torch.bool)
     refitted.fit(scores, present, torch.from_numpy(run.task.encode(table["target"])))
     torch.testing.assert_close(run.model.root.fusion.cpu().weight, refitted.weight, rtol=0, atol=1e-4)
-    assert any(text.startswith("Stacking was fitted on the") for text in listening.messages)
+    assert any(text.startswith("stacking was fitted on the") for text in listening.messages)
 
 
 def test_a_run_folder_holds_what_it_promises(tmp_path: Path) -> None:
@@ -422,3 +422,22 @@ def test_what_operators_below_the_top_tell_of_a_row_keeps_their_names(tmp_path: 
         assert 0 < row["evidential_uncertainty"] < 1
         assert row["evidential_2_uncertainty"] == 1
         assert "uncertainty" not in row
+
+
+@pytest.mark.parametrize("outer", ["concat", "weighted", "mean"])
+def test_an_operator_that_is_fitted_below_what_is_trained_says_so(tmp_path: Path, outer: str) -> None:
+    fusion = {"name": outer, "of": [{"name": "stacking", "of": ["a"]}, "b"]}
+    run = train(tmp_path / "run", fusion=fusion)
+    told = "stacking was fitted after what is above it had learned from its unfitted scores"
+    assert any(note.startswith(told) for note in run.report["notes"]) == (outer != "mean")
+
+
+def test_a_class_that_no_validation_row_has_is_told_of_where_an_operator_is_fitted(tmp_path: Path) -> None:
+    table = [row for row in toys.rows() if (row["split"], row["label"]) != ("validation", "w")]
+    told = "stacking learned nothing of classes that no validation row has: 1 of 4"
+    trained = train(tmp_path / "run", table, fusion="stacking")
+    assert any(note.startswith(told) for note in trained.report["notes"])
+    for name in "ab":
+        train(tmp_path / name, table, key="id", modalities={name: {"type": "numbers"}}, fusion=None)
+    fused = mmreg.fuse([tmp_path / "a", tmp_path / "b"], "stacking", tmp_path / "fused", device="cpu")
+    assert any(note.startswith(told) for note in fused.report["notes"])

@@ -31,4 +31,7 @@ def fuse(
     operator = read_yaml(fusion, "--fusion")[0]
     with stdout_to_stderr:
         run = combine(runs, operator, out, overwrite=overwrite, device=device)
-    Display(quiet).finish(run)
+    display = Display(quiet)
+    for note in run.report["notes"]:
+        display.on_message(note)
+    display.finish(run)

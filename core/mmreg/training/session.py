@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mmreg.devices import deterministic, resolve_device, resolve_precision
 from mmreg.errors import RunError, TableError, ValidationRowsError
 from mmreg.experiment import Experiment, checked_plan, fit_arrays, keep_rows, open_experiment, prepare_all, prior_rows
 from mmreg.files import unwritable, write_json
-from mmreg.model import ModelNode, MultimodalModel
+from mmreg.model import FusionNode, ModelNode, MultimodalModel
 from mmreg.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan
 from mmreg.runs import Run
@@ -237,12 +237,14 @@ class _Session:
                 parts = {name: predicted.parts[name] for name in node.part_names}
                 present = torch.stack([part.present for part in parts.values()], 1)
                 targets = torch.from_numpy(self.experiment.targets[rows])
-                node.fusion.cpu().fit({name: part.scores for name, part in parts.items()}, present, targets)
+                for note in node.fit({name: part.scores for name, part in parts.items()}, present, targets):
+                    self._note(note)
                 node.fusion.to(self.device)
-                self._note(
-                    f"{type(node.fusion).__name__} was fitted on the {len(rows):,} validation rows: figures of these "
-                    "flatter it, those of test rows do not"
-                )
+        for name in _fitted_too_late(run.model.root):
+            self._note(
+                f"{name} was fitted after what is above it had learned from its unfitted scores, which may cost "
+                "accuracy: an operator that is fitted belongs on top"
+            )
 
     def _report(self, run: Run, trainer: Trainer, callbacks: Callbacks) -> dict[str, Any]:
         """Measure the kept weights on validation and test rows, and write predictions and figures."""
@@ -294,6 +296,17 @@ def _model_nodes(model: MultimodalModel) -> list[ModelNode]:
     """The model-level operators, those below before those above."""
     nodes = [module for module in model.modules() if isinstance(module, ModelNode)]
     return nodes[::-1]
+
+
+def _fitted_too_late(node: FusionNode | None, learned_from: bool = False) -> Iterator[str]:
+    """The operators that are fitted, but stand below layers that are trained."""
+    if node is None:
+        return
+    if isinstance(node, ModelNode) and node.fusion.fitted and learned_from:
+        yield node.name
+    for part in node.nodes.children():
+        assert isinstance(part, FusionNode)
+        yield from _fitted_too_late(part, learned_from or node.learns_from(part.name))
 
 
 def _read_timings(folder: Path, epochs: int) -> list[dict[str, Any]]:
