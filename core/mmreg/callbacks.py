@@ -43,10 +43,10 @@ class Callback:
         """
 
     def on_end(self, run: Run, report: Mapping[str, Any]) -> None:
-        """All files of the run are written.
+        """All files of the run are written. Of runs that were combined it is the only event.
 
         Args:
-            run: as above.
+            run: as above, or the combination.
             report: what report.json holds.
         """
 

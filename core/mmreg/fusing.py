@@ -16,8 +16,9 @@ from torch import Tensor
 
 from mmreg import registry, runs
 from mmreg.building import build
+from mmreg.callbacks import Callbacks
 from mmreg.devices import resolve_device
-from mmreg.errors import RunError
+from mmreg.errors import OptionError, RunError
 from mmreg.files import write_json
 from mmreg.inference import Predicted
 from mmreg.interfaces import ModelFusion, Task
@@ -52,15 +53,20 @@ def fuse(
         device: where the combined run computes.
 
     Raises:
+        OptionError: `fusion` is neither a name nor a mapping with one.
         RunError: the runs cannot be combined; says why.
         RecipeError: the operator is unknown, of the other level, has no meaning for the task, or its options are wrong.
     """
     if len(folders) < 2:
         raise RunError(f"fusing needs at least two runs, found {len(folders)}")
-    target = runs.claim(Path(out), overwrite=overwrite)
+    if any(Path(folder).resolve() == Path(out).resolve() for folder in folders):
+        raise RunError(f"{out} is one of the runs to combine; name another folder for the combination")
+    chosen = _chosen(fusion)
+    target = runs.claim(Path(out), overwrite=overwrite, resumable=False)
+    where = resolve_device(device)
     loaded = [runs.load(folder, "cpu") for folder in folders]
     task = _common_task(loaded)
-    parts = _Parts(loaded, fusion)
+    parts = _Parts(loaded, chosen)
     plan = resolve(Recipe(parts.recipe()))
     modalities = runs.restore_modalities(plan, parts.modalities)
     specs = {name: Spec.from_json(facts["spec"]) for name, facts in parts.modalities.items()}
@@ -80,11 +86,31 @@ def fuse(
         if rows is not None:
             predicted, columns = rows.predict(model.root.fusion, task, model.prior)
             report[split] = runs.report_split(target, plan, task, split, columns, rows.targets, predicted)
+    if validation is None and test is None:
+        notes.append("there are no figures: not all of the runs have predictions of validation or test rows")
     write_json(target / runs.REPORT, report)
     runs.write_weights(target / runs.WEIGHTS, model.state_dict())
     fingerprint = table["fingerprint"]
     assert isinstance(fingerprint, str)
-    return Run(target, plan, modalities, task, model, fingerprint, resolve_device(device))
+    run = Run(target, plan, modalities, task, model, fingerprint, where, fused=True)
+    Callbacks().tell("on_end", run, report)
+    return run
+
+
+def _chosen(fusion: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The operator as a mapping of its name and options.
+
+    Raises:
+        OptionError: it is neither a name nor a mapping with one, or names parts.
+    """
+    chosen = {"name": fusion} if isinstance(fusion, str) else fusion
+    if not (isinstance(chosen, Mapping) and isinstance(chosen.get("name"), str)):
+        raise OptionError(
+            f"fusion is a model-level operator's name, or a mapping such as {{name: stacking, l2: 1}}; found {fusion!r}"
+        )
+    if "of" in chosen:
+        raise OptionError("fusion names its parts by `of`, but they are the runs; leave it out")
+    return dict(chosen)
 
 
 def _common_task(loaded: Sequence[Run]) -> Task:
@@ -100,7 +126,8 @@ def _common_task(loaded: Sequence[Run]) -> Task:
         if run.task.state() != first.task.state():
             raise RunError(
                 f"{first.folder} and {run.folder} learned different targets: {_short(first.task.state())} and "
-                f"{_short(run.task.state())}; runs can be combined only if their classes (or units) are the same"
+                f"{_short(run.task.state())}; runs can be combined only if these are the same: train on the same rows, "
+                "by a `split` column"
             )
     return first.task
 
@@ -127,19 +154,18 @@ class _Rows:
             scores = torch.where(present[:, None], fused.scores, prior.to(fused.scores.dtype))
         parts = {name: Part(self.scores[name], self.present[:, i]) for i, name in enumerate(self.scores)}
         predicted = Predicted(scores, present, parts, fused.extras)
-        columns = {self.name: self.keys, **task.predictions(scores)}
-        columns |= {name: values.tolist() for name, values in fused.extras.items()}
+        columns = {**task.predictions(scores), **{name: values.tolist() for name, values in fused.extras.items()}}
         names = list(self.scores)
         had = ["+".join(name for name, there in zip(names, row, strict=True) if there) for row in self.present.tolist()]
-        return predicted, {**columns, "modalities": had}
+        return predicted, runs.with_keys(self.name, self.keys, {**columns, "modalities": had})
 
 
 class _Parts:
     """The runs as parts of one recipe: names that do not clash, weights and states under these names."""
 
-    def __init__(self, loaded: Sequence[Run], fusion: str | Mapping[str, Any]) -> None:
+    def __init__(self, loaded: Sequence[Run], fusion: dict[str, Any]) -> None:
         self.loaded = loaded
-        self.fusion = {"name": fusion} if isinstance(fusion, str) else dict(fusion)
+        self.fusion = fusion
         entry = registry.find("fusion", self.fusion["name"])
         if entry.spec.level != "model":
             raise RunError(
@@ -152,7 +178,9 @@ class _Parts:
         self.evidential = cls.evidential
         if self.evidential:
             self._check_evidential(entry.spec.name)
-        self.renamed = [self._names(index) for index in range(len(loaded))]
+        self.renamed: list[dict[str, str]] = []
+        for index in range(len(loaded)):
+            self.renamed.append(self._names(index))
         self._name_operators()
         self.modalities: dict[str, Any] = {}
         for run, names in zip(loaded, self.renamed, strict=True):
@@ -175,7 +203,15 @@ class _Parts:
         folders = [other.folder.name for other in self.loaded]
         prefix = run.folder.name if folders.count(run.folder.name) == 1 else f"{run.folder.name}{index + 1}"
         prefix = "".join("_" if c in "./\\,=+" else c for c in prefix)
-        return {name: f"{prefix}_{name}" if name in others else name for name in run.modalities}
+        taken = others | {name for names in self.renamed for name in names.values()}
+        found = {}
+        for name in run.modalities:
+            new = name if name not in others else f"{prefix}_{name}"
+            while new in taken:
+                new += "_"
+            found[name] = new
+            taken.add(new)
+        return found
 
     def _name_operators(self) -> None:
         """Add the new names of the runs' operators, as resolving the combination numbers those that are alike."""
@@ -232,7 +268,15 @@ class _Parts:
         keys = [key for key in first if all(key in index for index in indices)]
         if not keys:
             raise RunError(f"the runs have no {split} row in common (matched by {column!r})")
-        targets = tables[0].column("target").to_pylist()
+        targets = [table.column("target").to_pylist() for table in tables]
+        for run, index, given in zip(self.loaded, indices, targets, strict=True):
+            for key in keys:
+                if given[index[key]] != targets[0][first[key]]:
+                    raise RunError(
+                        f"row {key!r} has the target {given[index[key]]!r} in {run.folder} and "
+                        f"{targets[0][first[key]]!r} in {self.loaded[0].folder}: "
+                        f"the same {column!r} must name the same row"
+                    )
         columns = []
         for run, table, index in zip(self.loaded, tables, indices, strict=True):
             chosen = [index[key] for key in keys]
@@ -245,24 +289,30 @@ class _Parts:
                 values = table.column(name).take(chosen).to_pylist()
                 columns.append([row if had else None for row, had in zip(values, there, strict=True)])
         scores = dict(zip(part_names, columns, strict=True))
-        return _Rows(column, keys, [targets[first[key]] for key in keys], scores, self.loaded[0].task.num_outputs)
+        return _Rows(column, keys, [targets[0][first[key]] for key in keys], scores, self.loaded[0].task.num_outputs)
 
     def _key_column(self) -> str:
         keys = {run.plan.recipe.form.key for run in self.loaded}
-        if None not in keys and len(keys) == 1:
-            return str(keys.pop())
-        prints = {run.fingerprint for run in self.loaded}
-        if len(prints) == 1:
-            return "row"
-        raise RunError(
-            "rows of runs on different tables are matched by a key: "
-            "give every recipe the same `key` column and train again"
-        )
+        if len(keys) > 1:
+            first, *others = self.loaded
+            other = next(run for run in others if run.plan.recipe.form.key != first.plan.recipe.form.key)
+            found = [f"{run.folder} has {run.plan.recipe.form.key or 'none'}" for run in (first, other)]
+            raise RunError(
+                f"rows are matched by the recipes' `key`, but {' and '.join(found)}: "
+                "give every recipe the same `key` column and train again"
+            )
+        key = keys.pop()
+        if key is None and len({run.fingerprint for run in self.loaded}) > 1:
+            raise RunError(
+                "rows of runs on different tables are matched by a key: "
+                "give every recipe the same `key` column and train again"
+            )
+        return key or "row"
 
 
 def _index(run: Run, table: pa.Table, column: str, split: str) -> dict[Any, int]:
     """The position of every key among a run's predictions."""
-    name = column if column in table.column_names else f"{column}_key"
+    name = runs.written_key(column, table.column_names)
     if name not in table.column_names:
         raise RunError(f"the {split} predictions of {run.folder} have no column {column!r} to match rows by")
     keys = table.column(name).to_pylist()

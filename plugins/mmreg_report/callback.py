@@ -29,4 +29,7 @@ class Report(Callback):
         """Write the files; the text first, as drawing may fail."""
         facts = read_run(run.folder)
         (run.folder / REPORT).write_text(render(facts), encoding="utf-8")
-        draw_curves(facts.history, shown_columns(facts), run.folder / CURVES)
+        if facts.history:
+            draw_curves(facts.history, shown_columns(facts), run.folder / CURVES)
+        else:  # of a combination of runs; an earlier run may have left its own
+            (run.folder / CURVES).unlink(missing_ok=True)

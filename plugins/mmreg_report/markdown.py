@@ -18,7 +18,8 @@ SPLITS = ("validation", "test")
 
 def render(facts: Facts) -> str:
     """The whole report."""
-    sections = [_summary(facts), _figures(facts), *_classes(facts), _curve(facts), _components(facts)]
+    curve = [_curve(facts)] if facts.history else []
+    sections = [_summary(facts), _figures(facts), *_classes(facts), *curve, _components(facts)]
     return "\n\n".join([f"# Run {facts.name}", *sections]) + "\n"
 
 
@@ -47,6 +48,8 @@ def sparkline(values: Sequence[float | None]) -> str:
 
 def _summary(facts: Facts) -> str:
     table, report = facts.components["table"], facts.report
+    if "fused" in report:
+        return "\n".join(["Combined of these runs:\n", *(f"- {_cell(run)}" for run in report["fused"])])
     rows = ", ".join(f"{count:,} {split}" for split, count in table["rows"].items())
     lines = [f"- table: {_cell(table['name'])} ({rows} rows)", f"- {report['epochs']} epochs, {report['steps']} steps"]
     best = report.get("best")

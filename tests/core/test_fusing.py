@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 import mmreg
-from mmreg.errors import RecipeError, RunError
+from mmreg.errors import DeviceError, OptionError, RecipeError, RunError
 from mmreg.fusing import fuse
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -125,6 +126,112 @@ def test_rows_without_any_modality_get_the_prior_in_the_report_as_well(tmp_path:
     np.testing.assert_allclose(probabilities(written), probabilities(run.predict(test)), rtol=1e-4, atol=1e-6)
 
 
+def test_rows_that_one_run_was_trained_on_are_not_measured_on(tmp_path: Path) -> None:
+    """Each run has its own random split, so that rows held out by one taught the other."""
+    table = [{key: value for key, value in row.items() if key != "split"} for row in toys.rows(200)]
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "table.parquet")
+    for seed, name in enumerate("ab"):
+        recipe = toys.recipe(
+            str(tmp_path / "table.parquet"), key="id", modalities={name: {"type": "numbers"}}, fusion=None
+        )
+        recipe["split"] = {"validation": 0.3, "test": 0.3}
+        changes = ["training.epochs=2", f"training.seed={seed}"]
+        mmreg.train(recipe, tmp_path / name, device="cpu", overrides=changes)
+    run = fuse([tmp_path / "a", tmp_path / "b"], "mean", tmp_path / "fused", device="cpu")
+    written = [pq.read_table(tmp_path / name / "predictions" / "test.parquet")["id"].to_pylist() for name in "ab"]
+    common = set(written[0]) & set(written[1])
+    assert run.report["test"]["rows"] == len(common) < len(written[0])
+    for again in (run, mmreg.load(tmp_path / "fused", "cpu")):
+        known = again.known_rows()
+        assert {table[row]["id"] for row in known.rows} == common
+        assert again.evaluate()["metrics"]["accuracy"] == pytest.approx(run.report["test"]["metrics"]["accuracy"])
+    with pytest.raises(RunError, match="no train rows that all of them predicted"):
+        run.evaluate(split="train")
+
+
+def test_runs_on_different_tables_are_evaluated_on_the_one_given(tmp_path: Path) -> None:
+    table = toys.rows(200)
+    tables = {"a": table, "b": table[::-1]}
+    for name, rows in tables.items():
+        recipe = toys.recipe(rows, key="id", modalities={name: {"type": "numbers"}}, fusion=None)
+        mmreg.train(recipe, tmp_path / name, device="cpu", overrides=["training.epochs=2"])
+    run = fuse([tmp_path / "a", tmp_path / "b"], "stacking", tmp_path / "fused", device="cpu")
+    with pytest.raises(RunError, match=r"combined of runs on different tables: pass the table .* --split test"):
+        run.evaluate()
+    measured = run.evaluate(table, split="test")["metrics"]["accuracy"]
+    assert measured == pytest.approx(run.report["test"]["metrics"]["accuracy"])
+
+
+def test_a_key_that_names_different_rows_is_refused(folder: Path, tmp_path: Path) -> None:
+    table = toys.rows(300, absent=0.1)
+    labels = [row["label"] for row in table]
+    changed = [{**row, "label": label} for row, label in zip(table, labels[1:] + labels[:1], strict=True)]
+    recipe = toys.recipe(changed, key="id", modalities={"b": {"type": "numbers"}}, fusion=None)
+    mmreg.train(recipe, tmp_path / "b", device="cpu", overrides=["training.epochs=1"])
+    with pytest.raises(RunError, match=r"has the target .* the same 'id' must name the same row"):
+        fuse([folder / "a", tmp_path / "b"], "mean", tmp_path / "fused", device="cpu")
+
+
+@pytest.mark.parametrize("key", ["target", "scores", "modalities", "label", "row"])
+def test_any_column_may_be_the_key(tmp_path: Path, key: str) -> None:
+    names = {"label": "class", "id": key}
+    table = [{names.get(name, name): value for name, value in row.items()} for row in toys.rows(60)]
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "table.parquet")
+    for name in "ab":
+        recipe = toys.recipe(
+            str(tmp_path / "table.parquet"), key=key, modalities={name: {"type": "numbers"}}, fusion=None
+        )
+        recipe["target"] = {"column": "class"}
+        mmreg.train(recipe, tmp_path / name, device="cpu", overrides=["training.epochs=1"])
+    run = fuse([tmp_path / "a", tmp_path / "b"], "mean", tmp_path / "fused", device="cpu")
+    again = fuse([tmp_path / "fused", tmp_path / "a"], "mean", tmp_path / "again", device="cpu")
+    assert run.report["test"]["rows"] == again.report["test"]["rows"] == run.evaluate()["rows"] == 12
+
+
+def test_runs_that_share_their_names_are_combined_with_what_they_made(folder: Path, tmp_path: Path) -> None:
+    fuse([folder / "a", folder / "a"], "mean", tmp_path / "twice", device="cpu")
+    run = fuse([folder / "a", folder / "a", tmp_path / "twice"], "mean", tmp_path / "clash", device="cpu")
+    rows = toys.rows(20, seed=4)
+    expected = probabilities(mmreg.load(folder / "a", "cpu").predict(rows))
+    np.testing.assert_allclose(probabilities(run.predict(rows)), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_combination_has_a_report_and_takes_no_run_s_place(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "a", tmp_path / "a")
+    runs = [tmp_path / "a", folder / "b"]
+    with pytest.raises(RunError, match="is one of the runs to combine"):
+        fuse(runs, "mean", tmp_path / "a", overwrite=True, device="cpu")
+    shutil.copytree(folder / "both", tmp_path / "fused")
+    with pytest.raises(RunError, match="name another folder or replace it by --overwrite"):
+        fuse(runs, "mean", tmp_path / "fused", device="cpu")
+    fuse(runs, "mean", tmp_path / "fused", overwrite=True, device="cpu")
+    text = (tmp_path / "fused" / "report.md").read_text(encoding="utf-8")
+    assert "Combined of these runs" in text
+    assert str(tmp_path / "a") in text
+    assert "| test" in text
+    assert not (tmp_path / "fused" / "curves.png").exists()
+    with pytest.raises(DeviceError):
+        fuse(runs, "mean", tmp_path / "no", device="cuda:77")
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("fusion", [None, {"l2": 1}, ["mean"], {"name": "stacking", "of": ["a"]}])
+def test_an_operator_is_named_and_nothing_else(folder: Path, tmp_path: Path, fusion: Any) -> None:
+    with pytest.raises(OptionError, match="fusion"):
+        fuse([folder / "a", folder / "b"], fusion, tmp_path / "fused", device="cpu")
+
+
+def test_damaged_predictions_and_keys_that_differ_are_told(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "a", tmp_path / "a")
+    (tmp_path / "a" / "predictions" / "validation.parquet").write_text("no")
+    with pytest.raises(RunError, match=r"validation\.parquet is damaged"):
+        fuse([tmp_path / "a", folder / "b"], "mean", tmp_path / "fused", device="cpu")
+    recipe = toys.recipe(toys.rows(300, absent=0.1), modalities={"b": {"type": "numbers"}}, fusion=None)
+    mmreg.train(recipe, tmp_path / "keyless", device="cpu", overrides=["training.epochs=1"])
+    with pytest.raises(RunError, match=r"has id and .*keyless has none: give every recipe the same `key`"):
+        fuse([folder / "a", tmp_path / "keyless"], "mean", tmp_path / "fused", device="cpu")
+
+
 def test_evidence_is_combined_from_runs_that_were_trained_for_it(folder: Path, tmp_path: Path) -> None:
     run = fuse([folder / "ev_a", folder / "ev_b"], "evidential", tmp_path / "fused", device="cpu")
     prediction = run.predict(toys.rows(1))[0]
@@ -158,7 +265,7 @@ def test_what_cannot_be_combined_is_refused_with_the_reason(folder: Path, tmp_pa
     with pytest.raises(RecipeError, match="l3"):
         fuse([folder / "a", folder / "b"], {"name": "stacking", "l3": 1}, out)
     with pytest.raises(RunError, match="already"):
-        fuse([folder / "a", folder / "b"], "mean", folder / "a")
+        fuse([folder / "a", folder / "b"], "mean", folder / "both")
     other = [{**row, "label": row["label"].upper()} for row in toys.rows(100)]
     mmreg.train(toys.recipe(other, key="id"), tmp_path / "upper", device="cpu")
     with pytest.raises(RunError, match="learned different targets"):
@@ -169,8 +276,9 @@ def test_what_cannot_be_combined_is_refused_with_the_reason(folder: Path, tmp_pa
         fuse([folder / "a", tmp_path / "strange"], "mean", out)
     keyless = toys.recipe(toys.rows(100))
     mmreg.train(keyless, tmp_path / "keyless", device="cpu")
-    with pytest.raises(RunError, match="matched by a key"):
-        fuse([folder / "a", tmp_path / "keyless"], "mean", out)
+    mmreg.train(toys.recipe(toys.rows(100, seed=9)), tmp_path / "other", device="cpu", overrides=["training.epochs=1"])
+    with pytest.raises(RunError, match="different tables are matched by a key"):
+        fuse([tmp_path / "other", tmp_path / "keyless"], "mean", out)
     assert not out.exists()
 
 

@@ -85,7 +85,8 @@ def compare(
 ) -> None:
     """Train a recipe with every fusion, encoder and seed named, and say which differences the test rows bear out.
 
-    Called again, it keeps what is finished, goes on with what was stopped, and adds what is new.
+    Called again, it keeps what is finished, goes on with what was stopped, and trains what is new; it compares what
+    the call names.
     """
     choices = None if fusion is None else [choice for text in fusion for choice in _choices(text, "--fusion")]
     encoders = dict(_encoder(text) for text in encoder or ())

@@ -134,8 +134,9 @@ class Display:
                 what = "the test rows" if splits[-1] == "test" else "the validation rows, as there are no test rows"
                 print(f"measured on {what}")
             folder = shlex.quote(str(run.folder))
+            table = "" if run.fingerprint else " TABLE --split test"
             print(f"\neverything is in {run.folder}; next:")
-            print(f"  mmreg evaluate {folder}")
+            print(f"  mmreg evaluate {folder}{table}")
             print(f"  mmreg predict {folder} TABLE --out predictions.csv")
 
     def _print(self, text: str) -> None:

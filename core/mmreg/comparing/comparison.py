@@ -20,7 +20,7 @@ DRAWS_SEED = 0
 
 
 def compare(
-    runs: Sequence[Run | str | Path] | Mapping[str, Sequence[Run | str | Path]],
+    runs: Sequence[Run | str | Path] | Mapping[str, Sequence[Run | str | Path] | Run | str | Path],
     *,
     metric: str | None = None,
     split: str | None = None,
@@ -30,7 +30,7 @@ def compare(
 
     Args:
         runs: runs or their folders; those with the same recipe but for the seed are one variant. Or for each
-            variant's name its runs.
+            variant's name its runs, or its one run.
         metric: what to compare by; if it is not given, what the first run's weights were chosen by (the task's main
             metric, unless its recipe names another).
         split: which rows; the test rows if it is not given, or those of validation if there are none.
@@ -42,7 +42,8 @@ def compare(
         OptionError: the task does not know the metric, or there are too few draws.
     """
     if isinstance(runs, Mapping):
-        variants = {name: [outcome_of(run) for run in group] for name, group in runs.items() if group}
+        groups = {name: [group] if isinstance(group, Run | str | Path) else group for name, group in runs.items()}
+        variants = {name: [outcome_of(run) for run in group] for name, group in groups.items() if group}
     else:
         variants = group_runs([outcome_of(run) for run in runs])
     if len(variants) < 2:

@@ -16,7 +16,9 @@ from mmreg.comparing.results import RESAMPLES, Comparison, Failure
 from mmreg.comparing.running import GridWatcher, Job, SilentGrid, device_slots, is_finished, run_jobs
 from mmreg.devices import resolve_device, resolve_precision
 from mmreg.errors import MmregError, OptionError, RunError, TrainingError
+from mmreg.near import near
 from mmreg.recipe import Recipe, read_recipe
+from mmreg.recipe.resolve import Plan
 
 RUNS = "runs"
 SEEDS = (0, 1, 2)
@@ -76,8 +78,7 @@ def run_grid(
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
     experiments = Experiments()
     plans, skipped = check_grid(base, variants, seeds, experiments)
-    for text in [*notes, *skipped]:
-        watcher.on_message(text)
+    _check_metric(metric, next(iter(plans[0][2].values())))
     folder = _claim(Path(out))
     trainings = [
         Job(name, seed, plan, folder / RUNS / slug / f"seed-{seed}")
@@ -85,6 +86,11 @@ def run_grid(
         for seed, plan in by_seed.items()
     ]
     check_unchanged(folder, trainings, experiments)
+    left_out = _left_out(folder, trainings)
+    if left_out:
+        notes.append(f"finished trainings in {folder} that were not asked for are left out: {', '.join(left_out)}")
+    for text in [*notes, *skipped]:
+        watcher.on_message(text)
     todo = [job for job in trainings if not is_finished(job.folder)]
     if todo:
         prepare_grid(todo, experiments, watcher)
@@ -111,6 +117,23 @@ def _check_numbers(seeds: Sequence[int], jobs: int | None) -> None:
         )
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs must be at least 1, found {jobs}")
+
+
+def _check_metric(metric: str | None, plan: Plan) -> None:
+    metrics = plan.task.cls.metrics
+    if metric is not None and metric not in metrics:
+        raise OptionError(f"the task has no metric {metric!r}{near(metric, metrics)}; it has {', '.join(metrics)}")
+
+
+def _left_out(folder: Path, trainings: Sequence[Job]) -> list[str]:
+    """Variants and seeds in a comparison's folder that are finished, but not among these trainings."""
+    asked = {job.folder for job in trainings}
+    there = sorted(path for path in folder.glob(f"{RUNS}/*/seed-*") if path.is_dir())
+    found: dict[str, list[str]] = {}
+    for path in there:
+        if path not in asked and is_finished(path):
+            found.setdefault(path.parent.name, []).append(path.name.removeprefix("seed-"))
+    return [f"{name} (seed {', '.join(seeds)})" for name, seeds in found.items()]
 
 
 def _claim(folder: Path) -> Path:

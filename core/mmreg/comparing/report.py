@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SHOWN_PAIRS = 60
 """How many pairs the Markdown page lists; of more, it lists those with the best variant and the best single one."""
+COMPARED = {"best": "best", "=": "not distinguishable", "?": "not tested", "": "worse"}
+"""What a table's mark of a variant means."""
 
 
 def sentence(comparison: Comparison, pair: Pair) -> str:
@@ -35,6 +37,9 @@ def conclusions(comparison: Comparison) -> list[str]:
     best, single = comparison.best, comparison.best_single
     on = f"on {comparison.rows} {comparison.split} rows"
     shown = value_text(best, comparison.metric)
+    count = len(comparison.variants)
+    if len(comparison.pairs) < count * (count - 1) // 2:
+        on = f"on {comparison.rows} {comparison.split} rows, which not all variants have in common"
     lines = [f"{best.name} has the best {comparison.metric} {on}: {shown}"]
     lines += _against(comparison, best, [v for v in comparison.variants if v not in (best, single)], on)
     if single is not None and single is not best:
@@ -85,7 +90,7 @@ def _listed(names: Sequence[str], last: str) -> str:
 
 
 def table(comparison: Comparison) -> list[dict[str, str]]:
-    """The most important figures as rows of text, the best variant first; "=" marks what equals it statistically."""
+    """The most important figures as rows of text, the best variant first, with `COMPARED`'s marks."""
     single = comparison.best_single
     rows = []
     for variant in comparison.variants:
@@ -110,7 +115,9 @@ def _mark(comparison: Comparison, variant: Variant) -> str:
     if variant is comparison.best:
         return "best"
     pair = comparison.pair(comparison.best.name, variant.name)
-    return "=" if pair is not None and pair.verdict == "not distinguishable" else ""
+    if pair is None:
+        return "?"
+    return "=" if pair.verdict == "not distinguishable" else ""
 
 
 def _further(comparison: Comparison) -> list[str]:
@@ -194,7 +201,7 @@ def to_csv(comparison: Comparison) -> str:
             row |= {f"{name}_mean": figures["mean"], f"{name}_deviation": figures["deviation"]}
         row |= {f"{comparison.metric}_low": low, f"{comparison.metric}_high": high}
         row |= {name: data[name] for name in ("gain_over_best_single", "parameters", "seconds", "memory_bytes")}
-        row["compared_to_best"] = {"best": "best", "=": "not distinguishable"}.get(_mark(comparison, variant), "worse")
+        row["compared_to_best"] = COMPARED[_mark(comparison, variant)]
         rows.append(row)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
@@ -211,7 +218,7 @@ def to_markdown(comparison: Comparison) -> str:
     lines += ["", *_markdown_table(rows), ""]
     lines += [
         f"Means ± standard deviations over seeds, on {comparison.rows} {comparison.split} rows; "
-        "`=` is not distinguishable from the best. "
+        "`=` is not distinguishable from the best, `?` was not tested against it. "
         "Time and memory are those of one training (its mean and its greatest peak)."
     ]
     if comparison.failed:

@@ -13,6 +13,9 @@ from mmreg.errors import RunError
 from mmreg.recipe import Recipe
 from mmreg.recipe.resolve import FusionPlan, Plan
 
+MOST_TOLD = 80
+"""Characters of what differs between variants that a name may hold."""
+
 
 def choice_name(choice: str | Mapping[str, Any]) -> str:
     """A component as a recipe names it, in short: "low_rank", "low_rank(rank=8)", "product(low_rank(a, b), c)"."""
@@ -41,7 +44,8 @@ def folder_names(names: Sequence[str]) -> dict[str, str]:
 def group_runs(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     """Runs by variant: those whose recipes say the same but for the seed and the table's place.
 
-    A variant is named by its fusion (or its only modality), and where that is not enough by what differs.
+    A variant is named by its fusion (or its only modality), and where that is not enough by what differs, or by a
+    run's folder if that is shorter.
 
     Raises:
         RunError: two runs have the same recipe, seed included.
@@ -63,8 +67,10 @@ def group_runs(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     for key, group in groups.items():
         alike = [recipes[other] for other in groups if names[other] == names[key]]
         different = sorted({path for other in alike for path, _, _ in differences(recipes[key], other)})
-        told = [f"{path}={_short(_at(recipes[key], path))}" for path in different]
-        found[names[key] + (f" ({', '.join(told)})" if told else "")] = group
+        told = ", ".join(f"{path}={_short(_at(recipes[key], path))}" for path in different)
+        if len(told) > MOST_TOLD:
+            told = str(group[0].folder)
+        found[names[key] + (f" ({told})" if told else "")] = group
     return found
 
 

@@ -22,7 +22,7 @@ from mmreg.runs.folder import (
     write_rows,
     write_weights,
 )
-from mmreg.runs.measuring import evaluation, prediction_columns, report_split
+from mmreg.runs.measuring import evaluation, prediction_columns, report_split, with_keys, written_key
 from mmreg.runs.run import KnownRows, Run, load
 
 __all__ = [
@@ -48,8 +48,10 @@ __all__ = [
     "read_predictions",
     "report_split",
     "restore_modalities",
+    "with_keys",
     "write_facts",
     "write_predictions",
     "write_rows",
     "write_weights",
+    "written_key",
 ]

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mmreg.errors import RunError
 from mmreg.files import replacing, write_json, write_text
+from mmreg.importing import one_line
 from mmreg.inference import Predicted
 from mmreg.interfaces import Modality, Task
 from mmreg.recipe.resolve import Plan
@@ -44,8 +45,13 @@ def is_run(folder: Path) -> bool:
     return (folder / COMPONENTS).is_file() and (folder / RECIPE).is_file()
 
 
-def claim(folder: Path, *, overwrite: bool) -> Path:
+def claim(folder: Path, *, overwrite: bool, resumable: bool = True) -> Path:
     """Refuse a folder that a new run must not be written to.
+
+    Args:
+        folder: the folder.
+        overwrite: whether a run that is there may be replaced.
+        resumable: whether a run that was stopped there could be gone on with.
 
     Raises:
         RunError: it is a file, holds something else than a run, or holds a run and `overwrite` is not set.
@@ -56,9 +62,9 @@ def claim(folder: Path, *, overwrite: bool) -> Path:
         if not is_run(folder):
             raise RunError(f"{str(folder)!r} holds something else than a run; name another folder")
         if not overwrite:
+            go_on = ", go on with it by --resume," if resumable else ""
             raise RunError(
-                f"there is a run in {str(folder)!r} already; name another folder, go on with it by --resume, "
-                "or replace it by --overwrite"
+                f"there is a run in {str(folder)!r} already; name another folder{go_on} or replace it by --overwrite"
             )
     return folder
 
@@ -184,6 +190,15 @@ def write_predictions(
 
 
 def read_predictions(folder: Path, split: str) -> pa.Table | None:
-    """What `write_predictions` wrote; None if the run has no such split."""
+    """What `write_predictions` wrote; None if the run has no such split.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     path = folder / PREDICTIONS / f"{split}.parquet"
-    return pq.read_table(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(f"{path} is damaged: {one_line(error)}") from error

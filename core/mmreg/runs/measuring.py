@@ -47,16 +47,33 @@ def prediction_columns(
     predicted: Predicted,
 ) -> dict[str, list[Any]]:
     """Predictions as named columns: the row's key, the task's columns, extras, and the modalities that it had."""
-    key = plan.recipe.form.key
-    keys = list(table.iter_values(key, rows)) if key in table.columns else (table.row_numbers[rows] + 1).tolist()
+    key, keys = row_keys(plan, table, rows)
     present = np.stack([values.present[rows] for values in prepared.values()], 1)
     names = list(prepared)
     had = ["+".join(name for name, there in zip(names, row, strict=True) if there) for row in present]
     columns: dict[str, list[Any]] = task.predictions(predicted.scores)
     columns |= {name: values.tolist() for name, values in predicted.extras.items()}
     columns["modalities"] = had
-    name = key if key in table.columns and key else "row"
-    return {f"{name}_key" if name in columns else name: keys, **columns}
+    return with_keys(key, keys, columns)
+
+
+def row_keys(plan: Plan, table: Table, rows: NDArray[np.int64]) -> tuple[str, list[Any]]:
+    """What rows are called in predictions: the recipe's key, or "row" and their numbers from 1."""
+    key = plan.recipe.form.key
+    if key is None or key not in table.columns:
+        return "row", (table.row_numbers[rows] + 1).tolist()
+    return key, list(table.iter_values(key, rows))
+
+
+def with_keys(key: str, keys: list[Any], columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Columns of predictions after that of the rows' keys, whose name none of theirs may hide."""
+    taken = {*columns, "target", "scores"}  # the latter two are those of `write_predictions`
+    return {f"{key}_key" if key in taken else key: keys, **columns}
+
+
+def written_key(key: str, columns: Sequence[str]) -> str:
+    """The name that `with_keys` gave a key's column."""
+    return f"{key}_key" if f"{key}_key" in columns else key
 
 
 def report_split(

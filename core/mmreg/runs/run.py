@@ -28,8 +28,8 @@ from mmreg.interfaces import Modality, Task
 from mmreg.model import MultimodalModel
 from mmreg.recipe import read_recipe
 from mmreg.recipe.resolve import Plan, resolve
-from mmreg.runs.folder import RECIPE, REPORT, WEIGHTS, read_facts, restore_modalities
-from mmreg.runs.measuring import evaluation, prediction_columns
+from mmreg.runs.folder import RECIPE, REPORT, WEIGHTS, read_facts, read_predictions, restore_modalities
+from mmreg.runs.measuring import evaluation, prediction_columns, row_keys, written_key
 from mmreg.spec import Spec
 
 
@@ -59,8 +59,10 @@ class Run:
         modalities: by name, fitted.
         task: fitted.
         model: in evaluation mode.
+        fingerprint: of the table that it was trained on; "" if it was combined of runs on several tables.
         device: where it computes.
         dtype: the precision in which it does.
+        fused: whether it was combined of runs that were trained apart.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Run:
         fingerprint: str,
         device: torch.device,
         precision: str | None = None,
+        fused: bool = False,
     ) -> None:
         self.folder = folder
         self.plan = plan
@@ -80,6 +83,7 @@ class Run:
         self.task = task
         self.model = model.to(device).eval()
         self.fingerprint = fingerprint
+        self.fused = fused
         self.device = device
         wanted = precision or plan.recipe.form.training.precision
         if precision is None and wanted == "float16" and device.type == "cpu":
@@ -106,7 +110,8 @@ class Run:
         Args:
             table: rows with targets: a path, a data frame, a list of dicts; None for the table that it was trained on.
             split: which rows: "train", "validation" or "test". None for the test rows of the training table, and for
-                all rows of another one.
+                all rows of another one. Rows of the training table are, of a combination of runs, those that all of
+                them have in that split.
             metrics: names of further metrics, besides the task's and the recipe's.
             batch_size: rows at a time; the recipe's if not given.
             progress: told of values being decoded: their count so far, their number, the modality.
@@ -193,6 +198,11 @@ class Run:
     def _rows(self, table: Any, split: str | None) -> tuple[Experiment, NDArray[np.int64], str]:
         """The experiment over a table, the numbers of the rows to use, and what they are called."""
         if table is None:
+            if self.fused and not self.fingerprint:
+                raise RunError(
+                    f"{self.folder} was combined of runs on different tables: pass the table to evaluate on, with "
+                    "--split test for its test rows"
+                )
             experiment = open_experiment(self.plan, self.modalities)
             if experiment.table.fingerprint() != self.fingerprint:
                 raise RunError(
@@ -202,7 +212,8 @@ class Run:
             name = split or ("test" if len(experiment.splits["test"]) else "validation")
             if name not in experiment.splits:
                 raise RunError(f"there is no split {name!r}; there are {', '.join(experiment.splits)}")
-            return experiment, experiment.splits[name], name
+            rows = experiment.splits[name]
+            return experiment, self._common_rows(experiment.table, rows, name) if self.fused else rows, name
         given = open_table(table)
         check_columns(self.plan, given, target=False)
         target = self.plan.recipe.form.target.column
@@ -215,6 +226,17 @@ class Run:
         targets = encode_targets(self.task, given, target, values, {split or "": rows})
         weights = np.ones(len(given), np.float32)
         return Experiment(self.plan, given, {}, self.modalities, self.task, targets, weights), rows, split or "all"
+
+    def _common_rows(self, table: Table, rows: NDArray[np.int64], split: str) -> NDArray[np.int64]:
+        """Those of a split's rows that all runs had in it of which this one is combined."""
+        written = read_predictions(self.folder, split)
+        if written is None:
+            raise RunError(
+                f"the runs of which {self.folder} is combined have no {split} rows that all of them predicted"
+            )
+        key, keys = row_keys(self.plan, table, rows)
+        common = set(written.column(written_key(key, written.column_names)).to_pylist())
+        return rows[[row in common for row in keys]]
 
     def _split_rows(self, table: Table, split: str) -> NDArray[np.int64]:
         from mmreg.data.splits import split_rows
@@ -261,4 +283,6 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
         model.load_state_dict(load_file(folder / WEIGHTS))
     except Exception as error:  # safetensors and torch raise several kinds
         raise RunError(f"the weights of {folder} are damaged or of another model: {error}") from error
-    return Run(folder, plan, modalities, task, model, facts["table"]["fingerprint"], resolve_device(device), precision)
+    table = facts["table"]
+    where = resolve_device(device)
+    return Run(folder, plan, modalities, task, model, table["fingerprint"], where, precision, bool(table.get("fused")))
