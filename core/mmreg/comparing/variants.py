@@ -13,7 +13,7 @@ from mmreg.errors import RunError
 from mmreg.recipe import Recipe
 from mmreg.recipe.resolve import FusionPlan, Plan
 
-MOST_TOLD = 80
+MOST_TOLD = 160
 """Characters of what differs between variants that a name may hold."""
 
 

@@ -144,6 +144,9 @@ def test_called_again_it_trains_only_what_is_new(finished: tuple[Path, Compariso
     more = grid(folder, fusions=["product", "sum"], seeds=[1], singles=False, watcher=listening)
     assert listening.trained == ["sum, seed 1"]
     assert {variant.name for variant in more.variants} == {"product", "sum"}
+    told = next(note for note in more.notes if "were not asked for" in note)
+    assert "product (seed 0)" in told
+    assert "concat (seed 0, 1)" in told
 
 
 def test_runs_of_a_grid_are_compared_as_a_plain_list(finished: tuple[Path, Comparison]) -> None:
@@ -155,6 +158,8 @@ def test_runs_of_a_grid_are_compared_as_a_plain_list(finished: tuple[Path, Compa
     assert found.to_json()["pairs"] == comparison.to_json()["pairs"]
     named = mmreg.compare({"one": listed[:2], "other": [str(path) for path in listed[2:4]]}, resamples=100)
     assert {variant.name for variant in named.variants} == {"one", "other"}
+    single = mmreg.compare({"one": listed[0], "other": str(listed[2])}, resamples=100)
+    assert {variant.name: len(variant.runs) for variant in single.variants} == {"one": 1, "other": 1}
     with pytest.raises(RunError, match="at least two variants, found 1 in 2 runs"):
         mmreg.compare(listed[:2])
 
@@ -237,6 +242,9 @@ def test_all_problems_of_all_variants_are_told_before_anything_is_trained(tmp_pa
 def test_what_is_wrong_with_the_grid_itself_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="different numbers"):
         grid(tmp_path / "x", seeds=[0, 0])
+    with pytest.raises(OptionError, match="no metric 'acuracy'; did you mean 'accuracy'"):
+        grid(tmp_path / "x", metric="acuracy")
+    assert not (tmp_path / "x").exists()
     with pytest.raises(OptionError, match="jobs must be at least 1"):
         grid(tmp_path / "x", jobs=0)
     with pytest.raises(RecipeError, match=r"'c' is no modality.*there are a, b"):

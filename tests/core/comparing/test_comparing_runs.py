@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import math
 import sys
@@ -18,6 +19,7 @@ from sklearn.metrics import f1_score, mean_absolute_error
 
 from mmreg.comparing.comparison import compare_outcomes
 from mmreg.comparing.outcomes import Outcome, with_predictions
+from mmreg.comparing.report import to_csv
 from mmreg.comparing.results import Comparison
 from mmreg.comparing.variants import group_runs
 from mmreg.errors import OptionError, RunError
@@ -294,6 +296,12 @@ def test_variants_without_a_seed_in_common_are_paired_only_on_equal_rows(tmp_pat
     )
     assert comparison.pairs == []
     assert any("1 pairs share no seed" in note for note in comparison.notes)
+    assert [row["compared_to_best"] for row in csv.DictReader(to_csv(comparison).splitlines())] == [
+        "best",
+        "not tested",
+    ]
+    assert comparison.table()[1]["best"] == "?"
+    assert "which not all variants have in common" in comparison.conclusions[0]
 
 
 def test_validation_rows_stand_in_where_there_are_no_test_rows(tmp_path: Path) -> None:
@@ -350,5 +358,9 @@ def test_runs_are_grouped_by_their_recipes_and_named_by_what_differs(tmp_path: P
     concats = {name: [o.seed for o in group] for name, group in groups.items() if "concat" in name}
     assert sorted(concats.values()) == [[0], [0, 1]]
     assert all("training.epochs=" in name for name in concats)
+    long = [{"name": "low_rank", "rank": rank, "of": ["a", {"name": "concat", "of": ["b"]}]} for rank in (3, 5)]
+    long = [{"name": "mean", "of": [part], "own_loss": {"low_rank": 0.25}, "joint_loss": part["rank"]} for part in long]
+    folders = [made.outcome(0, targets, scores, fusion=fusion, key="id") for fusion in long]
+    assert [str(each.folder) in name for name, each in zip(group_runs(folders), folders, strict=True)] == [True, True]
     with pytest.raises(RunError, match="the same recipe with the same seed, 0"):
         group_runs([*outcomes, made.outcome(0, targets, scores)])
