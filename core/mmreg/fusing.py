@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmreg import registry, runs
 from mmreg.building import build
@@ -363,9 +363,15 @@ def _fit(node: ModelNode, task: Task, rows: _Rows | None) -> list[str]:
     if rows is None:
         raise RunError(f"{type(fusion).__name__} is fitted on validation rows, which not all of the runs have")
     targets = torch.from_numpy(task.encode(rows.targets))
-    notes = node.fit(rows.scores, rows.present, targets) if fusion.fitted else []
-    if not parameters:
-        return notes
+    if fusion.fitted:
+        fusion.fit(rows.scores, rows.present, targets)
+    if parameters:
+        _minimise(fusion, parameters, task, rows, targets)
+    return node.fit_notes(targets, task.num_outputs)
+
+
+def _minimise(fusion: ModelFusion, parameters: list[nn.Parameter], task: Task, rows: _Rows, targets: Tensor) -> None:
+    """Set an operator's parameters to those of least loss."""
     optimizer = torch.optim.LBFGS(parameters, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
     present = rows.present.any(1)
 
@@ -376,4 +382,3 @@ def _fit(node: ModelNode, task: Task, rows: _Rows | None) -> list[str]:
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return notes

@@ -252,28 +252,16 @@ class ModelNode(FusionNode):
         """Whether training fits the operator, or a head, to what a part gives."""
         return self.trains_fusion or part in self.heads
 
-    def fit(self, scores: Mapping[str, Tensor], present: Tensor, targets: Tensor) -> list[str]:
-        """Fit an operator that is fitted on held-out rows; it is on the CPU afterwards.
-
-        Args:
-            scores: of each part, (N, K).
-            present: (N, M) bool.
-            targets: as the task encodes them.
-
-        Returns:
-            What a person should know of the result.
-        """
-        self.fusion.cpu().fit(scores, present, targets)
+    def fit_notes(self, targets: Tensor, num_outputs: int) -> list[str]:
+        """What a person should know of an operator that was fitted on held-out rows with these targets."""
         notes = [
             f"{self.name} was fitted on the {len(targets):,} validation rows: figures of these flatter it, those of "
             "test rows do not"
         ]
-        classes = next(iter(scores.values())).shape[1]
         seen = len(set(targets.flatten().tolist()))
-        if not targets.is_floating_point() and targets.dim() == 1 and seen < classes:
-            notes.append(
-                f"{self.name} learned nothing of classes that no validation row has: {classes - seen} of {classes}"
-            )
+        if not targets.is_floating_point() and targets.dim() == 1 and seen < num_outputs:
+            unseen = f"{num_outputs - seen} of {num_outputs}"
+            notes.append(f"{self.name} learned nothing of classes that no validation row has: {unseen}")
         return notes
 
 

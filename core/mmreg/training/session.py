@@ -237,9 +237,10 @@ class _Session:
                 parts = {name: predicted.parts[name] for name in node.part_names}
                 present = torch.stack([part.present for part in parts.values()], 1)
                 targets = torch.from_numpy(self.experiment.targets[rows])
-                for note in node.fit({name: part.scores for name, part in parts.items()}, present, targets):
-                    self._note(note)
+                node.fusion.cpu().fit({name: part.scores for name, part in parts.items()}, present, targets)
                 node.fusion.to(self.device)
+                for note in node.fit_notes(targets, self.experiment.task.num_outputs):
+                    self._note(note)
         for name in _fitted_too_late(run.model.root):
             self._note(
                 f"{name} was fitted after what is above it had learned from its unfitted scores, which may cost "
