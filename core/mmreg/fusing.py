@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
@@ -79,9 +78,10 @@ def fuse(
     notes = _fit(model.root, task, validation)
     runs.clear(target)
     prints = {run.fingerprint for run in loaded}
-    table = {"fused": [str(folder) for folder in folders], "fingerprint": prints.pop() if len(prints) == 1 else ""}
-    runs.write_facts(target, plan, modalities, task, table)
-    report: dict[str, Any] = {"fused": [str(folder) for folder in folders], "notes": notes}
+    fingerprint = prints.pop() if len(prints) == 1 else ""
+    combined = [str(folder) for folder in folders]
+    runs.write_facts(target, plan, modalities, task, {"fused": combined, "fingerprint": fingerprint})
+    report: dict[str, Any] = {"fused": combined, "notes": notes}
     for split, rows in (("validation", validation), ("test", test)):
         if rows is not None:
             predicted, columns = rows.predict(model.root.fusion, task, model.prior)
@@ -90,8 +90,6 @@ def fuse(
         notes.append("there are no figures: not all of the runs have predictions of validation or test rows")
     write_json(target / runs.REPORT, report)
     runs.write_weights(target / runs.WEIGHTS, model.state_dict())
-    fingerprint = table["fingerprint"]
-    assert isinstance(fingerprint, str)
     run = Run(target, plan, modalities, task, model, fingerprint, where, fused=True)
     Callbacks().tell("on_end", run, report)
     return run
@@ -119,10 +117,9 @@ def _common_task(loaded: Sequence[Run]) -> Task:
     Raises:
         RunError: their targets differ.
     """
+    runs.check_same_task(loaded)
     first = loaded[0]
     for run in loaded[1:]:
-        if run.plan.task.entry.reference != first.plan.task.entry.reference:
-            raise RunError(f"{first.folder} is a {first.plan.task.name}, {run.folder} a {run.plan.task.name}")
         if run.task.state() != first.task.state():
             raise RunError(
                 f"{first.folder} and {run.folder} learned different targets: {_short(first.task.state())} and "
@@ -262,24 +259,17 @@ class _Parts:
         tables = [table for table in found if table is not None]
         if len(tables) < len(self.loaded):
             return None
-        column = self._key_column()
-        indices = [_index(run, table, column, split) for run, table in zip(self.loaded, tables, strict=True)]
-        first = indices[0]
-        keys = [key for key in first if all(key in index for index in indices)]
+        column = runs.matching_key(self.loaded)
+        written = [runs.written_keys(run.folder, split, table) for run, table in zip(self.loaded, tables, strict=True)]
+        indices = [{key: position for position, key in enumerate(own)} for own in written]
+        keys = [key for key in written[0] if all(key in index for index in indices)]
         if not keys:
             raise RunError(f"the runs have no {split} row in common (matched by {column!r})")
-        targets = [table.column("target").to_pylist() for table in tables]
-        for run, index, given in zip(self.loaded, indices, targets, strict=True):
-            for key in keys:
-                if given[index[key]] != targets[0][first[key]]:
-                    raise RunError(
-                        f"row {key!r} has the target {given[index[key]]!r} in {run.folder} and "
-                        f"{targets[0][first[key]]!r} in {self.loaded[0].folder}: "
-                        f"the same {column!r} must name the same row"
-                    )
-        columns = []
+        targets, columns = runs.Targets(column), []
         for run, table, index in zip(self.loaded, tables, indices, strict=True):
             chosen = [index[key] for key in keys]
+            given = table.column("target").take(chosen).to_pylist()
+            targets.add(run.folder, zip(keys, given, strict=True))
             names = ["scores"]
             if self.evidential:
                 assert isinstance(run.model.root, ModelNode)
@@ -289,36 +279,8 @@ class _Parts:
                 values = table.column(name).take(chosen).to_pylist()
                 columns.append([row if had else None for row, had in zip(values, there, strict=True)])
         scores = dict(zip(part_names, columns, strict=True))
-        return _Rows(column, keys, [targets[0][first[key]] for key in keys], scores, self.loaded[0].task.num_outputs)
-
-    def _key_column(self) -> str:
-        keys = {run.plan.recipe.form.key for run in self.loaded}
-        if len(keys) > 1:
-            first, *others = self.loaded
-            other = next(run for run in others if run.plan.recipe.form.key != first.plan.recipe.form.key)
-            found = [f"{run.folder} has {run.plan.recipe.form.key or 'none'}" for run in (first, other)]
-            raise RunError(
-                f"rows are matched by the recipes' `key`, but {' and '.join(found)}: "
-                "give every recipe the same `key` column and train again"
-            )
-        key = keys.pop()
-        if key is None and len({run.fingerprint for run in self.loaded}) > 1:
-            raise RunError(
-                "rows of runs on different tables are matched by a key: "
-                "give every recipe the same `key` column and train again"
-            )
-        return key or "row"
-
-
-def _index(run: Run, table: pa.Table, column: str, split: str) -> dict[Any, int]:
-    """The position of every key among a run's predictions."""
-    name = runs.written_key(column, table.column_names)
-    if name not in table.column_names:
-        raise RunError(f"the {split} predictions of {run.folder} have no column {column!r} to match rows by")
-    keys = table.column(name).to_pylist()
-    if len(set(keys)) < len(keys):
-        raise RunError(f"the {split} predictions of {run.folder} have the same {column!r} twice; keys must be unique")
-    return {key: position for position, key in enumerate(keys)}
+        # On the targets given last all runs agree.
+        return _Rows(column, keys, given, scores, self.loaded[0].task.num_outputs)
 
 
 def _renamed(tree: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from mmreg.comparing.results import RESAMPLES, Comparison, Variant
 from mmreg.comparing.statistics import Sample, bootstrap, interval
 from mmreg.comparing.variants import group_runs
 from mmreg.errors import OptionError, RunError
+from mmreg.near import near
+from mmreg.recipe.resolve import Plan
 from mmreg.runs import Run
 
 DRAWS_SEED = 0
@@ -69,9 +71,7 @@ def compare_outcomes(
     flat = [run for group in variants.values() for run in sorted(group, key=lambda run: run.seed)]
     names = [name for name, group in variants.items() for _ in group]
     first = flat[0]
-    metric = metric or first.plan.recipe.form.training.metric or first.task.main_metric
-    if metric not in first.task.metrics:
-        raise OptionError(f"the task has no metric {metric!r}; it has {', '.join(first.task.metrics)}")
+    metric = chosen_metric(first.plan, metric)
     flat, split, keys, notes = with_predictions(flat, split)
     more = first.task.metrics[metric]
     draws = bootstrap([_sample(run, metric) for run in flat], len(keys), resamples, DRAWS_SEED)
@@ -89,6 +89,21 @@ def compare_outcomes(
     if unpaired:
         notes.append(f"{unpaired} pairs share no seed and have different rows, so they are not tested")
     return Comparison(metric, more, split, len(keys), found, pairs, [], notes, resamples)
+
+
+def chosen_metric(plan: Plan, metric: str | None) -> str:
+    """What runs are compared by: the metric that is asked for, else the recipe's, else the task's.
+
+    Raises:
+        OptionError: the task has none of that name.
+    """
+    task = plan.task.cls
+    metric = metric or plan.recipe.form.training.metric or task.main_metric
+    if metric not in task.metrics:
+        raise OptionError(
+            f"the task has no metric {metric!r}{near(metric, task.metrics)}; it has {', '.join(task.metrics)}"
+        )
+    return metric
 
 
 def _sample(run: Outcome, metric: str) -> Sample:

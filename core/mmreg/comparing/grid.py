@@ -10,15 +10,13 @@ import torch
 
 from mmreg.comparing.checking import Experiments, check_grid, check_unchanged, prepare_grid
 from mmreg.comparing.choices import Choice, grid_variants
-from mmreg.comparing.comparison import compare_outcomes
+from mmreg.comparing.comparison import chosen_metric, compare_outcomes
 from mmreg.comparing.outcomes import Outcome, outcome_of
 from mmreg.comparing.results import RESAMPLES, Comparison, Failure
 from mmreg.comparing.running import GridWatcher, Job, SilentGrid, device_slots, is_finished, run_jobs
 from mmreg.devices import resolve_device, resolve_precision
 from mmreg.errors import MmregError, OptionError, RunError, TrainingError
-from mmreg.near import near
 from mmreg.recipe import Recipe, read_recipe
-from mmreg.recipe.resolve import Plan
 
 RUNS = "runs"
 SEEDS = (0, 1, 2)
@@ -78,7 +76,7 @@ def run_grid(
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
     experiments = Experiments()
     plans, skipped = check_grid(base, variants, seeds, experiments)
-    _check_metric(metric, next(iter(plans[0][2].values())))
+    chosen_metric(next(iter(plans[0][2].values())), metric)
     folder = _claim(Path(out))
     trainings = [
         Job(name, seed, plan, folder / RUNS / slug / f"seed-{seed}")
@@ -117,12 +115,6 @@ def _check_numbers(seeds: Sequence[int], jobs: int | None) -> None:
         )
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs must be at least 1, found {jobs}")
-
-
-def _check_metric(metric: str | None, plan: Plan) -> None:
-    metrics = plan.task.cls.metrics
-    if metric is not None and metric not in metrics:
-        raise OptionError(f"the task has no metric {metric!r}{near(metric, metrics)}; it has {', '.join(metrics)}")
 
 
 def _left_out(folder: Path, trainings: Sequence[Job]) -> list[str]:

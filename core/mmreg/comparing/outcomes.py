@@ -115,8 +115,8 @@ def with_predictions(outcomes: Sequence[Outcome], split: str | None) -> tuple[li
         RunError: the runs have no such rows, or none in common, their rows cannot be matched, or the same row has
             different targets.
     """
-    _check_same_task(outcomes)
-    _check_matching(outcomes)
+    runs.check_same_task(outcomes)
+    column = runs.matching_key(outcomes)
     name = split or ("test" if all(_has(outcome, "test") for outcome in outcomes) else "validation")
     notes = []
     if name == "validation" and split is None:
@@ -136,40 +136,18 @@ def with_predictions(outcomes: Sequence[Outcome], split: str | None) -> tuple[li
             "that has it (a recipe with a split column has the same rows in all)"
         )
     keys: dict[Any, int] = {}
-    targets: dict[Any, Any] = {}
+    targets = runs.Targets(column)
     complete = []
     for outcome, predictions, common in zip(outcomes, found, kept, strict=True):
         chosen = [at for at, key in enumerate(predictions.keys) if key in common]
+        targets.add(outcome.folder, ((predictions.keys[at], predictions.targets[at]) for at in chosen))
         for at in chosen:
-            key, target = predictions.keys[at], predictions.targets[at]
-            keys.setdefault(key, len(keys))
-            if targets.setdefault(key, target) != target:
-                raise RunError(
-                    f"row {key!r} has the target {target!r} in {outcome.folder} and {targets[key]!r} in other runs; "
-                    "runs are compared on the same rows only"
-                )
+            keys.setdefault(predictions.keys[at], len(keys))
         rows = np.array([keys[predictions.keys[at]] for at in chosen], np.int64)
         encoded = torch.from_numpy(outcome.task.encode([predictions.targets[at] for at in chosen]))
         scores = torch.tensor([predictions.scores[at] for at in chosen], dtype=torch.float32)
         complete.append(replace(outcome, rows=rows, targets=encoded, scores=scores))
     return complete, name, list(keys), notes
-
-
-def _check_same_task(outcomes: Sequence[Outcome]) -> None:
-    first = outcomes[0]
-    for outcome in outcomes[1:]:
-        if outcome.plan.task.entry.reference != first.plan.task.entry.reference:
-            raise RunError(f"{first.folder} is a {first.plan.task.name}, {outcome.folder} a {outcome.plan.task.name}")
-
-
-def _check_matching(outcomes: Sequence[Outcome]) -> None:
-    keys = {outcome.plan.recipe.form.key for outcome in outcomes}
-    prints = {outcome.fingerprint for outcome in outcomes}
-    if (None in keys and len(prints) > 1) or len(keys) > 1:
-        raise RunError(
-            "rows of runs on different tables are matched by a key: "
-            "give every recipe the same `key` column and train again"
-        )
 
 
 def _has(outcome: Outcome, split: str) -> bool:
@@ -180,10 +158,7 @@ def _read(outcome: Outcome, split: str) -> _Predictions:
     table = runs.read_predictions(outcome.folder, split)
     if table is None:
         raise RunError(f"{outcome.folder} has no predictions of {split} rows to compare")
-    keys = table.column(0).to_pylist()  # the key, or the row's number, comes first
-    if len(set(keys)) < len(keys):
-        name = table.column_names[0]
-        raise RunError(f"the {split} predictions of {outcome.folder} have the same {name!r} twice; keys must be unique")
+    keys = runs.written_keys(outcome.folder, split, table)
     return _Predictions(keys, table.column("target").to_pylist(), table.column("scores").to_pylist())
 
 

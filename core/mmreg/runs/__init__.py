@@ -22,7 +22,8 @@ from mmreg.runs.folder import (
     write_rows,
     write_weights,
 )
-from mmreg.runs.measuring import evaluation, prediction_columns, report_split, with_keys, written_key
+from mmreg.runs.matching import Targets, check_same_task, matching_key, written_keys
+from mmreg.runs.measuring import evaluation, prediction_columns, report_split, with_keys
 from mmreg.runs.run import KnownRows, Run, load
 
 __all__ = [
@@ -38,11 +39,14 @@ __all__ = [
     "WEIGHTS",
     "KnownRows",
     "Run",
+    "Targets",
+    "check_same_task",
     "claim",
     "clear",
     "evaluation",
     "is_run",
     "load",
+    "matching_key",
     "prediction_columns",
     "read_facts",
     "read_predictions",
@@ -53,5 +57,5 @@ __all__ = [
     "write_predictions",
     "write_rows",
     "write_weights",
-    "written_key",
+    "written_keys",
 ]

@@ -71,11 +71,6 @@ def with_keys(key: str, keys: list[Any], columns: Mapping[str, list[Any]]) -> di
     return {f"{key}_key" if key in taken else key: keys, **columns}
 
 
-def written_key(key: str, columns: Sequence[str]) -> str:
-    """The name that `with_keys` gave a key's column."""
-    return f"{key}_key" if f"{key}_key" in columns else key
-
-
 def report_split(
     folder: Path,
     plan: Plan,

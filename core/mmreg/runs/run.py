@@ -29,7 +29,8 @@ from mmreg.model import MultimodalModel
 from mmreg.recipe import read_recipe
 from mmreg.recipe.resolve import Plan, resolve
 from mmreg.runs.folder import RECIPE, REPORT, WEIGHTS, read_facts, read_predictions, restore_modalities
-from mmreg.runs.measuring import evaluation, prediction_columns, row_keys, written_key
+from mmreg.runs.matching import written_keys
+from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
 from mmreg.spec import Spec
 
 
@@ -234,9 +235,8 @@ class Run:
             raise RunError(
                 f"the runs of which {self.folder} is combined have no {split} rows that all of them predicted"
             )
-        key, keys = row_keys(self.plan, table, rows)
-        common = set(written.column(written_key(key, written.column_names)).to_pylist())
-        return rows[[row in common for row in keys]]
+        common = set(written_keys(self.folder, split, written))
+        return rows[[key in common for key in row_keys(self.plan, table, rows)[1]]]
 
     def _split_rows(self, table: Table, split: str) -> NDArray[np.int64]:
         from mmreg.data.splits import split_rows
