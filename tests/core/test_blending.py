@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,7 +18,6 @@ from mmreg.errors import TableError
 from mmreg.model import ModelNode
 from mmreg.training.blending import WINDOW, blending_weights
 from mmreg.training.loop import Trainer
-from mmreg.training.progress import Silent
 
 sys.path.insert(0, str(Path(__file__).parent))
 import toys
@@ -78,15 +76,6 @@ def test_a_blended_training_logs_each_loss(tmp_path: Path, joint: float) -> None
     assert float(rows[-1]["train_loss"]) != pytest.approx(sums[-1], rel=1e-4)
 
 
-class StopAfterEpoch(Silent):
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_epoch(self, row: Mapping[str, Any]) -> None:
-        if row["epoch"] == self.epoch:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("joint", [False, 0.5])
 def test_a_part_of_noise_loses_its_weight_and_the_training_resumes_as_if_never_stopped(
     tmp_path: Path, joint: float
@@ -103,7 +92,7 @@ def test_a_part_of_noise_loses_its_weight_and_the_training_resumes_as_if_never_s
     weights = [blending_weights(rows[:epoch], ["a", "b", "mean"] if joint else ["a", "b"]) for epoch in range(20)]
     assert any(each is not None and each["b"] == 0 for each in weights)
     with pytest.raises(KeyboardInterrupt):
-        mmreg.train(recipe, tmp_path / "again", watcher=StopAfterEpoch(16), **settings)
+        mmreg.train(recipe, tmp_path / "again", watcher=toys.Listening(stop_after=66), **settings)  # in epoch 17
     again = mmreg.train(recipe, tmp_path / "again", resume=True, **settings)
     state = again.model.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in whole.model.state_dict().items())

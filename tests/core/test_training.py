@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,34 +17,15 @@ from safetensors.torch import load_file
 
 import mmreg
 from mmreg.errors import DataError, RecipeError, RunError, TableError, TargetError, TrainingError
-from mmreg.training.progress import Silent
-from mmreg_fusion.model_level.stacking import Stacking
 
 sys.path.insert(0, str(Path(__file__).parent))
 import toys
+from toys import Listening, train
 
 
 @pytest.fixture(autouse=True)
 def _toys() -> None:
     toys.register()
-
-
-def train(folder: Path, table: Any = None, **changes: Any) -> mmreg.Run:
-    options = {key: changes.pop(key) for key in ("overrides", "resume", "overwrite", "watcher") if key in changes}
-    return mmreg.train(toys.recipe(table or toys.rows(), **changes), folder, device="cpu", **options)
-
-
-class Listening(Silent):
-    def __init__(self, stop_after: int | None = None) -> None:
-        self.messages: list[str] = []
-        self.stop_after = stop_after
-
-    def on_message(self, text: str) -> None:
-        self.messages.append(text)
-
-    def on_step(self, step: Any) -> None:
-        if step.step == self.stop_after:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("fusion", ["concat", "product", "mean", "weighted", "stacking"])
@@ -56,18 +36,6 @@ def test_two_modalities_tell_what_neither_tells_alone(tmp_path: Path, fusion: st
     # A mixture (mean, weighted) votes where the others multiply, so it is less sharp.
     assert both["accuracy"] > (0.7 if fusion in ("mean", "weighted") else 0.9)
     assert alone["accuracy"] < 0.6
-
-
-def test_stacking_is_fitted_on_all_validation_rows_and_no_others(tmp_path: Path) -> None:
-    listening = Listening()
-    run = train(tmp_path / "run", fusion="stacking", watcher=listening)
-    table = pq.read_table(run.folder / "predictions/validation.parquet").to_pydict()
-    scores = {name: torch.tensor(table[f"scores/{name}"]) for name in "ab"}
-    refitted = Stacking({"a": 1, "b": 1}, num_outputs=len(scores["a"][0]), space="log_probabilities")
-    present = torch.ones(len(table["target"]), 2, dtype=torch.bool)
-    refitted.fit(scores, present, torch.from_numpy(run.task.encode(table["target"])))
-    torch.testing.assert_close(run.model.root.fusion.cpu().weight, refitted.weight, rtol=0, atol=1e-4)
-    assert any(text.startswith("stacking was fitted on the") for text in listening.messages)
 
 
 def test_a_run_folder_holds_what_it_promises(tmp_path: Path) -> None:
@@ -305,7 +273,6 @@ def test_the_same_value_in_two_splits_is_told(tmp_path: Path) -> None:
 
 def test_evaluating_notices_a_changed_table(tmp_path: Path) -> None:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from mmreg.data.table import read_table
 
@@ -400,44 +367,3 @@ def test_wrong_components_and_missing_columns_are_told_together(tmp_path: Path) 
         train(tmp_path / "run", target={"column": "labl"}, fusion="konkat", overrides=["training.optimizer=Adm"])
     for text in ("no column 'labl'; did you mean 'label'", "no fusion 'konkat'", "no optimizer 'Adm'"):
         assert text in str(caught.value)
-
-
-@pytest.mark.parametrize("inner", ["product", "evidential", "concat"])
-def test_evidence_is_drawn_from_combinations_as_from_models(tmp_path: Path, inner: str) -> None:
-    fusion = {"name": "evidential", "of": [{"name": inner, "of": ["a", "b"]}]}
-    run = train(tmp_path / "run", toys.rows(400), fusion=fusion, overrides=["training.epochs=25"])
-    rows = [row for row in toys.rows(400) if row["split"] == "test"]
-    predictions = run.predict(rows)
-    sure = [max(row[f"probability_{label}"] for label in "wxyz") for row in predictions]
-    assert run.evaluate(rows)["metrics"]["accuracy"] > 0.9
-    assert np.mean(sure) > 0.42  # of log-probabilities taken for logits, evidence gives 0.34
-    assert np.mean([row["uncertainty"] for row in predictions]) < 0.6
-
-
-def test_what_operators_below_the_top_tell_of_a_row_keeps_their_names(tmp_path: Path) -> None:
-    fusion = {"name": "mean", "of": [{"name": "evidential", "of": [name]} for name in "ab"]}
-    run = train(tmp_path / "run", fusion=fusion)
-    rows = [{**row, "b": None} for row in toys.rows(20)]
-    for row in run.predict(rows):
-        assert 0 < row["evidential_uncertainty"] < 1
-        assert row["evidential_2_uncertainty"] == 1
-        assert "uncertainty" not in row
-
-
-@pytest.mark.parametrize("outer", ["concat", "weighted", "mean"])
-def test_an_operator_that_is_fitted_below_what_is_trained_says_so(tmp_path: Path, outer: str) -> None:
-    fusion = {"name": outer, "of": [{"name": "stacking", "of": ["a"]}, "b"]}
-    run = train(tmp_path / "run", fusion=fusion)
-    told = "stacking was fitted after what is above it had learned from its unfitted scores"
-    assert any(note.startswith(told) for note in run.report["notes"]) == (outer != "mean")
-
-
-def test_a_class_that_no_validation_row_has_is_told_of_where_an_operator_is_fitted(tmp_path: Path) -> None:
-    table = [row for row in toys.rows() if (row["split"], row["label"]) != ("validation", "w")]
-    told = "stacking learned nothing of classes that no validation row has: 1 of 4"
-    trained = train(tmp_path / "run", table, fusion="stacking")
-    assert any(note.startswith(told) for note in trained.report["notes"])
-    for name in "ab":
-        train(tmp_path / name, table, key="id", modalities={name: {"type": "numbers"}}, fusion=None)
-    fused = mmreg.fuse([tmp_path / "a", tmp_path / "b"], "stacking", tmp_path / "fused", device="cpu")
-    assert any(note.startswith(told) for note in fused.report["notes"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import mmreg
 from mmreg import Encoder, Features, Modality, Signal, Spec, registry
 from mmreg.errors import ValueLoadError
+from mmreg.training.progress import Silent
 
 
 class Numbers(Modality):
@@ -127,3 +130,24 @@ def recipe(table: Any, **changes: Any) -> dict[str, Any]:
         "training": {"epochs": 3, "batch_size": 16, "optimizer": {"name": "Adam", "lr": 0.01}, "deterministic": True},
         **changes,
     }
+
+
+def train(folder: Path, table: Any = None, **changes: Any) -> mmreg.Run:
+    """Train on such rows; changes are of the recipe, or are options of the training."""
+    options = {key: changes.pop(key) for key in ("overrides", "resume", "overwrite", "watcher") if key in changes}
+    return mmreg.train(recipe(table or rows(), **changes), folder, device="cpu", **options)
+
+
+class Listening(Silent):
+    """Keeps what it is told, and stops the training after a step."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.messages: list[str] = []
+        self.stop_after = stop_after
+
+    def on_message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def on_step(self, step: Any) -> None:
+        if step.step == self.stop_after:
+            raise KeyboardInterrupt
