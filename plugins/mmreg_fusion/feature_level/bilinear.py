@@ -42,6 +42,8 @@ class Bilinear(FeatureFusion):
     The bilinear pooling of Tenenbaum 2000, "Separating style and content with bilinear models", with the linear
     terms that its vectors with a one appended give. Cost: P D^2 features, in weights as well; refused over 2^27.
 
+    Pooled (B, D) of each modality; gives (B, features).
+
     Args:
         features: the size of the result.
         project: the width to which each modality is projected before; None to take the features as they are.
@@ -75,6 +77,8 @@ class MCB(FeatureFusion):
     question answering and visual grounding". g and h are drawn once and kept as buffers; there is no parameter.
     Cost: M (D + features log features) + P features.
 
+    Pooled (B, D) of each modality; gives (B, features).
+
     Args:
         features: the size of the sketches and of the result; the more, the fewer products share a place.
     """
@@ -106,6 +110,8 @@ class MLB(FeatureFusion):
 
     Kim 2017, "Hadamard product for low-rank bilinear pooling". Cost: M D rank + P rank + rank features.
 
+    Pooled (B, D) of each modality; gives (B, features).
+
     Args:
         features: the size of the result.
         rank: the width of the factors, the greatest rank of the map of each feature.
@@ -135,7 +141,9 @@ class MFH(FeatureFusion):
     z_q = normalize(sum over pairs and each `rank` successive numbers of e_q); F = [z_1, ..., z_order].
     `normalize` is the signed square root and the L2 norm of the paper, the latter times sqrt(features). Yu 2018,
     "Beyond bilinear: generalized multimodal factorized high-order pooling for visual question answering".
-    Cost: order (M D + P) rank features; the result has order features numbers a row.
+    Cost: order (M D + P) rank features.
+
+    Pooled (B, D) of each modality; gives (B, order features).
 
     Args:
         features: the size of each block's result.
@@ -178,6 +186,8 @@ class MFB(MFH):
     signed square root and the L2 norm of the paper, the latter times sqrt(features). Yu 2017, "Multi-modal factorized
     bilinear pooling with co-attention learning for visual question answering". Cost: (M D + P) rank features.
 
+    Pooled (B, D) of each modality; gives (B, features).
+
     Args:
         features: the size of the result.
         rank: how many products are summed to one number, the rank of the map of each feature.
@@ -196,6 +206,8 @@ class Mutan(FeatureFusion):
     F = O z + c, z = sum_{i<j} sum_r (M_ri q_i + m_ri) * (M_rj q_j + m_rj) / sqrt(rank), q_i = tanh(W_i x_i + b_i). The
     core of a pair is T[a, b, k] = sum_r [M_ri; m_ri][k, a] [M_rj; m_rj][k, b]. Ben-Younes 2017, "MUTAN: multimodal
     Tucker fusion for visual question answering". Cost: M (D width + rank width^2) + P rank width + width features.
+
+    Pooled (B, D) of each modality; gives (B, features).
 
     Args:
         features: the size of the result.
@@ -238,6 +250,8 @@ class Block(FeatureFusion):
     authors' code, the latter times the root of the chunk's size. Ben-Younes 2019, "BLOCK: bilinear superdiagonal fusion
     for visual question answering and visual relationship detection".
     Cost: M (D width + rank width^2 / chunks) + P rank width + width features.
+
+    Pooled (B, D) of each modality; gives (B, features).
 
     Args:
         features: the size of the result.

@@ -19,8 +19,11 @@ from mmreg_fusion.feature_level.common import Projections, Share, Size, narrow, 
 class Concat(FeatureFusion):
     """The features side by side: F = [f1, ..., fn].
 
+    As in early fusion, such as that of Ngiam 2011, "Multimodal deep learning".
     With `project`, fi is W_i x_i + b_i, else x_i itself. An absent modality is a block of zeros.
     Cost: none by itself; M D project for the projections, then that of the hidden layers.
+
+    Pooled (B, D) of each modality; gives (B, D_1 + ... + D_M, or M `project`, or the last of `hidden`).
 
     Args:
         project: the width to which each modality is projected before; None to take the features as they are.
@@ -64,7 +67,10 @@ class _Projected(FeatureFusion):
 class Sum(_Projected):
     """The sum of projections: F = sum_i (W_i x_i + b_i), over the modalities present.
 
+    The sum fusion of Feichtenhofer 2016, "Convolutional two-stream network fusion for video action recognition".
     Cost: M D features.
+
+    Pooled (B, D) of each modality; gives (B, features).
 
     Args:
         features: the width to which each modality is projected, and of the result.
@@ -78,7 +84,10 @@ class Sum(_Projected):
 class Average(_Projected):
     """The mean of projections: F = 1/m sum_i (W_i x_i + b_i), over the m modalities present; zeros for none.
 
+    The sum of Feichtenhofer 2016, "Convolutional two-stream network fusion for video action recognition", over m.
     Cost: M D features.
+
+    Pooled (B, D) of each modality; gives (B, features).
 
     Args:
         features: the width to which each modality is projected, and of the result.
@@ -92,7 +101,10 @@ class Average(_Projected):
 class Maximum(_Projected):
     """The greatest projection of each feature: F = max_i (W_i x_i + b_i), over those present; zeros for none.
 
+    The max fusion of Feichtenhofer 2016, "Convolutional two-stream network fusion for video action recognition".
     Cost: M D features.
+
+    Pooled (B, D) of each modality; gives (B, features).
 
     Args:
         features: the width to which each modality is projected, and of the result.
@@ -106,9 +118,12 @@ class Maximum(_Projected):
 class Multiply(_Projected):
     """The elementwise (Hadamard) product of projections: F = prod_i (W_i x_i + b_i), over the modalities present.
 
+    The pointwise product of Antol 2015, "VQA: visual question answering".
     The biases start at one, so that the product starts near one plus the sum of the projections and neither vanishes
     nor loses a modality's own effect. An absent modality is a factor of one. Multiplied in float32 at least; a result
     beyond the range of a reduced precision becomes its greatest number. Cost: M D features.
+
+    Pooled (B, D) of each modality; gives (B, features).
 
     Args:
         features: the width to which each modality is projected, and of the result.
@@ -133,6 +148,8 @@ class Attention(_Projected):
     F = sum_i a_i p_i with p_i = W_i x_i + b_i and a = softmax_i(v . tanh(U p_i + c)), after Bahdanau 2015, "Neural
     machine translation by jointly learning to align and translate". Cost: M (D features + features^2).
 
+    Pooled (B, D) of each modality; gives (B, features).
+
     Args:
         features: the width to which each modality is projected, and of the result.
     """
@@ -153,6 +170,8 @@ class DeepSet(_Projected):
 
     Zaheer 2017, "Deep sets". phi, shared by all modalities, is ReLU, linear, ReLU; rho is linear, ReLU, linear.
     Cost: M (D features + features^2) + 2 features hidden.
+
+    Pooled (B, D) of each modality; gives (B, features).
 
     Args:
         features: the width to which each modality is projected, and of the result.

@@ -22,6 +22,8 @@ class GMU(FeatureFusion):
     The unit for any number of modalities in Arevalo 2017, "Gated multimodal units for information fusion". An absent
     modality has neither h_i nor z_i and is zeros in the others' gates. Cost: M D features + M^2 D features.
 
+    Pooled (B, D) of each modality; gives (B, features).
+
     Args:
         features: the size of each h_i, and of the result.
     """
@@ -46,6 +48,8 @@ class FiLM(FeatureFusion):
     "FiLM: visual reasoning with a general conditioning layer" (the scale is written as a change from one, as there).
     The order matters: the first modality is the one that is modulated. If it is absent, the shift alone is left; with
     one modality, F = W x_1 + b. Products in float32 at least. Cost: 2 M D features.
+
+    Pooled (B, D) of each modality; gives (B, features).
 
     Args:
         features: the size of the modulated vector, and of the result.
@@ -80,7 +84,9 @@ class Highway(FeatureFusion):
     h = [W_1 x_1 + b_1, ..., W_n x_n + b_n], then in every layer h <- t * relu(H h + c) + (1 - t) * h with the gate
     t = sigmoid(T h + d). Srivastava 2015, "Training very deep networks"; d starts at -1, so that a layer starts
     by carrying its input on. An absent modality enters as a block of zeros.
-    Cost: M D features + 2 num_layers (M features)^2; the result has M features numbers a row.
+    Cost: M D features + 2 num_layers (M features)^2.
+
+    Pooled (B, D) of each modality; gives (B, M features).
 
     Args:
         features: the width to which each modality is projected.

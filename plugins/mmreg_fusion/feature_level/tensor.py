@@ -42,6 +42,8 @@ class TensorFusion(FeatureFusion):
     absent modality is [1; 0]: products without it remain. With one modality, F = [1; x_1].
     Cost: (D + 1)^M numbers a row, refused over 500,000; times features with that option.
 
+    Pooled (B, D) of each modality; gives (B, (D_1 + 1) ... (D_M + 1)), or with that option (B, features).
+
     Args:
         features: the size to which the product is mapped linearly; None for the product itself.
         project: the width to which each modality is projected before; None to take the features as they are.
@@ -98,6 +100,8 @@ class LowRank(FeatureFusion):
     product of all [x_i; 1]. Liu 2018, "Efficient low-rank multimodal fusion with modality-specific factors". An absent
     modality is [0; 1]: its factor is b_ri. Cost: M D rank features.
 
+    Pooled (B, D) of each modality; gives (B, features).
+
     Args:
         features: the size of the result.
         rank: the number of terms; with enough of them, any linear map of the full tensor product.
@@ -128,6 +132,8 @@ class Multiplicative(FeatureFusion):
     the modalities have no order. An absent modality is zeros: its pairs vanish.
     Cost: M^2 / 2 D^2 features (matrix, as the weights, which are refused over 2^27), 3 M D features (vector), 2 M D
     features (scalar).
+
+    Pooled (B, D) of each modality; gives (B, features).
 
     Args:
         features: the size of the result.
