@@ -30,12 +30,12 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 
 
 def _restored_registrations() -> Iterator[None]:
-    from mmreg import registry
+    from mmreg.registry import lookup
 
-    before = dict(registry._local)
+    before = dict(lookup._local)
     yield
-    registry._local.clear()
-    registry._local.update(before)
+    lookup._local.clear()
+    lookup._local.update(before)
 
 
 # Once a module as well, since fixtures of a module register before those of a test are set up.

@@ -1,7 +1,7 @@
 """mmreg: a plugin-based modality registry for PyTorch.
 
-The names below are all there is to import. Each is loaded when it is first used, so that `import mmreg` stays fast
-and does not import torch.
+The names below are public, and so are the modules `errors`, `layers`, `messages`, `console`, `registry` and `testing`.
+Each is loaded when it is first used, so that `import mmreg` stays fast and does not import torch.
 """
 
 from __future__ import annotations
@@ -10,48 +10,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmreg import registry, testing
-    from mmreg.api import build_model, load, train
-    from mmreg.callbacks import Callback
-    from mmreg.comparing import compare
-    from mmreg.components import CommandSpec, ComponentSpec, SourceSpec
+    from mmreg import console, errors, layers, messages, registry, testing
+    from mmreg.contract.callback import Callback
+    from mmreg.contract.components import CommandSpec, ComponentSpec, SourceSpec
+    from mmreg.contract.hookspecs import hookimpl
+    from mmreg.contract.interfaces import Encoder, FeatureFusion, Modality, ModelFusion, Outputs, Space, Task
+    from mmreg.contract.signals import Features, Fused, Signal
+    from mmreg.contract.spec import GRID, SEQUENCE, TOKENS, VECTOR, Spec
     from mmreg.errors import MmregError
-    from mmreg.fusing import fuse
-    from mmreg.hookspecs import hookimpl
-    from mmreg.interfaces import Encoder, FeatureFusion, Modality, ModelFusion, Task
-    from mmreg.recipe import Recipe
-    from mmreg.runs import Run
-    from mmreg.signals import Features, Fused, Signal
-    from mmreg.spec import GRID, SEQUENCE, TOKENS, VECTOR, Spec
+    from mmreg.experiment import build_model
+    from mmreg.recipe.recipe import Recipe
+    from mmreg.runs.fuse import fuse
+    from mmreg.runs.run import Run, load
+    from mmreg.studies.compare import compare
+    from mmreg.training.train import train
 
-_WHERE = {
-    "build_model": "mmreg.api",
-    "load": "mmreg.api",
-    "train": "mmreg.api",
-    "Callback": "mmreg.callbacks",
-    "compare": "mmreg.comparing",
-    "CommandSpec": "mmreg.components",
-    "ComponentSpec": "mmreg.components",
-    "SourceSpec": "mmreg.components",
-    "MmregError": "mmreg.errors",
-    "fuse": "mmreg.fusing",
-    "hookimpl": "mmreg.hookspecs",
-    "Encoder": "mmreg.interfaces",
-    "FeatureFusion": "mmreg.interfaces",
-    "Modality": "mmreg.interfaces",
-    "ModelFusion": "mmreg.interfaces",
-    "Task": "mmreg.interfaces",
-    "Recipe": "mmreg.recipe",
-    "Run": "mmreg.runs",
-    "Features": "mmreg.signals",
-    "Fused": "mmreg.signals",
-    "Signal": "mmreg.signals",
-    "GRID": "mmreg.spec",
-    "SEQUENCE": "mmreg.spec",
-    "TOKENS": "mmreg.spec",
-    "VECTOR": "mmreg.spec",
-    "Spec": "mmreg.spec",
+_MODULES = ("console", "errors", "layers", "messages", "registry", "testing")
+_NAMES = {
+    "mmreg.contract.callback": ["Callback"],
+    "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "SourceSpec"],
+    "mmreg.contract.hookspecs": ["hookimpl"],
+    "mmreg.contract.interfaces": ["Encoder", "FeatureFusion", "Modality", "ModelFusion", "Outputs", "Space", "Task"],
+    "mmreg.contract.signals": ["Features", "Fused", "Signal"],
+    "mmreg.contract.spec": ["GRID", "SEQUENCE", "TOKENS", "VECTOR", "Spec"],
+    "mmreg.errors": ["MmregError"],
+    "mmreg.experiment": ["build_model"],
+    "mmreg.recipe.recipe": ["Recipe"],
+    "mmreg.runs.fuse": ["fuse"],
+    "mmreg.runs.run": ["Run", "load"],
+    "mmreg.studies.compare": ["compare"],
+    "mmreg.training.train": ["train"],
 }
+"""The public names by where they are."""
 
 __all__ = [
     "GRID",
@@ -68,17 +58,23 @@ __all__ = [
     "MmregError",
     "Modality",
     "ModelFusion",
+    "Outputs",
     "Recipe",
     "Run",
     "Signal",
     "SourceSpec",
+    "Space",
     "Spec",
     "Task",
     "build_model",
     "compare",
+    "console",
+    "errors",
     "fuse",
     "hookimpl",
+    "layers",
     "load",
+    "messages",
     "registry",
     "testing",
     "train",
@@ -86,13 +82,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("registry", "testing"):
+    if name in _MODULES:
         return importlib.import_module(f"mmreg.{name}")
-    if name not in _WHERE:
-        raise AttributeError(f"module 'mmreg' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_WHERE[name]), name)
-    globals()[name] = value
-    return value
+    for module, names in _NAMES.items():
+        if name in names:
+            value = getattr(importlib.import_module(module), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'mmreg' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmreg.building import build
+from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.spec import Spec
 from mmreg.data.cells import iter_present
 from mmreg.data.leaks import leaks
 from mmreg.data.prepare import Prepared, prepare, raise_bad
@@ -20,14 +21,13 @@ from mmreg.data.sources import open_table
 from mmreg.data.splits import split_rows
 from mmreg.data.table import Table, concat_tables
 from mmreg.errors import MmregError, RecipeError, TableError, TargetError
-from mmreg.interfaces import Modality, Task
-from mmreg.model import MultimodalModel
-from mmreg.near import near
-from mmreg.options import Problem
-from mmreg.recipe import IN_MEMORY, Recipe
+from mmreg.messages import near
+from mmreg.model.build import build
+from mmreg.model.model import MultimodalModel
 from mmreg.recipe.form import Fractions
+from mmreg.recipe.recipe import IN_MEMORY, Recipe, read_recipe
 from mmreg.recipe.resolve import InputPlan, Plan, find_problems, resolve
-from mmreg.spec import Spec
+from mmreg.registry.options import Problem
 
 SPLITS = ("train", "validation", "test")
 
@@ -334,3 +334,24 @@ def keep_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> NDAr
 def prior_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> int:
     """How many of these rows have no modality at all, so that they get the training prior."""
     return int((~np.stack([values.present[rows] for values in prepared.values()], 1).any(1)).sum())
+
+
+def build_model(
+    recipe: Recipe | Mapping[str, Any] | str | Path, specs: Mapping[str, Spec] | None = None, task: Task | None = None
+) -> MultimodalModel:
+    """Build the model of a recipe, with new weights keyed to its seed.
+
+    Args:
+        recipe: a recipe, its keys as a dict, or the path of a YAML file.
+        specs: what each modality gives; taken from the recipe's table if not given.
+        task: a fitted task; fitted on the recipe's table if not given.
+
+    Raises:
+        RecipeError: the recipe is wrong, or its components do not fit together.
+        TableError, TargetError: specs or task are not given and the table is wrong.
+    """
+    plan = resolve(read_recipe(recipe))
+    if specs is not None and task is not None:
+        return build(plan, specs, task)
+    experiment = open_experiment(plan)
+    return build(plan, {**experiment.specs, **(specs or {})}, task or experiment.task)

@@ -5,18 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import re
-import reprlib
 import sys
 import threading
 from types import ModuleType
 from typing import Any
 
 from mmreg.errors import MmregError
-from mmreg.near import near
-
-LONGEST = 500
-"""Characters of an error's text that are shown."""
+from mmreg.messages import near, one_line
 
 
 def import_target(target: str) -> Any:
@@ -56,28 +51,6 @@ def _reason(error: BaseException, module: str) -> str:
     if package in sys.modules:
         return f"needs the module {missing!r}, which the installed {package!r} does not have (another version?)"
     return f"needs the package {missing!r}, which is not installed"
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's type and text in one printable line, whatever its text is and even if it has none."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # its own __str__ may be what is broken
-        text = ""
-    text = printable(text if len(text) <= LONGEST else f"{text[:LONGEST]} ...")
-    if isinstance(error, MmregError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def printable(text: str) -> str:
-    """A text without what would steer a terminal or cannot be written."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def shown(value: Any) -> str:
-    """A value as messages show it: short, in one line, without addresses, even if its repr is broken."""
-    return printable(re.sub(r" at 0x[0-9a-f]+", "", " ".join(reprlib.repr(value).split())))
 
 
 class _StdoutToStderr:

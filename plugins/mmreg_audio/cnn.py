@@ -12,11 +12,9 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
+from mmreg import GRID, Encoder, Features, Outputs, Signal, Spec
 from mmreg.errors import OptionError, SpecError
-from mmreg.interfaces import Encoder, Outputs
 from mmreg.layers import MaskedBatchNorm, SequencePool, length_mask
-from mmreg.signals import Features, Signal
-from mmreg.spec import GRID, Spec
 
 
 class Block(nn.Module):

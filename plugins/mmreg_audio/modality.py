@@ -17,11 +17,9 @@ from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmreg import GRID, SEQUENCE, Modality, Signal, Spec
 from mmreg.errors import OptionError, ValueLoadError
-from mmreg.interfaces import Modality
 from mmreg.layers import length_mask
-from mmreg.signals import Signal
-from mmreg.spec import GRID, SEQUENCE, Spec
 from mmreg_audio.augment import add_noise, spec_augment_mask, time_shift
 from mmreg_audio.features import DeviceConstants, SpectralFeatures
 from mmreg_audio.reading import (

@@ -10,8 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import mmreg
-from mmreg.cli.output import print_table
-from mmreg.cli.parameters import Debug, Device, Quiet
+from mmreg.console import Debug, Device, Quiet, print_table
 from mmreg.errors import RunError
 from mmreg_demo.data import load_scans, write_data
 from mmreg_demo.progress import DemoProgress

@@ -1,7 +1,6 @@
 """Declares the demo command; imports nothing heavy."""
 
-from mmreg.components import CommandSpec
-from mmreg.hookspecs import hookimpl
+from mmreg import CommandSpec, hookimpl
 
 mmreg_api = 1
 

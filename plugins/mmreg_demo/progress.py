@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from mmreg.cli.output import say
+from mmreg.console import say
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

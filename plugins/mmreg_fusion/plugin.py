@@ -1,7 +1,6 @@
 """Declares the fusion operators; imports nothing heavy."""
 
-from mmreg.components import ComponentSpec
-from mmreg.hookspecs import hookimpl
+from mmreg import ComponentSpec, hookimpl
 
 mmreg_api = 1
 

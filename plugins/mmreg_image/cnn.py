@@ -14,11 +14,9 @@ import torch
 from annotated_types import Ge, Lt, MinLen
 from torch import Tensor, nn
 
+from mmreg import GRID, Encoder, Features, Outputs, Signal, Spec
 from mmreg.errors import OptionError, SpecError
-from mmreg.interfaces import Encoder, Outputs
 from mmreg.layers import length_mask, masked_mean
-from mmreg.signals import Features, Signal
-from mmreg.spec import GRID, Spec
 from mmreg_image.block import Block, Normalization, pooled_size
 
 

@@ -11,10 +11,8 @@ import torch
 from annotated_types import Ge, Len, MinLen
 from numpy.typing import NDArray
 
+from mmreg import GRID, Modality, Signal, Spec
 from mmreg.errors import OptionError, ValueLoadError
-from mmreg.interfaces import Modality
-from mmreg.signals import Signal
-from mmreg.spec import GRID, Spec
 from mmreg_image.augment import AUGMENTATIONS, Augmentation
 from mmreg_image.decode import read_pixels
 from mmreg_image.pixels import Resize, fit, with_channels

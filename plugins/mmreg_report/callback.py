@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mmreg.callbacks import Callback
+from mmreg import Callback
 from mmreg_report.curves import draw_curves
 from mmreg_report.markdown import render, shown_columns
 from mmreg_report.reading import read_run
 
 if TYPE_CHECKING:
-    from mmreg.runs import Run
+    from mmreg import Run
 
 REPORT = "report.md"
 CURVES = "curves.png"

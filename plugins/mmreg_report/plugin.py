@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmreg.hookspecs import hookimpl
+from mmreg import hookimpl
 
 if TYPE_CHECKING:
-    from mmreg.callbacks import Callback
+    from mmreg import Callback
 
 mmreg_api = 1
 

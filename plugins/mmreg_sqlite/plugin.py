@@ -1,7 +1,6 @@
 """Declares the source; imports nothing heavy."""
 
-from mmreg.components import SourceSpec
-from mmreg.hookspecs import hookimpl
+from mmreg import SourceSpec, hookimpl
 
 mmreg_api = 1
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmreg.errors import TableError
-from mmreg.near import near
+from mmreg.messages import near
 
 CHUNK = 10_000
 """Rows that are held as Python objects at a time."""

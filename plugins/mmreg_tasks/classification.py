@@ -14,8 +14,8 @@ from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mmreg import Space, Task
 from mmreg.errors import OptionError, TargetError
-from mmreg.interfaces import Space, Task
 from mmreg_tasks import classification_metrics
 from mmreg_tasks.labels import PRIOR_FLOOR, Label, Labels, check_class_weights, is_missing, plain, require_labels
 from mmreg_tasks.metrics import check_evaluation, full_precision

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mmreg import Space, Task
 from mmreg.errors import TargetError
-from mmreg.interfaces import Space, Task
 from mmreg_tasks import regression_metrics
 from mmreg_tasks.labels import SHOWN
 from mmreg_tasks.metrics import check_evaluation, full_precision

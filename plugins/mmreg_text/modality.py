@@ -12,10 +12,8 @@ import torch
 from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 
+from mmreg import SEQUENCE, TOKENS, Modality, Signal, Spec
 from mmreg.errors import MmregError, OptionError, ValueLoadError
-from mmreg.interfaces import Modality
-from mmreg.signals import Signal
-from mmreg.spec import SEQUENCE, TOKENS, Spec
 from mmreg_text.tokenizers import SubwordTokenizer, Tokenizer, WordMethod, WordTokenizer
 from mmreg_text.vectors import read_vectors, vector_size
 

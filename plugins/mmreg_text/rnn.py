@@ -10,11 +10,9 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from mmreg import SEQUENCE, TOKENS, Encoder, Features, Outputs, Signal, Spec
 from mmreg.errors import SpecError
-from mmreg.interfaces import Encoder, Outputs
 from mmreg.layers import Pooling, SequencePool, length_mask
-from mmreg.signals import Features, Signal
-from mmreg.spec import SEQUENCE, TOKENS, Spec
 
 _CELLS: Mapping[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 

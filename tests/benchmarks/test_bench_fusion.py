@@ -7,20 +7,16 @@ Beside `concat`, and beside the same formula on the same weights as one writes i
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fusion_references import FEATURE_LEVEL, MODEL_LEVEL
 from torch import Tensor, nn
 
 from mmreg import Features, registry
-
-sys.path.insert(0, str(Path(__file__).parent))
-from fusion_references import FEATURE_LEVEL, MODEL_LEVEL
 
 B, M, D, K, T = 64, 3, 256, 10, 8
 NAMES = ["image", "text", "audio"]

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 import mmreg
 from mmreg.data.table import Table
-from mmreg.devices import resolve_device
 from mmreg.experiment import fit_arrays, open_experiment, prepare_all
+from mmreg.model.devices import resolve_device
 from mmreg.recipe.resolve import resolve
+from mmreg.training.events import Silent
 from mmreg.training.loop import Trainer, TrainingRows
-from mmreg.training.progress import Silent
 
 PAIRS = 31  # short ones: a noisy machine disturbs few of them, and the median none
 ROWS, BATCH, CLASSES, WORDS = 640, 64, 20, 12

@@ -19,7 +19,7 @@ from mmreg.cli.app import build_app
 from mmreg.cli.health import Check, check_device, check_libraries, check_library, probe, size, unfit
 from mmreg.cli.probe import LIBRARIES
 from mmreg.data.cache import new_entry, write_meta
-from mmreg.installed import Plugin
+from mmreg.registry.installed import Plugin
 
 
 def test_a_sound_installation_is_one_json_document_without_errors() -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from small import RECIPE, Caller
 
-from mmreg.cli.output import print_json, print_table
+from mmreg.console import print_json, print_table
 
 COMPONENT = {"kind", "name", "level", "summary", "distribution", "version", "status"}
 PLUGIN = {"distribution", "version", "entry_point", "status", "error", "components"}

@@ -106,7 +106,7 @@ def test_ctrl_c_keeps_finished_epochs_and_the_same_training_goes_on(cli: Caller,
 
 def test_ctrl_c_while_nothing_is_trained_says_stopped(trained: Path) -> None:
     script = (
-        "import sys, mmreg.cli.using as using\n"
+        "import sys, mmreg.cli.predict as using\n"
         "def stop(*_, **__): raise KeyboardInterrupt\n"
         "using._writer = stop\n"
         "sys.argv = ['mmreg', 'predict', 'run', 'table.csv']\n"
@@ -139,7 +139,7 @@ def test_stdout_on_a_full_disk_is_a_failure_of_the_machine(tmp_path: Path) -> No
 def test_a_training_that_cannot_write_its_checkpoint_says_how_to_go_on(
     cli: Caller, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mmreg.training import session
+    from mmreg.training import train as session
 
     save, calls = session.save_checkpoint, iter(range(10))
 

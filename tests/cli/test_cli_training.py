@@ -102,8 +102,8 @@ def test_a_run_is_neither_overwritten_nor_resumed_by_accident(cli: Caller, text_
 
 def test_an_epoch_is_told_when_it_is_kept(text_recipe: Path, tmp_path: Path) -> None:
     from mmreg.training.checkpoint import load_checkpoint
-    from mmreg.training.progress import Silent
-    from mmreg.training.session import train
+    from mmreg.training.events import Silent
+    from mmreg.training.train import train
 
     told = []
 

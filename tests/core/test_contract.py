@@ -27,13 +27,14 @@ import typer
 from typer.testing import CliRunner
 
 import mmreg
-from mmreg import errors, hookspecs, layers, registry, testing
+from mmreg import errors, layers, registry, testing
 from mmreg.cli import doctor
 from mmreg.cli.app import build_app
-from mmreg.components import KINDS, CommandSpec
+from mmreg.contract import hookspecs
+from mmreg.contract.components import KINDS, CommandSpec
 from mmreg.importing import import_target
-from mmreg.installed import BUNDLED
-from mmreg.plugins import call_hook
+from mmreg.registry.installed import BUNDLED
+from mmreg.registry.plugins import call_hook
 from mmreg.runs import read_facts
 
 SNAPSHOT = Path(__file__).with_name("contract.json")

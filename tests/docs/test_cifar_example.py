@@ -23,8 +23,8 @@ from typer.testing import CliRunner, Result
 
 import mmreg
 from mmreg.cli.app import build_app
+from mmreg.contract.signals import Signal
 from mmreg.layers import length_mask
-from mmreg.signals import Signal
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "cifar100_text"
 CLASSES = {"bear": "large_carnivores", "lion": "large_carnivores", "bus": "vehicles_1", "train": "vehicles_1"}

@@ -17,7 +17,7 @@ def test_a_generated_page_is_up_to_date(name: str) -> None:
 
 
 def test_the_recipe_that_the_page_shows_is_right() -> None:
-    from mmreg.recipe import read_recipe
+    from mmreg.recipe.recipe import read_recipe
     from mmreg.recipe.resolve import resolve
 
     assert list(resolve(read_recipe(REFERENCE / "recipe.yaml")).inputs) == ["image", "title", "audio"]

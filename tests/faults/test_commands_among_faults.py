@@ -15,11 +15,11 @@ from wheels import python
 
 DRIVER = """
 import json, sys
-import mmreg.plugins
+import mmreg.registry.plugins
 from mmreg import registry
 from mmreg.cli import main
 
-mmreg.plugins.SLOW = 0.25  # instead of plugins that take seconds
+mmreg.registry.plugins.SLOW = 0.25  # instead of plugins that take seconds
 for arguments in json.loads(sys.argv[1]):
     registry.refresh()
     sys.argv = ["mmreg", *arguments]

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
 from small import RECIPE, Called, call, make_folder, read_table, write_table
 
 Rows = list[dict[str, Any]]

@@ -45,7 +45,7 @@ def test_a_light_module_that_imports_torch_works_and_is_warned_of(costly: Path) 
 
 
 def test_a_slow_plugin_is_named_in_the_table(costly: Path) -> None:
-    code = "import sys, mmreg.plugins; mmreg.plugins.SLOW = 0.25; from mmreg.cli import main; main()"
+    code = "import sys, mmreg.registry.plugins; mmreg.registry.plugins.SLOW = 0.25; from mmreg.cli import main; main()"
     found = python("-c", code, "plugins", path=costly, MMREG_DISABLE_PLUGINS="heavy")
     (line,) = [line for line in found.stdout.splitlines() if "mmreg-slow" in line]
     assert line.endswith("it is slow to load: every command waits 0.3 s for it")

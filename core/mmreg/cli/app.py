@@ -7,24 +7,24 @@ from typing import Annotated
 
 import typer
 
-from mmreg.cli import plugged
+from mmreg.cli import plugin_commands
 from mmreg.importing import import_target
 
 COMMANDS = {
-    "list": "mmreg.cli.listing:list_components",
-    "info": "mmreg.cli.listing:info",
-    "plugins": "mmreg.cli.listing:plugins",
-    "init": "mmreg.cli.starting:init",
-    "validate": "mmreg.cli.inspect:validate",
-    "train": "mmreg.cli.training:train",
-    "evaluate": "mmreg.cli.evaluating:evaluate",
-    "predict": "mmreg.cli.using:predict",
-    "fuse": "mmreg.cli.fusing:fuse",
-    "compare": "mmreg.cli.comparing:compare",
-    "schema": "mmreg.cli.inspect:schema",
-    "check": "mmreg.cli.checking:check",
+    "list": "mmreg.cli.list:list_components",
+    "info": "mmreg.cli.info:info",
+    "plugins": "mmreg.cli.plugins:plugins",
+    "init": "mmreg.cli.init:init",
+    "validate": "mmreg.cli.validate:validate",
+    "train": "mmreg.cli.train:train",
+    "evaluate": "mmreg.cli.evaluate:evaluate",
+    "predict": "mmreg.cli.predict:predict",
+    "fuse": "mmreg.cli.fuse:fuse",
+    "compare": "mmreg.cli.compare:compare",
+    "schema": "mmreg.cli.schema:schema",
+    "check": "mmreg.cli.check:check",
     "doctor": "mmreg.cli.doctor:doctor",
-    "new-plugin": "mmreg.cli.scaffolding:new_plugin_command",
+    "new-plugin": "mmreg.cli.new_plugin:new_plugin_command",
 }
 """Where each command's function is."""
 
@@ -48,7 +48,7 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
     for name, target in COMMANDS.items():
         if called in (None, name):
             app.command(name)(import_target(target))
-    plugged.mount(app)
+    plugin_commands.mount(app)
     return app
 
 
@@ -80,5 +80,5 @@ def _globals(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    # Both options take effect while the command line is parsed; see `plugged` for the plugins to leave out.
+    # Both options take effect while the command line is parsed; see `plugin_commands` for the plugins to leave out.
     del no_plugin, version_

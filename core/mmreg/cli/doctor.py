@@ -16,10 +16,9 @@ import typer
 
 from mmreg import registry
 from mmreg.cli.health import Check, check_libraries, probe, size
-from mmreg.cli.output import print_json, print_table, say
-from mmreg.cli.parameters import Debug, Format, FormatOption
+from mmreg.console import Debug, Format, FormatOption, print_json, print_table, say
 from mmreg.data.cache import cache_dir, cache_use, clear_cache
-from mmreg.installed import Plugin
+from mmreg.registry.installed import Plugin
 
 COLUMNS = ("check", "status", "detail", "advice")
 LOW_DISK = 10**9

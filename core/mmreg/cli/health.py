@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mmreg.cli.probe import LIBRARIES
-from mmreg.importing import printable
+from mmreg.messages import printable
 
 OPTIONAL = {"scikit-learn": "demo", "matplotlib": "plot"}
 """Distributions that only an extra brings."""

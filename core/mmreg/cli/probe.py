@@ -55,7 +55,7 @@ def _tell(**facts: Any) -> None:
 
 
 def _import(name: str) -> dict[str, Any]:
-    from mmreg.importing import one_line
+    from mmreg.messages import one_line
 
     started = time.perf_counter()
     try:
@@ -66,7 +66,7 @@ def _import(name: str) -> dict[str, Any]:
 
 
 def _devices() -> list[str]:
-    from mmreg.devices import available_devices
+    from mmreg.model.devices import available_devices
 
     return available_devices()
 
@@ -75,8 +75,8 @@ def _try_device(name: str) -> dict[str, Any]:
     """What a device is, and whether it computes: one may be listed for which torch has no code."""
     import torch
 
-    from mmreg.devices import resolve_precision
-    from mmreg.importing import one_line
+    from mmreg.messages import one_line
+    from mmreg.model.devices import resolve_precision
 
     device = torch.device(name)
     found: dict[str, Any] = {"name": name, "cuda": torch.version.cuda}

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmreg.contract.signals import Signal
 from mmreg.data.prepared import Prepared
-from mmreg.signals import Signal
 
 WORTH_A_THREAD = 1 << 22
 """Bytes of a batch up to which gathering it takes no longer than handing it over from a thread (under 0.5 ms)."""

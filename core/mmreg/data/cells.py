@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mmreg.contract.interfaces import Modality
 from mmreg.data.hashing import is_list, is_text
 from mmreg.data.memory import as_array
 from mmreg.data.table import Table
 from mmreg.errors import TableError
-from mmreg.interfaces import Modality
 
 SIZE = 64
 """Cells that are turned into values at a time."""

@@ -15,10 +15,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.spec import Spec
 from mmreg.data.cells import Unreadable
 from mmreg.errors import SpecError, ValueLoadError
-from mmreg.interfaces import Modality
-from mmreg.spec import Spec
 
 CHUNK_BYTES = 1 << 22
 """About how many bytes one task loads; a few tasks a worker are under way at a time."""

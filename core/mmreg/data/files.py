@@ -13,7 +13,7 @@ import pyarrow.parquet
 
 from mmreg.data.delimited import BLOCK, check_encoding, read_delimited
 from mmreg.errors import TableError
-from mmreg.near import near
+from mmreg.messages import near
 
 
 def read_file(path: Path) -> pa.Table:

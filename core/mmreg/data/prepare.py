@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.spec import Spec
 from mmreg.data.cache import entries_dir, new_entry, read_entry, remove_leftovers, write_meta
 from mmreg.data.cells import iter_cells, iter_paths
 from mmreg.data.decode import Decoded, decode
@@ -23,8 +25,6 @@ from mmreg.data.identity import cell_codes
 from mmreg.data.prepared import BadCell, OnBad, Prepared, raise_bad
 from mmreg.data.table import Table
 from mmreg.errors import SpecError, TableError
-from mmreg.interfaces import Modality
-from mmreg.spec import Spec
 
 __all__ = ["BadCell", "OnBad", "Prepared", "prepare", "raise_bad"]
 

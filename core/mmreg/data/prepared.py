@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmreg.contract.signals import Signal
+from mmreg.contract.spec import Spec
 from mmreg.errors import DataError
-from mmreg.signals import Signal
-from mmreg.spec import Spec
 
 OnBad = Literal["error", "absent", "skip"]
 SHOWN = 10

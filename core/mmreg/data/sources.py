@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mmreg import registry
-from mmreg.components import SourceSpec
+from mmreg.contract.components import SourceSpec
 from mmreg.data.files import READERS as READERS
 from mmreg.data.table import Table, read_table
 from mmreg.errors import MmregError, TableError
-from mmreg.importing import import_target, one_line, stdout_to_stderr
-from mmreg.near import near
-from mmreg.plugins import Plugin, call_hook
+from mmreg.importing import import_target, stdout_to_stderr
+from mmreg.messages import near, one_line
+from mmreg.registry.plugins import Plugin, call_hook
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 

@@ -16,7 +16,7 @@ from mmreg.data.files import read_file
 from mmreg.data.hashing import hash_array, is_text
 from mmreg.data.memory import is_tabular, read_memory
 from mmreg.errors import TableError
-from mmreg.near import near
+from mmreg.messages import near
 
 CHUNK = 1024
 """Rows that are turned into Python objects at a time."""

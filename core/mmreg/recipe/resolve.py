@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmreg import registry
+from mmreg.contract.interfaces import FeatureFusion, Modality, ModelFusion, Task
 from mmreg.errors import ComponentImportError, ComponentNotFoundError, MmregError, OptionError, RecipeError
-from mmreg.interfaces import FeatureFusion, Modality, ModelFusion, Task
-from mmreg.near import near
-from mmreg.options import Path, Problem, options_model, validate
-from mmreg.recipe import Recipe
+from mmreg.messages import near
 from mmreg.recipe.form import FusionNode, Input, OnBad
+from mmreg.recipe.recipe import Recipe
 from mmreg.registry import Entry
+from mmreg.registry.options import Path, Problem, options_model, validate
 
 
 @dataclass(frozen=True)

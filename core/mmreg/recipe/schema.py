@@ -8,8 +8,8 @@ from typing import Any
 
 from mmreg import registry
 from mmreg.errors import MmregError
-from mmreg.options import json_schema
 from mmreg.recipe.form import Form
+from mmreg.registry.options import json_schema
 
 Schema = dict[str, Any]
 

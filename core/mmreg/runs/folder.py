@@ -20,11 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mmreg.contract.interfaces import Modality, Task
 from mmreg.errors import RunError
 from mmreg.files import replacing, write_json, write_text
-from mmreg.importing import one_line
-from mmreg.inference import Predicted
-from mmreg.interfaces import Modality, Task
+from mmreg.messages import one_line
+from mmreg.model.inference import Predicted
 from mmreg.recipe.resolve import Plan
 
 RECIPE = "recipe.yaml"

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmreg.contract.interfaces import Task
 from mmreg.data.prepare import Prepared
 from mmreg.data.table import Table
-from mmreg.inference import Predicted
-from mmreg.interfaces import Task
+from mmreg.model.inference import Predicted
 from mmreg.recipe.resolve import Plan
 from mmreg.runs.folder import write_predictions
 

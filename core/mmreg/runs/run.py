@@ -14,24 +14,24 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from mmreg.building import build
+from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.spec import Spec
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepare import Prepared
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
-from mmreg.devices import resolve_device, resolve_precision
 from mmreg.errors import MmregError, RunError
 from mmreg.experiment import Experiment, check_columns, encode_targets, keep_rows, open_experiment, prepare_all
-from mmreg.inference import Predicted, predict
-from mmreg.interfaces import Modality, Task
-from mmreg.model import MultimodalModel
-from mmreg.recipe import read_recipe
+from mmreg.model.build import build
+from mmreg.model.devices import resolve_device, resolve_precision
+from mmreg.model.inference import Predicted, predict
+from mmreg.model.model import MultimodalModel
+from mmreg.recipe.recipe import read_recipe
 from mmreg.recipe.resolve import Plan, resolve
 from mmreg.runs.folder import RECIPE, REPORT, WEIGHTS, read_facts, read_predictions, restore_modalities
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
-from mmreg.spec import Spec
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from mmreg.importing import one_line
+from mmreg.messages import one_line
 from mmreg.testing.subject import Check, Skipped, Subject, check, expect
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}

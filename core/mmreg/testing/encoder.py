@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmreg.contract.interfaces import Encoder, Outputs, Task
+from mmreg.contract.signals import Features, Signal
+from mmreg.contract.spec import Spec
 from mmreg.errors import MmregError
-from mmreg.interfaces import Encoder, Outputs, Task
 from mmreg.layers import masked_mean
-from mmreg.model import MultimodalModel
-from mmreg.signals import Features, Signal
-from mmreg.spec import Spec
+from mmreg.model.model import MultimodalModel
 from mmreg.testing.cases import (
     TOLERANCE,
     Batch,

@@ -13,8 +13,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from mmreg.importing import one_line
-from mmreg.interfaces import ModelFusion
+from mmreg.contract.interfaces import ModelFusion
+from mmreg.messages import one_line
 from mmreg.testing.cases import (
     Outcome,
     backward,

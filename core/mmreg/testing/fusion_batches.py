@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmreg.signals import Features, Fused
+from mmreg.contract.signals import Features, Fused
 from mmreg.testing.cases import GARBAGE, Batch, Outcome
 from mmreg.testing.encoder import outcome_of
 

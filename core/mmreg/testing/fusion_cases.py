@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmreg.interfaces import ModelFusion, Space
-from mmreg.signals import Features, Fused
+from mmreg.contract.interfaces import ModelFusion, Space
+from mmreg.contract.signals import Features, Fused
 from mmreg.testing.cases import Batch, Case, provides_cases
 from mmreg.testing.fusion_batches import FeatureBatch, FusionBatch, ScoreBatch
 from mmreg.testing.subject import Subject, expect

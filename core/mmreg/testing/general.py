@@ -12,7 +12,7 @@ from typing import Any
 
 from mmreg import registry
 from mmreg.errors import OptionError
-from mmreg.options import argument_docs, check_options, describe_options, documentation, find_problems
+from mmreg.registry.options import argument_docs, check_options, describe_options, documentation, find_problems
 from mmreg.testing.subject import Skipped, Subject, check, expect, kind_of
 
 HEAVY = ("torch", "torchvision", "torchaudio")

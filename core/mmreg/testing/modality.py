@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.signals import Signal
+from mmreg.contract.spec import Spec
 from mmreg.data.prepared import Prepared
 from mmreg.errors import MmregError, ValueLoadError
-from mmreg.interfaces import Modality
-from mmreg.options import describe_options
-from mmreg.signals import Signal
-from mmreg.spec import Spec
+from mmreg.registry.options import describe_options
 from mmreg.testing.cases import Outcome, expect_same
 from mmreg.testing.subject import Subject, check, expect, json_text
 from mmreg.testing.values import hostile_values, new, values_of

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mmreg.signals import Signal
-from mmreg.spec import GRID, SEQUENCE, TOKENS, VECTOR, Spec
+from mmreg.contract.signals import Signal
+from mmreg.contract.spec import GRID, SEQUENCE, TOKENS, VECTOR, Spec
 
 USUAL = (
     Spec(GRID, (3, 16, 16)),

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from mmreg import registry
-from mmreg.components import KINDS
-from mmreg.importing import one_line
-from mmreg.options import check_options, options_model
+from mmreg.contract.components import KINDS
+from mmreg.contract.spec import Spec
+from mmreg.messages import one_line
 from mmreg.registry import Entry
-from mmreg.spec import Spec
+from mmreg.registry.options import check_options, options_model
 
 State = Mapping[str, Tensor]
 

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmreg.contract.interfaces import Task
 from mmreg.errors import MmregError, OptionError, TargetError
-from mmreg.interfaces import Task
 from mmreg.testing.references import IN_UNITS, REFERENCES
 from mmreg.testing.subject import Skipped, Subject, check, expect, json_text
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mmreg.interfaces import Modality
+from mmreg.contract.interfaces import Modality
 from mmreg.testing.subject import Skipped, Subject
 
 LEAST = 4

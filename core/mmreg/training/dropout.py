@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmreg.data.prepared import Prepared
+from mmreg.model.seeding import derive
 from mmreg.recipe.form import Training
-from mmreg.seeding import derive
 
 
 def dropped_modalities(

@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from mmreg.contract.interfaces import Modality, Task
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.prepare import Prepared
-from mmreg.devices import autocast
 from mmreg.errors import TrainingError
-from mmreg.inference import mean_loss, predict, transform
-from mmreg.interfaces import Modality, Task
-from mmreg.model import ModelNode, MultimodalModel
+from mmreg.model.devices import autocast
+from mmreg.model.inference import mean_loss, predict, transform
+from mmreg.model.model import ModelNode, MultimodalModel
+from mmreg.model.seeding import derive
 from mmreg.recipe.form import EarlyStopping, Training
-from mmreg.seeding import derive
 from mmreg.training.blending import blending_weights
 from mmreg.training.dropout import dropped_modalities
+from mmreg.training.events import Step, Watcher
 from mmreg.training.losses import total_loss
 from mmreg.training.optimizers import build_optimizer, build_schedule, per_step
-from mmreg.training.progress import Step, Watcher
 
 
 @dataclass(frozen=True)

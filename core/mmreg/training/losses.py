@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmreg.interfaces import Task
-from mmreg.model import Output
+from mmreg.contract.interfaces import Task
+from mmreg.model.model import Output
 
 
 def total_loss(

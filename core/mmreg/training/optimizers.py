@@ -13,7 +13,7 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mmreg.errors import OptionError
-from mmreg.near import near
+from mmreg.messages import near
 
 Schedule = LRScheduler | ReduceLROnPlateau
 

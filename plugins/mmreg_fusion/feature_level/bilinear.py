@@ -17,9 +17,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mmreg import FeatureFusion, Features
 from mmreg.errors import OptionError
-from mmreg.interfaces import FeatureFusion
-from mmreg.signals import Features
 from mmreg_fusion.feature_level.common import (
     Factors,
     PairMaps,

@@ -10,9 +10,8 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmreg.interfaces import FeatureFusion, Outputs
+from mmreg import FeatureFusion, Features, Outputs
 from mmreg.layers import masked_mean
-from mmreg.signals import Features
 from mmreg_fusion.feature_level.common import Share, Size
 from mmreg_fusion.feature_level.tokens import AttentionLayer, TokenEmbedding
 

@@ -10,9 +10,8 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from mmreg.interfaces import FeatureFusion
+from mmreg import FeatureFusion, Features
 from mmreg.layers import MLP
-from mmreg.signals import Features
 from mmreg_fusion.feature_level.common import Share, Size, pooled, wide
 
 

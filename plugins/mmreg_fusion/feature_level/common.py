@@ -14,8 +14,8 @@ import torch
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
+from mmreg import Features
 from mmreg.errors import OptionError
-from mmreg.signals import Features
 
 Size = Annotated[int, Ge(1)]
 """An option that counts something."""

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmreg.interfaces import FeatureFusion
+from mmreg import FeatureFusion, Features
 from mmreg.layers import MLP, AttentionPool, masked_max, masked_mean
-from mmreg.signals import Features
 from mmreg_fusion.feature_level.common import Projections, Share, Size, narrow, pooled, product, wide
 
 

@@ -9,9 +9,8 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from mmreg.interfaces import FeatureFusion
+from mmreg import FeatureFusion, Features
 from mmreg.layers import MLP, masked_softmax
-from mmreg.signals import Features
 from mmreg_fusion.feature_level.common import Share, Size, narrow, pooled, wide
 
 

@@ -11,8 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmreg.interfaces import FeatureFusion
-from mmreg.signals import Features
+from mmreg import FeatureFusion, Features
 from mmreg_fusion.feature_level.common import Projections, Share, Size, narrow, pooled, wide
 
 

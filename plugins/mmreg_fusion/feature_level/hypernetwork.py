@@ -9,8 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from mmreg.interfaces import FeatureFusion
-from mmreg.signals import Features
+from mmreg import FeatureFusion, Features
 from mmreg_fusion.feature_level.common import Size, narrow, pooled, wide
 
 

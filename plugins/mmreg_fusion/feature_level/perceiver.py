@@ -9,8 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from mmreg.interfaces import FeatureFusion, Outputs
-from mmreg.signals import Features
+from mmreg import FeatureFusion, Features, Outputs
 from mmreg_fusion.feature_level.common import Share, Size
 from mmreg_fusion.feature_level.tokens import AttentionLayer, TokenEmbedding
 

@@ -15,8 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from mmreg.interfaces import FeatureFusion
-from mmreg.signals import Features
+from mmreg import FeatureFusion, Features
 from mmreg_fusion.feature_level.common import (
     Factors,
     PairMaps,

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmreg import Features
 from mmreg.errors import OptionError
 from mmreg.layers import MLP
-from mmreg.signals import Features
 
 
 def token_inputs(features: Mapping[str, Features], present: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmreg.interfaces import Space
-from mmreg.signals import Fused
+from mmreg import Fused, Space
 from mmreg_fusion.model_level.common import DISTRIBUTIONS, LARGE, ScoreFusion, over_classes
 
 

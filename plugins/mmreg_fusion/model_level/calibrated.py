@@ -11,8 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mmreg.interfaces import Space
-from mmreg.signals import Fused
+from mmreg import Fused, Space
 from mmreg_fusion.model_level.common import DISTRIBUTIONS, ScoreFusion, over_classes
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mmreg import ModelFusion, Space
 from mmreg.errors import OptionError, TrainingError
-from mmreg.interfaces import ModelFusion, Space
 
 DISTRIBUTIONS: frozenset[Space] = frozenset({"log_probabilities", "log_odds"})
 """The spaces of operators that need probabilities."""

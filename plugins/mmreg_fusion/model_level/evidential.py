@@ -13,8 +13,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
-from mmreg.interfaces import Space
-from mmreg.signals import Fused
+from mmreg import Fused, Space
 from mmreg_fusion.model_level.common import ScoreFusion, wide
 
 MAX_LOG_ALPHA = 80.0

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mmreg import Fused, Space
 from mmreg.errors import OptionError
-from mmreg.interfaces import Space
-from mmreg.signals import Fused
 from mmreg_fusion.model_level.common import ScoreFusion, wide
 
 

@@ -13,8 +13,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn import functional
 
-from mmreg.interfaces import Space
-from mmreg.signals import Fused
+from mmreg import Fused, Space
 from mmreg_fusion.model_level.common import ScoreFusion
 
 MAX_ITERATIONS = 1000

@@ -11,8 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mmreg.interfaces import Space
-from mmreg.signals import Fused
+from mmreg import Fused, Space
 from mmreg_fusion.model_level.common import DISTRIBUTIONS, LARGE, ScoreFusion, log_weights, over_classes
 
 

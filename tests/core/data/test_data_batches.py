@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 import mmreg.data.batches
+from mmreg.contract.spec import GRID, SEQUENCE, Spec
 from mmreg.data.batches import Batches
 from mmreg.data.prepared import Prepared
-from mmreg.spec import GRID, SEQUENCE, Spec
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 255, (20, 3, 4, 5), dtype=np.uint8)

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.spec import VECTOR, Spec
 from mmreg.data.cells import Unreadable, iter_cells, iter_present
 from mmreg.data.table import Table, concat_tables, read_table
 from mmreg.errors import TableError
-from mmreg.interfaces import Modality
-from mmreg.spec import VECTOR, Spec
 
 
 class Toy(Modality):

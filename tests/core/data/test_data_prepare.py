@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 import mmreg.data.decode
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.spec import SEQUENCE, TOKENS, VECTOR, Spec
 from mmreg.data.cache import cache_dir, cache_use, clear_cache, entries_dir
 from mmreg.data.prepare import Prepared, prepare, raise_bad
 from mmreg.data.table import Table, concat_tables, read_table
 from mmreg.errors import CacheError, DataError, MmregError, SpecError, TableError, ValueLoadError
-from mmreg.interfaces import Modality
-from mmreg.spec import SEQUENCE, TOKENS, VECTOR, Spec
 
 
 class Numbers(Modality):
@@ -347,8 +347,8 @@ import os, sys, pathlib
 import numpy as np
 from mmreg.data.prepare import prepare
 from mmreg.data.table import read_table
-from mmreg.interfaces import Modality
-from mmreg.spec import Spec
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.spec import Spec
 
 class Dying(Modality):
     stored = spec = Spec("C", (1,), "uint8")

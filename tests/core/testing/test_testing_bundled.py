@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn import metrics
 
 from mmreg import registry
-from mmreg.plugins import BUNDLED
+from mmreg.registry.plugins import BUNDLED
 from mmreg.testing import Subject, make_subject, parametrize_checks, run_checks
 
 OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
+import mutants
 import pytest
 import torch
+from good import Choice
 from PIL import Image
 from typer.testing import CliRunner
 
 from mmreg import registry
 from mmreg.cli.app import build_app
-from mmreg.components import CommandSpec, SourceSpec
-from mmreg.installed import Plugin
-
-sys.path.insert(0, str(Path(__file__).parent))
-import mutants
-from good import Choice
+from mmreg.contract.components import CommandSpec, SourceSpec
+from mmreg.registry.installed import Plugin
 
 
 @pytest.fixture
@@ -150,7 +146,7 @@ def test_a_plugin_whose_module_imports_torch_is_a_failure(monkeypatch):
 
 
 def test_a_component_that_cannot_be_imported_is_a_failure(monkeypatch):
-    from mmreg.components import ComponentSpec
+    from mmreg.contract.components import ComponentSpec
     from mmreg.registry import Entry
 
     entry = Entry(ComponentSpec("task", "lost", "no_such_package.task:Task"), "mmreg-lost", "1")

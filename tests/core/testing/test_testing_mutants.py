@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-from mmreg.testing import run_checks
-
-sys.path.insert(0, str(Path(__file__).parent))
 from good import MATERIAL
 from mutants import MUTANTS
+
+from mmreg.testing import run_checks
 
 
 @pytest.mark.parametrize("cls", MATERIAL, ids=lambda cls: cls.__name__)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+import mutants
 import numpy as np
 import pytest
 import torch
+from good import MATERIAL, Choice, Pool, Recurrent, Series, Weighed
 from torch import nn
 
 from mmreg import Encoder, Features, Spec, registry
@@ -26,10 +25,6 @@ from mmreg.testing import (
     parametrize_checks,
     run_checks,
 )
-
-sys.path.insert(0, str(Path(__file__).parent))
-import mutants
-from good import MATERIAL, Choice, Pool, Recurrent, Series, Weighed
 
 
 def outcomes(report):

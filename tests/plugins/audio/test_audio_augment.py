@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmreg.signals import Signal
+from mmreg.contract.signals import Signal
 from mmreg_audio.augment import add_noise, spec_augment_mask, time_shift
 from mmreg_audio.modality import Audio
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmreg.contract.signals import Signal
+from mmreg.contract.spec import Spec
 from mmreg.errors import OptionError, SpecError
-from mmreg.signals import Signal
-from mmreg.spec import Spec
 from mmreg_audio.cnn import AudioCNN
 from mmreg_audio.modality import Audio
 

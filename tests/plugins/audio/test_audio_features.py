@@ -8,9 +8,9 @@ import pytest
 import torch
 import torchaudio
 
+from mmreg.contract.signals import Signal
+from mmreg.contract.spec import Spec
 from mmreg.errors import OptionError
-from mmreg.signals import Signal
-from mmreg.spec import Spec
 from mmreg_audio.modality import Audio
 
 FEATURES = ["log_mel", "mfcc", "spectrogram", "waveform"]

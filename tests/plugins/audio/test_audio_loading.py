@@ -10,8 +10,8 @@ import pytest
 import soundfile
 import torch
 
+from mmreg.contract.spec import Spec
 from mmreg.errors import ValueLoadError
-from mmreg.spec import Spec
 from mmreg_audio.modality import Audio
 
 

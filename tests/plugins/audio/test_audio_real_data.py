@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmreg.signals import Signal
+from mmreg.contract.signals import Signal
 from mmreg_audio.cnn import AudioCNN
 from mmreg_audio.modality import Audio
 

@@ -15,7 +15,7 @@ import mmreg
 from mmreg import registry
 from mmreg.errors import MmregError, RunError
 from mmreg.experiment import open_experiment
-from mmreg.recipe import read_recipe
+from mmreg.recipe.recipe import read_recipe
 from mmreg.recipe.resolve import resolve
 from mmreg_demo import command
 from mmreg_demo.recipes import MODELS, write_recipes

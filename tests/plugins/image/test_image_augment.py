@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from mmreg.signals import Signal
+from mmreg.contract.signals import Signal
 from mmreg_image import adjust
 from mmreg_image.augment import AUGMENTATIONS, random_color, random_crop, random_flip
 from mmreg_image.modality import Image as ImageModality

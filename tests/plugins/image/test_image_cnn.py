@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from mmreg.contract.signals import Signal
+from mmreg.contract.spec import Spec
 from mmreg.errors import OptionError, SpecError
-from mmreg.options import check_options, find_problems
-from mmreg.signals import Signal
-from mmreg.spec import Spec
+from mmreg.registry.options import check_options, find_problems
 from mmreg_image.block import Block, MaskedGroupNorm
 from mmreg_image.cnn import ImageCNN
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from mmreg.contract.signals import Signal
 from mmreg.errors import OptionError
-from mmreg.options import check_options, find_problems
-from mmreg.signals import Signal
+from mmreg.registry.options import check_options, find_problems
 from mmreg_image.modality import Image as ImageModality
 
 RNG = np.random.default_rng(0)

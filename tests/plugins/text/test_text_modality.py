@@ -9,9 +9,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from mmreg.contract.signals import Signal
+from mmreg.contract.spec import Spec
 from mmreg.errors import MmregError, OptionError, ValueLoadError
-from mmreg.signals import Signal
-from mmreg.spec import Spec
 from mmreg_text.modality import Text
 
 TEXTS = ["the black cat", "the cat sleeps", "black dog", "the end"]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmreg.contract.signals import Signal
+from mmreg.contract.spec import Spec
 from mmreg.errors import SpecError
-from mmreg.signals import Signal
-from mmreg.spec import Spec
 from mmreg_text.rnn import TextRNN
 
 TOKENS = Spec("T", (None,), "int64", 20)

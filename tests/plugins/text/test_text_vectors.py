@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from mmreg.contract.signals import Signal
+from mmreg.contract.spec import Spec
 from mmreg.errors import OptionError
-from mmreg.signals import Signal
-from mmreg.spec import Spec
 from mmreg_text.modality import Text
 from mmreg_text.vectors import read_vectors, vector_size
 

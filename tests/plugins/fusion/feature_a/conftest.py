@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmreg.signals import Features
+from mmreg.contract.signals import Features
 from mmreg_fusion.plugin import FEATURE
 
 FAMILIES = ("elementary", "gated", "bilinear", "tensor")

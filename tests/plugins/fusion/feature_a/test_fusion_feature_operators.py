@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from mmreg.signals import Features
+from mmreg.contract.signals import Features
 
 SIZES = [3, 1, 4, 2, 3]
 

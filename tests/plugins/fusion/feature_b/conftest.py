@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmreg.signals import Features
+from mmreg.contract.signals import Features
 
 Batch = tuple[dict[str, Features], Tensor]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from mmreg.signals import Features
+from mmreg.contract.signals import Features
 from mmreg_fusion.feature_level.canonical import Canonical, canonical_correlation
 from mmreg_fusion.feature_level.experts import MixtureOfExperts, ProductOfExperts, load_imbalance
 from mmreg_fusion.feature_level.hypernetwork import HyperNetwork

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._dynamo import reset
 
-from mmreg.signals import Features
+from mmreg.contract.signals import Features
 from mmreg_fusion.feature_level.bottleneck import Bottleneck
 from mmreg_fusion.feature_level.canonical import Canonical
 from mmreg_fusion.feature_level.coattention import CoAttention

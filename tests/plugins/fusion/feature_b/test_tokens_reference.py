@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from mmreg.contract.signals import Features
 from mmreg.errors import OptionError
-from mmreg.signals import Features
 from mmreg_fusion.feature_level.bottleneck import Bottleneck
 from mmreg_fusion.feature_level.coattention import CoAttention
 from mmreg_fusion.feature_level.cross_attention import CrossAttention

@@ -6,8 +6,8 @@ from itertools import product
 import pytest
 import torch
 
+from mmreg.contract.interfaces import ModelFusion
 from mmreg.errors import OptionError
-from mmreg.interfaces import ModelFusion
 from mmreg_fusion.model_level.averages import Max, Mean, Product, Weighted
 from mmreg_fusion.model_level.calibrated import Calibrated
 from mmreg_fusion.model_level.evidential import Evidential

@@ -12,9 +12,8 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
-from mmreg import Fused, ModelFusion
+from mmreg import Fused, ModelFusion, Space
 from mmreg.errors import OptionError
-from mmreg.interfaces import Space
 
 LOWEST = -1e30
 """Stands for the logarithm of zero: a thousand of it are still finite in float32."""

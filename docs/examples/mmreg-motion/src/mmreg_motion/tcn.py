@@ -11,9 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from mmreg import SEQUENCE, Encoder, Features, Signal, Spec
+from mmreg import SEQUENCE, Encoder, Features, Outputs, Signal, Spec
 from mmreg.errors import OptionError, SpecError
-from mmreg.interfaces import Outputs
 from mmreg.layers import MaskedBatchNorm, SequencePool, length_mask
 
 

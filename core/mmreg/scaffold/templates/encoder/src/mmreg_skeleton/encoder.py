@@ -11,9 +11,8 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge, Lt
 from torch import nn
 
-from mmreg import SEQUENCE, Encoder, Features, Signal, Spec
+from mmreg import SEQUENCE, Encoder, Features, Outputs, Signal, Spec
 from mmreg.errors import SpecError
-from mmreg.interfaces import Outputs
 from mmreg.layers import MLP, length_mask, masked_mean
 
 

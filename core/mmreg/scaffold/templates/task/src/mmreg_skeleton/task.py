@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmreg import Task
+from mmreg import Space, Task
 from mmreg.errors import OptionError, TargetError
-from mmreg.interfaces import Space
 
 
 class SkeletonTask(Task):

@@ -1,0 +1,223 @@
+"""`mmreg compare`: a grid of fusions, encoders and seeds, trained and compared on the same test rows."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmreg.console import (
+    Debug,
+    Device,
+    Format,
+    FormatOption,
+    Precision,
+    Quiet,
+    RecipeArgument,
+    Set,
+    print_json,
+    print_table,
+    recipe_overrides,
+    say,
+)
+from mmreg.errors import OptionError
+from mmreg.importing import stdout_to_stderr
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from mmreg.studies.compare.results import Comparison
+    from mmreg.studies.compare.running import Job
+
+
+class Level(StrEnum):
+    """A level of fusion."""
+
+    FEATURE = "feature"
+    MODEL = "model"
+
+
+def compare(
+    recipe: RecipeArgument,
+    fusion: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fusion",
+            help='Operators, such as concat,low_rank or "{name: low_rank, rank: 8}", or all; the recipe\'s own if left '
+            "out. May be repeated.",
+        ),
+    ] = None,
+    level: Annotated[Level | None, typer.Option("--level", help="All operators of this level.")] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encoder",
+            metavar="MODALITY=NAME,...",
+            help="Encoders of a modality to choose from, by name or as mappings. May be repeated.",
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 0..4 or 0,1,2.")] = "0..2",
+    singles: Annotated[
+        bool, typer.Option("--singles/--no-singles", help="Whether to train each modality alone as the baseline.")
+    ] = True,
+    set_: Set = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The comparison's folder.")] = Path(
+        "comparison"
+    ),
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="What to compare by; what the recipe chooses weights by if left out.")
+    ] = None,
+    device: Device = "auto",
+    precision: Precision = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Trainings at the same time; 1 on a CPU, else one for each device."),
+    ] = None,
+    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap draws.")] = 2000,
+    format_: FormatOption = Format.TABLE,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a recipe with every fusion, encoder and seed named, and say which differences the test rows bear out.
+
+    Called again, it keeps what is finished, goes on with what was stopped, and trains what is new; it compares what
+    the call names.
+    """
+    choices = None if fusion is None else [choice for text in fusion for choice in _choices(text, "--fusion")]
+    encoders = dict(_encoder(text) for text in encoder or ())
+    numbers = _seeds(seeds)
+    from mmreg.studies.compare.grid import run_grid
+
+    try:
+        with stdout_to_stderr, _Display(quiet) as display:
+            comparison = run_grid(
+                recipe,
+                out,
+                fusions=choices,
+                level=None if level is None else level.value,
+                encoders=encoders,
+                seeds=numbers,
+                singles=singles,
+                overrides=recipe_overrides(set_, precision),
+                metric=metric,
+                device=device,
+                jobs=jobs,
+                resamples=resamples,
+                watcher=display,
+            )
+    except KeyboardInterrupt:
+        say(f"\nstopped; what is trained is kept in {out}, and the same command goes on from there")
+        raise typer.Exit(130) from None
+    written = comparison.write(out)
+    if format_ == Format.JSON:
+        print_json(comparison.to_json())
+    else:
+        _print(comparison, quiet)
+    if not quiet:
+        say(f"\nwritten: {', '.join(str(path) for path in written)}")
+        if not any(path.suffix == ".png" for path in written):
+            say("no picture was drawn, as matplotlib is missing: pip install 'mmreg[plot]'")
+    if comparison.failed:
+        raise typer.Exit(1)
+
+
+def _print(comparison: Comparison, quiet: bool) -> None:
+    rows = comparison.table()
+    print_table(rows, list(rows[0]))
+    if not quiet:
+        print()
+        for text in comparison.conclusions:
+            print(text)
+    for failure in comparison.failed:
+        say(f"failed: {failure.variant}, seed {failure.seed}: {failure.reason}")
+
+
+def _choices(text: str, option: str) -> list[Any]:
+    """Names and mappings, apart by commas."""
+    from mmreg.recipe.yaml import read_yaml
+
+    found = read_yaml(f"[{text}]", option)[0]
+    for choice in found:
+        if not (isinstance(choice, str) or (isinstance(choice, dict) and isinstance(choice.get("name"), str))):
+            raise OptionError(f"{option} needs names, or mappings with a name, found {choice!r}")
+    if not found:
+        raise OptionError(f"{option} names nothing")
+    return list(found)
+
+
+def _encoder(text: str) -> tuple[str, list[Any]]:
+    name, sign, choices = text.partition("=")
+    if not sign or not name.strip():
+        raise OptionError(f"--encoder needs MODALITY=NAME,..., such as image=image_cnn; found {text!r}")
+    return name.strip(), _choices(choices, f"--encoder {name.strip()}")
+
+
+def _seeds(text: str) -> list[int]:
+    """Numbers and ranges whose end belongs to them, apart by commas."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise OptionError(f"--seeds needs numbers or ranges, such as 0..4 or 0,1,2; found {text!r}")
+        found += range(first, last + 1)
+    return found
+
+
+class _Display:
+    """Shows a grid on stderr: a bar on a terminal, and a line for each training that ended."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self._bar: Progress | None = None
+        self._started = time.perf_counter()
+
+    def __enter__(self) -> _Display:
+        if not self.quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+            note = TextColumn("{task.fields[note]}")
+            self._bar = Progress(*columns, note, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("checking", total=None, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def on_message(self, text: str) -> None:
+        self._say(f"note: {text}")
+
+    def on_prepare(self, done: int, total: int, name: str) -> None:
+        self._update(f"preparing {name}", done, total, "")
+
+    def on_progress(self, done: int, total: int, running: Sequence[str]) -> None:
+        self._update("training", done, total, "; ".join(running))
+
+    def on_end(self, done: int, total: int, job: Job, error: str | None) -> None:
+        seconds = time.perf_counter() - self._started
+        self._say(f"[{done}/{total}] {seconds:7.1f} s  {job.title}: {'done' if error is None else f'failed: {error}'}")
+        self._update("training" if done < total else "comparing", done, total, "")
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            if self._bar is not None:
+                self._bar.console.print(text, highlight=False, markup=False)
+            else:
+                say(text)
+
+    def _update(self, what: str, done: int, total: int, note: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, description=what, completed=done, total=total, note=note)

@@ -1,0 +1,32 @@
+"""`mmreg init`: a first recipe for a table."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmreg.console import Debug, say
+
+
+def init(
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="A table's path, or scheme://... of a plugin.", show_default=False)
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="COLUMN", help="The column to predict; guessed by its name if not given."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The recipe to write.")] = Path(
+        "recipe.yaml"
+    ),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a recipe that is there.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Look at a table and write a recipe for it that trains as it stands, with the reason for each choice."""
+    from mmreg.recipe.draft import write_recipe
+
+    print(write_recipe(table, target, out, overwrite=overwrite), end="")
+    say(f"\nwrote {out}; next: mmreg train {shlex.quote(str(out))} --out run")

@@ -1,0 +1,28 @@
+"""`mmreg list`: the components that are installed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mmreg import registry
+from mmreg.console import Debug, Format, FormatOption, print_json, print_table
+from mmreg.contract.components import KINDS
+
+COLUMNS = ("kind", "name", "level", "summary", "distribution", "version", "status")
+
+
+def list_components(
+    kind: Annotated[
+        str | None, typer.Argument(metavar="KIND", help=f"Only one kind: {', '.join(KINDS)}.", show_default=False)
+    ] = None,
+    format: FormatOption = Format.TABLE,
+    debug: Debug = False,
+) -> None:
+    """List the components that are installed, of every plugin."""
+    rows = [registry.row(entry) for entry in registry.specs(kind)]
+    if format is Format.JSON:
+        print_json(rows)
+    else:
+        print_table(rows, COLUMNS)

@@ -1,0 +1,115 @@
+"""`mmreg train`: from a recipe, or straight from a table, to a run."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmreg.console import Debug, Device, OutFolder, Precision, Quiet, Seed, Set, recipe_overrides, say
+from mmreg.errors import OptionError, RecipeError
+from mmreg.files import write_text
+
+
+def train(
+    source: Annotated[
+        str, typer.Argument(metavar="RECIPE|TABLE", help="A recipe, or a table to write one for.", show_default=False)
+    ],
+    out: OutFolder = Path("run"),
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", help="With a table: the column to predict; guessed by its name if not given.", metavar="COLUMN"
+        ),
+    ] = None,
+    set_: Set = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    precision: Precision = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only check the recipe (written first for a table), as validate does.")
+    ] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train the model that a recipe describes; with a table, write the recipe first (as init does)."""
+    if resume and overwrite:
+        raise OptionError("--resume goes on with a run and --overwrite replaces it; give one of them")
+    recipe = Path(source)
+    if is_table(source):
+        recipe = _recipe_for(source, target, out, quiet=quiet, overwrite=overwrite, resume=resume)
+    elif target is not None:
+        raise OptionError(f"--target goes with a table, and {source} is a recipe; use --set target.column=...")
+    if dry_run:
+        from mmreg.cli.validate import validate
+
+        validate(recipe, set_, seed, device, precision)
+        return
+    from mmreg.cli.display import Display
+    from mmreg.training.train import train as run_training
+
+    display = Display(quiet)
+    try:
+        with display:
+            run = run_training(
+                recipe,
+                out,
+                overrides=recipe_overrides(set_, precision, seed),
+                overwrite=overwrite,
+                resume=resume,
+                device=device,
+                watcher=display,
+            )
+    except KeyboardInterrupt:
+        say("\nstopped" if display.epochs else "\nstopped before an epoch was finished")
+        _say_how_to_go_on(display.epochs, out)
+        raise typer.Exit(130) from None
+    except OSError:
+        _say_how_to_go_on(display.epochs, out)
+        raise
+    display.finish(run)
+
+
+def _say_how_to_go_on(epochs: int, out: Path) -> None:
+    """Say what a training that was stopped has left, and the command that goes on with it."""
+    if not epochs:
+        return
+    kept = "1 finished epoch is" if epochs == 1 else f"{epochs} finished epochs are"
+    again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
+    say(f"{kept} kept in {out}; go on with:\n  mmreg {shlex.join([*again, '--resume'])}")
+
+
+def is_table(source: str) -> bool:
+    """Whether a name is a table's rather than a recipe's."""
+    return "://" in source or Path(source).suffix.lower() not in ("", ".yaml", ".yml")
+
+
+def _recipe_for(table: str, target: str | None, out: Path, *, quiet: bool, overwrite: bool, resume: bool) -> Path:
+    """Write a recipe for a table beside the run, so that it can be read and changed.
+
+    Raises:
+        RecipeError: there is one already that says something else, such as one that was changed by hand.
+    """
+    from mmreg.recipe.draft import draft_recipe
+    from mmreg.runs import claim
+
+    path = out.parent / f"{out.name}.yaml"
+    if resume and path.is_file():
+        return path
+    claim(out, overwrite=overwrite or resume)
+    text = draft_recipe(table, target, out.parent)
+    if path.is_file() and not overwrite and path.read_text(encoding="utf-8") != text:
+        raise RecipeError(
+            f"there is another recipe in {path} already; train it (mmreg train {path} --out {out}), name another run "
+            "by --out, or replace it by --overwrite"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+    if not quiet:
+        say(f"wrote the recipe {path}; change it and train again, or go on as it is")
+    return path

@@ -1,0 +1,101 @@
+"""`mmreg validate`: whether a recipe is right."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from mmreg.console import Debug, Device, Precision, RecipeArgument, Seed, Set, print_table, recipe_overrides, say
+
+if TYPE_CHECKING:
+    from mmreg.experiment import Experiment
+
+FILES = 1000
+"""Files of a column that are looked for."""
+
+
+def validate(
+    recipe: RecipeArgument,
+    set_: Set = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    precision: Precision = None,
+    debug: Debug = False,
+) -> None:
+    """Check a recipe and its table, and show shapes and sizes; decodes no file and trains nothing."""
+    from mmreg.experiment import checked_plan, open_experiment
+    from mmreg.model.devices import resolve_device, resolve_precision
+    from mmreg.recipe.recipe import read_recipe
+    from mmreg.training.train import check_validation
+
+    plan = checked_plan(read_recipe(recipe, recipe_overrides(set_, precision, seed)))
+    resolve_precision(plan.recipe.form.training.precision, resolve_device(device))
+    experiment = open_experiment(plan)
+    check_validation(plan, experiment)
+    for text in [*experiment.messages, *missing_files(experiment)]:
+        say(f"warning: {text}")
+    print_model(experiment)
+    print(f"\n{recipe} is right: nothing was decoded or trained")
+
+
+def missing_files(experiment: Experiment) -> list[str]:
+    """A line for every column that names files which are not there, as far as a sample of its rows tells."""
+    import numpy as np
+
+    from mmreg.data.cells import iter_paths
+
+    table, found = experiment.table, []
+    used = np.sort(np.concatenate(list(experiment.splits.values())))
+    rows = used[np.linspace(0, len(used) - 1, min(FILES, len(used))).astype(np.int64)]
+    for name, given in experiment.plan.inputs.items():
+        for column in given.columns if given.modality.cls.paths else ():
+            paths = list(iter_paths(table, column, rows))
+            missing = [at for at, path in enumerate(paths) if path is not None and not os.path.exists(path)]  # noqa: PTH110 (texts)
+            if missing:
+                first = rows[missing[0]]
+                files = sum(path is not None for path in paths)
+                found.append(
+                    f"{name}: {len(missing):,} of {files:,} files looked at are missing (first: {table.where(first)}, "
+                    f"column {column}: {paths[missing[0]]})"
+                )
+    return found
+
+
+def print_model(experiment: Experiment) -> None:
+    """Rows, shapes and parameters of an experiment."""
+    model = experiment.build_model()
+    rows = ", ".join(f"{len(numbers)} {split}" for split, numbers in experiment.splits.items())
+    task = f"task {experiment.plan.task.name}, {experiment.task.num_outputs} outputs"
+    print(f"{experiment.table.name}: {rows} rows; {task}\n")
+    table = []
+    for name, given in experiment.plan.inputs.items():
+        encoder = model.encoders[name]
+        table.append(
+            {
+                "part": name,
+                "component": f"{given.modality.name} -> {given.encoder.name}",
+                "input": str(experiment.specs[name]),
+                "output": f"{encoder.out_features} features",
+                "parameters": count(encoder),
+            }
+        )
+    for node in experiment.plan.fusion.nodes() if experiment.plan.fusion else ():
+        module = next(m for m in model.modules() if getattr(m, "name", None) == node.name)
+        parts = " + ".join(part if isinstance(part, str) else part.name for part in node.of)
+        size = getattr(module.fusion, "out_features", None)
+        table.append(
+            {
+                "part": node.name,
+                "component": f"{node.fusion.name} ({node.level} level)",
+                "input": parts,
+                "output": f"{size} features" if size else f"{experiment.task.num_outputs} scores",
+                "parameters": count(module.fusion),
+            }
+        )
+    print_table(table, ("part", "component", "input", "output", "parameters"))
+    print(f"\n{count(model):,} trainable parameters in all, heads included")
+
+
+def count(module: Any) -> int:
+    """The trainable parameters of a module."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

@@ -1,0 +1,119 @@
+"""What commands share, those of plugins too: parameters with one spelling, tables and JSON documents."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Format(StrEnum):
+    """How a command prints its result."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def _debug(value: bool) -> bool:
+    if value:
+        os.environ["MMREG_DEBUG"] = "1"
+    return value
+
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="A table for people, or one JSON document on stdout.", show_default=True)
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_debug, is_eager=True)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result, warnings and errors.")]
+Device = Annotated[
+    str, typer.Option("--device", help="Where to compute: auto (the best one there is), cpu, cuda, cuda:1, mps.")
+]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="auto, float32, bfloat16 or float16, instead of the recipe's.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="The seed, instead of the recipe's.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key of the recipe, such as training.epochs=3. May be repeated."
+    ),
+]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows at a time.")]
+RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).", show_default=False)]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The run's folder, to be made.")]
+
+
+def recipe_overrides(settings: list[str] | None, precision: str | None = None, seed: int | None = None) -> list[str]:
+    """All overrides of a recipe as `--set` spells them."""
+    overrides = list(settings or [])
+    if precision is not None:
+        overrides.append(f"training.precision={precision}")
+    if seed is not None:
+        overrides.append(f"training.seed={seed}")
+    return overrides
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on stdout; numbers that are not finite, which JSON has none of, are null."""
+    print(json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], title: str = "") -> None:
+    """Rows as a table: drawn on a terminal, else plain columns apart by two blanks or more, never shortened."""
+    cells = [[_text(row.get(column)) for column in columns] for row in rows]
+    if sys.stdout.isatty():
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        for number, column in enumerate(columns):
+            right = bool(cells) and all(_is_number(line[number]) for line in cells if line[number])
+            table.add_column(column, overflow="fold", justify="right" if right else "left")
+        for line in cells:
+            table.add_row(*(Text(cell) for cell in line))
+        Console().print(table)
+        return
+    if title:
+        print(title)
+    widths = [max(len(column), *(len(line[n]) for line in cells), 0) for n, column in enumerate(columns)]
+    for line in [list(columns), *cells]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def say(text: str) -> None:
+    """A line for people on stderr, where it does not get into the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return " ".join(str(value).splitlines())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.rstrip("%"))
+    except ValueError:
+        return False
+    return True

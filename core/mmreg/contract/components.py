@@ -1,0 +1,134 @@
+"""What a plugin declares: components, commands and sources as plain data, so that listing them imports nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+KINDS: dict[str, dict[str, str]] = {
+    "modality": {"": "mmreg.contract.interfaces:Modality"},
+    "encoder": {"": "mmreg.contract.interfaces:Encoder"},
+    "fusion": {"feature": "mmreg.contract.interfaces:FeatureFusion", "model": "mmreg.contract.interfaces:ModelFusion"},
+    "task": {"": "mmreg.contract.interfaces:Task"},
+}
+"""Every kind of component, with its levels (mostly none) and the interface that each has to implement."""
+
+FORBIDDEN = frozenset(":/\\,@ \t\n")
+"""Characters that a name must not hold, as references, folders and lists on a command line give them a meaning."""
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """One component of a plugin.
+
+    Attributes:
+        kind: what it is, one of `KINDS`.
+        name: the name that recipes use; lower case by custom.
+        target: where its class is, as "package.module:Class"; imported when it is first described or built.
+        summary: one sentence for listings.
+        level: for a fusion: "feature" or "model"; empty otherwise.
+        install_hint: what to type when a package that only this component needs is missing,
+            such as "pip install mmreg-depth[onnx]".
+
+    Raises:
+        TypeError: a field that is no text.
+        ValueError: an unknown kind or level, an empty name or one with a forbidden character, a target of another form.
+    """
+
+    kind: str
+    name: str
+    target: str
+    summary: str = ""
+    level: str = ""
+    install_hint: str = ""
+
+    def __post_init__(self) -> None:
+        _check_texts("component", self)
+        check_name(self.kind, self.name, self.level)
+        _check_target(f"{self.kind} {self.name!r}", self.target)
+
+
+def check_name(kind: str, name: str, level: str) -> None:
+    """Refuse a kind, name or level that no component can have.
+
+    Raises:
+        ValueError: says which, and what is allowed.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"component {name!r} has the unknown kind {kind!r}; kinds are {', '.join(KINDS)}")
+    if not name or FORBIDDEN & set(name):
+        raise ValueError(
+            f"{name!r} is no name for a component: it must not be empty nor hold any of : / \\ , @ or blanks"
+        )
+    if level not in KINDS[kind]:
+        allowed = " or ".join(repr(key) for key in KINDS[kind])
+        raise ValueError(f"{kind} {name!r} has the level {level!r}, it must be {allowed}")
+
+
+def _check_texts(what: str, spec: object) -> None:
+    for field, value in vars(spec).items():
+        if not isinstance(value, str):
+            raise TypeError(f"a {what}'s {field} must be text, found {value!r}")
+
+
+def _check_target(what: str, target: str) -> None:
+    module, _, attribute = target.partition(":")
+    if not module or not attribute:
+        raise ValueError(f"the target of {what} must read 'package.module:name', found {target!r}")
+
+
+@dataclass(frozen=True)
+class CommandSpec:
+    """A command that a plugin adds to the command line.
+
+    Attributes:
+        name: it is called as `mmreg NAME`.
+        help: one sentence for `mmreg --help`.
+        target: a `typer.Typer`, as "package.module:app"; imported when the command is called. With one command it is
+            called directly, with several each is called as `mmreg NAME COMMAND`.
+
+    Raises:
+        TypeError: a field that is no text.
+        ValueError: a name that cannot be typed as a command, or a target of another form.
+    """
+
+    name: str
+    help: str
+    target: str
+
+    def __post_init__(self) -> None:
+        _check_texts("command", self)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
+            raise ValueError(f"{self.name!r} is no name for a command: it must be letters, digits, - and _")
+        _check_target(f"command {self.name!r}", self.target)
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """A place that tables can be read from.
+
+    Attributes:
+        name: a scheme, for `name://...`, or the ending of a file with its dot, such as ".sas7bdat"; lower case. The
+            endings that mmreg reads itself stay its own.
+        target: a function, as "package.module:function", imported when such a table is read. It gets the text that
+            names the table (all of `name://...`, or a file's absolute path) and gives what `Run.predict` takes:
+            anything with the Arrow PyCapsule interface, a list of dicts or a dict of lists.
+        summary: one sentence for messages.
+
+    Raises:
+        TypeError: a field that is no text.
+        ValueError: a name that is neither a scheme nor an ending, or a target of another form.
+    """
+
+    name: str
+    target: str
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        _check_texts("source", self)
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*|\.[^\s/\\:A-Z]+", self.name):
+            raise ValueError(
+                f"{self.name!r} is no name for a source: give a scheme such as 'sqlite' or an ending such as "
+                "'.sas7bdat', in lower case"
+            )
+        _check_target(f"source {self.name!r}", self.target)

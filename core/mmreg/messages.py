@@ -1,0 +1,43 @@
+"""How mmreg speaks to people: near matches, values and errors in one short line."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Iterable
+from typing import Any
+
+from mmreg.errors import MmregError
+
+LONGEST = 500
+"""Characters of an error's text that are shown."""
+
+
+def near(name: str, candidates: Iterable[str]) -> str:
+    """A hint that names the nearest of the candidates, such as "; did you mean 'channels'?"; empty if none is near."""
+    import difflib  # only a mistake needs it
+
+    found = difflib.get_close_matches(name, list(candidates), n=2, cutoff=0.6)
+    return f"; did you mean {' or '.join(repr(match) for match in found)}?" if found else ""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's type and text in one printable line, whatever its text is and even if it has none."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # its own __str__ may be what is broken
+        text = ""
+    text = printable(text if len(text) <= LONGEST else f"{text[:LONGEST]} ...")
+    if isinstance(error, MmregError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """A text without what would steer a terminal or cannot be written."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: short, in one line, without addresses, even if its repr is broken."""
+    return printable(re.sub(r" at 0x[0-9a-f]+", "", " ".join(reprlib.repr(value).split())))

@@ -1,0 +1,161 @@
+"""From a resolved recipe and the modalities' specs to a model, with a check that everything fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from mmreg import registry
+from mmreg.contract.interfaces import Encoder, Outputs, Task
+from mmreg.contract.spec import Spec
+from mmreg.errors import MmregError
+from mmreg.model.model import FeatureNode, FusionNode, ModelNode, MultimodalModel
+from mmreg.model.seeding import seeded
+from mmreg.recipe.resolve import Component, FusionPlan, InputPlan, Plan
+from mmreg.registry.options import Problem
+
+
+def build(plan: Plan, specs: Mapping[str, Spec], task: Task, prior: Tensor | None = None) -> MultimodalModel:
+    """Build the model that a recipe describes; its weights are keyed to the recipe's seed and the components' names.
+
+    Args:
+        plan: the resolved recipe.
+        specs: what each modality gives.
+        task: fitted, so that it knows the number of outputs.
+        prior: (K,) the scores of a row without any modality; zeros if it is not given.
+
+    Raises:
+        RecipeError: an encoder does not take its modality's spec, or an operator or encoder cannot be built; names
+            both sides, and what would fit.
+    """
+    return _Builder(plan, specs, task).model(torch.zeros(task.num_outputs) if prior is None else prior)
+
+
+class _Builder:
+    def __init__(self, plan: Plan, specs: Mapping[str, Spec], task: Task) -> None:
+        self.plan, self.specs, self.task = plan, specs, task
+        self.seed = plan.recipe.form.training.seed
+        self.problems: list[Problem] = []
+        self.encoders: dict[str, Encoder] = {}
+
+    def model(self, prior: Tensor) -> MultimodalModel:
+        plan = self.plan
+        wanted = _wanted_outputs(plan)
+        for name, given in plan.inputs.items():
+            encoder = self.encoder(given, wanted[name])
+            if encoder is not None:
+                self.encoders[name] = encoder
+        plan.recipe.fail_if(self.problems)
+        root = None if plan.fusion is None else self.node(plan.fusion)
+        plan.recipe.fail_if(self.problems)
+        head = None
+        if not isinstance(root, ModelNode):
+            size = (
+                root.fusion.out_features
+                if isinstance(root, FeatureNode)
+                else next(iter(self.encoders.values())).out_features
+            )
+            head = self.head("", size)
+        return MultimodalModel(self.encoders, wanted, root, head, self.task, prior)
+
+    def encoder(self, given: InputPlan, outputs: Outputs) -> Encoder | None:
+        spec, encoder = self.specs[given.name], given.encoder
+        path = ("modalities", given.name, "encoder")
+        reason = encoder.cls.accepts(spec, encoder.options)
+        if reason is not None:
+            fits = _encoders_for(spec)
+            self.problems.append(
+                Problem(
+                    path,
+                    f"{encoder.name} does not take what {given.modality.name} gives, {spec}: {reason}. "
+                    f"With their default options these take it: {', '.join(fits) or 'none of the installed'}",
+                )
+            )
+            return None
+        passed_in = {"outputs": outputs} if "tokens" in encoder.cls.provides else {}
+        with seeded(self.seed, "weights", "encoder", given.name):
+            built = self.construct(path, encoder, spec, **passed_in)
+        return built if isinstance(built, Encoder) else None
+
+    def construct(self, path: tuple[str | int, ...], component: Component, *arguments: Any, **passed_in: Any) -> Any:
+        """Build a component; an error of its own becomes a problem of the recipe that names it."""
+        try:
+            built = component.cls(*arguments, **passed_in, **component.options)
+        except MmregError as error:
+            self.problems.append(Problem(path, str(error)))
+            return None
+        except Exception as error:  # whatever a plugin's code raises
+            what = f"{component.entry.spec.kind} {component.entry.reference} cannot be built"
+            inputs = ", ".join(map(str, arguments))
+            self.problems.append(Problem(path, f"{what} for {inputs}: {type(error).__name__}: {error}"))
+            return None
+        if any(isinstance(parameter, UninitializedParameter) for parameter in built.parameters()):
+            told = f"{component.name} has a lazy module, which has no size yet; take sizes from the spec"
+            self.problems.append(Problem(path, told))
+            return None
+        return built
+
+    def node(self, plan: FusionPlan) -> FusionNode | None:
+        nodes = {part.name: self.node(part) for part in plan.of if isinstance(part, FusionPlan)}
+        if self.problems:
+            return None
+        parts: list[str | FusionNode] = []
+        for part in plan.of:
+            node = part if isinstance(part, str) else nodes[part.name]
+            assert node is not None
+            parts.append(node)
+        reads_scores = plan.level == "feature" or getattr(plan.fusion.cls, "evidential", False)
+        sizes = {part if isinstance(part, str) else part.name: self.size(part, reads_scores) for part in parts}
+        passed_in = {"num_outputs": self.task.num_outputs, "space": self.task.space} if plan.level == "model" else {}
+        with seeded(self.seed, "weights", "fusion", plan.name):
+            fusion = self.construct(("fusion",), plan.fusion, sizes, **passed_in)
+        if fusion is None:
+            return None
+        if plan.level == "feature":
+            return FeatureNode(plan.name, parts, fusion)
+        heads = {name: self.head(name, size) for name, size in sizes.items() if size}
+        return ModelNode(plan.name, parts, fusion, heads, plan.own_losses, plan.joint_loss, plan.gradient_blending)
+
+    def size(self, part: str | FusionNode, reads_scores: bool) -> int:
+        """The features that a part gives; a model-level part gives its scores where they are read, else none."""
+        if isinstance(part, str):
+            return self.encoders[part].out_features
+        if isinstance(part, FeatureNode):
+            return part.fusion.out_features
+        return self.task.num_outputs if reads_scores else 0
+
+    def head(self, name: str, features: int) -> nn.Linear:
+        with seeded(self.seed, "weights", "head", name):
+            return nn.Linear(features, self.task.num_outputs)
+
+
+def _wanted_outputs(plan: Plan) -> dict[str, Outputs]:
+    """What each encoder is asked for: tokens where the operator above takes them and it has them."""
+    wanted: dict[str, Outputs] = dict.fromkeys(plan.inputs, "pooled")
+    for node in plan.fusion.nodes() if plan.fusion else ():
+        for part in node.of:
+            if isinstance(part, str) and node.level == "feature" and node.fusion.cls.takes == "tokens":
+                provides = plan.inputs[part].encoder.cls.provides
+                wanted[part] = "tokens" if "tokens" in provides else "pooled"
+    return wanted
+
+
+def _encoders_for(spec: Spec) -> list[str]:
+    """The installed encoders that take a spec with their default options, less those that cannot be imported."""
+    fits = []
+    for entry in registry.specs("encoder"):
+        try:
+            cls = registry.load(entry)
+            assert issubclass(cls, Encoder)
+            options = {
+                option["name"]: option["default"] for option in registry.describe("encoder", entry.reference)["options"]
+            }
+            if cls.accepts(spec, options) is None:
+                fits.append(entry.spec.name)
+        except (MmregError, KeyError):
+            continue
+    return fits

@@ -1,0 +1,219 @@
+"""What a recipe says: reading it from YAML or Python, overriding keys, and checking its form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmreg.errors import RecipeError
+from mmreg.messages import near
+from mmreg.recipe.form import Form
+from mmreg.recipe.yaml import read_yaml
+from mmreg.registry import options
+from mmreg.registry.options import Problem
+
+IN_MEMORY = "<table in memory>"
+"""What stands in a recipe for a table that was given as an object."""
+NAMED = ("encoder", "fusion", "optimizer", "schedule")
+"""Keys whose value may be a component's bare name, which stands for a mapping with this name."""
+
+
+class Recipe:
+    """A recipe whose form is right: known keys with values of the right types.
+
+    Whether its components exist and fit together is checked by `mmreg.recipe.resolve`.
+
+    Args:
+        data: the recipe as plain data, as YAML gives it; or give its keys as keywords.
+        name: what it is called in messages.
+        folder: the folder that the table's path is relative to; the working directory if it is None.
+        lines: the line of each key, for messages.
+        keys: `table`, `target`, `modalities` and the further keys of the recipe's form. `table` may also be an object
+            that speaks the Arrow PyCapsule protocol (pandas, polars, datasets, duckdb), a list of dicts, or a dict of
+            such objects by split.
+
+    Raises:
+        RecipeError: names every problem with its line, key, what was found and what is allowed.
+
+    Attributes:
+        form: the recipe's keys, typed.
+        tables: the table objects by split ("" for one table that is to be split); empty if the recipe names paths.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, Any] | None = None,
+        /,
+        *,
+        name: str = "recipe",
+        folder: Path | None = None,
+        lines: Mapping[options.Path, int] | None = None,
+        **keys: Any,
+    ) -> None:
+        self.name = name
+        self.folder = folder
+        self.lines = dict(lines or {})
+        self.data, self.tables = _without_tables({**(data or {}), **keys})
+        fields, problems = options.validate(Form, self.data)
+        if problems:
+            self.fail_if([*problems, *self._further_problems(problems)])
+        self.form = Form.model_construct(**fields)
+
+    def _further_problems(self, problems: Iterable[Problem]) -> list[Problem]:
+        """What is wrong with the components, as far as the recipe can be read without the keys that are wrong."""
+        from mmreg.recipe.resolve import find_problems
+
+        data = _copy(self.data)
+        for problem in problems:
+            _remove(data, problem.path)
+        fields, left = options.validate(Form, data)
+        if left:
+            return []
+        readable = Recipe.__new__(Recipe)
+        vars(readable).update(vars(self), data=data, form=Form.model_construct(**fields))
+        return find_problems(readable)
+
+    def fail_if(self, problems: Iterable[Problem]) -> None:
+        """Raise a `RecipeError` that lists the problems, each with its line; nothing if there are none."""
+        listed = sorted(problems, key=lambda problem: self._line(problem.path))
+        if not listed:
+            return
+        texts = [f"  line {line}, {p}" if (line := self._line(p.path)) else f"  {p}" for p in listed]
+        count = "1 problem" if len(texts) == 1 else f"{len(texts)} problems"
+        raise RecipeError(f"{self.name}: {count}\n" + "\n".join(texts))
+
+    def _line(self, path: options.Path) -> int:
+        """The line of a key, or of the nearest one above it; 0 if the recipe has no lines."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 0)
+
+    def to_data(self) -> dict[str, Any]:
+        """The recipe as plain data, the defaults of its own keys spelled out and the tables' paths made absolute."""
+        data: dict[str, Any] = self.form.model_dump(mode="json")
+        table = data["table"]
+        data["table"] = (
+            self._absolute(table)
+            if isinstance(table, str)
+            else {split: self._absolute(path) for split, path in table.items() if path is not None}
+        )
+        return data
+
+    def _absolute(self, table: str) -> str:
+        return table if table == IN_MEMORY or "://" in table else str(((self.folder or Path()) / table).absolute())
+
+    def replace(self, changes: Mapping[str, Any]) -> Recipe:
+        """The same recipe with some keys changed, each a dotted path such as "training.epochs"."""
+        data = _copy(self.data)
+        for key, value in changes.items():
+            _set(data, key.split("."), value, key)
+        tables = dict(self.tables)
+        if tables and data["table"] == self.data["table"]:
+            data["table"] = tables[""] if "" in tables else {**data["table"], **tables}
+        return Recipe(data, name=self.name, folder=self.folder, lines=self.lines)
+
+
+def read_recipe(source: Recipe | Mapping[str, Any] | str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        source: a recipe, its keys as a dict, or the path of a YAML file.
+        overrides: texts such as "training.epochs=3", each a dotted key and a YAML value.
+
+    Raises:
+        RecipeError: the file is missing or no YAML, or the recipe's form is wrong.
+    """
+    changes = dict(map(_override, overrides))
+    if isinstance(source, Recipe | Mapping):
+        recipe = source if isinstance(source, Recipe) else Recipe(source)
+        return recipe.replace(changes) if changes else recipe
+    path = Path(source)
+    data, lines = _read_file(path)
+    for key, value in changes.items():
+        steps = key.split(".")
+        _set(data, steps, value, key)
+        lines[tuple(steps)] = 0  # what stands in the file is not what is used
+    return Recipe(data, name=path.name, folder=path.parent, lines=lines)
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[options.Path, int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        there = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        hint = near(path.name, there) or (f"; there are {', '.join(there[:5])}" if there else "")
+        raise RecipeError(f"there is no recipe {str(path)!r}{hint}") from error
+    except IsADirectoryError as error:
+        inside = sorted(p.name for p in path.glob("*.y*ml"))
+        hint = f": {', '.join(inside[:5])}" if inside else ", of which it holds none"
+        raise RecipeError(f"{str(path)!r} is a folder; name the recipe's file in it{hint}") from error
+    except OSError as error:
+        raise RecipeError(f"the recipe {str(path)!r} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"{str(path)!r} is no recipe: a recipe is YAML in UTF-8, but byte {error.start + 1:,} is no UTF-8"
+        ) from error
+    data, lines = read_yaml(text, path.name)
+    if not isinstance(data, dict):
+        found = "nothing" if data is None else f"a {type(data).__name__}"
+        raise RecipeError(
+            f"{path.name}: a recipe is a mapping with the keys table, target, modalities, ...; found {found}"
+        )
+    return data, lines
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip():
+        raise RecipeError(f"--set needs KEY=VALUE, such as training.epochs=3; found {text!r}")
+    return key.strip(), read_yaml(value, f"--set {key}")[0]
+
+
+def _set(data: dict[str, Any], keys: list[str], value: Any, whole: str) -> None:
+    """Set a dotted key; a bare component name on the way becomes a mapping that holds it."""
+    for step, key in enumerate(keys[:-1]):
+        inner = data.get(key)
+        if inner is None:
+            inner = data[key] = {}
+        elif isinstance(inner, str) and key in NAMED:
+            inner = data[key] = {"name": inner}
+        if not isinstance(inner, dict):
+            above, below = ".".join(keys[: step + 1]), ".".join(keys[step + 1 :])
+            raise RecipeError(
+                f"--set {whole}: {above} is {inner!r} and holds no keys; set it as a whole: "
+                f'--set "{above}={{{below}: ...}}"'
+            )
+        data = inner
+    data[keys[-1]] = value
+
+
+def _remove(data: Any, path: options.Path) -> None:
+    """Delete a key, if it is there."""
+    for step in path[:-1]:
+        inside = step in data if isinstance(data, dict) else isinstance(data, list) and isinstance(step, int)
+        if not inside:
+            return
+        data = data[step]
+    if isinstance(data, dict) and path:
+        data.pop(path[-1], None)
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def _without_tables(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recipe as plain data, and apart from it the tables that were given as objects."""
+    table = data.get("table")
+    if table is None or isinstance(table, str):
+        return _copy(data), {}
+    if isinstance(table, Path):
+        return _copy({**data, "table": str(table)}), {}
+    if isinstance(table, Mapping) and set(table) <= {"train", "validation", "test"}:
+        paths = {split: str(one) for split, one in table.items() if isinstance(one, str | Path)}
+        objects = {split: one for split, one in table.items() if split not in paths and one is not None}
+        return _copy({**data, "table": {**paths, **dict.fromkeys(objects, IN_MEMORY)}}), objects
+    return _copy({**data, "table": IN_MEMORY}), {"": table}

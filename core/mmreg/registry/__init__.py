@@ -1,0 +1,40 @@
+"""The components of every installed plugin, looked up by kind and name, described and built.
+
+The names below are public. Listing imports neither torch nor any component.
+"""
+
+from mmreg.registry.lookup import (
+    LOCAL,
+    Entry,
+    all_plugins,
+    build,
+    describe,
+    find,
+    get,
+    interface,
+    load,
+    names,
+    refresh,
+    register,
+    row,
+    specs,
+    unregister,
+)
+
+__all__ = [
+    "LOCAL",
+    "Entry",
+    "all_plugins",
+    "build",
+    "describe",
+    "find",
+    "get",
+    "interface",
+    "load",
+    "names",
+    "refresh",
+    "register",
+    "row",
+    "specs",
+    "unregister",
+]

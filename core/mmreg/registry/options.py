@@ -1,0 +1,247 @@
+"""A constructor's signature as the schema of its options: types, bounds, defaults and documentation."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import textwrap
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from mmreg.errors import OptionError
+from mmreg.messages import near
+
+Path = tuple[str | int, ...]
+
+_ARGS = re.compile(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with some options.
+
+    Attributes:
+        path: the keys that lead to it.
+        message: what was found, what is allowed and the nearest match, in words that read on after the key.
+    """
+
+    path: Path
+    message: str
+
+    def __str__(self) -> str:
+        key = ".".join(str(part) for part in self.path)
+        return f"{key}: {self.message}" if key else self.message
+
+
+@cache
+def options_model(cls: type) -> type[BaseModel]:
+    """The keyword-only parameters of a class's constructor as a pydantic model, less what is passed in."""
+    signature = inspect.signature(cls)
+    constructor: Any = cls
+    hints = typing.get_type_hints(constructor.__init__, include_extras=True)
+    passed_in: frozenset[str] = getattr(cls, "passed_in", frozenset())
+    described = argument_docs(cls)
+    fields: dict[str, Any] = {}
+    for parameter in signature.parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name in passed_in:
+            continue
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        # A field must not start with an underscore or shadow a method of pydantic's: the alias carries the real name.
+        fields[f"option_{parameter.name}"] = (
+            hints.get(parameter.name, Any),
+            Field(default, alias=parameter.name, description=described.get(parameter.name)),
+        )
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    return create_model(cls.__name__, __config__=config, **fields)
+
+
+def find_problems(cls: type, options: Mapping[str, Any]) -> list[Problem]:
+    """Everything that is wrong with options for this class; nothing if they are right."""
+    return validate(options_model(cls), options)[1]
+
+
+def check_options(cls: type, options: Mapping[str, Any], what: str = "") -> dict[str, Any]:
+    """Options checked and completed with their defaults.
+
+    Args:
+        cls: the class whose constructor they are for.
+        options: by name.
+        what: whose options they are, for the message; the class's name if empty.
+
+    Raises:
+        OptionError: names every problem.
+    """
+    checked, problems = validate(options_model(cls), options)
+    if problems:
+        raise OptionError(f"{what or cls.__name__}: " + "; ".join(str(problem) for problem in problems))
+    return checked
+
+
+def validate(model: type[BaseModel], data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Check data by a pydantic model: its fields by name, and the problems in words of our own.
+
+    Data are checked as JSON is: a list may stand for a tuple and a text for a path, but "3" is no number.
+    """
+    try:
+        plain = json.dumps(data, default=_plain)
+    except (TypeError, ValueError) as error:
+        return {}, [Problem((), f"must be plain data such as YAML can hold ({error})")]
+    try:
+        checked = model.model_validate_json(plain)
+    except ValidationError as error:
+        return {}, _problems(error, data, model)
+    return {info.alias or name: getattr(checked, name) for name, info in model.model_fields.items()}, []
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, tuple | set | frozenset):
+        return list(value)
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return value.item()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"found {value!r} of type {type(value).__name__}")
+
+
+def _problems(error: ValidationError, data: Mapping[str, Any], model: type[BaseModel]) -> list[Problem]:
+    """Pydantic's errors, those for the alternatives of one union as one problem."""
+    messages: dict[Path, list[str]] = {}
+    found: dict[Path, Any] = {}
+    for item in error.errors(include_url=False):
+        path, value = _follow(data, item["loc"])
+        if item["type"] == "missing":
+            path, message = (*path, str(item["loc"][-1])), "is missing"
+        elif item["type"] == "extra_forbidden":
+            names = [info.alias or name for name, info in _model_at(model, path).model_fields.items()]
+            message = f"is no option here{near(str(path[-1]), names)} (there are {', '.join(names) or 'none'})"
+        else:
+            message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            message = message.replace("an object", "a mapping").replace("a valid string", "text")
+            found[path] = value
+        if message not in messages.setdefault(path, []):
+            messages[path].append(message)
+    problems = []
+    for path, texts in messages.items():
+        if len(texts) == 1 and path in found and any(len(p) > len(path) and p[: len(path)] == path for p in messages):
+            continue  # one alternative's error, where another one's is told in more detail
+        text = " or ".join([texts[0], *(other.removeprefix("must be ") for other in texts[1:])])
+        problems.append(Problem(path, f"{text}, found {_short(found[path])}" if path in found else text))
+    return problems
+
+
+def _follow(data: Any, location: tuple[str | int, ...]) -> tuple[Path, Any]:
+    """As much of a pydantic location as leads somewhere in the data (the rest names members of unions)."""
+    path: list[str | int] = []
+    for step in location:
+        if isinstance(data, Mapping):
+            inside = step in data
+        else:
+            inside = isinstance(data, list | tuple) and isinstance(step, int) and step < len(data)
+        if inside:
+            data = data[step]
+            path.append(step)
+    return tuple(path), data
+
+
+def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:
+    """The model that the last key of a path belongs to."""
+    for step in path[:-1]:
+        info = next((i for n, i in model.model_fields.items() if (i.alias or n) == step), None)
+        annotations = [] if info is None else [info.annotation, *typing.get_args(info.annotation)]
+        for candidate in annotations:
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+                break
+    return model
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def argument_docs(cls: type) -> dict[str, str]:
+    """The `Args:` section of a class's docstring (Google form), or of its constructor's: text by parameter name."""
+    for docstring in (vars(cls).get("__doc__"), getattr(vars(cls).get("__init__"), "__doc__", None)):
+        section = _ARGS.search(inspect.cleandoc(docstring or "") + "\n")
+        if section:
+            entries = re.split(r"^(\w+)(?: \([^)]*\))?:", textwrap.dedent(section.group(1)), flags=re.MULTILINE)
+            return {name: " ".join(text.split()) for name, text in zip(entries[1::2], entries[2::2], strict=True)}
+    return {}
+
+
+def documentation(cls: type) -> str:
+    """A class's docstring without its `Args:` section."""
+    return _ARGS.sub("", inspect.cleandoc(cls.__doc__ or "") + "\n").strip()
+
+
+def describe_options(cls: type) -> list[dict[str, Any]]:
+    """Each option as plain data: name, type, default (absent if required), required, bounds, description."""
+    schema = options_model(cls).model_json_schema()
+    definitions = schema.get("$defs", {})
+    rows = []
+    for name, info in options_model(cls).model_fields.items():
+        option = info.alias or name
+        entry = schema["properties"][option]
+        row: dict[str, Any] = {
+            "name": option,
+            "type": type_text(entry, definitions),
+            "required": info.is_required(),
+            "bounds": _bounds(entry),
+            "description": info.description or "",
+        }
+        if not info.is_required():
+            row["default"] = _default(info)
+        rows.append(row)
+    return rows
+
+
+def _bounds(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The bounds of a number, also where something else may stand instead of it."""
+    found = [{key: member[key] for key in _BOUNDS if key in member} for member in schema.get("anyOf", [schema])]
+    return next((bounds for bounds in found if bounds), {})
+
+
+def _default(info: FieldInfo) -> Any:
+    return json.loads(json.dumps(info.get_default(call_default_factory=True), default=_plain))
+
+
+_BOUNDS = {"minimum": ">= {}", "exclusiveMinimum": "> {}", "maximum": "<= {}", "exclusiveMaximum": "< {}"}
+
+
+def type_text(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """A JSON schema of one value in words, such as "integer >= 1" or "one of flatten, global"."""
+    if "$ref" in schema:
+        return type_text(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions)
+    if "anyOf" in schema:
+        return " or ".join(type_text(member, definitions) for member in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        values = schema.get("enum", [schema.get("const")])
+        return "one of " + ", ".join(str(value) for value in values) if len(values) > 1 else str(values[0])
+    if schema.get("type") == "array":
+        if "prefixItems" in schema:
+            return "[" + ", ".join(type_text(item, definitions) for item in schema["prefixItems"]) + "]"
+        return f"list of {type_text(schema.get('items', {}), definitions)}"
+    if schema.get("type") == "object":
+        if "properties" in schema:
+            inner = ", ".join(f"{k}: {type_text(v, definitions)}" for k, v in schema["properties"].items())
+            return f"{{{inner}}}"
+        values = schema.get("additionalProperties")
+        return f"mapping to {type_text(values, definitions)}" if isinstance(values, Mapping) else "mapping"
+    bounds = " and ".join(text.format(schema[key]) for key, text in _BOUNDS.items() if key in schema)
+    return f"{schema.get('type', 'any')} {bounds}".strip()
+
+
+def json_schema(cls: type) -> dict[str, Any]:
+    """The JSON schema of a class's options, as an object that allows no others."""
+    return options_model(cls).model_json_schema()

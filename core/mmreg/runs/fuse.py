@@ -1,0 +1,346 @@
+"""Combining models that were trained apart, by a model-level operator, into a run like any other.
+
+The combination is the run of a recipe whose fusion nests the runs' own: their weights are put in its places. So
+evaluating, predicting and loading it need nothing of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmreg import registry, runs
+from mmreg.contract.interfaces import ModelFusion, Task
+from mmreg.contract.spec import Spec
+from mmreg.errors import OptionError, RunError
+from mmreg.files import write_json
+from mmreg.model.build import build
+from mmreg.model.devices import resolve_device
+from mmreg.model.inference import Predicted
+from mmreg.model.model import ModelNode, Part
+from mmreg.recipe.recipe import Recipe
+from mmreg.recipe.resolve import resolve
+from mmreg.runs import Run
+from mmreg.runs.followers import Callbacks
+
+MAX_ITERATIONS = 200
+
+
+def fuse(
+    folders: Sequence[str | Path],
+    fusion: str | Mapping[str, Any],
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    device: str | torch.device | None = None,
+) -> Run:
+    """Combine runs.
+
+    What the operator has to learn is fitted on the validation rows that all runs have, by the predictions that each
+    of them wrote; so the data themselves are not needed. Rows are matched by the recipes' `key`, or by number where
+    all runs were trained on the same table.
+
+    Args:
+        folders: the runs, at least two.
+        fusion: a model-level operator by name, or a mapping of its name and options.
+        out: the folder to write the combined run to.
+        overwrite: whether to replace a run that is there.
+        device: where the combined run computes.
+
+    Raises:
+        OptionError: `fusion` is neither a name nor a mapping with one.
+        RunError: the runs cannot be combined; says why.
+        RecipeError: the operator is unknown, of the other level, has no meaning for the task, or its options are wrong.
+    """
+    if len(folders) < 2:
+        raise RunError(f"fusing needs at least two runs, found {len(folders)}")
+    if any(Path(folder).resolve() == Path(out).resolve() for folder in folders):
+        raise RunError(f"{out} is one of the runs to combine; name another folder for the combination")
+    chosen = _chosen(fusion)
+    target = runs.claim(Path(out), overwrite=overwrite, resumable=False)
+    where = resolve_device(device)
+    loaded = [runs.load(folder, "cpu") for folder in folders]
+    task = _common_task(loaded)
+    parts = _Parts(loaded, chosen)
+    plan = resolve(Recipe(parts.recipe()))
+    modalities = runs.restore_modalities(plan, parts.modalities)
+    specs = {name: Spec.from_json(facts["spec"]) for name, facts in parts.modalities.items()}
+    model = build(plan, specs, task, loaded[0].model.prior)
+    missing, unexpected = model.load_state_dict(parts.weights(), strict=False)
+    assert not unexpected
+    assert all(name.startswith("root.fusion.") for name in missing)
+    assert isinstance(model.root, ModelNode)
+    validation, test = (parts.common_rows(split, model.root.part_names) for split in ("validation", "test"))
+    notes = _fit(model.root, task, validation)
+    runs.clear(target)
+    prints = {run.fingerprint for run in loaded}
+    fingerprint = prints.pop() if len(prints) == 1 else ""
+    combined = [str(folder) for folder in folders]
+    runs.write_facts(target, plan, modalities, task, {"fused": combined, "fingerprint": fingerprint})
+    report: dict[str, Any] = {"fused": combined, "notes": notes}
+    for split, rows in (("validation", validation), ("test", test)):
+        if rows is not None:
+            predicted, columns = rows.predict(model.root.fusion, task, model.prior)
+            report[split] = runs.report_split(target, plan, task, split, columns, rows.targets, predicted)
+    if validation is None and test is None:
+        notes.append("there are no figures: not all of the runs have predictions of validation or test rows")
+    write_json(target / runs.REPORT, report)
+    runs.write_weights(target / runs.WEIGHTS, model.state_dict())
+    run = Run(target, plan, modalities, task, model, fingerprint, where, fused=True)
+    Callbacks().tell("on_end", run, report)
+    return run
+
+
+def _chosen(fusion: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The operator as a mapping of its name and options.
+
+    Raises:
+        OptionError: it is neither a name nor a mapping with one, or names parts.
+    """
+    chosen = {"name": fusion} if isinstance(fusion, str) else fusion
+    if not (isinstance(chosen, Mapping) and isinstance(chosen.get("name"), str)):
+        raise OptionError(
+            f"fusion is a model-level operator's name, or a mapping such as {{name: stacking, l2: 1}}; found {fusion!r}"
+        )
+    if "of" in chosen:
+        raise OptionError("fusion names its parts by `of`, but they are the runs; leave it out")
+    return dict(chosen)
+
+
+def _common_task(loaded: Sequence[Run]) -> Task:
+    """The task of all runs.
+
+    Raises:
+        RunError: their targets differ.
+    """
+    runs.check_same_task(loaded)
+    first = loaded[0]
+    for run in loaded[1:]:
+        if run.task.state() != first.task.state():
+            raise RunError(
+                f"{first.folder} and {run.folder} learned different targets: {_short(first.task.state())} and "
+                f"{_short(run.task.state())}; runs can be combined only if these are the same: train on the same rows, "
+                "by a `split` column"
+            )
+    return first.task
+
+
+def _short(state: Mapping[str, Any]) -> str:
+    text = str(state)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+class _Rows:
+    """Rows of one split that all runs have: keys, targets, and each part's scores."""
+
+    def __init__(self, name: str, keys: list[Any], targets: list[Any], scores: Mapping[str, list[Any]], k: int) -> None:
+        self.name, self.keys, self.targets = name, keys, targets
+        self.present = torch.tensor([[row is not None for row in rows] for rows in scores.values()]).T
+        zeros = [0.0] * k
+        self.scores = {part: torch.tensor([row or zeros for row in rows]) for part, rows in scores.items()}
+
+    def predict(self, fusion: ModelFusion, task: Task, prior: Tensor) -> tuple[Predicted, dict[str, list[Any]]]:
+        """The combination's predictions, (K,) the prior where no part is there, and the columns that people read."""
+        present = self.present.any(1)
+        with torch.no_grad():
+            fused = fusion(self.scores, self.present)
+            scores = torch.where(present[:, None], fused.scores, prior.to(fused.scores.dtype))
+        parts = {name: Part(self.scores[name], self.present[:, i]) for i, name in enumerate(self.scores)}
+        predicted = Predicted(scores, present, parts, fused.extras)
+        columns = {**task.predictions(scores), **{name: values.tolist() for name, values in fused.extras.items()}}
+        names = list(self.scores)
+        had = ["+".join(name for name, there in zip(names, row, strict=True) if there) for row in self.present.tolist()]
+        return predicted, runs.with_keys(self.name, self.keys, {**columns, "modalities": had})
+
+
+class _Parts:
+    """The runs as parts of one recipe: names that do not clash, weights and states under these names."""
+
+    def __init__(self, loaded: Sequence[Run], fusion: dict[str, Any]) -> None:
+        self.loaded = loaded
+        self.fusion = fusion
+        entry = registry.find("fusion", self.fusion["name"])
+        if entry.spec.level != "model":
+            raise RunError(
+                f"{entry.spec.name} fuses features; models that were trained apart need a model-level operator"
+            )
+        cls = registry.load(entry)
+        assert issubclass(cls, ModelFusion)
+        if cls.uses_features:
+            raise RunError(f"{entry.spec.name} reads features, which trained runs do not share; train it in one recipe")
+        self.evidential = cls.evidential
+        if self.evidential:
+            self._check_evidential(entry.spec.name)
+        self.renamed: list[dict[str, str]] = []
+        for index in range(len(loaded)):
+            self.renamed.append(self._names(index))
+        self._name_operators()
+        self.modalities: dict[str, Any] = {}
+        for run, names in zip(loaded, self.renamed, strict=True):
+            facts = runs.read_facts(run.folder)["modalities"]
+            self.modalities |= {names[name]: facts[name] for name in run.modalities}
+
+    def _check_evidential(self, name: str) -> None:
+        for run in self.loaded:
+            root = run.model.root
+            if not (isinstance(root, ModelNode) and root.fusion.evidential):
+                raise RunError(
+                    f"{name} combines evidence, for which its parts need a loss of its own, but {run.folder} was "
+                    f"trained without it; train it with fusion: {name} (also with a single modality), or choose another"
+                )
+
+    def _names(self, index: int) -> dict[str, str]:
+        """New names of a run's inputs: its own where no other run has them, else with the run's folder before them."""
+        run = self.loaded[index]
+        others = {name for other in self.loaded if other is not run for name in other.modalities}
+        folders = [other.folder.name for other in self.loaded]
+        prefix = run.folder.name if folders.count(run.folder.name) == 1 else f"{run.folder.name}{index + 1}"
+        prefix = "".join("_" if c in "./\\,=+" else c for c in prefix)
+        taken = others | {name for names in self.renamed for name in names.values()}
+        found = {}
+        for name in run.modalities:
+            new = name if name not in others else f"{prefix}_{name}"
+            while new in taken:
+                new += "_"
+            found[name] = new
+            taken.add(new)
+        return found
+
+    def _name_operators(self) -> None:
+        """Add the new names of the runs' operators, as resolving the combination numbers those that are alike."""
+        plan = resolve(Recipe(self.recipe()))
+        assert plan.fusion is not None
+        taken = iter([node.name for node in plan.fusion.nodes()][1:])
+        for run, names in zip(self.loaded, self.renamed, strict=True):
+            nodes = [node.name for node in run.plan.fusion.nodes()] if run.plan.fusion else []
+            names |= {old: next(taken) for old in nodes[self.evidential :]}
+
+    def recipe(self) -> dict[str, Any]:
+        """The recipe of the combination."""
+        data = self.loaded[0].plan.to_data()
+        data["modalities"] = {}
+        of: list[Any] = []
+        for run, names in zip(self.loaded, self.renamed, strict=True):
+            own = run.plan.to_data()
+            data["modalities"] |= {names[name]: given for name, given in own["modalities"].items()}
+            tree = own["fusion"]
+            if tree is None:
+                of.append(next(iter(names.values())))
+            elif self.evidential:
+                of += _renamed(tree, names)["of"]
+            else:
+                of.append(_renamed(tree, names))
+        data["fusion"] = {**self.fusion, "of": of}
+        return data
+
+    def weights(self) -> dict[str, Tensor]:
+        """All runs' weights under the combination's names."""
+        found: dict[str, Tensor] = {"prior": self.loaded[0].model.prior}
+        for run, names in zip(self.loaded, self.renamed, strict=True):
+            root, head = "root", ""  # whose operator takes the place of the runs' own
+            if not self.evidential:
+                tree = run.plan.fusion
+                part = names[tree.name if tree else next(iter(run.modalities))]
+                root, head = f"root.nodes.{part}", f"root.heads.{part}"
+            found |= _moved(run.model.state_dict(), names, root, head)
+        return {name: tensor for name, tensor in found.items() if not name.startswith("root.fusion.")}
+
+    def common_rows(self, split: str, part_names: Sequence[str]) -> _Rows | None:
+        """The rows of a split that every run has predicted, in the first run's order; None if one has no such split.
+
+        Raises:
+            RunError: there are none in common, or they cannot be matched.
+        """
+        found = [runs.read_predictions(run.folder, split) for run in self.loaded]
+        tables = [table for table in found if table is not None]
+        if len(tables) < len(self.loaded):
+            return None
+        column = runs.matching_key(self.loaded)
+        written = [runs.written_keys(run.folder, split, table) for run, table in zip(self.loaded, tables, strict=True)]
+        indices = [{key: position for position, key in enumerate(own)} for own in written]
+        keys = [key for key in written[0] if all(key in index for index in indices)]
+        if not keys:
+            raise RunError(f"the runs have no {split} row in common (matched by {column!r})")
+        targets, columns = runs.Targets(column), []
+        for run, table, index in zip(self.loaded, tables, indices, strict=True):
+            chosen = [index[key] for key in keys]
+            given = table.column("target").take(chosen).to_pylist()
+            targets.add(run.folder, zip(keys, given, strict=True))
+            names = ["scores"]
+            if self.evidential:
+                assert isinstance(run.model.root, ModelNode)
+                names = [f"scores/{part}" for part in run.model.root.part_names]
+            there = table.column("modalities").take(chosen).to_pylist()
+            for name in names:
+                values = table.column(name).take(chosen).to_pylist()
+                columns.append([row if had else None for row, had in zip(values, there, strict=True)])
+        scores = dict(zip(part_names, columns, strict=True))
+        # On the targets given last all runs agree.
+        return _Rows(column, keys, given, scores, self.loaded[0].task.num_outputs)
+
+
+def _renamed(tree: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A fusion as a recipe spells it, its inputs under new names."""
+    of = [names[part] if isinstance(part, str) else _renamed(part, names) for part in tree["of"]]
+    changed = {**tree, "of": of}
+    if isinstance(tree.get("own_loss"), dict):
+        changed["own_loss"] = {names[part]: weight for part, weight in tree["own_loss"].items() if part in names}
+    return changed
+
+
+def _moved(state: Mapping[str, Tensor], names: Mapping[str, str], root: str, head: str = "") -> dict[str, Tensor]:
+    """A run's weights under the names that they have in a combination."""
+    moved = {}
+    for name, tensor in state.items():
+        steps = name.split(".")
+        if steps[0] == "head":
+            moved[".".join([head, *steps[1:]])] = tensor
+        elif steps[0] == "encoders":
+            moved[".".join(["encoders", names[steps[1]], *steps[2:]])] = tensor
+        elif steps[0] == "root":
+            position = 1
+            while steps[position] in ("nodes", "heads"):
+                steps[position + 1] = names[steps[position + 1]]
+                position += 2
+                if steps[position - 2] == "heads":
+                    break
+            moved[".".join([root, *steps[1:]])] = tensor
+    return moved
+
+
+def _fit(node: ModelNode, task: Task, rows: _Rows | None) -> list[str]:
+    """Fit what the operator has to learn on validation rows: by its own `fit`, or its parameters by the task's loss.
+
+    Returns:
+        What a person should know of the result.
+    """
+    fusion = node.fusion
+    parameters = [parameter for parameter in fusion.parameters() if parameter.requires_grad]
+    if not (fusion.fitted or parameters):
+        return []
+    if rows is None:
+        raise RunError(f"{type(fusion).__name__} is fitted on validation rows, which not all of the runs have")
+    targets = torch.from_numpy(task.encode(rows.targets))
+    if fusion.fitted:
+        fusion.fit(rows.scores, rows.present, targets)
+    if parameters:
+        _minimise(fusion, parameters, task, rows, targets)
+    return node.fit_notes(targets, task.num_outputs)
+
+
+def _minimise(fusion: ModelFusion, parameters: list[nn.Parameter], task: Task, rows: _Rows, targets: Tensor) -> None:
+    """Set an operator's parameters to those of least loss."""
+    optimizer = torch.optim.LBFGS(parameters, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
+    present = rows.present.any(1)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = task.loss(fusion(rows.scores, rows.present).scores, targets)[present].mean()
+        torch.autograd.backward(loss)
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]

@@ -1,0 +1,237 @@
+"""A run measured with modalities left out and with signals corrupted, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmreg.data.batches import Batch
+from mmreg.errors import OptionError, RunError
+from mmreg.messages import near
+from mmreg.runs import KnownRows, Run, evaluation
+from mmreg.studies.robustness.corruption import CORRUPTIONS, check_corruption, corrupting
+from mmreg.studies.robustness.levels import CorruptionRequest, check_rates, read_corruptions
+from mmreg.studies.robustness.missing import all_but, at_rate, subsets
+
+
+def evaluate_robustness(
+    run: Run,
+    table: Any = None,
+    *,
+    split: str | None = None,
+    missing: bool = False,
+    rates: Sequence[float] = (),
+    corruptions: str | Sequence[str] = (),
+    baseline: Run | None = None,
+    metrics: Sequence[str] = (),
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: Any = None,
+) -> dict[str, Any]:
+    """Measure a run with modalities left out, or with signals corrupted; what is asked for together is decoded once.
+
+    Args:
+        run: what to measure.
+        table: as for `Run.evaluate`.
+        split: as there.
+        missing: whether to measure with each subset of the modalities (see `subsets`). Rows are always all rows of
+            the split: one that has none of a subset's modalities gets the training prior.
+        rates: shares at which each modality of each row is left out, independently and nested (see `at_rate`).
+        corruptions: such as "image:noise=0..0.5,text:drop=0.3" (see `CORRUPTIONS`); each is measured by itself, at
+            its strengths and at 0.
+        baseline: a run to compare with under the same corruptions, usually one of late fusion.
+        metrics: names of further metrics.
+        seed: what all that is random is drawn by.
+        batch_size: rows at a time; the recipe's if not given.
+        progress: told of values being decoded: their count so far, their number, the modality.
+
+    Returns:
+        "split", "rows", "seed", "metric" (the task's main one) and "more_is_better", and as asked for
+
+        - "subsets": `[{"modalities": ["image"], "rows": n, "metrics": {...}}, ...]`, and "possible_subsets", their
+          number if none was left out;
+        - "rates": `[{"rate": 0.1, "rows": n, "metrics": {...}}, ...]`;
+        - "corruptions": for each "modality", "corruption", "unit", "strengths"
+          (`[{"strength": 0.0, "rows": n, "metrics": {...}}, ...]`, with a baseline also its main metric as
+          "baseline"), "relative_robustness", and "effective_robustness" (None without a baseline); and "baseline",
+          the folder of that run or None.
+
+        "metrics" is what `Run.evaluate` gives; beside it stands "rows_without_any_modality" where there are such.
+
+    Raises:
+        OptionError: a rate or corruption that has no meaning.
+        RunError: as for `Run.evaluate`; or the baseline has another target, lacks a modality, or sees other rows.
+        TableError: the table is unreadable or lacks columns.
+    """
+    requests = read_corruptions(corruptions)
+    check_rates(rates)
+    if baseline is not None and not requests:
+        raise OptionError("a baseline is compared with under corruptions, but none is asked for")
+    for measured in (run, baseline):
+        if measured is not None:
+            _check_requests(measured, requests)
+    if baseline is not None:
+        _check_targets(run, baseline)
+    subject = _Subject(run, run.known_rows(table, split, progress), metrics, seed, batch_size)
+    result: dict[str, Any] = {
+        "split": subject.known.split,
+        "rows": len(subject.known.rows),
+        "seed": seed,
+        "metric": run.task.main_metric,
+        "more_is_better": run.task.metrics[run.task.main_metric],
+    }
+    if missing:
+        result["possible_subsets"] = 2 ** len(run.modalities) - 1
+        result["subsets"] = subject.by_subset()
+    if len(rates):
+        result["rates"] = subject.by_rate(sorted(set(rates)))
+    if requests:
+        other = None
+        if baseline is not None:
+            other = _Subject(baseline, baseline.known_rows(table, split, progress), (), seed, batch_size)
+            _check_rows(subject, other, same_table=table is not None or run.fingerprint == baseline.fingerprint)
+        result["baseline"] = None if baseline is None else str(baseline.folder)
+        result["corruptions"] = _by_strength(subject, other, requests)
+    return result
+
+
+def relative_robustness(strengths: Sequence[float], values: Sequence[float]) -> float:
+    """The mean of a metric over corruption strengths: the area under its curve divided by the range of strengths.
+
+    The area under the performance-imperfection curve is by the trapezoidal rule, as in MultiBench (Liang et al.,
+    NeurIPS Datasets and Benchmarks 2021). Divided by the range it is in the metric's own unit, whatever strengths were
+    measured.
+
+    Args:
+        strengths: S >= 2 of them, rising.
+        values: f(s), the metric at each.
+
+    Example:
+        >>> relative_robustness([0.0, 1.0, 2.0], [1.0, 0.5, 0.0])
+        0.5
+    """
+    s, f = np.asarray(strengths, float), np.asarray(values, float)
+    return float((np.diff(s) * (f[1:] + f[:-1]) / 2).sum() / (s[-1] - s[0]))
+
+
+def effective_robustness(values: Sequence[float], baseline: Sequence[float]) -> float:
+    """The sum over strengths s of f(s) - (b(s) + f(0) - b(0)): what a run keeps beyond what its head start explains.
+
+    This is MultiBench's (Liang et al., NeurIPS Datasets and Benchmarks 2021) after Taori et al. (NeurIPS 2020): b is a
+    late-fusion baseline, shifted to the run's own value without corruption. Being a sum it grows with the number of
+    strengths, so only figures over the same strengths can be compared. Of a metric where less is better (an error), it
+    is negative for the more robust run.
+
+    Args:
+        values: f(s), the run's metric at each strength, the first of which is 0.
+        baseline: b(s), the baseline's.
+
+    Example:
+        >>> effective_robustness([0.75, 0.75, 0.5], [0.5, 0.25, 0.0])
+        0.5
+    """
+    own, other = np.asarray(values, float), np.asarray(baseline, float)
+    return float(((own - own[0]) - (other - other[0])).sum())
+
+
+class _Subject:
+    """A run with the rows that it is measured on."""
+
+    def __init__(self, run: Run, known: KnownRows, metrics: Sequence[str], seed: int, batch_size: int | None) -> None:
+        self.run, self.known, self.metrics, self.seed, self.batch_size = run, known, metrics, seed, batch_size
+
+    def by_subset(self) -> list[dict[str, Any]]:
+        """Figures with each subset of the modalities."""
+        names, rows = list(self.run.modalities), len(self.known.rows)
+        return [
+            {"modalities": list(subset), **self.figures(drop=all_but(names, subset, rows))}
+            for subset in subsets(names, self.seed)
+        ]
+
+    def by_rate(self, rates: Sequence[float]) -> list[dict[str, Any]]:
+        """Figures at each missing rate."""
+        names, rows = list(self.run.modalities), len(self.known.rows)
+        return [{"rate": rate, **self.figures(drop=at_rate(names, rate, rows, self.seed))} for rate in rates]
+
+    def corrupted(self, request: CorruptionRequest, strength: float) -> dict[str, Any]:
+        """Figures under a corruption."""
+        name = request.modality
+        spec = self.run.modalities[name].stored
+        return self.figures(change=corrupting(request.corruption, name, spec, strength, self.known.rows, self.seed))
+
+    def figures(
+        self,
+        drop: Mapping[str, NDArray[np.bool_]] | None = None,
+        change: Callable[[Batch], Batch] | None = None,
+    ) -> dict[str, Any]:
+        """The run's figures, without the name of the split."""
+        known = self.known
+        predicted = self.run.predict_rows(known.prepared, known.rows, self.batch_size, drop, change)
+        found = evaluation(self.run.plan, self.run.task, predicted, known.targets, known.split, self.metrics)
+        del found["split"]
+        return found
+
+
+def _by_strength(
+    subject: _Subject, baseline: _Subject | None, requests: Sequence[CorruptionRequest]
+) -> list[dict[str, Any]]:
+    """The curve of each corruption; what is measured without any is measured once."""
+    metric = subject.run.task.main_metric
+    clean = subject.figures()
+    clean_baseline = None if baseline is None else baseline.figures()
+    found = []
+    for request in requests:
+        points = []
+        for strength in sorted({0.0, *request.strengths}):
+            point = {"strength": strength, **(subject.corrupted(request, strength) if strength else clean)}
+            if baseline is not None:
+                other = baseline.corrupted(request, strength) if strength else clean_baseline
+                assert other is not None
+                point["baseline"] = other["metrics"][metric]
+            points.append(point)
+        values = [point["metrics"][metric] for point in points]
+        found.append(
+            {
+                "modality": request.modality,
+                "corruption": request.corruption,
+                "unit": CORRUPTIONS[request.corruption].unit(subject.run.modalities[request.modality].stored),
+                "strengths": points,
+                "relative_robustness": relative_robustness([point["strength"] for point in points], values),
+                "effective_robustness": (
+                    None if baseline is None else effective_robustness(values, [point["baseline"] for point in points])
+                ),
+            }
+        )
+    return found
+
+
+def _check_requests(run: Run, requests: Sequence[CorruptionRequest]) -> None:
+    for request in requests:
+        name = request.modality
+        if name not in run.modalities:
+            there = ", ".join(run.modalities)
+            raise OptionError(
+                f"{request.label} cannot be done: the run {run.folder} has no modality {name!r}; it has {there}"
+                f"{near(name, list(run.modalities))}"
+            )
+        check_corruption(request.corruption, name, run.modalities[name].stored, request.strengths)
+
+
+def _check_targets(run: Run, baseline: Run) -> None:
+    same = run.plan.task.entry.reference == baseline.plan.task.entry.reference
+    if not (same and run.task.state() == baseline.task.state()):
+        raise RunError(
+            f"the baseline {baseline.folder} learned another target than {run.folder}, so they cannot be compared"
+        )
+
+
+def _check_rows(subject: _Subject, baseline: _Subject, same_table: bool) -> None:
+    run, other = subject.run, baseline.run
+    if not (same_table and np.array_equal(subject.known.rows, baseline.known.rows)):
+        raise RunError(
+            f"the baseline {other.folder} has other {subject.known.split} rows than {run.folder}; "
+            "pass the table to compare them on, or train them with the same split"
+        )

@@ -1,0 +1,395 @@
+"""The grid: what it trains, where, what it keeps when it is called again, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toys
+from torch import Tensor
+
+import mmreg
+from mmreg import FeatureFusion, Features, registry
+from mmreg.errors import DeviceError, OptionError, RecipeError, RunError, TrainingError
+from mmreg.recipe.recipe import Recipe
+from mmreg.studies.compare import Comparison, run_grid
+from mmreg.studies.compare.checking import Experiments, check_grid
+from mmreg.studies.compare.choices import grid_variants
+from mmreg.studies.compare.running import Job, SilentGrid, _Processes, _reason, device_slots
+from mmreg.studies.compare.variants import choice_name, folder_names
+
+TABLE = toys.rows(150)
+
+
+@pytest.fixture(autouse=True)
+def _toys() -> None:
+    toys.register()
+
+
+class Listening(SilentGrid):
+    def __init__(self, stop_at: str = "") -> None:
+        self.stop_at = stop_at
+        self.trained: list[str] = []
+        self.messages: list[str] = []
+
+    def on_message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def on_progress(self, done: int, total: int, running: Sequence[str]) -> None:
+        if self.stop_at and self.stop_at in running:
+            raise KeyboardInterrupt
+
+    def on_end(self, done: int, total: int, job: Job, error: str | None) -> None:
+        self.trained.append(job.title)
+
+
+def grid(
+    folder: Path, fusions: Sequence[Any] = ("concat", "product"), seeds: Sequence[int] = (0, 1), **options: Any
+) -> Comparison:
+    changes = options.pop("changes", {})
+    recipe = toys.recipe(changes.pop("table", TABLE), **changes)
+    return run_grid(recipe, folder, fusions=fusions, seeds=seeds, device="cpu", **{"resamples": 200, **options})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison]:
+    toys.register()
+    folder = tmp_path_factory.mktemp("compared") / "grid"
+    comparison: Comparison = grid(folder)
+    return folder, comparison
+
+
+def test_every_variant_is_an_ordinary_run_for_each_seed(finished: tuple[Path, Comparison]) -> None:
+    folder, comparison = finished
+    found = sorted(str(path.relative_to(folder / "runs")) for path in folder.glob("runs/*/seed-?"))
+    assert found == [f"{name}/seed-{n}" for name in ("a_alone", "b_alone", "concat", "product") for n in (0, 1)]
+    run = mmreg.load(folder / "runs" / "product" / "seed-1")
+    assert (run.plan.recipe.form.training.seed, run.plan.fusion.fusion.name) == (1, "product")
+    assert (
+        run.evaluate(TABLE, split="test")["metrics"]["accuracy"] == comparison.variant("product").figures[1]["accuracy"]
+    )
+    assert list(mmreg.load(folder / "runs" / "b_alone" / "seed-0").modalities) == ["b"]
+
+
+def test_a_training_in_the_grid_is_the_same_as_outside_of_it(finished: tuple[Path, Comparison], tmp_path: Path) -> None:
+    folder, _ = finished
+    mmreg.train(toys.recipe(TABLE), tmp_path / "run", overrides=["training.seed=1"], device="cpu")
+    for name in ("metrics.csv", "model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (folder / "runs" / "concat" / "seed-1" / name).read_bytes()
+
+
+def test_figures_stand_beside_those_of_each_modality_alone(finished: tuple[Path, Comparison]) -> None:
+    _, comparison = finished
+    assert {variant.name for variant in comparison.variants} == {"concat", "product", "a alone", "b alone"}
+    single = comparison.best_single
+    assert single is not None
+    assert single.name in ("a alone", "b alone")
+    assert single.mean("accuracy") == max(comparison.variant(f"{n} alone").mean("accuracy") for n in "ab")
+    fused = comparison.variant("concat")
+    assert comparison.gain(fused) == pytest.approx(fused.mean("accuracy") - single.mean("accuracy"))
+    assert fused.parameters == 2 * (4 * 8 + 8 + 16) + 16 * 4 + 4
+    assert fused.seconds is not None
+    assert fused.seconds > 0
+    assert len(comparison.pairs) == 6
+    assert comparison.rows == 30
+
+
+def test_the_reports_agree_with_the_comparison(finished: tuple[Path, Comparison], tmp_path: Path) -> None:
+    _, comparison = finished
+    written = comparison.write(tmp_path)
+    assert {path.name for path in written} >= {"comparison.csv", "comparison.json", "comparison.md"}
+    data = json.loads((tmp_path / "comparison.json").read_text())
+    assert data["best"] == comparison.best.name
+    assert data["best_single"] == comparison.best_single.name
+    assert [len(variant["runs"]) for variant in data["variants"]] == [2] * 4
+    assert data["pairs"][0]["mcnemar"].keys() == {"only_first_right", "only_second_right", "p"}
+    with (tmp_path / "comparison.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["variant"] for row in rows] == [variant.name for variant in comparison.variants]
+    assert float(rows[0]["accuracy_mean"]) == comparison.best.mean("accuracy")
+    assert rows[0]["compared_to_best"] == "best"
+    page = (tmp_path / "comparison.md").read_text()
+    assert all(text in page for text in comparison.conclusions)
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 4 + 2 + 6
+    table = comparison.table()
+    assert [row["variant"] for row in table] == [row["variant"] for row in rows]
+    assert {row["vs single"] for row in table} >= {"baseline", ""}
+
+
+def test_a_picture_is_drawn_where_matplotlib_is_there(
+    finished: tuple[Path, Comparison], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    finished[1].write(tmp_path / "with")
+    assert (tmp_path / "with" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr("mmreg.studies.compare.plot.can_plot", lambda: False)
+    written = finished[1].write(tmp_path / "without")
+    assert all(path.suffix != ".png" for path in written)
+
+
+def test_called_again_it_trains_only_what_is_new(finished: tuple[Path, Comparison]) -> None:
+    folder, comparison = finished
+    listening = Listening()
+    again = grid(folder, watcher=listening)
+    assert listening.trained == []
+    assert again.to_json() == comparison.to_json()
+    more = grid(folder, fusions=["product", "sum"], seeds=[1], singles=False, watcher=listening)
+    assert listening.trained == ["sum, seed 1"]
+    assert {variant.name for variant in more.variants} == {"product", "sum"}
+    told = next(note for note in more.notes if "were not asked for" in note)
+    assert "product (seed 0)" in told
+    assert "concat (seed 0, 1)" in told
+
+
+def test_runs_of_a_grid_are_compared_as_a_plain_list(finished: tuple[Path, Comparison]) -> None:
+    comparison = finished[1]
+    listed: list[Any] = [run.folder for variant in comparison.variants for run in variant.runs]
+    listed[0] = mmreg.load(listed[0], "cpu")
+    found = mmreg.compare(listed, resamples=200)
+    assert found.to_json()["variants"] == comparison.to_json()["variants"]
+    assert found.to_json()["pairs"] == comparison.to_json()["pairs"]
+    named = mmreg.compare({"one": listed[:2], "other": [str(path) for path in listed[2:4]]}, resamples=100)
+    assert {variant.name for variant in named.variants} == {"one", "other"}
+    single = mmreg.compare({"one": listed[0], "other": str(listed[2])}, resamples=100)
+    assert {variant.name: len(variant.runs) for variant in single.variants} == {"one": 1, "other": 1}
+    with pytest.raises(RunError, match="at least two variants, found 1 in 2 runs"):
+        mmreg.compare(listed[:2])
+
+
+def test_a_changed_recipe_or_table_is_refused_with_what_changed(finished: tuple[Path, Comparison]) -> None:
+    folder, _ = finished
+    training = {**toys.recipe(None)["training"], "batch_size": 8}
+    with pytest.raises(RunError, match=r"training\.batch_size was 16 and is 8 \(8 trainings, such as concat, seed 0\)"):
+        grid(folder, changes={"training": training})
+    with pytest.raises(RunError, match=r"the rows of .* have changed \(8 trainings"):
+        grid(folder, changes={"table": toys.rows(150, seed=9)})
+
+
+def test_a_stopped_grid_goes_on_where_it_was(tmp_path: Path) -> None:
+    changes = {"fusion": "product"}
+    whole = grid(tmp_path / "whole", ["product"], [0], changes=changes)
+    with pytest.raises(KeyboardInterrupt):
+        grid(tmp_path / "stopped", ["product"], [0], changes=changes, watcher=Listening("a alone, seed 0, epoch 2/3"))
+    listening = Listening()
+    resumed = grid(tmp_path / "stopped", ["product"], [0], changes=changes, watcher=listening)
+    assert listening.trained == ["a alone, seed 0", "b alone, seed 0"]
+    assert "1 of 3 trainings are done already" in listening.messages
+    for name in ("a_alone", "b_alone", "product"):
+        weights = [tmp_path / which / "runs" / name / "seed-0" / "model.safetensors" for which in ("whole", "stopped")]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert [pair.p for pair in resumed.pairs] == [pair.p for pair in whole.pairs]
+
+
+def test_a_training_killed_while_it_wrote_its_first_file_starts_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "concat" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text("table: x")
+    assert len(grid(tmp_path, ["concat"], [0]).variants) == 3
+
+
+class Broken(FeatureFusion):
+    """Fails when it is used."""
+
+    def __init__(self, inputs: Mapping[str, int]) -> None:
+        super().__init__()
+        self.out_features = sum(inputs.values())
+
+    def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
+        raise RuntimeError("it broke")
+
+
+def test_a_variant_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    registry.register("fusion", "broken", Broken)
+    listening = Listening()
+    comparison = grid(tmp_path, ["broken", "concat"], [0], watcher=listening)
+    assert len(listening.trained) == 4
+    (failure,) = comparison.failed
+    assert (failure.variant, failure.seed) == ("broken", 0)
+    assert failure.reason.startswith("RuntimeError: it broke")
+    assert "it broke" in (tmp_path / "runs" / "broken" / "seed-0.log").read_text()
+    assert {variant.name for variant in comparison.variants} == {"concat", "a alone", "b alone"}
+    assert "- broken, seed 0: RuntimeError: it broke" in comparison.to_markdown()
+    assert comparison.to_json()["failed"][0]["variant"] == "broken"
+
+
+def test_it_says_why_where_too_few_are_left_to_compare(tmp_path: Path) -> None:
+    registry.register("fusion", "broken", Broken)
+    with pytest.raises(TrainingError, match=r"1 of 2 variants .*\n  broken, seed 0: RuntimeError: it broke"):
+        grid(tmp_path, ["broken", "concat"], [0], singles=False)
+
+
+def test_all_problems_of_all_variants_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+    encoders = {"a": ["linear", {"name": "linear", "featurs": 4}], "b": ["liner"]}
+    with pytest.raises(RecipeError) as caught:
+        grid(tmp_path / "grid", ["concat", "konkat", {"name": "low_rank", "rank": "x"}], encoders=encoders)
+    text = str(caught.value)
+    assert "4 problems" in text
+    assert "konkat [a=linear], konkat [a=linear(featurs=4)]: fusion.name: there is no fusion 'konkat'" in text
+    assert "modalities.a.encoder.featurs: " in text
+    assert "'liner'" in text
+    assert "rank: " in text
+    assert not (tmp_path / "grid").exists()
+
+
+def test_what_is_wrong_with_the_grid_itself_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="different numbers"):
+        grid(tmp_path / "x", seeds=[0, 0])
+    with pytest.raises(OptionError, match="no metric 'acuracy'; did you mean 'accuracy'"):
+        grid(tmp_path / "x", metric="acuracy")
+    assert not (tmp_path / "x").exists()
+    with pytest.raises(OptionError, match="jobs must be at least 1"):
+        grid(tmp_path / "x", jobs=0)
+    with pytest.raises(RecipeError, match=r"'c' is no modality.*there are a, b"):
+        grid(tmp_path / "x", encoders={"c": ["linear"]})
+    with pytest.raises(OptionError, match="nothing to compare concat with"):
+        grid(tmp_path / "x", ["concat"], singles=False)
+    with pytest.raises(OptionError, match="level 'model' chooses among all"):
+        grid(tmp_path / "x", ["concat"], level="model")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("mine")
+    with pytest.raises(RunError, match="something else than a comparison"):
+        grid(tmp_path / "full")
+    with pytest.raises(RunError, match="is a file"):
+        grid(tmp_path / "full" / "letter.txt")
+
+
+def names(recipe: Mapping[str, Any], *arguments: Any) -> tuple[list[str], list[str]]:
+    variants, notes = grid_variants(Recipe(recipe), *arguments)
+    return [variant.name for variant in variants], notes
+
+
+def test_the_grid_is_every_fusion_with_every_encoder() -> None:
+    low_rank = {"name": "low_rank", "rank": 8}
+    nested = {"name": "product", "of": [{"name": "low_rank", "of": ["a"]}, "b"]}
+    encoders = {"a": ["linear", {"name": "linear", "features": 4}], "b": ["linear"]}
+    found, _ = names(toys.recipe("t.csv"), ["concat", low_rank, nested], None, encoders, True)
+    assert found == [
+        "concat [a=linear]",
+        "concat [a=linear(features=4)]",
+        "low_rank(rank=8) [a=linear]",
+        "low_rank(rank=8) [a=linear(features=4)]",
+        "product(low_rank(a), b) [a=linear]",
+        "product(low_rank(a), b) [a=linear(features=4)]",
+        "a alone [a=linear]",
+        "a alone [a=linear(features=4)]",
+        "b alone",
+    ]
+    assert names(toys.recipe("t.csv"), None, None, {}, True)[0] == ["concat", "a alone", "b alone"]
+
+
+def test_all_means_every_operator_that_takes_the_task_and_the_number_of_modalities() -> None:
+    levels = {entry.spec.name: entry.spec.level for entry in registry.specs("fusion")}
+    found, notes = names(toys.recipe("t.csv"), ["all"], None, {}, False)
+    assert set(found) == set(levels)
+    assert notes == []
+    found, _ = names(toys.recipe("t.csv"), None, "model", {}, False)
+    assert set(found) == {name for name, level in levels.items() if level == "model"}
+    regression = toys.recipe("t.csv", target={"column": "label", "task": "regression"})
+    found, notes = names(regression, None, "model", {}, False)
+    assert {"mean", "weighted", "stacking"} <= set(found)
+    assert "vote" not in found
+    assert "vote is left out: it cannot combine predictions of the task 'regression'" in notes
+    one = toys.recipe("t.csv", modalities={"a": {"type": "numbers"}}, fusion=None)
+    found, notes = names(one, ["all"], None, {}, False)
+    assert "multiplicative" not in found
+    assert any(note.startswith("multiplicative is left out: it fuses at least 2 inputs") for note in notes)
+
+
+def test_an_operator_of_all_that_cannot_be_built_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    class Never(Broken):
+        def __init__(self, inputs: Mapping[str, int]) -> None:
+            raise OptionError("it is too large")
+
+    registry.register("fusion", "never", Never)
+    base = Recipe(toys.recipe(TABLE))
+    variants, _ = grid_variants(base, ["all"], "feature", {}, False)
+    chosen = [variant for variant in variants if variant.name in ("concat", "never")]
+    found, skipped = check_grid(base, chosen, [0], Experiments())
+    assert [name for name, _, _ in found] == ["concat"]
+    assert skipped == ["never is left out: fusion: it is too large"]
+
+
+def test_singles_keep_to_the_keys_that_fit_one_modality(tmp_path: Path) -> None:
+    training = {**toys.recipe(None)["training"], "epochs": 1, "modality_dropout": {"a": 0.2}}
+    comparison = grid(tmp_path, ["concat"], [0], changes={"training": training})
+    assert len(comparison.variants) == 3
+
+
+def test_random_splits_are_compared_on_the_rows_of_each_seed(tmp_path: Path) -> None:
+    comparison = grid(tmp_path, ["concat"], changes={"split": {"validation": 0.2, "test": 0.2}}, singles=True)
+    rows = [set(run.rows.tolist()) for run in comparison.variant("concat").runs]
+    assert rows[0] != rows[1]
+    assert comparison.rows == len(rows[0] | rows[1])
+    assert any("seeds have different test rows" in note for note in comparison.notes)
+
+
+def test_components_of_this_process_are_trained_in_it(tmp_path: Path) -> None:
+    listening = Listening()
+    comparison = grid(tmp_path, ["concat"], [0], jobs=3, watcher=listening)
+    assert [text for text in listening.messages if "one training at a time" in text] == [
+        "one training at a time, as linear, numbers are registered in this process and the table is in this process's "
+        "memory"
+    ]
+    assert len(comparison.variants) == 3
+
+
+def test_names_of_folders_are_plain_and_differ() -> None:
+    assert folder_names(["low_rank(rank=8) [a=linear]", "a alone", "bild ü alone"]) == {
+        "low_rank(rank=8) [a=linear]": "low_rank_rank=8_a=linear",
+        "a alone": "a_alone",
+        "bild ü alone": "bild_ü_alone",
+    }
+    clashing = folder_names(["a/b", "a b", "c"])
+    assert len(set(clashing.values())) == 3
+    assert clashing["a/b"] == folder_names(["a b", "a/b"])["a/b"]
+    assert choice_name({"name": "concat", "hidden": [8, 4]}) == "concat(hidden=[8, 4])"
+
+
+def test_devices_are_dealt_out_to_the_trainings_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device_slots("cpu", None) == ["cpu"]
+    assert device_slots("cpu", 3) == ["cpu"] * 3
+    monkeypatch.setattr("mmreg.model.devices.available_devices", lambda: ["cuda:0", "cuda:1", "cpu"])
+    monkeypatch.setattr("mmreg.studies.compare.running.available_devices", lambda: ["cuda:0", "cuda:1", "cpu"])
+    assert device_slots(None, None) == ["cuda:0", "cuda:1"]
+    assert device_slots("cuda", 3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert device_slots("cuda:1", None) == ["cuda:1"]
+    with pytest.raises(DeviceError):
+        device_slots("cuda:7", None)
+
+
+def test_another_training_starts_only_where_the_largest_so_far_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Process:
+        pid = 1
+
+    class Running:
+        process = Process()
+
+    monkeypatch.setattr("mmreg.studies.compare.running.resident_memory", lambda pid: 400)
+    processes = _Processes([], ["cpu"] * 4, SilentGrid())
+    processes.largest = 1000
+    monkeypatch.setattr("mmreg.studies.compare.running.free_memory", lambda: 10)
+    assert processes._has_memory()  # the only one always starts
+    processes.running = [Running()]  # type: ignore[list-item]
+    assert not processes._has_memory()
+    monkeypatch.setattr("mmreg.studies.compare.running.free_memory", lambda: 1699)  # 600 and 1100
+    assert not processes._has_memory()
+    monkeypatch.setattr("mmreg.studies.compare.running.free_memory", lambda: 1700)
+    assert processes._has_memory()
+    monkeypatch.setattr("mmreg.studies.compare.running.free_memory", lambda: None)
+    assert processes._has_memory()
+
+
+def test_the_reason_of_a_failed_process_is_what_it_wrote_last(tmp_path: Path) -> None:
+    log = tmp_path / "seed-0.log"
+    log.write_text("a warning\nmmreg error: the recipe is wrong\n  in two lines\n")
+    assert _reason(2, log) == "the recipe is wrong\n  in two lines"
+    log.write_text("Traceback ...\nRuntimeError: it broke\n")
+    assert _reason(1, log) == f"RuntimeError: it broke (see {log})"
+    log.write_text("")
+    assert "signal 9; perhaps there was too little memory: use fewer jobs" in _reason(-9, log)
+    assert "exit code 3" in _reason(3, log)

@@ -1,0 +1,138 @@
+"""Gradient blending weighs each model's loss by its progress and its overfitting."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+import toys
+
+import mmreg
+from mmreg import registry
+from mmreg.errors import TableError
+from mmreg.model.model import ModelNode
+from mmreg.training.blending import WINDOW, blending_weights
+from mmreg.training.loop import Trainer
+
+
+def history(**courses: tuple[float, float, float, float]) -> list[dict[str, float]]:
+    """Two windows: the losses (train, validation) at the end of the first and of the second."""
+    rows = []
+    for end in (0, 2):
+        row = {}
+        for name, course in courses.items():
+            row[f"train_{name}_loss"], row[f"validation_{name}_loss"] = course[end : end + 2]
+        rows += [row] * WINDOW
+    return rows
+
+
+def test_weights_follow_the_formula() -> None:
+    # a: G = 0.4, O = (0.9 - 0.5) - (1.3 - 1.1) = 0.2; b: G = 0.1, O = (1.1 - 0.6) - (1.2 - 1.2) = 0.5
+    weights = blending_weights(history(a=(1.1, 1.3, 0.5, 0.9), b=(1.2, 1.2, 0.6, 1.1)), ["a", "b"])
+    ratio_a, ratio_b = 0.4 / 0.2**2, 0.1 / 0.5**2
+    assert weights is not None
+    assert weights["a"] == pytest.approx(2 * ratio_a / (ratio_a + ratio_b))
+    assert weights["b"] == pytest.approx(2 * ratio_b / (ratio_a + ratio_b))
+
+
+def test_a_model_that_gets_worse_gets_no_weight() -> None:
+    weights = blending_weights(history(a=(1.0, 1.0, 0.5, 0.9), b=(1.0, 1.0, 0.5, 1.1)), ["a", "b"])
+    assert weights == {"a": pytest.approx(2.0), "b": 0.0}
+
+
+def test_nothing_is_set_before_two_windows_or_when_nothing_gets_better() -> None:
+    worse = history(a=(1.0, 1.0, 0.5, 1.1))
+    assert blending_weights(worse[: 2 * WINDOW - 1], ["a"]) is None
+    assert blending_weights(worse, ["a"]) is None
+
+
+def test_weights_hold_until_the_next_window_is_over() -> None:
+    rows = history(a=(1.1, 1.3, 0.5, 0.9), b=(1.2, 1.2, 0.6, 1.1))
+    rows.append(dict.fromkeys(rows[0], 0.1))
+    assert blending_weights(rows, ["a", "b"]) == blending_weights(rows[:-1], ["a", "b"])
+
+
+@pytest.mark.parametrize("joint", [False, 0.5])
+def test_a_blended_training_logs_each_loss(tmp_path: Path, joint: float) -> None:
+    toys.register()
+    fusion = {"name": "mean", "own_loss": "gradient_blending", "joint_loss": joint}
+    run = mmreg.train(
+        toys.recipe(toys.rows(), fusion=fusion), tmp_path / "run", device="cpu", overrides=["training.epochs=8"]
+    )
+    with (run.folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["train_a_loss"]) > float(rows[-1]["train_a_loss"])
+    sums = [float(row["train_a_loss"]) + float(row["train_b_loss"]) for row in rows]
+    sums = [total + joint * float(row.get("train_mean_loss") or 0) for total, row in zip(sums, rows, strict=True)]
+    assert float(rows[0]["train_loss"]) == pytest.approx(sums[0], rel=1e-4)  # weights of one to begin with
+    assert float(rows[-1]["train_loss"]) != pytest.approx(sums[-1], rel=1e-4)
+
+
+@pytest.mark.parametrize("joint", [False, 0.5])
+def test_a_part_of_noise_loses_its_weight_and_the_training_resumes_as_if_never_stopped(
+    tmp_path: Path, joint: float
+) -> None:
+    toys.register()
+    generator = np.random.default_rng(0)
+    table = [{**row, "b": generator.normal(0, 1, 4).tolist()} for row in toys.rows(100)]
+    recipe = toys.recipe(table, fusion={"name": "mean", "own_loss": "gradient_blending", "joint_loss": joint})
+    settings: dict[str, Any] = {"device": "cpu", "overrides": ["training.epochs=20"]}
+    whole = mmreg.train(recipe, tmp_path / "whole", **settings)
+    with (whole.folder / "metrics.csv").open() as file:
+        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    rows = [{"validation_mean_loss": row["validation_loss"], **row} for row in rows]
+    weights = [blending_weights(rows[:epoch], ["a", "b", "mean"] if joint else ["a", "b"]) for epoch in range(20)]
+    assert any(each is not None and each["b"] == 0 for each in weights)
+    with pytest.raises(KeyboardInterrupt):
+        mmreg.train(recipe, tmp_path / "again", watcher=toys.Listening(stop_after=66), **settings)  # in epoch 17
+    again = mmreg.train(recipe, tmp_path / "again", resume=True, **settings)
+    state = again.model.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.model.state_dict().items())
+
+
+def test_a_joint_loss_that_gets_worse_has_no_weight_until_it_gets_better_again() -> None:
+    joints = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.8, 0.85, 0.9, 0.7, 0.6, 0.5]
+    rows = [
+        {f"{kind}_{name}_loss": 1 - 0.01 * epoch for kind in ("train", "validation") for name in "ab"}
+        | {"train_mean_loss": 1 - 0.05 * epoch, "validation_loss": joint}
+        for epoch, joint in enumerate(joints)
+    ]
+
+    def blend(node: ModelNode, epochs: int) -> float:
+        model = SimpleNamespace(root=node, modules=lambda: [node])
+        Trainer._blend(cast(Any, SimpleNamespace(model=model, progress=SimpleNamespace(history=rows[:epochs]))))
+        return node.joint_loss
+
+    def node() -> ModelNode:
+        fusion = registry.build("fusion", "mean", {"a": 4, "b": 4}, num_outputs=3, space="log_probabilities")
+        return ModelNode("mean", ["a", "b"], fusion, {}, {"a": 1.0, "b": 1.0}, 0.5, gradient_blending=True)
+
+    followed = node()
+    weights = [blend(followed, epochs) for epochs in range(len(rows) + 1)]
+    assert weights[0] == 0.5
+    assert weights[6] > 0
+    assert weights[9] == 0
+    assert weights[12] > 0
+    assert weights == [blend(node(), epochs) for epochs in range(len(rows) + 1)]  # as a resumed training finds them
+
+
+def test_a_part_that_no_validation_row_has_keeps_its_weight(tmp_path: Path) -> None:
+    toys.register()
+    table = [{**row, "b": None if row["split"] == "validation" else row["b"]} for row in toys.rows(100)]
+    fusion = {"name": "mean", "own_loss": "gradient_blending"}
+    run = mmreg.train(toys.recipe(table, fusion=fusion), tmp_path, device="cpu", overrides=["training.epochs=8"])
+    assert isinstance(run.model.root, ModelNode)
+    assert run.model.root.own_losses["b"] == 1.0
+
+
+def test_blending_needs_validation_rows(tmp_path: Path) -> None:
+    toys.register()
+    table = [{**row, "split": "train"} for row in toys.rows()]
+    recipe = toys.recipe(table, fusion={"name": "mean", "own_loss": "gradient_blending"})
+    with pytest.raises(TableError, match="blends its losses by what validation rows show"):
+        mmreg.train(recipe, tmp_path / "run", device="cpu")

@@ -1,0 +1,153 @@
+"""Small components and tables with which the framework is tested apart from the bundled plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import mmreg
+from mmreg import Encoder, Features, Modality, Signal, Spec, registry
+from mmreg.errors import ValueLoadError
+from mmreg.training.events import Silent
+
+
+class Numbers(Modality):
+    """A vector of numbers.
+
+    Args:
+        size: how many.
+        noise: the deviation of noise that training adds.
+    """
+
+    transform_options = frozenset({"noise"})
+    default_encoder = "linear"
+
+    def __init__(self, *, size: int = 4, noise: float = 0.0) -> None:
+        self.size, self.noise = size, noise
+        self.mean = 0.0
+
+    def load(self, value: Any) -> NDArray[Any]:
+        array = np.asarray(value, np.float32)
+        if array.shape != (self.size,):
+            raise ValueLoadError(f"it has the shape {array.shape}, not ({self.size},)")
+        return array
+
+    def fit_arrays(self, arrays: Iterator[NDArray[Any]]) -> None:
+        self.mean = float(np.mean(list(arrays)))
+
+    def transform(self, signal: Signal, *, training: bool, generator: torch.Generator | None = None) -> Signal:
+        values = signal.values - self.mean
+        if training and self.noise:
+            values = values + self.noise * torch.randn(values.shape, generator=generator)
+        return Signal(values)
+
+    @property
+    def stored(self) -> Spec:
+        return Spec("C", (self.size,))
+
+    @property
+    def spec(self) -> Spec:
+        return Spec("C", (self.size,))
+
+    def state(self) -> dict[str, Any]:
+        return {"mean": self.mean}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.mean = state["mean"]
+
+    def load_state_key(self) -> Any:
+        return None
+
+
+class Linear(Encoder):
+    """A linear map with batch normalisation and dropout.
+
+    Args:
+        features: the size of the result.
+        dropout: the share of values dropped.
+    """
+
+    def __init__(self, spec: Spec, *, features: int = 8, dropout: float = 0.0) -> None:
+        super().__init__()
+        size = spec.size("C")
+        assert size is not None
+        self.layer = nn.Linear(size, features)
+        self.norm = nn.BatchNorm1d(features)
+        self.dropout = nn.Dropout(dropout)
+        self.out_features = features
+
+    @classmethod
+    def accepts(cls, spec: Spec, options: Mapping[str, Any]) -> str | None:
+        return None if spec.axes == "C" else "it takes vectors (C)"
+
+    def forward(self, signal: Signal) -> Features:
+        values: Tensor = self.layer(signal.values)
+        if len(values) > 1 or not self.training:
+            values = self.norm(values)
+        return Features(pooled=self.dropout(values).relu())
+
+
+def register() -> None:
+    """Make the toys known; harmless when repeated."""
+    registry.register("modality", "numbers", Numbers)
+    registry.register("encoder", "linear", Linear)
+
+
+def rows(count: int = 200, seed: int = 0, absent: float = 0.0) -> list[dict[str, Any]]:
+    """Two vectors, each of which tells one bit of a class of four."""
+    random = np.random.default_rng(seed)
+    table = []
+    for number in range(count):
+        a, b = random.integers(2, size=2)
+        row: dict[str, Any] = {
+            "id": f"r{number}",
+            "a": (random.normal(0, 0.5, 4) + 2 * a).tolist(),
+            "b": (random.normal(0, 0.5, 4) + 2 * b).tolist(),
+            "label": "wxyz"[2 * a + b],
+            "split": "train" if number < 0.6 * count else "validation" if number < 0.8 * count else "test",
+        }
+        for name in "ab":
+            if random.random() < absent:
+                row[name] = None
+        table.append(row)
+    return table
+
+
+def recipe(table: Any, **changes: Any) -> dict[str, Any]:
+    """A recipe over such rows."""
+    return {
+        "table": table,
+        "split": "split",
+        "target": {"column": "label"},
+        "modalities": {"a": {"type": "numbers"}, "b": {"type": "numbers"}},
+        "fusion": "concat",
+        "training": {"epochs": 3, "batch_size": 16, "optimizer": {"name": "Adam", "lr": 0.01}, "deterministic": True},
+        **changes,
+    }
+
+
+def train(folder: Path, table: Any = None, **changes: Any) -> mmreg.Run:
+    """Train on such rows; changes are of the recipe, or are options of the training."""
+    options = {key: changes.pop(key) for key in ("overrides", "resume", "overwrite", "watcher") if key in changes}
+    return mmreg.train(recipe(table or rows(), **changes), folder, device="cpu", **options)
+
+
+class Listening(Silent):
+    """Keeps what it is told, and stops the training after a step."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.messages: list[str] = []
+        self.stop_after = stop_after
+
+    def on_message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def on_step(self, step: Any) -> None:
+        if step.step == self.stop_after:
+            raise KeyboardInterrupt
