@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmreg import console, errors, layers, messages, registry, testing
-    from mmreg.contract.callback import Callback
+    from mmreg.contract.callback import Callback, FollowedRun, Step
     from mmreg.contract.components import CommandSpec, ComponentSpec, SourceSpec
     from mmreg.contract.hookspecs import hookimpl
     from mmreg.contract.interfaces import Encoder, FeatureFusion, Modality, ModelFusion, Outputs, Space, Task
+    from mmreg.contract.metrics import Epoch, MetricValue
     from mmreg.contract.signals import Features, Fused, Signal
     from mmreg.contract.spec import GRID, SEQUENCE, TOKENS, VECTOR, Spec
     from mmreg.errors import MmregError
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 
 _MODULES = ("console", "errors", "layers", "messages", "registry", "testing")
 _NAMES = {
-    "mmreg.contract.callback": ["Callback"],
+    "mmreg.contract.callback": ["Callback", "FollowedRun", "Step"],
     "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "SourceSpec"],
     "mmreg.contract.hookspecs": ["hookimpl"],
     "mmreg.contract.interfaces": ["Encoder", "FeatureFusion", "Modality", "ModelFusion", "Outputs", "Space", "Task"],
+    "mmreg.contract.metrics": ["Epoch", "MetricValue"],
     "mmreg.contract.signals": ["Features", "Fused", "Signal"],
     "mmreg.contract.spec": ["GRID", "SEQUENCE", "TOKENS", "VECTOR", "Spec"],
     "mmreg.errors": ["MmregError"],
@@ -52,9 +54,12 @@ __all__ = [
     "CommandSpec",
     "ComponentSpec",
     "Encoder",
+    "Epoch",
     "FeatureFusion",
     "Features",
+    "FollowedRun",
     "Fused",
+    "MetricValue",
     "MmregError",
     "Modality",
     "ModelFusion",
@@ -65,6 +70,7 @@ __all__ = [
     "SourceSpec",
     "Space",
     "Spec",
+    "Step",
     "Task",
     "build_model",
     "compare",

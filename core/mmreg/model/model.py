@@ -69,7 +69,7 @@ class Output:
         present: (B,) bool, the rows that have any modality; the others got the training prior.
         supervised: everything that training computes a loss on.
         parts: the prediction of each part of the model-level operators, by name.
-        losses: named extra terms, already weighted.
+        losses: extra terms, already weighted, by the component that adds them and the name that it gives them.
         extras: named values (B,) that go into the predictions; those of an operator below the top one have its name
             before theirs.
     """
@@ -78,7 +78,7 @@ class Output:
     present: Tensor
     supervised: Sequence[Supervised] = ()
     parts: Mapping[str, Part] = field(default_factory=dict)
-    losses: Mapping[str, Tensor] = field(default_factory=dict)
+    losses: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -116,7 +116,7 @@ class _Pass:
     seed: int | None
     supervised: list[Supervised] = field(default_factory=list)
     parts: dict[str, Part] = field(default_factory=dict)
-    losses: dict[str, Tensor] = field(default_factory=dict)
+    losses: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     extras: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)  # by operator
 
     def reseed(self, name: str) -> None:
@@ -181,7 +181,7 @@ class FeatureNode(FusionNode):
         features = {name: branch.features or Features(pooled=branch.scores) for name, branch in branches.items()}
         batch.reseed(self.name)
         fused: Features = self.fusion(features, present)
-        batch.losses.update({f"{self.name}_{key}": loss for key, loss in fused.losses.items()})
+        batch.losses.update({(self.name, key): loss for key, loss in fused.losses.items()})
         return _Branch(present.any(1), features=fused)
 
 
@@ -241,7 +241,7 @@ class ModelNode(FusionNode):
             features = {name: part.detach() for name, part in features.items()}
         batch.reseed(self.name)
         fused = self.fusion(scores, present, features if self.fusion.uses_features else None)
-        batch.losses.update({f"{self.name}_{key}": loss for key, loss in fused.losses.items()})
+        batch.losses.update({(self.name, key): loss for key, loss in fused.losses.items()})
         batch.extras[self.name] = fused.extras
         weight = self.joint_loss or float(self.trains_fusion)
         if weight or self.name in self.blended:
@@ -338,7 +338,7 @@ class MultimodalModel(nn.Module):
             return self._absent(name, encoder, size)
         batch.reseed(name)
         features: Features = encoder(signal)
-        batch.losses.update({f"{name}_{key}": loss for key, loss in features.losses.items()})
+        batch.losses.update({(name, key): loss for key, loss in features.losses.items()})
         rows = inputs.rows[name]
         if rows is None:
             return features

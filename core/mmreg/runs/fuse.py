@@ -25,7 +25,7 @@ from mmreg.model.model import ModelNode, Part
 from mmreg.recipe.recipe import Recipe
 from mmreg.recipe.resolve import resolve
 from mmreg.runs import Run
-from mmreg.runs.followers import Callbacks
+from mmreg.runs.followers import Followers
 
 MAX_ITERATIONS = 200
 
@@ -91,7 +91,7 @@ def fuse(
     write_json(target / runs.REPORT, report)
     runs.write_weights(target / runs.WEIGHTS, model.state_dict())
     run = Run(target, plan, modalities, task, model, fingerprint, where, fused=True)
-    Callbacks().tell("on_end", run, report)
+    Followers().tell("on_end", run, report)
     return run
 
 

@@ -92,6 +92,11 @@ class Run:
         self.dtype = resolve_precision(wanted, device)
 
     @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as plain data, every default spelled out."""
+        return self.plan.to_data()
+
+    @property
     def report(self) -> dict[str, Any]:
         """What training measured at its end, by split."""
         report: dict[str, Any] = json.loads((self.folder / REPORT).read_text(encoding="utf-8"))
