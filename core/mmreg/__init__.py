@@ -14,8 +14,19 @@ if TYPE_CHECKING:
     from mmreg.contract.callback import Callback, FollowedRun, Step
     from mmreg.contract.components import CommandSpec, ComponentSpec, SourceSpec
     from mmreg.contract.hookspecs import hookimpl
-    from mmreg.contract.interfaces import Encoder, FeatureFusion, Modality, ModelFusion, Outputs, Space, Task
+    from mmreg.contract.interfaces import (
+        Encoder,
+        FeatureFusion,
+        Metric,
+        Modality,
+        ModelFusion,
+        Outputs,
+        Space,
+        Task,
+    )
+    from mmreg.contract.markers import Asset, ComponentOf
     from mmreg.contract.metrics import Epoch, MetricValue
+    from mmreg.contract.optimization import Optimizer, ParameterGroup, Schedule
     from mmreg.contract.signals import Features, Fused, Signal
     from mmreg.contract.spec import GRID, SEQUENCE, TOKENS, VECTOR, Spec
     from mmreg.errors import MmregError
@@ -31,8 +42,19 @@ _NAMES = {
     "mmreg.contract.callback": ["Callback", "FollowedRun", "Step"],
     "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "SourceSpec"],
     "mmreg.contract.hookspecs": ["hookimpl"],
-    "mmreg.contract.interfaces": ["Encoder", "FeatureFusion", "Modality", "ModelFusion", "Outputs", "Space", "Task"],
+    "mmreg.contract.interfaces": [
+        "Encoder",
+        "FeatureFusion",
+        "Metric",
+        "Modality",
+        "ModelFusion",
+        "Outputs",
+        "Space",
+        "Task",
+    ],
+    "mmreg.contract.markers": ["Asset", "ComponentOf"],
     "mmreg.contract.metrics": ["Epoch", "MetricValue"],
+    "mmreg.contract.optimization": ["Optimizer", "ParameterGroup", "Schedule"],
     "mmreg.contract.signals": ["Features", "Fused", "Signal"],
     "mmreg.contract.spec": ["GRID", "SEQUENCE", "TOKENS", "VECTOR", "Spec"],
     "mmreg.errors": ["MmregError"],
@@ -50,8 +72,10 @@ __all__ = [
     "SEQUENCE",
     "TOKENS",
     "VECTOR",
+    "Asset",
     "Callback",
     "CommandSpec",
+    "ComponentOf",
     "ComponentSpec",
     "Encoder",
     "Epoch",
@@ -59,13 +83,17 @@ __all__ = [
     "Features",
     "FollowedRun",
     "Fused",
+    "Metric",
     "MetricValue",
     "MmregError",
     "Modality",
     "ModelFusion",
+    "Optimizer",
     "Outputs",
+    "ParameterGroup",
     "Recipe",
     "Run",
+    "Schedule",
     "Signal",
     "SourceSpec",
     "Space",

@@ -22,11 +22,13 @@ from mmreg.data.splits import split_rows
 from mmreg.data.table import Table, concat_tables
 from mmreg.errors import MmregError, RecipeError, TableError, TargetError
 from mmreg.messages import near
-from mmreg.model.build import build
+from mmreg.model.build import States, build
 from mmreg.model.model import MultimodalModel
+from mmreg.recipe.assets import digest
+from mmreg.recipe.components import InputPlan
 from mmreg.recipe.form import Fractions
 from mmreg.recipe.recipe import IN_MEMORY, Recipe, read_recipe
-from mmreg.recipe.resolve import InputPlan, Plan, find_problems, resolve
+from mmreg.recipe.resolve import Plan, find_problems, missing_assets, resolve
 from mmreg.registry.options import Problem
 
 SPLITS = ("train", "validation", "test")
@@ -61,10 +63,11 @@ class Experiment:
         """What each modality gives."""
         return {name: modality.spec for name, modality in self.modalities.items()}
 
-    def build_model(self) -> MultimodalModel:
-        """A new model with keyed initial weights and the training prior."""
+    def build_model(self, states: States | None = None) -> MultimodalModel:
+        """A model with keyed initial weights and the training prior; of `states`, one that gets its weights later."""
         train = self.splits["train"]
-        return build(self.plan, self.specs, self.task, self.task.prior(self.targets[train], self.weights[train]))
+        prior = self.task.prior(self.targets[train], self.weights[train])
+        return build(self.plan, self.specs, self.task, prior, states)
 
 
 def checked_plan(recipe: Recipe) -> Plan:
@@ -98,6 +101,8 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
         TargetError: the target column does not fit the task.
     """
     recipe = plan.recipe
+    if modalities is None:
+        recipe.fail_if(missing_assets(plan))
     form = recipe.form
     tables = _read_tables(recipe)
     table = tables if isinstance(tables, Table) else concat_tables(list(tables.values()))
@@ -311,7 +316,7 @@ def prepare_all(
             on_bad=given.on_bad,
             cache_dir=cache,
             progress=progress,
-            options=given.modality.options,
+            options=given.modality.options_with(lambda path: digest(path) or path),
         )
     raise_bad(prepared.values())
     return prepared

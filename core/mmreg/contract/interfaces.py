@@ -1,4 +1,4 @@
-"""The five interfaces that components implement: modality, encoder, the two levels of fusion, and task.
+"""The interfaces that make up a model: modality, encoder, the two levels of fusion, task, and metric.
 
 Axes: B batch, C channels, H W height and width, T time or tokens, D features, K classes, M modalities.
 
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mmreg.contract.lifecycle import Restorable
 from mmreg.contract.signals import Features, Fused, Signal
 from mmreg.contract.spec import Spec
 
@@ -30,7 +31,7 @@ Space = Literal["log_probabilities", "log_odds", "values"]
 the log-odds of K independent labels, or K plain numbers."""
 
 
-class Modality(ABC):
+class Modality(Restorable, ABC):
     """How one column's values become numbers: `load` once per value (cached), `transform` once per batch.
 
     The calls come in this order: `fit_values`, `load` for every row, `fit_arrays`, then `transform` for ever. What
@@ -122,7 +123,7 @@ class Modality(ABC):
         return self.state()
 
 
-class Encoder(nn.Module, ABC):
+class Encoder(nn.Module, Restorable, ABC):
     """From one modality's signal to features.
 
     A subclass's constructor is `__init__(self, spec: Spec, *, option=default, ...)`. One that can give tokens lists
@@ -135,7 +136,7 @@ class Encoder(nn.Module, ABC):
         out_features: D, the size of what it gives (of each token, if asked for tokens). Set by the constructor.
     """
 
-    passed_in: ClassVar[frozenset[str]] = frozenset({"outputs"})
+    passed_in: ClassVar[frozenset[str]] = frozenset({"outputs", "restored"})
     provides: ClassVar[frozenset[Outputs]] = frozenset({"pooled"})
     out_features: int
 
@@ -157,7 +158,7 @@ class Encoder(nn.Module, ABC):
         """Encode a batch of B >= 1 rows, all present. No row's result depends on the others' padding."""
 
 
-class FeatureFusion(nn.Module, ABC):
+class FeatureFusion(nn.Module, Restorable, ABC):
     """F = [f1, ..., fn]: named features to the features of the fused row.
 
     A subclass's constructor is `__init__(self, inputs: Mapping[str, int], *, option=default, ...)`, where `inputs`
@@ -192,7 +193,7 @@ class FeatureFusion(nn.Module, ABC):
         """
 
 
-class ModelFusion(nn.Module, ABC):
+class ModelFusion(nn.Module, Restorable, ABC):
     """M = M1 (+) ... (+) Mn: the predictions of several models, one per modality or nested fusion, to one.
 
     A subclass's constructor is `__init__(self, inputs: Mapping[str, int], *, num_outputs: int, space: Space,
@@ -212,7 +213,7 @@ class ModelFusion(nn.Module, ABC):
         min_inputs, max_inputs, ordered: as for `FeatureFusion`.
     """
 
-    passed_in: ClassVar[frozenset[str]] = frozenset({"num_outputs", "space"})
+    passed_in: ClassVar[frozenset[str]] = frozenset({"num_outputs", "space", "restored"})
     spaces: ClassVar[frozenset[Space]] = frozenset({"log_probabilities", "log_odds", "values"})
     uses_features: ClassVar[bool] = False
     fitted: ClassVar[bool] = False
@@ -258,13 +259,16 @@ class ModelFusion(nn.Module, ABC):
         return None
 
 
-class Task(ABC):
+class Task(Restorable, ABC):
     """What is to be predicted: it owns the target column, the loss, the metrics and how predictions are written.
 
     Its constructor takes options only. `fit` learns the labels from the training rows; the state is JSON.
 
     Attributes:
         space: what its scores are.
+        num_outputs: K, the size of a row's scores. Set by `fit` and `load_state`.
+        module: parameters of its own that `scores` and `loss` use, such as the cut points of an ordinal scale: trained,
+            moved and saved with the model; made anew by `fit`, or of the right size by `load_state`.
         main_metric: the metric by which models are compared unless the recipe names another.
         metrics: every metric it knows by name, each with whether more is better.
     """
@@ -273,6 +277,12 @@ class Task(ABC):
     main_metric: ClassVar[str]
     metrics: ClassVar[Mapping[str, bool]]
     num_outputs: int
+    module: nn.Module | None = None
+
+    @property
+    def num_logits(self) -> int:
+        """The size of what a head gives for a row, which `scores` and `loss` take; K unless the task says otherwise."""
+        return self.num_outputs
 
     @abstractmethod
     def fit(self, values: Sequence[Any]) -> None:
@@ -296,11 +306,11 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The loss of each row, (B,), unweighted; `scores` may be logits (B, K) or what `scores` made of them."""
+        """The loss of each row, (B,), unweighted, of logits (B, num_logits) or of what `scores` made of them."""
 
     @abstractmethod
     def scores(self, logits: Tensor) -> Tensor:
-        """What a head gives, (B, K), in the task's space. Idempotent."""
+        """What a head gives, (B, num_logits), in the task's space, (B, K); what is there already stays as it is."""
 
     @abstractmethod
     def prior(self, targets: NDArray[Any], weights: NDArray[np.float32]) -> Tensor:
@@ -329,3 +339,32 @@ class Task(ABC):
     @abstractmethod
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave, instead of fitting."""
+
+
+class Metric(ABC):
+    """One number that says how good the predictions of many rows are, for any task whose scores it understands.
+
+    A subclass's constructor is `__init__(self, *, num_outputs: int, option=default, ...)`; `num_outputs` is K.
+
+    Attributes:
+        passed_in: keyword-only parameters that are no options, as the framework passes them in.
+        spaces: what the scores may be.
+        more_is_better: its direction.
+    """
+
+    version: ClassVar[int] = 1
+    passed_in: ClassVar[frozenset[str]] = frozenset({"num_outputs"})
+    spaces: ClassVar[frozenset[Space]]
+    more_is_better: ClassVar[bool] = True
+
+    @abstractmethod
+    def compute(self, scores: Tensor, targets: Tensor) -> float:
+        """Measure N >= 1 rows, on the CPU.
+
+        Args:
+            scores: (N, K) in a task's space.
+            targets: as the task encodes them: (N,) int64 classes, (N, K) 0/1 labels, or (N, K) values.
+
+        Returns:
+            A finite number, also where the metric is undefined on these rows (0 by custom).
+        """

@@ -269,13 +269,14 @@ class MultimodalModel(nn.Module):
     """Encoders, fusion and heads.
 
     Args:
-        encoders: one a modality, in the order of the columns of `present`.
-        outputs: what each encoder was built to give.
+        encoders: one a modality, less those that share one.
+        outputs: what each modality's encoder was built to give, in the order of the columns of `present`.
         root: the top operator; None for a single modality.
         head: the layer that makes logits of the top operator's (or the single encoder's) features; None if the top
             operator combines predictions.
         task: what is predicted.
         prior: (K,) the scores of a row that has no modality.
+        shares: the inputs without an encoder of their own, each with the input whose encoder it uses.
     """
 
     prior: Tensor
@@ -288,15 +289,35 @@ class MultimodalModel(nn.Module):
         head: nn.Module | None,
         task: Task,
         prior: Tensor,
+        shares: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.modalities = list(encoders)
+        self.modalities = list(outputs)
+        self.shares = dict(shares or {})
         self.outputs = dict(outputs)
         self.encoders = Named(encoders)
         self.root = root
         self.head = head
         self.task = task
+        self.task_module = task.module  # what a task learns is part of the model: trained, moved and saved with it
         self.register_buffer("prior", prior)
+
+    def encoder_of(self, name: str) -> Encoder:
+        """A modality's encoder, its own or the one that it shares."""
+        encoder = self.encoders[self.shares.get(name, name)]
+        assert isinstance(encoder, Encoder)
+        return encoder
+
+    def parts(self) -> list[str]:
+        """The names of all that may have a loss or figures of its own: modalities and operators."""
+        return [*self.modalities, *(node.name for node in self.modules() if isinstance(node, FusionNode))]
+
+    def components(self) -> dict[str, Encoder | FeatureFusion | ModelFusion]:
+        """The components that have weights by their role, such as "encoder/image" or "fusion/concat"."""
+        encoders = {name: self.encoder_of(name) for name in self.modalities if name not in self.shares}
+        nodes = [node for node in self.modules() if isinstance(node, FeatureNode | ModelNode)]
+        fusions = {f"fusion/{node.name}": node.fusion for node in nodes}
+        return {**{f"encoder/{name}": encoder for name, encoder in encoders.items()}, **fusions}
 
     def forward(self, inputs: Inputs, seed: int | None = None) -> Output:
         """Predict a batch.
@@ -330,8 +351,7 @@ class MultimodalModel(nn.Module):
 
     def _encode(self, name: str, inputs: Inputs, batch: _Pass) -> Features:
         """One modality's features for all B rows: encoded where it is present, zeros elsewhere."""
-        encoder = self.encoders[name]
-        assert isinstance(encoder, Encoder)
+        encoder = self.encoder_of(name)
         size = len(inputs.present)
         signal = inputs.signals.get(name)
         if signal is None:

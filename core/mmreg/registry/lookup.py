@@ -7,13 +7,15 @@ brings it. A bare name that several distributions use is an error that names the
 from __future__ import annotations
 
 import importlib
+import inspect
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import MetadataPathFinder
 from typing import Any, TypeVar, overload
 
-from mmreg.contract.components import KINDS, ComponentSpec, check_name
+from mmreg.contract.components import ComponentSpec, check_name
+from mmreg.contract.kinds import KINDS
 from mmreg.errors import ComponentImportError, ComponentNotFoundError, RegistrationError
 from mmreg.importing import import_target
 from mmreg.messages import near
@@ -177,14 +179,15 @@ def load(entry: Entry) -> type:
     return loaded
 
 
-def build(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
+def build(kind: str, name: str | Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
     """A component, built.
 
     Args:
         kind: its kind.
-        name: see `find`.
+        name: see `find`; or a mapping of name and options, as an option that is a component has them.
         arguments: what the interface's constructor takes first, such as an encoder's `spec`.
-        options: its options, checked; and what the framework passes in by keyword, such as `outputs`.
+        options: its options, checked; and what the framework passes in by keyword, such as `outputs`. `restored` goes
+            to a constructor that asks for it, and is left out for others.
 
     Raises:
         ComponentNotFoundError: see `find`.
@@ -193,8 +196,14 @@ def build(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
     """
     from mmreg.registry.options import check_options  # pydantic, which listing does without
 
-    cls = get(kind, name)
+    if isinstance(name, str):
+        cls = get(kind, name)
+    else:
+        cls = get(kind, name["name"])
+        options = {**{key: value for key, value in name.items() if key != "name"}, **options}
     passed_in = {key: options.pop(key) for key in list(options) if key in getattr(cls, "passed_in", ())}
+    if "restored" not in inspect.signature(cls).parameters:
+        passed_in.pop("restored", None)
     return cls(*arguments, **passed_in, **check_options(cls, options, f"{kind} {name!r}"))
 
 
@@ -289,14 +298,14 @@ def _check_kind(kind: str) -> None:
 
 def interface(kind: str, level: str) -> type:
     """The class that components of a kind and level implement."""
-    module, _, attribute = KINDS[kind][level].partition(":")
+    module, _, attribute = KINDS[kind].interfaces[level].partition(":")
     found: type = getattr(importlib.import_module(module), attribute)
     return found
 
 
 def _level(kind: str, cls: Any) -> str:
     """The level whose interface a class implements; empty if none."""
-    levels = KINDS.get(kind, {})
+    levels = KINDS[kind].interfaces if kind in KINDS else {}
     matching = (level for level in levels if isinstance(cls, type) and issubclass(cls, interface(kind, level)))
     return next(matching, next(iter(levels), ""))
 

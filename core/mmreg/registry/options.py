@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -19,7 +19,10 @@ from pydantic.fields import FieldInfo
 from mmreg.errors import OptionError
 from mmreg.messages import near
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
+"""The keys that lead to a value of a recipe."""
+
+Mark = TypeVar("Mark")
 
 _ARGS = re.compile(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
 
@@ -33,7 +36,7 @@ class Problem:
         message: what was found, what is allowed and the nearest match, in words that read on after the key.
     """
 
-    path: Path
+    path: KeyPath
     message: str
 
     def __str__(self) -> str:
@@ -61,6 +64,27 @@ def options_model(cls: type) -> type[BaseModel]:
         )
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     return create_model(cls.__name__, __config__=config, **fields)
+
+
+def option_names(cls: type) -> set[str]:
+    """The names of a class's options."""
+    return {info.alias or name for name, info in options_model(cls).model_fields.items()}
+
+
+def marked(cls: type, mark: type[Mark]) -> dict[str, Mark]:
+    """The options of a class whose type is marked so, by name; see `mmreg.contract.markers`."""
+    found = {}
+    for name, info in options_model(cls).model_fields.items():
+        marks = [each for each in (*info.metadata, *_metadata(info.annotation)) if isinstance(each, mark)]
+        if marks:
+            found[info.alias or name] = marks[0]
+    return found
+
+
+def _metadata(annotation: Any) -> list[Any]:
+    """What a type is annotated with, at any depth."""
+    inner = [each for part in typing.get_args(annotation) for each in _metadata(part)]
+    return [*getattr(annotation, "__metadata__", ()), *inner]
 
 
 def find_problems(cls: type, options: Mapping[str, Any]) -> list[Problem]:
@@ -115,8 +139,8 @@ def _plain(value: object) -> Any:
 
 def _problems(error: ValidationError, data: Mapping[str, Any], model: type[BaseModel]) -> list[Problem]:
     """Pydantic's errors, those for the alternatives of one union as one problem."""
-    messages: dict[Path, list[str]] = {}
-    found: dict[Path, Any] = {}
+    messages: dict[KeyPath, list[str]] = {}
+    found: dict[KeyPath, Any] = {}
     for item in error.errors(include_url=False):
         path, value = _follow(data, item["loc"])
         if item["type"] == "missing":
@@ -139,7 +163,7 @@ def _problems(error: ValidationError, data: Mapping[str, Any], model: type[BaseM
     return problems
 
 
-def _follow(data: Any, location: tuple[str | int, ...]) -> tuple[Path, Any]:
+def _follow(data: Any, location: tuple[str | int, ...]) -> tuple[KeyPath, Any]:
     """As much of a pydantic location as leads somewhere in the data (the rest names members of unions)."""
     path: list[str | int] = []
     for step in location:
@@ -153,7 +177,7 @@ def _follow(data: Any, location: tuple[str | int, ...]) -> tuple[Path, Any]:
     return tuple(path), data
 
 
-def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:
+def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
     """The model that the last key of a path belongs to."""
     for step in path[:-1]:
         info = next((i for n, i in model.model_fields.items() if (i.alias or n) == step), None)
@@ -221,6 +245,8 @@ _BOUNDS = {"minimum": ">= {}", "exclusiveMinimum": "> {}", "maximum": "<= {}", "
 
 def type_text(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     """A JSON schema of one value in words, such as "integer >= 1" or "one of flatten, global"."""
+    if "component" in schema:
+        return f"{schema['component']} by name, or with options"
     if "$ref" in schema:
         return type_text(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions)
     if "anyOf" in schema:

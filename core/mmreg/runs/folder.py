@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmreg.contract.interfaces import Modality, Task
@@ -25,6 +25,8 @@ from mmreg.errors import RunError
 from mmreg.files import replacing, write_json, write_text
 from mmreg.messages import one_line
 from mmreg.model.inference import Predicted
+from mmreg.model.model import MultimodalModel
+from mmreg.recipe.assets import digest
 from mmreg.recipe.resolve import Plan
 
 RECIPE = "recipe.yaml"
@@ -34,6 +36,7 @@ METRICS = "metrics.csv"
 TIMINGS = "timings.csv"
 REPORT = "report.json"
 PREDICTIONS = "predictions"
+ASSETS = "assets"
 CHECKPOINT = "checkpoints/last.pt"
 BEST = "checkpoints/best.safetensors"
 FORMAT = 1
@@ -74,7 +77,7 @@ def clear(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, METRICS, TIMINGS, REPORT):
         (folder / name).unlink(missing_ok=True)
-    for name in (PREDICTIONS, "checkpoints"):
+    for name in (PREDICTIONS, ASSETS, "checkpoints"):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
@@ -100,39 +103,38 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def restore_modalities(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Modality]:
-    """A recipe's modalities with the states that were written."""
-    modalities = {}
-    for name, given in plan.inputs.items():
-        modality: Modality = given.modality.cls(**given.modality.options)
-        modality.load_state(facts[name]["state"])
-        modalities[name] = modality
-    return modalities
-
-
 def write_facts(
-    folder: Path, plan: Plan, modalities: Mapping[str, Modality], task: Task, table: Mapping[str, Any]
+    folder: Path,
+    plan: Plan,
+    modalities: Mapping[str, Modality],
+    task: Task,
+    model: MultimodalModel,
+    table: Mapping[str, Any],
 ) -> None:
-    """Write all but the weights: the resolved recipe, where components come from, and what was fitted.
+    """Write all but the weights: the resolved recipe with its assets, where components come from, and their states.
 
     Args:
         folder: the run's folder.
         plan: the resolved recipe.
         modalities: by name, fitted.
         task: fitted.
+        model: whose components have states.
         table: plain data on what it was trained on, its `fingerprint` among them.
     """
     import yaml
 
-    write_text(folder / RECIPE, yaml.safe_dump(plan.to_data(), sort_keys=False, allow_unicode=True))
-    components = {
-        role: {
+    assets = _Assets(folder)
+    recipe = plan.to_data(assets.keep)
+    write_text(folder / RECIPE, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+    states = {role: state for role, part in model.components().items() if (state := part.state())}
+    components = {}
+    for role, component in plan.components().items():
+        components[role] = {
             "name": component.name,
             "distribution": component.entry.distribution,
             "version": component.entry.version,
+            "component_version": getattr(component.cls, "version", 1),
         }
-        for role, component in plan.components().items()
-    }
     facts = {
         "format": FORMAT,
         "mmreg": version("mmreg"),
@@ -141,9 +143,41 @@ def write_facts(
             name: {"spec": modality.spec.to_json(), "state": modality.state()} for name, modality in modalities.items()
         },
         "task": task.state(),
+        "states": states,
+        "assets": assets.kept,
         "table": dict(table),
     }
     write_json(folder / COMPONENTS, facts)
+
+
+class _Assets:
+    """Copies of a recipe's assets in a run's folder.
+
+    Attributes:
+        kept: what identifies the contents of each, by its path relative to the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kept: dict[str, str] = {}
+
+    def keep(self, path: str) -> str:
+        """Copy a file, if it is not there yet; its path relative to the run's folder.
+
+        Raises:
+            RunError: there is no such file.
+        """
+        content = digest(path)
+        if content is None:
+            raise RunError(f"the file {path} of the recipe is gone")
+        name = f"{ASSETS}/{content[:8]}-{Path(path).name}"
+        copy = self.folder / name
+        self.kept[name] = content
+        if digest(copy) != content:
+            copy.parent.mkdir(exist_ok=True)
+            with replacing(copy) as temporary:
+                shutil.copyfile(path, temporary)
+        return name
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -160,6 +194,18 @@ def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
         except SafetensorError as error:
             raise OSError(f"{path} cannot be written: {error}") from error
         temporary.chmod(mode)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """What `write_weights` wrote, in host memory.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors raises several kinds
+        raise RunError(f"the weights in {path} are damaged: {one_line(error)}") from error
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -1,31 +1,36 @@
-"""Telling those who follow a training of its events: the caller's callback, and every plugin's."""
+"""Telling those who follow a training of its events: the caller's callback, the recipe's, and every plugin's."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmreg import registry
 from mmreg.contract.callback import Callback
 from mmreg.importing import stdout_to_stderr
 from mmreg.messages import one_line
-from mmreg.registry.plugins import call_hook, report
+from mmreg.recipe.components import Component
+from mmreg.registry.plugins import Plugin, call_hook, report
 
 
 class Followers:
     """Passes every event on.
 
-    A plugin's callback gets facts of its own that it may change; one that raises is reported in one line and left out
-    from then on.
+    All but the caller's callback get facts of their own that they may change; one that raises is reported in one line
+    and left out from then on.
 
     Args:
         own: the caller's callback, such as the terminal's; what it raises is raised.
+        chosen: the callbacks that the recipe names.
     """
 
-    def __init__(self, own: Callback | None = None) -> None:
+    def __init__(self, own: Callback | None = None, chosen: Sequence[Component] = ()) -> None:
         self._own = own or Callback()
-        self._others = list(call_hook(registry.all_plugins(), "mmreg_callbacks", Callback))
+        self._others: list[tuple[Plugin | str, Callback]] = []
+        for component in chosen:
+            self._others.append((f"callback {component.entry.reference} {component.entry.version}", component.build()))
+        self._others += call_hook(registry.all_plugins(), "mmreg_callbacks", Callback)
 
     def tell(self, event: str, *facts: Any) -> None:
         """Call an event's method, such as "on_end", of all who have one."""

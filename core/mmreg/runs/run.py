@@ -12,10 +12,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from mmreg.contract.interfaces import Modality, Task
-from mmreg.contract.spec import Spec
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepare import Prepared
@@ -23,15 +21,15 @@ from mmreg.data.sources import open_table
 from mmreg.data.table import Table
 from mmreg.errors import MmregError, RunError
 from mmreg.experiment import Experiment, check_columns, encode_targets, keep_rows, open_experiment, prepare_all
-from mmreg.model.build import build
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.model.inference import Predicted, predict
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.recipe import read_recipe
 from mmreg.recipe.resolve import Plan, resolve
-from mmreg.runs.folder import RECIPE, REPORT, WEIGHTS, read_facts, read_predictions, restore_modalities
+from mmreg.runs.folder import RECIPE, REPORT, WEIGHTS, read_facts, read_predictions, read_weights
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
+from mmreg.runs.restoring import Restoring
 
 
 @dataclass(frozen=True)
@@ -279,15 +277,11 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
         hint = f"; it was trained with {came}" if came else ""
         hint += "; register the local ones with mmreg.registry.register before loading" if local else ""
         raise RunError(f"the run {folder} cannot be loaded{hint}: {error}") from error
-    modalities = restore_modalities(plan, facts["modalities"])
-    specs = {name: Spec.from_json(facts["modalities"][name]["spec"]) for name in modalities}
-    task = plan.task.cls(**plan.task.options)
-    task.load_state(facts["task"])
-    model = build(plan, specs, task)
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except Exception as error:  # safetensors and torch raise several kinds
-        raise RunError(f"the weights of {folder} are damaged or of another model: {error}") from error
+    restoring = Restoring(folder, plan, facts)
+    restoring.tell_versions()
+    modalities, task = restoring.modalities(), restoring.task()
+    model = restoring.model(task)
+    restoring.load_weights(model, read_weights(folder / WEIGHTS))
     table = facts["table"]
     where = resolve_device(device)
     return Run(folder, plan, modalities, task, model, table["fingerprint"], where, precision, bool(table.get("fused")))

@@ -6,29 +6,31 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mmreg.contract.callback import Step
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.interfaces import Modality
 from mmreg.contract.metrics import Epoch, MetricValue
+from mmreg.contract.optimization import Schedule
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.prepare import Prepared
 from mmreg.errors import TrainingError
 from mmreg.model.devices import autocast
 from mmreg.model.inference import mean_loss, predict, transform
+from mmreg.model.measures import Measures
 from mmreg.model.model import ModelNode, MultimodalModel
 from mmreg.model.seeding import derive
-from mmreg.recipe.form import EarlyStopping, Training
+from mmreg.recipe.form import EarlyStopping
+from mmreg.recipe.resolve import Plan
 from mmreg.training.blending import blending_weights
 from mmreg.training.dropout import dropped_modalities
 from mmreg.training.losses import total_loss
-from mmreg.training.optimizers import build_optimizer, build_schedule, per_step
+from mmreg.training.parameters import Freezing, parameter_groups, trained_weights
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,10 @@ class Trainer:
     """Trains a model.
 
     Args:
+        plan: the resolved recipe.
         model: on its device.
         modalities: by name, fitted.
-        task: fitted.
         rows: what to learn from.
-        options: how.
-        metrics: names of further metrics to compute on the validation rows.
         device: where to compute.
         dtype: the dtype of the forward pass.
         on_step: told of every optimizer step.
@@ -101,30 +101,28 @@ class Trainer:
 
     def __init__(
         self,
+        plan: Plan,
         model: MultimodalModel,
         modalities: Mapping[str, Modality],
-        task: Task,
         rows: TrainingRows,
-        options: Training,
-        metrics: list[str],
         device: torch.device,
         dtype: torch.dtype,
         on_step: Callable[[Step], None],
     ) -> None:
-        self.model, self.modalities, self.task, self.rows = model, modalities, task, rows
-        self.options, self.device, self.dtype, self.on_step = options, device, dtype, on_step
-        self.metric = options.metric or task.main_metric
-        self.metrics = list(dict.fromkeys([*metrics, self.metric]))
+        self.model, self.modalities, self.rows = model, modalities, rows
+        self.device, self.dtype, self.on_step = device, dtype, on_step
+        self.options = options = plan.recipe.form.training
+        self.task = model.task
+        self.measures = Measures(self.task, plan.metrics)
+        self.metric = plan.metric or self.task.main_metric
+        self.metrics = list(dict.fromkeys([*plan.metric_names, self.metric]))
         per_epoch = math.ceil(math.ceil(len(rows.train) / options.batch_size) / options.accumulate)
         self.steps = min(options.epochs * per_epoch, options.max_steps or options.epochs * per_epoch)
-        self.optimizer = build_optimizer(options.optimizer.name, options.optimizer.options, model)
-        schedule = options.schedule
-        self.schedule = (
-            None
-            if schedule is None
-            else build_schedule(schedule.name, schedule.options, self.optimizer, self.steps, options.epochs)
-        )
-        self.steps_schedule = schedule is not None and per_step(schedule.name)
+        weights = trained_weights(plan)
+        self.freezing = Freezing(model, weights)
+        self.optimizer: torch.optim.Optimizer = plan.optimizer.build().build(parameter_groups(model, weights))
+        self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
+        self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
         self.scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=dtype == torch.float16)
         self.progress = Progress()
 
@@ -170,13 +168,15 @@ class Trainer:
             self.progress.history.append(epoch)
             done = self.progress.epoch >= self.options.epochs or self.progress.step >= self.steps
             self.progress.finished = done or self._is_stale()
-            if self.schedule is not None and not self.steps_schedule:
+            if self.course is not None and not self.course.per_step:
                 self._step_schedule(epoch)
             yield epoch, self._timings(seconds, started), improved
+        self.freezing.end()
 
     def _train_epoch(self) -> list[MetricValue]:
         """One pass over the training rows; the means of the loss and of its terms."""
         self.model.train()
+        self.freezing.begin(self.progress.epoch)
         options, epoch = self.options, self.progress.epoch
         batches = self.rows.batches(
             self.rows.train,
@@ -237,8 +237,8 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
-        if self.schedule is not None and self.steps_schedule:
-            self._step_schedule()
+        if self.schedule is not None and self.course is not None and self.course.per_step:
+            self.schedule.step()
         return loss, terms
 
     def _blend(self) -> None:
@@ -253,13 +253,13 @@ class Trainer:
                 node.joint_loss = weights.pop(node.name, node.joint_loss)
                 node.own_losses |= weights
 
-    def _step_schedule(self, epoch: Epoch | None = None) -> None:
-        if isinstance(self.schedule, ReduceLROnPlateau):
-            assert epoch is not None
-            loss = epoch.get("validation", "loss")
-            self.schedule.step(cast(float, epoch.get("train", "loss") if loss is None else loss))
-        elif self.schedule is not None:
-            self.schedule.step()
+    def _step_schedule(self, epoch: Epoch) -> None:
+        """Set the learning rate for the next epoch, of a schedule that goes by epochs."""
+        assert self.schedule is not None
+        assert self.course is not None
+        loss = epoch.get("validation", "loss")
+        loss = epoch.get("train", "loss") if loss is None else loss
+        self.schedule.step(*([loss] if self.course.follows_loss else []))
 
     def _validate(self) -> list[MetricValue]:
         """Loss and metrics on the validation rows; nothing without them."""
@@ -270,13 +270,13 @@ class Trainer:
         targets = torch.from_numpy(self.rows.targets[self.rows.validation])
         weights = torch.from_numpy(self.rows.weights[self.rows.validation])
         found = [("", "loss", mean_loss(self.task, predicted.scores, targets, weights))]
-        result = self.task.evaluate(predicted.scores, targets, self.metrics)
+        result = self.measures.evaluate(predicted.scores, targets, self.metrics)
         found += [("", name, value) for name, value in result.items() if isinstance(value, float)]
         for name, part in predicted.parts.items():
             rows = part.present
             if rows.any():
                 found.append((name, "loss", mean_loss(self.task, part.scores[rows], targets[rows], weights[rows])))
-                result = self.task.evaluate(self.task.scores(part.scores)[rows], targets[rows], [self.metric])
+                result = self.measures.evaluate(self.task.scores(part.scores)[rows], targets[rows], [self.metric])
                 found.append((name, self.metric, result[self.metric]))
         return [MetricValue("validation", *each) for each in found]
 
@@ -285,7 +285,7 @@ class Trainer:
         value = epoch.get("validation", self.metric)
         if value is None:
             return True
-        sign = 1 if self.task.metrics[self.metric] else -1
+        sign = 1 if self.measures.more_is_better(self.metric) else -1
         early = self.options.early_stopping
         delta = early.min_delta if isinstance(early, EarlyStopping) else 0.0
         best = self.progress.best

@@ -21,12 +21,15 @@ from mmreg.data.prepared import SHOWN
 from mmreg.errors import RunError, TableError, ValidationRowsError
 from mmreg.experiment import Experiment, checked_plan, fit_arrays, keep_rows, open_experiment, prepare_all, prior_rows
 from mmreg.files import unwritable, write_json
+from mmreg.model.build import States
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision
 from mmreg.model.model import FusionNode, ModelNode, MultimodalModel
+from mmreg.recipe.assets import digest
 from mmreg.recipe.recipe import Recipe, read_recipe
-from mmreg.recipe.resolve import Plan
+from mmreg.recipe.resolve import Plan, resolve
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
+from mmreg.runs.restoring import Restoring
 from mmreg.training.checkpoint import load_checkpoint, save_checkpoint
 from mmreg.training.loop import Trainer, TrainingRows
 
@@ -70,7 +73,7 @@ def train(
     check_validation(plan, experiment)
     devices = [target] if target.type == "cuda" else []
     with deterministic(plan.recipe.form.training.deterministic), torch.random.fork_rng(devices):
-        return _Session(folder, experiment, target, Followers(callback)).run(resuming)
+        return _Session(folder, experiment, target, Followers(callback, plan.callbacks)).run(resuming)
 
 
 def _resumes(folder: Path, plan: Plan, *, overwrite: bool, resume: bool) -> bool:
@@ -81,15 +84,19 @@ def _resumes(folder: Path, plan: Plan, *, overwrite: bool, resume: bool) -> bool
         if why is not None:
             raise RunError(f"the run cannot be written to {str(folder)!r}: {why}; name another folder")
         return False
-    before = read_recipe(folder / runs.RECIPE).to_data()
-    now = Recipe(plan.to_data()).to_data()
-    changed = _changes({**before, "table": None}, {**now, "table": None})
+    before = resolve(read_recipe(folder / runs.RECIPE))
+    changed = _changes(_comparable(before), _comparable(plan))
     if changed:
         raise RunError(
             f"the run in {str(folder)!r} was started with another recipe:\n  " + "\n  ".join(changed) + "\n"
             "resume with the same one, or name another folder"
         )
     return (folder / runs.CHECKPOINT).is_file()
+
+
+def _comparable(plan: Plan) -> dict[str, Any]:
+    """A recipe without what a training may be resumed with another one of; its assets by their contents."""
+    return {**plan.to_data(lambda path: digest(path) or path), "table": None, "callbacks": None}
 
 
 def _changes(before: Any, now: Any, key: str = "") -> list[str]:
@@ -149,12 +156,13 @@ class _Session:
         )
         self._drop_skipped()
         fit_arrays(self.prepared, experiment.modalities, experiment.splits["train"])
-        model = experiment.build_model().to(self.device)
+        states = self._states() if resuming else None
+        model = experiment.build_model(states).to(self.device)
         trainer = self._trainer(model)
         if not resuming:
-            self._start_folder(fingerprint)
+            self._start_folder(model, fingerprint)
         else:
-            trainer.load_state(load_checkpoint(self.folder / runs.CHECKPOINT))
+            trainer.load_state(load_checkpoint(self.folder / runs.CHECKPOINT, list(model.parts())))
         run = Run(self.folder, self.plan, experiment.modalities, experiment.task, model, fingerprint, self.device)
         self.followers.tell("on_start", run, self._facts(model, trainer))
         self._train(trainer, run)
@@ -194,25 +202,22 @@ class _Session:
             self.prepared, experiment.targets, experiment.weights, splits["train"], splits["validation"]
         )
         dtype = resolve_precision(training.precision, self.device)
-        return Trainer(
-            model,
-            experiment.modalities,
-            experiment.task,
-            rows,
-            training,
-            self.form.metrics,
-            self.device,
-            dtype,
-            partial(self.followers.tell, "on_step"),
-        )
+        on_step = partial(self.followers.tell, "on_step")
+        return Trainer(self.plan, model, experiment.modalities, rows, self.device, dtype, on_step)
 
-    def _start_folder(self, fingerprint: str) -> None:
+    def _states(self) -> States:
+        """What the components of a training that goes on were built as."""
+        restoring = Restoring(self.folder, self.plan, runs.read_facts(self.folder))
+        restoring.tell_versions()
+        return restoring.states()
+
+    def _start_folder(self, model: MultimodalModel, fingerprint: str) -> None:
         """An empty folder with the run's facts; what an earlier run left there goes."""
         runs.clear(self.folder)
         experiment = self.experiment
         rows = {split: len(numbers) for split, numbers in experiment.splits.items()}
         table = {"name": experiment.table.name, "fingerprint": fingerprint, "rows": rows}
-        runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, table)
+        runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, model, table)
         (self.folder / "checkpoints").mkdir()
 
     def _train(self, trainer: Trainer, run: Run) -> None:
