@@ -5,9 +5,11 @@ Nothing in it can run code; it can be moved and renamed, and is read offline.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -39,6 +41,8 @@ PREDICTIONS = "predictions"
 ASSETS = "assets"
 CHECKPOINT = "checkpoints/last.pt"
 BEST = "checkpoints/best.safetensors"
+LARGE = 1 << 26
+"""Bytes from which on an asset is not copied where it can be linked."""
 FORMAT = 1
 """The version of the folder's layout."""
 
@@ -176,8 +180,17 @@ class _Assets:
         if digest(copy) != content:
             copy.parent.mkdir(exist_ok=True)
             with replacing(copy) as temporary:
-                shutil.copyfile(path, temporary)
+                _copy(Path(path), temporary)
         return name
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file; of a large one, make another name where the file system can."""
+    if source.stat().st_size > LARGE:
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
