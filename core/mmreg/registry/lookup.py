@@ -19,6 +19,7 @@ from mmreg.importing import import_target
 from mmreg.messages import near
 from mmreg.registry import plugins
 from mmreg.registry.plugins import Plugin, normalize
+from mmreg.registry.signature import documentation
 
 FEW = 10
 """Names up to this number are listed beside the nearest one."""
@@ -259,7 +260,7 @@ def describe(kind: str | None, name: str) -> dict[str, Any]:
         ComponentNotFoundError: see `find`.
         ComponentImportError: see `get`.
     """
-    from mmreg.registry.options import describe_options, documentation  # see above
+    from mmreg.registry.options import describe_options  # see above
 
     entry = find(kind, name)
     cls = load(entry)
