@@ -53,9 +53,8 @@ class CoAttention(FeatureFusion):
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse to (B, M W)."""
-        embedded = self.embedding(features, present)
-        masks = [mask for _, mask in embedded]
-        tokens = [torch.where(mask.unsqueeze(-1), values, 0) for values, mask in embedded]
+        embedded, masks = self.embedding(features, present)
+        tokens = [torch.where(mask.unsqueeze(-1), values, 0) for values, mask in zip(embedded, masks, strict=True)]
         values = [wide(layer(value)) for layer, value in zip(self.values, tokens, strict=True)]
         hidden = list(values)
         with torch.autocast(present.device.type, enabled=False):

@@ -6,6 +6,7 @@ Axes: B batch, D features, M modalities.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,11 @@ class Concat(FeatureFusion):
 
 
 class _Projected(FeatureFusion):
-    """An operator on the modalities' projections p_i = W_i x_i + b_i to one width."""
+    """The base of the operators on the modalities' projections p_i = W_i x_i + b_i to one width.
+
+    Args:
+        features: the width to which each modality is projected, and of the result.
+    """
 
     def __init__(self, inputs: Mapping[str, int], *, features: Size = 128) -> None:
         super().__init__()
@@ -70,9 +75,6 @@ class Sum(_Projected):
     Cost: M D features.
 
     Pooled (B, D) of each modality; gives (B, features).
-
-    Args:
-        features: the width to which each modality is projected, and of the result.
     """
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
@@ -87,9 +89,6 @@ class Average(_Projected):
     Cost: M D features.
 
     Pooled (B, D) of each modality; gives (B, features).
-
-    Args:
-        features: the width to which each modality is projected, and of the result.
     """
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
@@ -104,9 +103,6 @@ class Maximum(_Projected):
     Cost: M D features.
 
     Pooled (B, D) of each modality; gives (B, features).
-
-    Args:
-        features: the width to which each modality is projected, and of the result.
     """
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
@@ -123,13 +119,10 @@ class Multiply(_Projected):
     beyond the range of a reduced precision becomes its greatest number. Cost: M D features.
 
     Pooled (B, D) of each modality; gives (B, features).
-
-    Args:
-        features: the width to which each modality is projected, and of the result.
     """
 
-    def __init__(self, inputs: Mapping[str, int], *, features: Size = 128) -> None:
-        super().__init__(inputs, features=features)
+    def __init__(self, inputs: Mapping[str, int], **options: Any) -> None:
+        super().__init__(inputs, **options)
         for layer in self.projections.maps:
             assert isinstance(layer, nn.Linear)
             nn.init.ones_(layer.bias)
@@ -148,15 +141,12 @@ class Attention(_Projected):
     machine translation by jointly learning to align and translate". Cost: M (D features + features^2).
 
     Pooled (B, D) of each modality; gives (B, features).
-
-    Args:
-        features: the width to which each modality is projected, and of the result.
     """
 
-    def __init__(self, inputs: Mapping[str, int], *, features: Size = 128) -> None:
-        super().__init__(inputs, features=features)
+    def __init__(self, inputs: Mapping[str, int], **options: Any) -> None:
+        super().__init__(inputs, **options)
         # A softmax over one modality would never train its scores.
-        self.attention = AttentionPool(features) if len(inputs) > 1 else None
+        self.attention = AttentionPool(self.out_features) if len(inputs) > 1 else None
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, features)."""
@@ -173,15 +163,13 @@ class DeepSet(_Projected):
     Pooled (B, D) of each modality; gives (B, features).
 
     Args:
-        features: the width to which each modality is projected, and of the result.
         hidden: the size of rho's hidden layer.
         dropout: the share of values dropped after rho's hidden layer.
     """
 
-    def __init__(
-        self, inputs: Mapping[str, int], *, features: Size = 128, hidden: Size = 128, dropout: Share = 0.0
-    ) -> None:
-        super().__init__(inputs, features=features)
+    def __init__(self, inputs: Mapping[str, int], *, hidden: Size = 128, dropout: Share = 0.0, **options: Any) -> None:
+        super().__init__(inputs, **options)
+        features = self.out_features
         self.phi = nn.Sequential(nn.ReLU(), nn.Linear(features, features), nn.ReLU())
         self.rho = MLP(features, [hidden], features, dropout)
 

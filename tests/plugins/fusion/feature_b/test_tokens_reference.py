@@ -10,11 +10,11 @@ from torch import nn
 
 from mmreg.contract.signals import Features
 from mmreg.errors import OptionError
+from mmreg_fusion.feature_level.attention import Attention
 from mmreg_fusion.feature_level.bottleneck import Bottleneck
 from mmreg_fusion.feature_level.coattention import CoAttention
 from mmreg_fusion.feature_level.cross_attention import CrossAttention
 from mmreg_fusion.feature_level.perceiver import Perceiver
-from mmreg_fusion.feature_level.tokens import Attention
 from mmreg_fusion.feature_level.transformer import Transformer
 
 SIZES = {"image": 3, "text": 5, "audio": 2}
