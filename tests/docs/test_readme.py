@@ -6,7 +6,6 @@ import csv
 import re
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +75,12 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 @pytest.fixture
-def flat() -> Iterator[type]:
+def flat() -> type:
     """The encoder that the page shows, registered as it says."""
     (block,) = [block for block in blocks("python") if "@registry" in block]
     names: dict[str, Any] = {"__name__": "readme"}
     exec(compile(block, "README.md", "exec", dont_inherit=True), names)
-    yield names["Flat"]
-    registry.unregister("encoder", "flat")
+    return names["Flat"]
 
 
 def test_the_page_is_short() -> None:

@@ -125,6 +125,12 @@ def find(kind: str | None, name: str) -> Entry:
 
     Raises:
         ComponentNotFoundError: there is none, or more than one; the message says which plugins might have held it.
+
+    Example:
+        >>> find("encoder", "image_cnn").spec.summary
+        'Convolutional network for images.'
+        >>> find(None, "encoder/mmreg:image_cnn") == find("encoder", "image_cnn")
+        True
     """
     given, slash, rest = name.rpartition("/")
     if slash:
@@ -191,6 +197,11 @@ def build(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
         ComponentNotFoundError: see `find`.
         ComponentImportError: see `get`.
         OptionError: unknown options, wrong types or values out of bounds.
+
+    Example:
+        >>> from mmreg import Spec
+        >>> build("encoder", "image_cnn", Spec("CHW", (3, 32, 32)), features=64).out_features
+        64
     """
     from mmreg.registry.options import check_options  # pydantic, which listing does without
 
