@@ -12,7 +12,7 @@ from mmreg.errors import OptionError
 from mmreg.layers import MLP
 
 
-class Attention(nn.Module):
+class MultiHeadAttention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani 2017) in which a query may also attend to nothing.
 
     A(Q, C) = softmax([q k^T, 0] / sqrt(W / heads)) [v; 0]: a further key and value of zeros, as with `add_zero_attn`
@@ -64,7 +64,7 @@ class AttentionLayer(nn.Module):
     def __init__(self, width: int, num_heads: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width, num_heads)
+        self.attention = MultiHeadAttention(width, num_heads)
         self.feedforward_norm = nn.LayerNorm(width)
         self.feedforward = MLP(width, [4 * width], width, dropout)
         self.dropout = nn.Dropout(dropout)
