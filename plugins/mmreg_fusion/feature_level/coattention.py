@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from mmreg import FeatureFusion, Features, Outputs
 from mmreg.layers import masked_softmax
-from mmreg_fusion.feature_level.common import Size, wide
+from mmreg_fusion.feature_level.common import Size
 from mmreg_fusion.feature_level.tokens import TokenEmbedding
+from mmreg_fusion.precision import wide
 
 
 class CoAttention(FeatureFusion):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
 from mmreg.layers import MLP, AttentionPool, masked_max, masked_mean
-from mmreg_fusion.feature_level.common import Projections, Share, Size, narrow, pooled, product, wide
+from mmreg_fusion.feature_level.common import Projections, Share, Size, input_vectors, product
+from mmreg_fusion.precision import narrow, wide
 
 
 class Concat(FeatureFusion):
@@ -48,11 +49,7 @@ class Concat(FeatureFusion):
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, out_features)."""
-        if self.projections is not None:
-            joined = self.projections(features, present).flatten(1)
-        else:
-            joined = torch.cat(pooled(features, present), 1)
-        return Features(self.layers(joined))
+        return Features(self.layers(torch.cat(input_vectors(self.projections, features, present), 1)))
 
 
 class _Projected(FeatureFusion):
