@@ -33,7 +33,12 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean over T of (B, T, D), valid positions only (mask (B, T) bool; None: all); zero where there is none."""
+    """The mean over T of (B, T, D), valid positions only (mask (B, T) bool; None: all); zero where there is none.
+
+    Example:
+        >>> masked_mean(torch.tensor([[[1.0], [3.0], [100.0]]]), length_mask(torch.tensor([2]), 3))
+        tensor([[2.]])
+    """
     if mask is None:
         return values.mean(1)
     weights = mask.unsqueeze(-1).to(values.dtype)

@@ -21,6 +21,7 @@ from mmreg.importing import import_target
 from mmreg.messages import near
 from mmreg.registry import plugins
 from mmreg.registry.plugins import Plugin, normalize
+from mmreg.registry.signature import documentation
 
 FEW = 10
 """Names up to this number are listed beside the nearest one."""
@@ -126,6 +127,12 @@ def find(kind: str | None, name: str) -> Entry:
 
     Raises:
         ComponentNotFoundError: there is none, or more than one; the message says which plugins might have held it.
+
+    Example:
+        >>> find("encoder", "image_cnn").spec.summary
+        'Convolutional network for images.'
+        >>> find(None, "encoder/mmreg:image_cnn") == find("encoder", "image_cnn")
+        True
     """
     given, slash, rest = name.rpartition("/")
     if slash:
@@ -193,6 +200,11 @@ def build(kind: str, name: str | Mapping[str, Any], *arguments: Any, **options: 
         ComponentNotFoundError: see `find`.
         ComponentImportError: see `get`.
         OptionError: unknown options, wrong types or values out of bounds.
+
+    Example:
+        >>> from mmreg import Spec
+        >>> build("encoder", "image_cnn", Spec("CHW", (3, 32, 32)), features=64).out_features
+        64
     """
     from mmreg.registry.options import check_options  # pydantic, which listing does without
 
@@ -268,7 +280,7 @@ def describe(kind: str | None, name: str) -> dict[str, Any]:
         ComponentNotFoundError: see `find`.
         ComponentImportError: see `get`.
     """
-    from mmreg.registry.options import describe_options, documentation  # see above
+    from mmreg.registry.options import describe_options  # see above
 
     entry = find(kind, name)
     cls = load(entry)

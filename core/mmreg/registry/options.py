@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
-import textwrap
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +16,12 @@ from pydantic.fields import FieldInfo
 
 from mmreg.errors import OptionError
 from mmreg.messages import near
+from mmreg.registry.signature import argument_docs, parameters
 
 KeyPath = tuple[str | int, ...]
 """The keys that lead to a value of a recipe."""
 
 Mark = TypeVar("Mark")
-
-_ARGS = re.compile(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -47,20 +44,17 @@ class Problem:
 @cache
 def options_model(cls: type) -> type[BaseModel]:
     """The keyword-only parameters of a class's constructor as a pydantic model, less what is passed in."""
-    signature = inspect.signature(cls)
-    constructor: Any = cls
-    hints = typing.get_type_hints(constructor.__init__, include_extras=True)
     passed_in: frozenset[str] = getattr(cls, "passed_in", frozenset())
     described = argument_docs(cls)
     fields: dict[str, Any] = {}
-    for parameter in signature.parameters.values():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name in passed_in:
+    for name, parameter in parameters(cls).items():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or name in passed_in:
             continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         # A field must not start with an underscore or shadow a method of pydantic's: the alias carries the real name.
-        fields[f"option_{parameter.name}"] = (
-            hints.get(parameter.name, Any),
-            Field(default, alias=parameter.name, description=described.get(parameter.name)),
+        fields[f"option_{name}"] = (
+            parameter.annotation,
+            Field(default, alias=name, description=described.get(name)),
         )
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     return create_model(cls.__name__, __config__=config, **fields)
@@ -192,21 +186,6 @@ def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def argument_docs(cls: type) -> dict[str, str]:
-    """The `Args:` section of a class's docstring (Google form), or of its constructor's: text by parameter name."""
-    for docstring in (vars(cls).get("__doc__"), getattr(vars(cls).get("__init__"), "__doc__", None)):
-        section = _ARGS.search(inspect.cleandoc(docstring or "") + "\n")
-        if section:
-            entries = re.split(r"^(\w+)(?: \([^)]*\))?:", textwrap.dedent(section.group(1)), flags=re.MULTILINE)
-            return {name: " ".join(text.split()) for name, text in zip(entries[1::2], entries[2::2], strict=True)}
-    return {}
-
-
-def documentation(cls: type) -> str:
-    """A class's docstring without its `Args:` section."""
-    return _ARGS.sub("", inspect.cleandoc(cls.__doc__ or "") + "\n").strip()
 
 
 def describe_options(cls: type) -> list[dict[str, Any]]:
