@@ -204,7 +204,10 @@ class Training(_Closed):
     deterministic: bool = False
     """Whether to use only operations that give the same bits in a repeated run, even if they are slower."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """The precision of the forward pass (torch.autocast); auto: bfloat16 where that is faster, else float32."""
+    """The precision of the forward pass (torch.autocast); auto: bfloat16 where that is faster, else float32.
+
+    Layers for which torch has no kernel in it here compute in float32; `mmreg doctor` names them.
+    """
     keep: Literal["best", "last"] = "best"
     """Which weights the run ends with: the best on validation, or the last."""
     metric: str | None = None
