@@ -5,7 +5,7 @@ Axes: B batch, N rows, T the ragged axis.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmreg.contract.interfaces import Modality
 from mmreg.contract.signals import Signal
 from mmreg.contract.spec import Spec
 from mmreg.errors import DataError
@@ -158,3 +159,22 @@ def raise_bad(prepared: Iterable[Prepared]) -> None:
             ]
         )
     )
+
+
+def fit_arrays(prepared: Mapping[str, Prepared], modalities: Mapping[str, Modality], rows: NDArray[np.int64]) -> None:
+    """Let every modality learn from the prepared training rows that have it."""
+    for name, modality in modalities.items():
+        modality.fit_arrays(prepared[name].arrays(rows[prepared[name].present[rows]]))
+
+
+def keep_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """These rows without those that have a bad cell of a modality whose policy is to skip them."""
+    for values in prepared.values():
+        if values.on_bad == "skip":
+            rows = rows[~values.bad_rows[rows]]
+    return rows
+
+
+def prior_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> int:
+    """How many of these rows have no modality at all, so that they get the training prior."""
+    return int((~np.stack([values.present[rows] for values in prepared.values()], 1).any(1)).sum())

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from mmreg import runs
 from mmreg.data.cache import cache_dir
-from mmreg.data.prepared import SHOWN
+from mmreg.data.prepared import SHOWN, fit_arrays, keep_rows, prior_rows
 from mmreg.errors import RunError, TableError, ValidationRowsError
-from mmreg.experiment import Experiment, checked_plan, fit_arrays, keep_rows, open_experiment, prepare_all, prior_rows
+from mmreg.experiment import Experiment, checked_plan, open_experiment, prepare_all
 from mmreg.files import unwritable, write_json
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision
 from mmreg.model.model import FusionNode, ModelNode, MultimodalModel
