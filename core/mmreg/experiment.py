@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality, Task
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import Specs
 from mmreg.data.cells import iter_present
 from mmreg.data.leaks import leaks
 from mmreg.data.prepare import prepare
@@ -56,7 +56,7 @@ class Experiment:
     messages: list[str] = field(default_factory=list)
 
     @property
-    def specs(self) -> dict[str, Spec]:
+    def specs(self) -> dict[str, Specs]:
         """What each modality gives."""
         return {name: modality.spec for name, modality in self.modalities.items()}
 
@@ -171,10 +171,17 @@ def _split(plan: Plan, tables: Table | dict[str, Table], values: list[Any], task
     return {name: splits.get(name, np.zeros(0, np.int64)) for name in SPLITS}
 
 
+def new_modality(given: InputPlan) -> Modality:
+    """A modality that has learned nothing yet, and knows its columns if it reads several."""
+    modality: Modality = given.modality.cls(**given.modality.options)
+    if modality.multiple_columns:
+        modality.columns = given.columns
+    return modality
+
+
 def fit_modality(given: InputPlan, table: Table, rows: NDArray[np.int64]) -> Modality:
     """A modality built and fitted on raw training values."""
-    modality: Modality = given.modality.cls(**given.modality.options)
-
+    modality = new_modality(given)
     try:
         modality.fit_values(iter_present(modality, table, given.columns, rows))
     except MmregError as error:
@@ -218,7 +225,7 @@ def prepare_all(
 
 
 def build_model(
-    recipe: Recipe | Mapping[str, Any] | str | Path, specs: Mapping[str, Spec] | None = None, task: Task | None = None
+    recipe: Recipe | Mapping[str, Any] | str | Path, specs: Mapping[str, Specs] | None = None, task: Task | None = None
 ) -> MultimodalModel:
     """Build the model of a recipe, with new weights keyed to its seed.
 

@@ -21,7 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.spec import specs_to_json
 from mmreg.errors import RunError
+from mmreg.experiment import new_modality
 from mmreg.files import replacing, write_json, write_text
 from mmreg.messages import one_line
 from mmreg.model.inference import Predicted
@@ -104,7 +106,7 @@ def restore_modalities(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Modali
     """A recipe's modalities with the states that were written."""
     modalities = {}
     for name, given in plan.inputs.items():
-        modality: Modality = given.modality.cls(**given.modality.options)
+        modality = new_modality(given)
         modality.load_state(facts[name]["state"])
         modalities[name] = modality
     return modalities
@@ -138,7 +140,8 @@ def write_facts(
         "mmreg": version("mmreg"),
         "components": components,
         "modalities": {
-            name: {"spec": modality.spec.to_json(), "state": modality.state()} for name, modality in modalities.items()
+            name: {"spec": specs_to_json(modality.spec), "state": modality.state()}
+            for name, modality in modalities.items()
         },
         "task": task.state(),
         "table": dict(table),

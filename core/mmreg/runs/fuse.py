@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmreg import registry, runs
 from mmreg.contract.interfaces import ModelFusion, Task
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import specs_from_json
 from mmreg.errors import OptionError, RunError
 from mmreg.files import write_json
 from mmreg.model.build import build
@@ -68,7 +68,7 @@ def fuse(
     parts = _Parts(loaded, chosen)
     plan = resolve(Recipe(parts.recipe()))
     modalities = runs.restore_modalities(plan, parts.modalities)
-    specs = {name: Spec.from_json(facts["spec"]) for name, facts in parts.modalities.items()}
+    specs = {name: specs_from_json(facts["spec"]) for name, facts in parts.modalities.items()}
     model = build(plan, specs, task, loaded[0].model.prior)
     missing, unexpected = model.load_state_dict(parts.weights(), strict=False)
     assert not unexpected

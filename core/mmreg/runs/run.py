@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from mmreg.contract.interfaces import Modality, Task
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import specs_from_json
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import Prepared, keep_rows
@@ -270,7 +270,7 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
         hint += "; register the local ones with mmreg.registry.register before loading" if local else ""
         raise RunError(f"the run {folder} cannot be loaded{hint}: {error}") from error
     modalities = restore_modalities(plan, facts["modalities"])
-    specs = {name: Spec.from_json(facts["modalities"][name]["spec"]) for name in modalities}
+    specs = {name: specs_from_json(facts["modalities"][name]["spec"]) for name in modalities}
     task = plan.task.cls(**plan.task.options)
     task.load_state(facts["task"])
     model = build(plan, specs, task)

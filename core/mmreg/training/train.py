@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from mmreg import runs
+from mmreg.contract.spec import specs_text
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import SHOWN, fit_arrays, keep_rows, prior_rows
 from mmreg.errors import RunError, TableError, ValidationRowsError
@@ -285,7 +286,7 @@ class _Session:
             "precision": str(trainer.dtype).removeprefix("torch."),
             "rows": {split: len(rows) for split, rows in self.experiment.splits.items()},
             "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "modalities": {name: str(spec) for name, spec in self.experiment.specs.items()},
+            "modalities": {name: specs_text(spec) for name, spec in self.experiment.specs.items()},
             "epochs": self.form.training.epochs,
             "steps": trainer.steps,
             "metric": trainer.metric,
