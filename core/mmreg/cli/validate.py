@@ -63,6 +63,8 @@ def missing_files(experiment: Experiment) -> list[str]:
 
 def print_model(experiment: Experiment) -> None:
     """Rows, shapes and parameters of an experiment."""
+    from mmreg.contract.spec import specs_text
+
     model = experiment.build_model()
     rows = ", ".join(f"{len(numbers)} {split}" for split, numbers in experiment.splits.items())
     task = f"task {experiment.plan.task.name}, {experiment.task.num_outputs} outputs"
@@ -74,7 +76,7 @@ def print_model(experiment: Experiment) -> None:
             {
                 "part": name,
                 "component": f"{given.modality.name} -> {given.encoder.name}",
-                "input": str(experiment.specs[name]),
+                "input": specs_text(experiment.specs[name]),
                 "output": f"{encoder.out_features} features",
                 "parameters": count(encoder),
             }

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mmreg.contract.lifecycle import Restorable
 from mmreg.contract.signals import Features, Fused, Signal
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import Spec, Specs
 
 Outputs = Literal["pooled", "tokens"]
 """What a fusion takes of an encoder: one vector a row, or a sequence of them."""
@@ -36,6 +36,11 @@ class Modality(Restorable, ABC):
 
     The calls come in this order: `fit_values`, `load` for every row, `fit_arrays`, then `transform` for ever. What
     the two fits learned is the state; a modality built with the same options and given that state behaves the same.
+    `stored` and `spec` are asked for after `fit_values` or `load_state`, never before.
+
+    What is stored is one array a value, or several by name: `load` then gives a dict of arrays, `stored` is a mapping
+    of their specs, and a signal's `values` are a dict of tensors. Those of them whose first axis is ragged are all of
+    the same length. `transform` may make one tensor of them, or give several.
 
     Attributes:
         version: raised by the author whenever `load` would store something else for the same value and options.
@@ -45,6 +50,8 @@ class Modality(Restorable, ABC):
             loads nothing again.
         extensions: the file endings (such as ".png") by which `mmreg init` recognises the modality's columns.
         default_encoder: the encoder that a recipe gets which names none; None if it has to name one.
+        columns: of a modality of `multiple_columns`, their names in the recipe's order; set by the framework after
+            the constructor, before anything else is called.
     """
 
     version: ClassVar[int] = 1
@@ -53,6 +60,7 @@ class Modality(Restorable, ABC):
     transform_options: ClassVar[frozenset[str]] = frozenset()
     extensions: ClassVar[frozenset[str]] = frozenset()
     default_encoder: ClassVar[str | None] = None
+    columns: tuple[str, ...] = ()
 
     @classmethod
     def suggest(cls, values: Sequence[Any]) -> Mapping[str, tuple[Any, str]] | None:
@@ -68,6 +76,21 @@ class Modality(Restorable, ABC):
         files = [value for value in values if isinstance(value, Path) and value.suffix.lower() in cls.extensions]
         return {} if values and len(files) >= 0.8 * len(values) else None
 
+    @classmethod
+    def suggest_columns(
+        cls, columns: Mapping[str, Sequence[Any]]
+    ) -> tuple[Sequence[str], Mapping[str, tuple[Any, str]]] | None:
+        """The columns that a modality of `multiple_columns` would take together, for `mmreg init`.
+
+        Args:
+            columns: for each column that no modality of one column takes, a sample of its values that are there, as
+                `load` takes them.
+
+        Returns:
+            The names of columns, and options as `suggest` gives them; None if none of them are of this modality.
+        """
+        return None
+
     def fit_values(self, values: Iterator[Any]) -> None:
         """Learn from the training rows' raw values, such as a vocabulary; absent ones are left out.
 
@@ -75,27 +98,34 @@ class Modality(Restorable, ABC):
         """
 
     @abstractmethod
-    def load(self, value: Any) -> NDArray[Any]:
-        """Turn one raw value into the array to store, which `stored` describes.
+    def load(self, value: Any) -> NDArray[Any] | Mapping[str, NDArray[Any]]:
+        """Turn one raw value into the array to store, or the named arrays, which `stored` describes.
 
         Args:
             value: a `pathlib.Path` (if `paths`), text, bytes, a NumPy array or a dict, as the table gives it.
 
         Returns:
-            An array with the dtype and shape of `stored`.
+            An array with the dtype and shape of `stored`, or by name one for each of its specs.
 
         Raises:
             ValueLoadError: the value cannot be loaded; the message says why and names no table or row.
         """
 
-    def fit_arrays(self, arrays: Iterator[NDArray[Any]]) -> None:
-        """Learn from the training rows' stored arrays, one at a time, such as a mean and a deviation."""
+    def fit_arrays(self, arrays: Iterator[Any]) -> None:
+        """Learn from the training rows' stored values, one at a time, such as a mean and a deviation.
 
-    def transform(self, signal: Signal, *, training: bool, generator: torch.Generator | None = None) -> Signal:
+        Args:
+            arrays: what `load` gave: an array for each row, or a dict of them.
+        """
+
+    def transform(
+        self, signal: Signal[Any], *, training: bool, generator: torch.Generator | None = None
+    ) -> Signal[Any]:
         """Turn a batch of stored arrays into what `spec` promises, on the batch's device, in torch operations only.
 
         Args:
-            signal: values (B, *stored.shape) in the stored dtype; ragged ones padded with zeros at the end.
+            signal: values (B, *stored.shape) in the stored dtype, or a dict of them; ragged ones padded with zeros at
+                the end.
             training: whether to augment.
             generator: where every random draw comes from, on the signal's device; given whenever `training` is set.
         """
@@ -103,12 +133,12 @@ class Modality(Restorable, ABC):
 
     @property
     @abstractmethod
-    def stored(self) -> Spec:
-        """What `load` gives. Only its first axis may be ragged. Its dtype is also a NumPy dtype's name."""
+    def stored(self) -> Specs:
+        """What `load` gives. Only a first axis may be ragged. A dtype is also a NumPy dtype's name."""
 
     @property
     @abstractmethod
-    def spec(self) -> Spec:
+    def spec(self) -> Specs:
         """What `transform` gives."""
 
     def state(self) -> dict[str, Any]:
@@ -133,11 +163,15 @@ class Encoder(nn.Module, Restorable, ABC):
     Attributes:
         provides: what it can give.
         passed_in: keyword-only parameters that are no options, as the framework passes them in.
+        multiple_arrays: whether it takes modalities that give several named tensors: the spec, in `accepts` and in the
+            constructor, is then a mapping of their specs, and a signal's `values` are a dict. Others are never asked
+            about such a modality.
         out_features: D, the size of what it gives (of each token, if asked for tokens). Set by the constructor.
     """
 
     passed_in: ClassVar[frozenset[str]] = frozenset({"outputs", "restored"})
     provides: ClassVar[frozenset[Outputs]] = frozenset({"pooled"})
+    multiple_arrays: ClassVar[bool] = False
     out_features: int
 
     @classmethod
@@ -154,7 +188,7 @@ class Encoder(nn.Module, Restorable, ABC):
         return {}
 
     @abstractmethod
-    def forward(self, signal: Signal) -> Features:
+    def forward(self, signal: Signal[Any]) -> Features:
         """Encode a batch of B >= 1 rows, all present. No row's result depends on the others' padding."""
 
 

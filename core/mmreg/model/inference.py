@@ -42,7 +42,7 @@ def transform(batch: Batch, modalities: Mapping[str, Modality], seed: int | None
     """
     signals = {}
     for name, signal in batch.signals.items():
-        draws = None if seed is None else generator(signal.values.device, seed, name)
+        draws = None if seed is None else generator(signal.device, seed, name)
         signals[name] = modalities[name].transform(signal, training=seed is not None, generator=draws)
     return replace(batch, signals=signals)
 

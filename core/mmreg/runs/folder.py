@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.spec import specs_to_json
 from mmreg.errors import RunError
 from mmreg.files import replacing, write_json, write_text
 from mmreg.messages import one_line
@@ -144,7 +145,8 @@ def write_facts(
         "mmreg": version("mmreg"),
         "components": components,
         "modalities": {
-            name: {"spec": modality.spec.to_json(), "state": modality.state()} for name, modality in modalities.items()
+            name: {"spec": specs_to_json(modality.spec), "state": modality.state()}
+            for name, modality in modalities.items()
         },
         "task": task.state(),
         "states": states,

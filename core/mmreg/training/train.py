@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 
 from mmreg import runs
 from mmreg.contract.callback import Callback
+from mmreg.contract.spec import specs_text
 from mmreg.data.cache import cache_dir
-from mmreg.data.prepared import SHOWN
+from mmreg.data.prepared import SHOWN, fit_arrays, keep_rows, prior_rows
 from mmreg.errors import RunError, TableError, ValidationRowsError
-from mmreg.experiment import Experiment, checked_plan, fit_arrays, keep_rows, open_experiment, prepare_all, prior_rows
+from mmreg.experiment import Experiment, checked_plan, open_experiment, prepare_all
 from mmreg.files import unwritable, write_json
 from mmreg.model.build import States
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision
@@ -288,7 +289,7 @@ class _Session:
             "precision": str(trainer.dtype).removeprefix("torch."),
             "rows": {split: len(rows) for split, rows in self.experiment.splits.items()},
             "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "modalities": {name: str(spec) for name, spec in self.experiment.specs.items()},
+            "modalities": {name: specs_text(spec) for name, spec in self.experiment.specs.items()},
             "epochs": self.form.training.epochs,
             "steps": trainer.steps,
             "metric": trainer.metric,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmreg.contract.signals import Signal
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import Spec, Specs, specs_text
 from mmreg.data.batches import Batch
 from mmreg.errors import OptionError
 from mmreg.layers import length_mask
@@ -141,7 +141,7 @@ CORRUPTIONS = {
 """Every corruption by name."""
 
 
-def check_corruption(name: str, modality: str, spec: Spec, strengths: Sequence[float]) -> Corruption:
+def check_corruption(name: str, modality: str, spec: Specs, strengths: Sequence[float]) -> Corruption:
     """The corruption of this name.
 
     Args:
@@ -154,6 +154,11 @@ def check_corruption(name: str, modality: str, spec: Spec, strengths: Sequence[f
         OptionError: there is no such corruption, it does not fit the spec (says which do), or a strength is out of its
             bounds.
     """
+    if not isinstance(spec, Spec):
+        raise OptionError(
+            f"{name} does not fit {modality}, which is stored as several arrays ({specs_text(spec)}): a corruption "
+            "changes one; measure it by --missing or --missing-rate"
+        )
     fitting = ", ".join(known for known, corruption in CORRUPTIONS.items() if corruption.fits(spec)) or "none"
     if name not in CORRUPTIONS:
         raise OptionError(

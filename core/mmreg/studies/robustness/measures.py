@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmreg.contract.spec import Spec
 from mmreg.data.batches import Batch
 from mmreg.errors import OptionError, RunError
 from mmreg.messages import near
@@ -159,7 +160,7 @@ class _Subject:
     def corrupted(self, request: CorruptionRequest, strength: float) -> dict[str, Any]:
         """Figures under a corruption."""
         name = request.modality
-        spec = self.run.modalities[name].stored
+        spec = _stored(self.run, name)
         return self.figures(change=corrupting(request.corruption, name, spec, strength, self.known.rows, self.seed))
 
     def figures(
@@ -197,7 +198,7 @@ def _by_strength(
             {
                 "modality": request.modality,
                 "corruption": request.corruption,
-                "unit": CORRUPTIONS[request.corruption].unit(subject.run.modalities[request.modality].stored),
+                "unit": CORRUPTIONS[request.corruption].unit(_stored(subject.run, request.modality)),
                 "strengths": points,
                 "relative_robustness": relative_robustness([point["strength"] for point in points], values),
                 "effective_robustness": (
@@ -218,6 +219,13 @@ def _check_requests(run: Run, requests: Sequence[CorruptionRequest]) -> None:
                 f"{near(name, list(run.modalities))}"
             )
         check_corruption(request.corruption, name, run.modalities[name].stored, request.strengths)
+
+
+def _stored(run: Run, modality: str) -> Spec:
+    """What a modality stores, which `_check_requests` has found to be one array."""
+    spec = run.modalities[modality].stored
+    assert isinstance(spec, Spec)
+    return spec
 
 
 def _check_targets(run: Run, baseline: Run) -> None:
