@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Specs
+from mmreg.contract.task import Task
 from mmreg.data.cells import iter_present
 from mmreg.data.leaks import leaks
 from mmreg.data.prepare import prepare

@@ -30,10 +30,11 @@ KINDS: Mapping[str, Kind] = {
         {"": f"{_INTERFACES}:Encoder"}, "modalities:\n  mine: {{type: ..., column: ..., encoder: {named}}}"
     ),
     "fusion": Kind(
-        {"feature": f"{_INTERFACES}:FeatureFusion", "model": f"{_INTERFACES}:ModelFusion"}, "fusion: {named}"
+        {"feature": "mmreg.contract.fusion:FeatureFusion", "model": "mmreg.contract.fusion:ModelFusion"},
+        "fusion: {named}",
     ),
-    "task": Kind({"": f"{_INTERFACES}:Task"}, "target: {{column: ..., task: {name}{options}}}"),
-    "metric": Kind({"": f"{_INTERFACES}:Metric"}, "metrics: [{named}]"),
+    "task": Kind({"": "mmreg.contract.task:Task"}, "target: {{column: ..., task: {name}{options}}}"),
+    "metric": Kind({"": "mmreg.contract.task:Metric"}, "metrics: [{named}]"),
     "optimizer": Kind({"": f"{_OPTIMIZATION}:Optimizer"}, "training: {{optimizer: {named}}}"),
     "schedule": Kind({"": f"{_OPTIMIZATION}:Schedule"}, "training: {{schedule: {named}}}"),
     "callback": Kind({"": "mmreg.contract.callback:Callback"}, "callbacks: [{named}]"),

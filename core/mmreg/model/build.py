@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from mmreg import registry
-from mmreg.contract.interfaces import Encoder, Outputs, Task
+from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.spec import Spec, Specs, specs_text
+from mmreg.contract.task import Task
 from mmreg.errors import MmregError
-from mmreg.model.model import FeatureNode, FusionNode, ModelNode, MultimodalModel
+from mmreg.model.model import MultimodalModel
+from mmreg.model.nodes import FeatureNode, FusionNode, ModelNode
 from mmreg.model.seeding import seeded
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.resolve import Plan

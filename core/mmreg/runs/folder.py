@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import specs_to_json
+from mmreg.contract.task import Task
 from mmreg.errors import RunError
 from mmreg.files import replacing, write_json, write_text
 from mmreg.messages import one_line

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.interfaces import Modality
 from mmreg.contract.lifecycle import Restorable
 from mmreg.contract.spec import Specs, specs_from_json
+from mmreg.contract.task import Task
 from mmreg.errors import RunError
 from mmreg.messages import one_line
 from mmreg.model.build import build

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import Prepared, keep_rows

@@ -24,7 +24,8 @@ from mmreg.experiment import Experiment, checked_plan, open_experiment, prepare_
 from mmreg.files import unwritable, write_json
 from mmreg.model.build import States
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision
-from mmreg.model.model import FusionNode, ModelNode, MultimodalModel
+from mmreg.model.model import MultimodalModel
+from mmreg.model.nodes import FusionNode, ModelNode
 from mmreg.recipe.assets import digest
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, resolve

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmreg import runs
-from mmreg.contract.interfaces import Task
+from mmreg.contract.task import Task
 from mmreg.errors import RunError, TargetError
 from mmreg.model.measures import Measures
 from mmreg.recipe.resolve import Plan
