@@ -22,6 +22,7 @@ class Kind:
 
 
 _INTERFACES = "mmreg.contract.interfaces"
+_FUSION = "mmreg.contract.fusion"
 _OPTIMIZATION = "mmreg.contract.optimization"
 
 KINDS: Mapping[str, Kind] = {
@@ -30,7 +31,7 @@ KINDS: Mapping[str, Kind] = {
         {"": f"{_INTERFACES}:Encoder"}, "modalities:\n  mine: {{type: ..., column: ..., encoder: {named}}}"
     ),
     "fusion": Kind(
-        {"feature": "mmreg.contract.fusion:FeatureFusion", "model": "mmreg.contract.fusion:ModelFusion"},
+        {"feature": f"{_FUSION}:FeatureFusion", "model": f"{_FUSION}:ModelFusion"},
         "fusion: {named}",
     ),
     "task": Kind({"": "mmreg.contract.task:Task"}, "target: {{column: ..., task: {name}{options}}}"),

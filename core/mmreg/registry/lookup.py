@@ -325,7 +325,7 @@ def _level(kind: str, cls: Any) -> str:
 def _check_class(kind: str, level: str, cls: Any) -> None:
     base = interface(kind, level)
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise RegistrationError(f"a {kind} must be a subclass of {base.__module__}.{base.__name__}, found {cls!r}")
+        raise RegistrationError(f"a {kind} must be a subclass of mmreg.{base.__name__}, found {cls!r}")
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
         raise RegistrationError(f"{cls.__name__} does not implement {', '.join(missing)} of {base.__name__}")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from toys import Listening, train
 
 import mmreg
+from mmreg import registry
 from mmreg.errors import DataError, RecipeError, RunError, TableError, TargetError, TrainingError
 
 
