@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmreg.contract.interfaces import Encoder, FeatureFusion, ModelFusion, Outputs, Task
 from mmreg.contract.signals import Features, Signal
+from mmreg.layers import at_least_float32
 from mmreg.model.seeding import reseed
 
 
@@ -230,7 +231,7 @@ class ModelNode(FusionNode):
             if name in self.heads:
                 logits = self.heads[name](logits)
             assert logits is not None
-            logits = _wide(logits)
+            logits = at_least_float32(logits)
             own = self.fusion.part_scores(logits)
             scores[name] = batch.task.scores(logits) if own is None else own
             batch.parts[name] = Part(scores[name], branch.present)
@@ -317,7 +318,7 @@ class MultimodalModel(nn.Module):
         scores = branch.scores
         if self.head is not None:
             assert branch.features is not None
-            scores = _wide(self.head(branch.features.pooled))
+            scores = at_least_float32(self.head(branch.features.pooled))
             batch.supervised.append(Supervised("", scores, branch.present, 1.0))
         assert scores is not None
         scores = self.task.scores(scores)
@@ -368,8 +369,3 @@ class MultimodalModel(nn.Module):
 def _scatter(values: Tensor, rows: Tensor, size: int) -> Tensor:
     """(n, ...) at the given rows of (size, ...), zeros elsewhere."""
     return values.new_zeros(size, *values.shape[1:]).index_copy(0, rows, values)
-
-
-def _wide(logits: Tensor) -> Tensor:
-    """At least float32, as losses and probabilities need it under reduced precision."""
-    return logits if logits.dtype == torch.float64 else logits.float()

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from mmreg import Features
 from mmreg.errors import OptionError
+from mmreg.layers import at_least_float32
 
+wide = at_least_float32  # as the operators over tokens call it
 Size = Annotated[int, Ge(1)]
 """An option that counts something."""
 Share = Annotated[float, Ge(0), Lt(1)]
@@ -111,7 +113,7 @@ class PairMaps(nn.Module):
         total: Tensor | int = 0
         for weight, (left, right) in zip(self.weights, combinations(vectors, 2), strict=True):
             maps = nn.functional.linear(left, weight.flatten(0, 1)).view(len(left), self.features, -1)
-            total = total + (wide(maps) * wide(right).unsqueeze(1)).sum(-1)
+            total = total + (at_least_float32(maps) * at_least_float32(right).unsqueeze(1)).sum(-1)
         return total
 
 
@@ -151,11 +153,6 @@ def power_normalize(values: Tensor) -> Tensor:
     """
     roots = values * torch.rsqrt(values.abs() + 1e-4)
     return roots * torch.rsqrt(roots.square().mean(-1, keepdim=True) + 1e-6)
-
-
-def wide(values: Tensor) -> Tensor:
-    """The values in float32, float64 as it is: products of reduced precision would overflow."""
-    return values if values.dtype == torch.float64 else values.float()
 
 
 def narrow(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -10,8 +10,8 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
-from mmreg.layers import MLP, masked_softmax
-from mmreg_fusion.feature_level.common import Share, Size, narrow, pooled, wide
+from mmreg.layers import MLP, at_least_float32, masked_softmax
+from mmreg_fusion.feature_level.common import Share, Size, narrow, pooled
 
 
 class ProductOfExperts(FeatureFusion):
@@ -56,7 +56,7 @@ class ProductOfExperts(FeatureFusion):
         """Fuse to (B, Z); in training, `losses` holds "kl_divergence" if it has a weight."""
         vectors = pooled(features, present)
         gaussians = torch.stack([expert(vector) for expert, vector in zip(self.experts, vectors, strict=True)], 1)
-        means, log_variances = torch.where(present.unsqueeze(-1), wide(gaussians), 0).chunk(2, -1)
+        means, log_variances = torch.where(present.unsqueeze(-1), at_least_float32(gaussians), 0).chunk(2, -1)
         log_precisions = (-log_variances).masked_fill(~present.unsqueeze(-1), -torch.inf)
         log_precisions = torch.cat([torch.zeros_like(log_precisions[:, :1]), log_precisions], 1)
         mean = (log_precisions.softmax(1)[:, 1:] * means).sum(1)
@@ -119,7 +119,7 @@ class MixtureOfExperts(FeatureFusion):
         outputs = torch.stack([expert(vector) for expert, vector in zip(self.experts, vectors, strict=True)], 1)
         if self.router is None:
             return Features(pooled=torch.where(present, outputs[:, 0], 0))
-        logits = wide(self.router(torch.cat(vectors, 1)))
+        logits = at_least_float32(self.router(torch.cat(vectors, 1)))
         gates = masked_softmax(logits, present)
         losses = {}
         if self.training and self.balance_weight:
