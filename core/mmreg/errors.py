@@ -1,5 +1,9 @@
 """The errors that mmreg raises: each a `MmregError` and the built-in a reader would expect."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class MmregError(Exception):
     """The base of every error that mmreg raises on purpose.
@@ -16,7 +20,16 @@ class OptionError(MmregError, ValueError):
 
 
 class RecipeError(MmregError, ValueError):
-    """A recipe that cannot be read or contradicts itself; its message lists every problem found."""
+    """A recipe that cannot be read or contradicts itself; its message lists every problem found.
+
+    Args:
+        message: what is said.
+        problems: the problems one by one, each in a line, where the message lists some.
+    """
+
+    def __init__(self, message: str, problems: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class ComponentNotFoundError(MmregError, LookupError):

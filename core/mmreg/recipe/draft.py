@@ -215,7 +215,7 @@ def _modalities() -> Iterator[tuple[str, Any]]:
         except MmregError:
             continue
         if not cls.multiple_columns and cls.default_encoder is not None:
-            classes.append((entry.spec.name if registry.row(entry)["status"] == "ok" else entry.reference, cls))
+            classes.append((entry.reference if registry.ambiguous(entry) else entry.spec.name, cls))
     yield from sorted(classes, key=lambda pair: not pair[1].paths)
 
 
