@@ -1,4 +1,4 @@
-"""How mmreg speaks to people: near matches, values and errors in one short line."""
+"""How mmreg speaks to people: near matches, counts, lists, values and errors in one short line."""
 
 from __future__ import annotations
 
@@ -41,3 +41,22 @@ def printable(text: str) -> str:
 def shown(value: Any) -> str:
     """A value as messages show it: short, in one line, without addresses, even if its repr is broken."""
     return printable(re.sub(r" at 0x[0-9a-f]+", "", " ".join(reprlib.repr(value).split())))
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it: in one line; None as nothing, and four digits of a number with a fraction."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).splitlines())
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun, such as "1 row" or "2,000 rows"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(names: Iterable[str], most: int = 10) -> str:
+    """Names in one line, of many the first ones: "a, b, c and 3 more"."""
+    names = list(names)
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
