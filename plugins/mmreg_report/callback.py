@@ -14,7 +14,7 @@ REPORT = "report.md"
 CURVES = "curves.png"
 
 
-class Report(Callback):
+class ReportWriter(Callback):
     """Writes `report.md` into the run's folder, and `curves.png` where matplotlib is installed."""
 
     def on_start(self, run: FollowedRun, facts: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from mmreg.contract.callback import Callback
 from mmreg.data.cache import cache_dir
 from mmreg.errors import MmregError, OptionError, RecipeError, RunError, TrainingError, ValidationRowsError
 from mmreg.experiment import Experiment, open_experiment, prepare_all
-from mmreg.messages import plural, shown
+from mmreg.messages import listed, plural, shown
 from mmreg.model.build import build
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.recipe.diff import recipe_differences
@@ -162,7 +162,7 @@ def check_grid(
     concerned = _grouped((problem, name) for name in needed for problem in problems.get(name, ()))
     if concerned:
         lines = [
-            f"  {'every variant' if len(names) == len(variants) else ', '.join(names)}: {problem}"
+            f"  {'every variant' if len(names) == len(variants) else listed(names)}: {problem}"
             for problem, names in concerned.items()
         ]
         raise RecipeError("\n".join([f"{base.name}: {plural(len(lines), 'problem')}", *lines]))
