@@ -291,7 +291,6 @@ def describe(kind: str | None, name: str) -> dict[str, Any]:
 def row(entry: Entry) -> dict[str, Any]:
     """An entry as one row of a listing."""
     spec = entry.spec
-    others = [other for other in _entries(spec.kind, spec.name) if other != entry]
     return {
         "kind": spec.kind,
         "name": spec.name,
@@ -299,8 +298,13 @@ def row(entry: Entry) -> dict[str, Any]:
         "summary": spec.summary,
         "distribution": entry.distribution,
         "version": entry.version,
-        "status": f"ambiguous: use {entry.reference}" if others else "ok",
+        "status": f"ambiguous: use {entry.reference}" if ambiguous(entry) else "ok",
     }
+
+
+def ambiguous(entry: Entry) -> bool:
+    """Whether another distribution brings a component of the same kind and name, so that the bare name is an error."""
+    return any(other != entry for other in _entries(entry.spec.kind, entry.spec.name))
 
 
 def _check_kind(kind: str) -> None:
