@@ -144,7 +144,8 @@ def write_facts(
             for name, modality in modalities.items()
         },
         "task": task.state(),
-        "table": dict(table),
+        # What relative paths in the cells of scheme://... are relative to.
+        "table": {**table, "folder": str((plan.recipe.folder or Path()).absolute())},
     }
     write_json(folder / COMPONENTS, facts)
 

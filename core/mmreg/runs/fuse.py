@@ -66,7 +66,7 @@ def fuse(
     loaded = [runs.load(folder, "cpu") for folder in folders]
     task = _common_task(loaded)
     parts = _Parts(loaded, chosen)
-    plan = resolve(Recipe(parts.recipe()))
+    plan = resolve(Recipe(parts.recipe(), folder=loaded[0].plan.recipe.folder))
     modalities = runs.restore_modalities(plan, parts.modalities)
     specs = {name: specs_from_json(facts["spec"]) for name, facts in parts.modalities.items()}
     model = build(plan, specs, task, loaded[0].model.prior)
