@@ -24,10 +24,9 @@ from mmreg.data.key import entry_key
 from mmreg.data.prepared import BadCell, OnBad, Prepared, raise_bad
 from mmreg.data.table import Table
 from mmreg.errors import SpecError, TableError
+from mmreg.messages import plural, shortened
 
 __all__ = ["BadCell", "OnBad", "Prepared", "prepare", "raise_bad"]
-
-VALUE_LENGTH = 80
 
 
 def prepare(
@@ -168,20 +167,18 @@ def _bad_cells(decoded: Decoded, codes: NDArray[np.int64], table: Table, columns
 
 def _bad_cell(table: Table, columns: Sequence[str], row: int, value: str | None, cause: str) -> BadCell:
     if value is None:
-        shown = [_shown(next(table.iter_values(column, np.array([row])))) for column in columns]
-        value = ", ".join(shown)
+        value = ", ".join(_in_short(next(table.iter_values(column, np.array([row])))) for column in columns)
     return BadCell(row, ", ".join(columns), value, cause, table.where(row))
 
 
-def _shown(value: Any) -> str:
+def _in_short(value: Any) -> str:
     """A cell in a few words."""
     if isinstance(value, bytes):
-        return f"{len(value):,} bytes"
+        return plural(len(value), "byte")
     if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
-        return _shown(value.get("path") or value["bytes"])
+        return _in_short(value.get("path") or value["bytes"])
     if hasattr(value, "shape"):
         return f"an array {tuple(value.shape)}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    text = " ".join(str(value).split())
-    return text if len(text) <= VALUE_LENGTH else f"{text[:VALUE_LENGTH]}..."
+    return shortened(str(value))
