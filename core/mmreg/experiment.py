@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Specs
+from mmreg.contract.task import Task
 from mmreg.data.cells import iter_present
 from mmreg.data.leaks import leaks
 from mmreg.data.prepare import prepare
@@ -23,11 +24,13 @@ from mmreg.data.table import Table, concat_tables
 from mmreg.data.targets import TargetColumn, row_weights
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.messages import listed, near
-from mmreg.model.build import build
+from mmreg.model.build import States, build
 from mmreg.model.model import MultimodalModel
+from mmreg.recipe.assets import digest
+from mmreg.recipe.components import InputPlan
 from mmreg.recipe.form import Fractions
 from mmreg.recipe.recipe import IN_MEMORY, Recipe, read_recipe
-from mmreg.recipe.resolve import InputPlan, Plan, find_problems, resolve
+from mmreg.recipe.resolve import Plan, find_problems, missing_assets, resolve
 from mmreg.registry.options import Problem
 
 
@@ -60,10 +63,11 @@ class Experiment:
         """What each modality gives."""
         return {name: modality.spec for name, modality in self.modalities.items()}
 
-    def build_model(self) -> MultimodalModel:
-        """A new model with keyed initial weights and the training prior."""
+    def build_model(self, states: States | None = None) -> MultimodalModel:
+        """A model with keyed initial weights and the training prior; of `states`, one that gets its weights later."""
         train = self.splits["train"]
-        return build(self.plan, self.specs, self.task, self.task.prior(self.targets[train], self.weights[train]))
+        prior = self.task.prior(self.targets[train], self.weights[train])
+        return build(self.plan, self.specs, self.task, prior, states)
 
 
 def checked_plan(recipe: Recipe) -> Plan:
@@ -96,6 +100,8 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
         TableError: the table is missing or unreadable, or its splits are wrong.
         TargetError: the target column does not fit the task.
     """
+    if modalities is None:
+        plan.recipe.fail_if(missing_assets(plan))
     form = plan.recipe.form
     tables = _read_tables(plan.recipe)
     table = tables if isinstance(tables, Table) else concat_tables(list(tables.values()))
@@ -171,17 +177,9 @@ def _split(plan: Plan, tables: Table | dict[str, Table], values: list[Any], task
     return {name: splits.get(name, np.zeros(0, np.int64)) for name in SPLITS}
 
 
-def new_modality(given: InputPlan) -> Modality:
-    """A modality that has learned nothing yet, and knows its columns if it reads several."""
-    modality: Modality = given.modality.cls(**given.modality.options)
-    if modality.multiple_columns:
-        modality.columns = given.columns
-    return modality
-
-
 def fit_modality(given: InputPlan, table: Table, rows: NDArray[np.int64]) -> Modality:
     """A modality built and fitted on raw training values."""
-    modality = new_modality(given)
+    modality = given.new_modality()
     try:
         modality.fit_values(iter_present(modality, table, given.columns, rows))
     except MmregError as error:
@@ -218,7 +216,7 @@ def prepare_all(
             on_bad=given.on_bad,
             cache_dir=cache,
             progress=progress,
-            options=given.modality.options,
+            options=given.modality.options_with(lambda path: digest(path) or path),
         )
     raise_bad(prepared.values())
     return prepared

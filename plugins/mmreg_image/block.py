@@ -44,7 +44,7 @@ class MaskedGroupNorm(nn.GroupNorm):
         return result.to(values.dtype)
 
 
-class Block(nn.Module):
+class ImageBlock(nn.Module):
     """Convolution, norm, ReLU, max pooling of 2; with `residual`, two convolutions and a shortcut around them.
 
     Args:

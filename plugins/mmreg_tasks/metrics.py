@@ -5,7 +5,6 @@ Axes: N rows, K classes or labels.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mmreg.errors import OptionError, TargetError
+from mmreg.messages import near
 
 
 def check_evaluation(rows: int, names: Iterable[str], known: Mapping[str, bool]) -> None:
@@ -25,9 +25,7 @@ def check_evaluation(rows: int, names: Iterable[str], known: Mapping[str, bool])
     """
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            guess = f" (did you mean {' or '.join(near)}?)" if near else ""
-            raise OptionError(f"unknown metric {name!r}{guess}; this task has {', '.join(sorted(known))}")
+            raise OptionError(f"unknown metric {name!r}{near(name, known)} (this task has {', '.join(sorted(known))})")
     if not rows:
         raise TargetError("there are no rows to evaluate")
 

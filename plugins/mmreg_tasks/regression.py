@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmreg import Space, Task
 from mmreg.errors import TargetError
 from mmreg_tasks import regression_metrics
-from mmreg_tasks.labels import SHOWN
+from mmreg_tasks.labels import most_common
 from mmreg_tasks.metrics import check_evaluation, full_precision
 
 _LOSSES: Mapping[str, Callable[..., Tensor]] = {
@@ -197,11 +197,8 @@ def _rectangle(values: Sequence[Any]) -> NDArray[np.float64]:
     ]
     strange = [value for value, cell in zip(values, cells, strict=True) if None in cell]
     if strange:
-        counts = Counter(map(repr, strange)).most_common()
-        named = ", ".join(f"{value} ({count})" for value, count in counts[:SHOWN])
-        more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
         raise TargetError(
-            f"{len(strange)} of {len(values)} target values are no numbers: {named}{more}; "
+            f"{len(strange)} of {len(values)} target values are no numbers: {most_common(strange)}; "
             "regression needs numbers (for labels use task: classification)"
         )
     # A missing list is missing in each of its numbers.

@@ -8,7 +8,7 @@ import typer
 
 from mmreg import registry
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table
-from mmreg.contract.components import KINDS
+from mmreg.contract.kinds import KINDS
 
 COLUMNS = ("kind", "name", "level", "summary", "distribution", "version", "status")
 

@@ -63,7 +63,7 @@ def train(
                 overwrite=overwrite,
                 resume=resume,
                 device=device,
-                watcher=display,
+                callback=display,
             )
     except KeyboardInterrupt:
         say("\nstopped" if display.epochs else "\nstopped before an epoch was finished")

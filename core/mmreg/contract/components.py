@@ -5,13 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-KINDS: dict[str, dict[str, str]] = {
-    "modality": {"": "mmreg.contract.interfaces:Modality"},
-    "encoder": {"": "mmreg.contract.interfaces:Encoder"},
-    "fusion": {"feature": "mmreg.contract.interfaces:FeatureFusion", "model": "mmreg.contract.interfaces:ModelFusion"},
-    "task": {"": "mmreg.contract.interfaces:Task"},
-}
-"""Every kind of component, with its levels (mostly none) and the interface that each has to implement."""
+from mmreg.contract.kinds import KINDS
 
 FORBIDDEN = frozenset(":/\\,@ \t\n")
 """Characters that a name must not hold, as references, folders and lists on a command line give them a meaning."""
@@ -60,8 +54,9 @@ def check_name(kind: str, name: str, level: str) -> None:
         raise ValueError(
             f"{name!r} is no name for a component: it must not be empty nor hold any of : / \\ , @ or blanks"
         )
-    if level not in KINDS[kind]:
-        allowed = " or ".join(repr(key) for key in KINDS[kind])
+    levels = KINDS[kind].interfaces
+    if level not in levels:
+        allowed = " or ".join(map(repr, levels))
         raise ValueError(f"{kind} {name!r} has the level {level!r}, it must be {allowed}")
 
 

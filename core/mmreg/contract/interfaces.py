@@ -1,4 +1,4 @@
-"""The five interfaces that components implement: modality, encoder, the two levels of fusion, and task.
+"""The interfaces of what leads from a cell to features: modality and encoder.
 
 Axes: B batch, C channels, H W height and width, T time or tokens, D features, K classes, M modalities.
 
@@ -14,23 +14,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from mmreg.contract.signals import Features, Fused, Signal
+from mmreg.contract.lifecycle import Restorable
+from mmreg.contract.signals import Features, Signal
 from mmreg.contract.spec import Spec, Specs
 
 Outputs = Literal["pooled", "tokens"]
 """What a fusion takes of an encoder: one vector a row, or a sequence of them."""
 
-Space = Literal["log_probabilities", "log_odds", "values"]
-"""What a task's scores (B, K) are: log-probabilities over K exclusive classes (each row's exponentials sum to one),
-the log-odds of K independent labels, or K plain numbers."""
 
-
-class Modality(ABC):
+class Modality(Restorable, ABC):
     """How one column's values become numbers: `load` once per value (cached), `transform` once per batch.
 
     The calls come in this order: `fit_values`, `load` for every row, `fit_arrays`, then `transform` for ever. What
@@ -152,7 +148,7 @@ class Modality(ABC):
         return self.state()
 
 
-class Encoder(nn.Module, ABC):
+class Encoder(nn.Module, Restorable, ABC):
     """From one modality's signal to features.
 
     A subclass's constructor is `__init__(self, spec: Spec, *, option=default, ...)`. One that can give tokens lists
@@ -168,7 +164,7 @@ class Encoder(nn.Module, ABC):
         out_features: D, the size of what it gives (of each token, if asked for tokens). Set by the constructor.
     """
 
-    passed_in: ClassVar[frozenset[str]] = frozenset({"outputs"})
+    passed_in: ClassVar[frozenset[str]] = frozenset({"outputs", "restored"})
     provides: ClassVar[frozenset[Outputs]] = frozenset({"pooled"})
     multiple_arrays: ClassVar[bool] = False
     out_features: int
@@ -189,177 +185,3 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, signal: Signal[Any]) -> Features:
         """Encode a batch of B >= 1 rows, all present. No row's result depends on the others' padding."""
-
-
-class FeatureFusion(nn.Module, ABC):
-    """F = [f1, ..., fn]: named features to the features of the fused row.
-
-    A subclass's constructor is `__init__(self, inputs: Mapping[str, int], *, option=default, ...)`, where `inputs`
-    gives each modality's name and feature size D, in the recipe's order.
-
-    Attributes:
-        takes: "pooled", or "tokens" (then an encoder without tokens gives `pooled` alone: one token).
-        min_inputs: the least number of modalities.
-        max_inputs: the greatest number of modalities; None for any.
-        ordered: whether the order of the modalities has a meaning. If not, a permutation of them (and of the
-            parameters that belong to each) leaves the result as it is, up to a permutation of the features.
-        out_features: the size of the fused vector. Set by the constructor.
-    """
-
-    takes: ClassVar[Outputs] = "pooled"
-    min_inputs: ClassVar[int] = 1
-    max_inputs: ClassVar[int | None] = None
-    ordered: ClassVar[bool] = False
-    out_features: int
-
-    @abstractmethod
-    def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
-        """Fuse a batch.
-
-        Args:
-            features: for each modality, in the order of `inputs`, features of all B rows; those of absent rows may
-                hold anything and must have no influence.
-            present: (B, M) bool, which row has which modality. A row may lack all of them (its result is replaced).
-
-        Returns:
-            Features with `pooled` (B, out_features).
-        """
-
-
-class ModelFusion(nn.Module, ABC):
-    """M = M1 (+) ... (+) Mn: the predictions of several models, one per modality or nested fusion, to one.
-
-    A subclass's constructor is `__init__(self, inputs: Mapping[str, int], *, num_outputs: int, space: Space,
-    option=default, ...)`. `inputs` gives each part's name and the size of its features (0 if it has none), in the
-    recipe's order; `num_outputs` is K; `space` is what the scores are. The framework passes these three in.
-
-    The parts are trained by their own losses unless the recipe says otherwise. If the operator has parameters,
-    training also adds the loss of its combined scores, computed on detached inputs, so that they alone follow it.
-
-    Attributes:
-        passed_in: keyword-only parameters that are no options, as the framework passes them in.
-        spaces: the spaces in which the operator has a meaning.
-        uses_features: whether `forward` reads `features`.
-        fitted: whether `fit` has to be called, on rows that the parts were not trained on, before it gives its best.
-        evidential: whether its parts need its `part_loss`, so that models trained without it cannot be combined; a
-            part that is a combination of models then gets a head as well, which reads its scores.
-        min_inputs, max_inputs, ordered: as for `FeatureFusion`.
-    """
-
-    passed_in: ClassVar[frozenset[str]] = frozenset({"num_outputs", "space"})
-    spaces: ClassVar[frozenset[Space]] = frozenset({"log_probabilities", "log_odds", "values"})
-    uses_features: ClassVar[bool] = False
-    fitted: ClassVar[bool] = False
-    evidential: ClassVar[bool] = False
-    min_inputs: ClassVar[int] = 1
-    max_inputs: ClassVar[int | None] = None
-    ordered: ClassVar[bool] = False
-
-    @abstractmethod
-    def forward(
-        self, scores: Mapping[str, Tensor], present: Tensor, features: Mapping[str, Tensor] | None = None
-    ) -> Fused:
-        """Combine a batch of predictions.
-
-        Args:
-            scores: for each part, in the order of `inputs`, (B, K) in the operator's space; those of absent rows
-                may hold anything and must have no influence.
-            present: (B, M) bool, which row has which part. A row may lack all of them (its result is replaced).
-            features: for each part (B, D), if `uses_features`.
-        """
-
-    def fit(self, scores: Mapping[str, Tensor], present: Tensor, targets: Tensor) -> None:
-        """Fit what needs fitting on N held-out rows.
-
-        Args:
-            scores: for each part (N, K).
-            present: (N, M) bool.
-            targets: as the task encodes them: (N,) int64 classes, (N, K) 0/1 labels, or (N, K) values.
-        """
-
-    def part_loss(self, scores: Tensor, targets: Tensor, progress: float) -> Tensor | None:
-        """The loss of one part, (B,), instead of the task's; None for the task's.
-
-        Args:
-            scores: (B, K), what the part's head gives before the task makes scores of it (logits).
-            targets: as the task encodes them.
-            progress: the part of the training that is done, from 0 to 1.
-        """
-        return None
-
-    def part_scores(self, logits: Tensor) -> Tensor | None:
-        """The part's scores (B, K) from what its head gives, instead of the task's; None for the task's."""
-        return None
-
-
-class Task(ABC):
-    """What is to be predicted: it owns the target column, the loss, the metrics and how predictions are written.
-
-    Its constructor takes options only. `fit` learns the labels from the training rows; the state is JSON.
-
-    Attributes:
-        space: what its scores are.
-        main_metric: the metric by which models are compared unless the recipe names another.
-        metrics: every metric it knows by name, each with whether more is better.
-    """
-
-    space: ClassVar[Space]
-    main_metric: ClassVar[str]
-    metrics: ClassVar[Mapping[str, bool]]
-    num_outputs: int
-
-    @abstractmethod
-    def fit(self, values: Sequence[Any]) -> None:
-        """Learn the labels from the training rows' target values and set `num_outputs`.
-
-        Raises:
-            TargetError: the values do not fit the task (none, one class, numbers that are not finite, ...).
-        """
-
-    @abstractmethod
-    def encode(self, values: Sequence[Any]) -> NDArray[Any]:
-        """Target values as an array: (N,) int64 classes, (N, K) float32 labels or (N, K) float32 values.
-
-        Raises:
-            TargetError: a value is missing, not finite, or was never seen in training; all of them are named.
-        """
-
-    @abstractmethod
-    def row_weights(self, targets: NDArray[Any]) -> NDArray[np.float32]:
-        """The weight of each row's loss, (N,), from class weights and the like."""
-
-    @abstractmethod
-    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The loss of each row, (B,), unweighted; `scores` may be logits (B, K) or what `scores` made of them."""
-
-    @abstractmethod
-    def scores(self, logits: Tensor) -> Tensor:
-        """What a head gives, (B, K), in the task's space. Idempotent."""
-
-    @abstractmethod
-    def prior(self, targets: NDArray[Any], weights: NDArray[np.float32]) -> Tensor:
-        """The scores, (K,), of a row that has no modality at all: the training distribution."""
-
-    @abstractmethod
-    def evaluate(self, scores: Tensor, targets: Tensor, metrics: Sequence[str] = ()) -> dict[str, Any]:
-        """Metrics of N rows: always the task's own, further ones by name; plain numbers, lists and dicts.
-
-        Raises:
-            OptionError: a metric that the task does not know.
-        """
-
-    @abstractmethod
-    def predictions(self, scores: Tensor) -> dict[str, list[Any]]:
-        """N rows as named columns of plain values, in the words of the target column."""
-
-    @abstractmethod
-    def headline(self, result: Mapping[str, Any], rows: int) -> str:
-        """One line for people, such as "Accuracy: 83% (415/500)"."""
-
-    @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """What `fit` learned, as plain JSON data."""
-
-    @abstractmethod
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave, instead of fitting."""

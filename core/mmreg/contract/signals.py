@@ -49,7 +49,13 @@ class Signal(Generic[Values]):
         return self._tensor().device
 
     def replace(self, values: NewValues, lengths: Callable[[Tensor], Tensor] | None = None) -> Signal[NewValues]:
-        """A signal with other values, its lengths mapped by an elementwise function of (B,) int64 (None: kept)."""
+        """A signal with other values, its lengths mapped by an elementwise function of (B,) int64 (None: kept).
+
+        Example:
+            >>> signal = Signal(torch.zeros(2, 6, 1), lengths=torch.tensor([6, 3]))
+            >>> signal.replace(signal.values[:, ::2], lambda lengths: (lengths + 1) // 2).lengths
+            tensor([3, 2])
+        """
         if self.lengths is None or lengths is None:
             return Signal(values, self.lengths, self.host_lengths)
         host = None if self.host_lengths is None else lengths(self.host_lengths)

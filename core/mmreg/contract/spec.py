@@ -29,6 +29,13 @@ class Spec:
 
     Raises:
         ValueError: when axes and shape differ in length or more than one axis is ragged.
+
+    Example:
+        >>> spec = Spec(SEQUENCE, (None, 3))  # any number of steps, of three channels each
+        >>> spec.ragged_axis, spec.size("C")
+        (0, 3)
+        >>> print(Spec(TOKENS, (None,), "int64", vocabulary_size=1000))
+        T (any) int64, 1000 tokens
     """
 
     axes: str

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmreg.contract.interfaces import Task
+from mmreg.contract.task import Task
 from mmreg.data.table import Table
 from mmreg.errors import TargetError
 from mmreg.messages import plural, shown

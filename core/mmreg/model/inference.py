@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.task import Task
 from mmreg.data.batches import Batch
 from mmreg.model.devices import autocast
-from mmreg.model.model import MultimodalModel, Part
+from mmreg.model.model import MultimodalModel
+from mmreg.model.nodes import Part
 from mmreg.model.seeding import generator
 
 

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
-from mmreg.contract.interfaces import Modality, Task
-from mmreg.contract.spec import specs_from_json
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import Prepared, keep_rows
@@ -23,15 +22,15 @@ from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn
 from mmreg.errors import MmregError, RunError
 from mmreg.experiment import Experiment, check_columns, open_experiment, prepare_all
-from mmreg.model.build import build
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.model.inference import Predicted, predict
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.recipe import read_recipe
 from mmreg.recipe.resolve import Plan, resolve
-from mmreg.runs.folder import RECIPE, REPORT, WEIGHTS, read_facts, read_predictions, restore_modalities
+from mmreg.runs.folder import RECIPE, REPORT, WEIGHTS, read_facts, read_predictions, read_weights
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
+from mmreg.runs.restoring import Restoring
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,11 @@ class Run:
         if precision is None and wanted == "float16" and device.type == "cpu":
             wanted = "float32"  # a run that was trained on an accelerator is of use elsewhere, too
         self.dtype = resolve_precision(wanted, device)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as plain data, every default spelled out."""
+        return self.plan.to_data()
 
     @property
     def report(self) -> dict[str, Any]:
@@ -260,10 +264,7 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
     if not (folder / WEIGHTS).is_file():
         raise RunError(f"the training of {folder} did not end; go on with: mmreg train RECIPE --out {folder} --resume")
     try:
-        recipe = read_recipe(folder / RECIPE)
-        trained_in = Path(facts["table"].get("folder", folder))
-        recipe.folder = trained_in if trained_in.is_dir() else None
-        plan = resolve(recipe)
+        plan = resolve(read_recipe(folder / RECIPE))
     except MmregError as error:
         came = ", ".join(
             f"{role} from {c['distribution']} {c['version']}".rstrip()
@@ -274,15 +275,14 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
         hint = f"; it was trained with {came}" if came else ""
         hint += "; register the local ones with mmreg.registry.register before loading" if local else ""
         raise RunError(f"the run {folder} cannot be loaded{hint}: {error}") from error
-    modalities = restore_modalities(plan, facts["modalities"])
-    specs = {name: specs_from_json(facts["modalities"][name]["spec"]) for name in modalities}
-    task = plan.task.cls(**plan.task.options)
-    task.load_state(facts["task"])
-    model = build(plan, specs, task)
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except Exception as error:  # safetensors and torch raise several kinds
-        raise RunError(f"the weights of {folder} are damaged or of another model: {error}") from error
+    # What a cell of scheme://... names is relative to where the recipe was; all else in it is absolute by now.
+    trained_in = Path(facts["table"].get("folder", folder))
+    plan.recipe.folder = trained_in if trained_in.is_dir() else None
+    restoring = Restoring(folder, plan, facts)
+    restoring.tell_versions()
+    modalities, task = restoring.modalities(), restoring.task()
+    model = restoring.model(task)
+    restoring.load_weights(model, read_weights(folder / WEIGHTS))
     table = facts["table"]
     where = resolve_device(device)
     return Run(folder, plan, modalities, task, model, table["fingerprint"], where, precision, bool(table.get("fused")))

@@ -140,6 +140,12 @@ def provides_cases(kind: str, level: str = "") -> Callable[[Cases], Cases]:
     return add
 
 
+def cases_of(subject: Subject) -> Sequence[Case] | None:
+    """The ways in which a component is used; None if its kind is no module."""
+    provide = _CASES.get((subject.kind, subject.level))
+    return None if provide is None else provide(subject)
+
+
 def each_case(function: Callable[[Any], None]) -> Check:
     """A check of a case as a check of a component: of every way in which it is used.
 

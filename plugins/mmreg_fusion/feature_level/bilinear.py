@@ -25,14 +25,13 @@ from mmreg_fusion.feature_level.common import (
     Projections,
     Share,
     Size,
-    common_dtype,
-    narrow,
+    input_vectors,
     pair_products,
     pooled,
     power_normalize,
     random_signs_,
-    wide,
 )
+from mmreg_fusion.precision import common_dtype, narrow, wide
 
 
 class Bilinear(FeatureFusion):
@@ -58,10 +57,7 @@ class Bilinear(FeatureFusion):
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, features)."""
-        if self.projections is not None:
-            vectors = self.projections(features, present).unbind(1)
-        else:
-            vectors = pooled(features, present)
+        vectors = input_vectors(self.projections, features, present)
         linear = self.linear(torch.cat(vectors, 1))
         return Features(narrow(wide(linear) + self.pairs(vectors), linear.dtype))
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
 from mmreg.layers import MLP
-from mmreg_fusion.feature_level.common import Share, Size, pooled, wide
+from mmreg_fusion.feature_level.common import Share, Size, map_each, pooled
+from mmreg_fusion.precision import wide
 
 
 def canonical_correlation(left: Tensor, right: Tensor, rows: Tensor, ridge: float) -> Tensor:
@@ -98,8 +99,7 @@ class Canonical(FeatureFusion):
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse to (B, M W); in training, `losses` holds "canonical_correlation" if it has a weight and M > 1."""
-        vectors = pooled(features, present)
-        stacked = torch.stack([layer(vector) for layer, vector in zip(self.projections, vectors, strict=True)], 1)
+        stacked = map_each(self.projections, pooled(features, present))
         stacked = torch.where(present.unsqueeze(-1), stacked, 0)
         losses = {}
         if self.training and self.weight and self.pairs:

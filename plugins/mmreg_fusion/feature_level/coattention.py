@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from mmreg import FeatureFusion, Features, Outputs
 from mmreg.layers import masked_softmax
-from mmreg_fusion.feature_level.common import Size, wide
+from mmreg_fusion.feature_level.common import Size
 from mmreg_fusion.feature_level.tokens import TokenEmbedding
+from mmreg_fusion.precision import wide
 
 
 class CoAttention(FeatureFusion):
@@ -53,9 +54,8 @@ class CoAttention(FeatureFusion):
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse to (B, M W)."""
-        embedded = self.embedding(features, present)
-        masks = [mask for _, mask in embedded]
-        tokens = [torch.where(mask.unsqueeze(-1), values, 0) for values, mask in embedded]
+        embedded, masks = self.embedding(features, present)
+        tokens = [torch.where(mask.unsqueeze(-1), values, 0) for values, mask in zip(embedded, masks, strict=True)]
         values = [wide(layer(value)) for layer, value in zip(self.values, tokens, strict=True)]
         hidden = list(values)
         with torch.autocast(present.device.type, enabled=False):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
-from mmreg_fusion.feature_level.common import Projections, Share, Size, narrow, pooled, wide
+from mmreg_fusion.feature_level.common import Projections, Share, Size, pooled
+from mmreg_fusion.precision import narrow, wide
 
 
 class GMU(FeatureFusion):

@@ -10,7 +10,8 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
-from mmreg_fusion.feature_level.common import Size, narrow, pooled, wide
+from mmreg_fusion.feature_level.common import Size, pooled
+from mmreg_fusion.precision import narrow, wide
 
 
 class HyperNetwork(FeatureFusion):

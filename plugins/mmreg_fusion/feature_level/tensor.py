@@ -23,12 +23,11 @@ from mmreg_fusion.feature_level.common import (
     Share,
     Size,
     check_size,
-    common_dtype,
-    narrow,
+    input_vectors,
     pooled,
     product,
-    wide,
 )
+from mmreg_fusion.precision import common_dtype, narrow, wide
 
 MAX_PRODUCT = 500_000
 """The greatest number of numbers a row of the full tensor product (128 MB for 64 rows in float32)."""
@@ -76,10 +75,7 @@ class TensorFusion(FeatureFusion):
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, out_features)."""
-        if self.projections is not None:
-            vectors = list(self.projections(features, present).unbind(1))
-        else:
-            vectors = pooled(features, present)
+        vectors = input_vectors(self.projections, features, present)
         first, *others = (nn.functional.pad(wide(vector), (1, 0), value=1.0) for vector in vectors)
         fused = first
         for vector in others:

@@ -14,7 +14,8 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from mmreg import Fused, Space
-from mmreg_fusion.model_level.common import ScoreFusion, wide
+from mmreg_fusion.model_level.common import ScoreFusion
+from mmreg_fusion.precision import wide
 
 MAX_LOG_ALPHA = 80.0
 """Keeps exp(log alpha) finite in float32; no softplus of a float32 logit comes near it in practice."""

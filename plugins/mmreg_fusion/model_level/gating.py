@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from mmreg import Fused, Space
 from mmreg.errors import OptionError
-from mmreg_fusion.model_level.common import ScoreFusion, wide
+from mmreg_fusion.model_level.common import ScoreFusion
+from mmreg_fusion.precision import wide
 
 
 class Gated(ScoreFusion):

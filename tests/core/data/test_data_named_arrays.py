@@ -286,7 +286,7 @@ def test_it_learns_from_both_arrays_and_a_resumed_training_ends_the_same(tmp_pat
     whole = mmreg.train(recipe, tmp_path / "whole", device="cpu")
     assert whole.report["test"]["metrics"]["accuracy"] > 0.7  # of the numbers or the categories alone it is about 0.5
     with pytest.raises(KeyboardInterrupt):
-        mmreg.train(recipe, tmp_path / "parts", device="cpu", watcher=toys.Listening(stop_after=20))
+        mmreg.train(recipe, tmp_path / "parts", device="cpu", callback=toys.Listening(stop_after=20))
     resumed = mmreg.train(recipe, tmp_path / "parts", device="cpu", resume=True)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmreg import registry
-from mmreg.contract.interfaces import Task
+from mmreg.contract.task import Task
 from mmreg.data.table import read_table
 from mmreg.data.targets import TargetColumn, row_weights
 from mmreg.errors import TableError, TargetError

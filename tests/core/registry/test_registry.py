@@ -157,7 +157,7 @@ def test_a_missing_package_is_named_with_the_install_hint(monkeypatch: pytest.Mo
 
 def test_a_class_of_another_interface_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, plugin("odd", ComponentSpec("encoder", "odd", "collections:OrderedDict")))
-    with pytest.raises(ComponentImportError, match=r"must be a subclass of mmreg.contract.interfaces.Encoder"):
+    with pytest.raises(ComponentImportError, match=r"must be a subclass of mmreg.Encoder"):
         registry.get("encoder", "odd")
 
 

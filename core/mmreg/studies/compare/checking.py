@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmreg import runs
+from mmreg.contract.callback import Callback
 from mmreg.data.cache import cache_dir
 from mmreg.errors import RecipeError, RunError, ValidationRowsError
 from mmreg.experiment import Experiment, open_experiment, prepare_all
@@ -15,7 +16,7 @@ from mmreg.model.build import build
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, resolve
 from mmreg.studies.compare.choices import GridVariant
-from mmreg.studies.compare.running import GridWatcher, Job
+from mmreg.studies.compare.running import Job
 from mmreg.studies.compare.variants import differences, folder_names, recipe_data
 from mmreg.training.train import check_validation
 
@@ -118,12 +119,16 @@ def _few(titles: Sequence[str]) -> str:
     return titles[0] if len(titles) == 1 else f"{len(titles)} trainings, such as {titles[0]}"
 
 
-def prepare_grid(jobs: Iterable[Job], experiments: Experiments, watcher: GridWatcher) -> None:
+def prepare_grid(jobs: Iterable[Job], experiments: Experiments, callback: Callback) -> None:
     """Decode all data once, so that trainings side by side find them in the cache; and say what is odd about them.
 
     Raises:
         DataError: cells cannot be loaded and the policy is to stop.
     """
+
+    def preparing(done: int, total: int, name: str) -> None:
+        callback.on_progress(f"preparing {name}", done, total)
+
     told: set[str] = set()
     done: set[int] = set()
     for job in jobs:
@@ -133,6 +138,6 @@ def prepare_grid(jobs: Iterable[Job], experiments: Experiments, watcher: GridWat
         done.add(id(experiment))
         for text in experiment.messages:
             if text not in told:
-                watcher.on_message(text)
+                callback.on_message(text)
                 told.add(text)
-        prepare_all(job.plan, experiment.table, experiment.modalities, cache_dir(), watcher.on_prepare)
+        prepare_all(job.plan, experiment.table, experiment.modalities, cache_dir(), preparing)

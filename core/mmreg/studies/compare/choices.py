@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmreg import registry
-from mmreg.contract.interfaces import ModelFusion
+from mmreg.contract.fusion import ModelFusion
 from mmreg.errors import MmregError, OptionError, RecipeError
 from mmreg.messages import near
 from mmreg.recipe.recipe import Recipe

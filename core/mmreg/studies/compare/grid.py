@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from mmreg.contract.callback import Callback
 from mmreg.errors import MmregError, OptionError, RunError, TrainingError
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.recipe.recipe import Recipe, read_recipe
@@ -16,7 +17,7 @@ from mmreg.studies.compare.choices import Choice, grid_variants
 from mmreg.studies.compare.comparison import chosen_metric, compare_outcomes
 from mmreg.studies.compare.outcomes import Outcome, outcome_of
 from mmreg.studies.compare.results import RESAMPLES, Comparison, Failure
-from mmreg.studies.compare.running import GridWatcher, Job, SilentGrid, device_slots, is_finished, run_jobs
+from mmreg.studies.compare.running import Job, device_slots, is_finished, run_jobs
 
 RUNS = "runs"
 SEEDS = (0, 1, 2)
@@ -36,7 +37,7 @@ def run_grid(
     device: str | torch.device | None = None,
     jobs: int | None = None,
     resamples: int = RESAMPLES,
-    watcher: GridWatcher | None = None,
+    callback: Callback | None = None,
 ) -> Comparison:
     """Train every variant with every seed, as far as that is not done yet, and compare them.
 
@@ -59,7 +60,7 @@ def run_grid(
         jobs: how many trainings at the same time, each in a process of its own; one on a CPU, one for each
             accelerator, if it is not given. Components registered in this process, or a table in memory, need one.
         resamples: how many bootstrap draws.
-        watcher: who is told how it goes.
+        callback: who is told how it goes.
 
     Raises:
         RecipeError: a variant is wrong; names every problem of all variants.
@@ -68,7 +69,7 @@ def run_grid(
         RunError: `out` holds something else, or trainings of another recipe.
         TrainingError: fewer than two variants are left, as the others failed; says why.
     """
-    watcher = watcher or SilentGrid()
+    callback = callback or Callback()
     _check_numbers(seeds, jobs)
     slots = device_slots(device, jobs)
     base = read_recipe(recipe, overrides)
@@ -88,13 +89,13 @@ def run_grid(
     if left_out:
         notes.append(f"finished trainings in {folder} that were not asked for are left out: {', '.join(left_out)}")
     for text in [*notes, *skipped]:
-        watcher.on_message(text)
+        callback.on_message(text)
     todo = [job for job in trainings if not is_finished(job.folder)]
     if todo:
-        prepare_grid(todo, experiments, watcher)
+        prepare_grid(todo, experiments, callback)
         if len(todo) < len(trainings):
-            watcher.on_message(f"{len(trainings) - len(todo)} of {len(trainings)} trainings are done already")
-    failed = run_jobs(todo, slots, watcher)
+            callback.on_message(f"{len(trainings) - len(todo)} of {len(trainings)} trainings are done already")
+    failed = run_jobs(todo, slots, callback)
     outcomes, unreadable = _outcomes(trainings, failed)
     failed += unreadable
     if len(outcomes) < 2:

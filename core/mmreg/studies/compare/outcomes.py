@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmreg import runs
-from mmreg.contract.interfaces import Task
+from mmreg.contract.task import Task
 from mmreg.errors import RunError, TargetError
+from mmreg.model.measures import Measures
 from mmreg.recipe.resolve import Plan
 from mmreg.runs import Run
 from mmreg.studies.compare.usage import read_usage
@@ -64,8 +65,8 @@ class Outcome:
 
     def metrics(self, names: Sequence[str] = ()) -> dict[str, float]:
         """The task's metrics, those of the recipe and further ones by name, as far as they are numbers."""
-        wanted = list(dict.fromkeys([*self.plan.recipe.form.metrics, *names]))
-        found = self.task.evaluate(self.scores, self.targets, wanted)
+        wanted = list(dict.fromkeys([*self.plan.metric_names, *names]))
+        found = Measures(self.task, self.plan.metrics).evaluate(self.scores, self.targets, wanted)
         return {name: value for name, value in found.items() if isinstance(value, float)}
 
     def measure(self, metric: str, chosen: NDArray[np.int64]) -> float:

@@ -123,7 +123,7 @@ def _mark(comparison: Comparison, variant: Variant) -> str:
 def _further(comparison: Comparison) -> list[str]:
     """The metrics shown beside the main one: those that the recipe asks for, else the task's last one."""
     first = comparison.best
-    asked = [name for name in first.runs[0].plan.recipe.form.metrics if name in first.metrics]
+    asked = [name for name in first.runs[0].plan.metric_names if name in first.metrics]
     own = [name for name in first.metrics if name != comparison.metric]
     return [name for name in asked if name != comparison.metric][:2] or own[-1:]
 

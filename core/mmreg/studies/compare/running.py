@@ -8,15 +8,17 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO
 
 import torch
 import yaml
 
 from mmreg import runs
+from mmreg.contract.callback import TRAINING, Callback, FollowedRun
+from mmreg.contract.metrics import Epoch
 from mmreg.errors import MmregError
 from mmreg.files import write_text
 from mmreg.model.devices import available_devices, resolve_device
@@ -24,7 +26,6 @@ from mmreg.recipe.recipe import Recipe
 from mmreg.recipe.resolve import Plan
 from mmreg.studies.compare.results import Failure
 from mmreg.studies.compare.usage import free_memory, read_usage, resident_memory, start_measuring, write_usage
-from mmreg.training.events import Silent, Watcher
 from mmreg.training.train import train
 
 ERROR = "mmreg error: "
@@ -61,38 +62,6 @@ class Job:
         return self.folder.with_suffix(".log")
 
 
-class GridWatcher(Protocol):
-    """Somebody who watches a grid of trainings."""
-
-    def on_message(self, text: str) -> None:
-        """Something that a person should know."""
-
-    def on_prepare(self, done: int, total: int, name: str) -> None:
-        """Some values of a modality have been decoded."""
-
-    def on_progress(self, done: int, total: int, running: Sequence[str]) -> None:
-        """So many of the trainings have ended; those under way, each with its epochs."""
-
-    def on_end(self, done: int, total: int, job: Job, error: str | None) -> None:
-        """A training has ended, well or with an error."""
-
-
-class SilentGrid:
-    """A watcher that does nothing."""
-
-    def on_message(self, text: str) -> None:
-        """Do nothing."""
-
-    def on_prepare(self, done: int, total: int, name: str) -> None:
-        """Do nothing."""
-
-    def on_progress(self, done: int, total: int, running: Sequence[str]) -> None:
-        """Do nothing."""
-
-    def on_end(self, done: int, total: int, job: Job, error: str | None) -> None:
-        """Do nothing."""
-
-
 def device_slots(device: str | torch.device | None, jobs: int | None) -> list[str]:
     """The device of each of the trainings that run side by side.
 
@@ -114,25 +83,25 @@ def is_finished(folder: Path) -> bool:
     return runs.is_run(folder) and (folder / runs.REPORT).is_file() and (folder / runs.WEIGHTS).is_file()
 
 
-def train_one(recipe: Recipe | Path, folder: Path, device: str, watcher: Watcher | None = None) -> None:
+def train_one(recipe: Recipe | Path, folder: Path, device: str, callback: Callback | None = None) -> None:
     """Train, or go on with a training that was stopped, and keep what it used."""
     start_measuring()
     try:
-        train(recipe, folder, resume=True, device=device, watcher=watcher)
+        train(recipe, folder, resume=True, device=device, callback=callback)
     finally:
         write_usage(folder)
 
 
-def run_jobs(jobs: Sequence[Job], slots: Sequence[str], watcher: GridWatcher) -> list[Failure]:
+def run_jobs(jobs: Sequence[Job], slots: Sequence[str], callback: Callback) -> list[Failure]:
     """Train all of them, those that were stopped from where they were; the ones that failed, and why."""
     only_here = {reason for job in jobs for reason in _only_here(job.plan)}
     if only_here and len(slots) > 1:
-        watcher.on_message(f"one training at a time, as {' and '.join(sorted(only_here))}")
+        callback.on_message(f"one training at a time, as {' and '.join(sorted(only_here))}")
     for job in jobs:
         _remove_leftovers(job.folder)
     if only_here:
-        return _in_this_process(jobs, slots[0], watcher)
-    return _Processes(jobs, slots, watcher).run()
+        return _in_this_process(jobs, slots[0], callback)
+    return _Processes(jobs, slots, callback).run()
 
 
 def _only_here(plan: Plan) -> list[str]:
@@ -154,28 +123,31 @@ def _remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
-class _Epochs(Silent):
-    """Passes the epochs of a training in this process on to a grid's watcher."""
+class _Epochs(Callback):
+    """Passes the epochs of a training in this process on to those who follow the grid."""
 
-    def __init__(self, watcher: GridWatcher, job: Job, done: int, total: int) -> None:
-        self.watcher, self.job, self.done, self.total = watcher, job, done, total
+    def __init__(self, callback: Callback, job: Job, done: int, total: int) -> None:
+        self.callback, self.job, self.done, self.total = callback, job, done, total
 
-    def on_epoch(self, row: Mapping[str, Any]) -> None:
-        text = _with_epoch(self.job, int(row["epoch"]))
-        self.watcher.on_progress(self.done, self.total, [text])
+    def on_epoch_end(self, run: FollowedRun, epoch: Epoch) -> None:
+        self.callback.on_progress(TRAINING, self.done, self.total, _with_epoch(self.job, epoch.number))
 
 
 def _with_epoch(job: Job, epoch: int) -> str:
     return f"{job.title}, epoch {epoch}/{job.plan.recipe.form.training.epochs}"
 
 
-def _in_this_process(jobs: Sequence[Job], device: str, watcher: GridWatcher) -> list[Failure]:
+def _ended(job: Job, error: str | None) -> str:
+    return f"{job.title}: {'done' if error is None else f'failed: {error}'}"
+
+
+def _in_this_process(jobs: Sequence[Job], device: str, callback: Callback) -> list[Failure]:
     failed = []
     for done, job in enumerate(jobs):
-        watcher.on_progress(done, len(jobs), [job.title])
+        callback.on_progress(TRAINING, done, len(jobs), job.title)
         error = None
         try:
-            train_one(job.plan.recipe, job.folder, device, _Epochs(watcher, job, done, len(jobs)))
+            train_one(job.plan.recipe, job.folder, device, _Epochs(callback, job, done, len(jobs)))
         except MmregError as problem:
             error = str(problem)
         except Exception as problem:  # a component's own; the others go on
@@ -184,7 +156,7 @@ def _in_this_process(jobs: Sequence[Job], device: str, watcher: GridWatcher) -> 
             error = f"{type(problem).__name__}: {problem} (see {job.log})"
         if error is not None:
             failed.append(Failure(job.variant, job.seed, error))
-        watcher.on_end(done + 1, len(jobs), job, error)
+        callback.on_progress(TRAINING, done + 1, len(jobs), _ended(job, error))
     return failed
 
 
@@ -199,8 +171,8 @@ class _Running:
 class _Processes:
     """Trainings in processes of their own, so many at a time as there are slots and memory allows."""
 
-    def __init__(self, jobs: Sequence[Job], slots: Sequence[str], watcher: GridWatcher) -> None:
-        self.jobs, self.watcher = jobs, watcher
+    def __init__(self, jobs: Sequence[Job], slots: Sequence[str], callback: Callback) -> None:
+        self.jobs, self.callback = jobs, callback
         self.waiting = list(jobs)
         self.free = list(slots)
         self.width = min(len(slots), len(jobs))
@@ -253,7 +225,7 @@ class _Processes:
         error = None if one.process.returncode == 0 else _reason(one.process.returncode, one.job.log)
         if error is not None:
             self.failed.append(Failure(one.job.variant, one.job.seed, error))
-        self.watcher.on_end(self.done, len(self.jobs), one.job, error)
+        self.callback.on_progress(TRAINING, self.done, len(self.jobs), _ended(one.job, error))
 
     def _close(self, one: _Running) -> None:
         one.log.close()
@@ -263,7 +235,7 @@ class _Processes:
 
     def _report(self) -> None:
         texts = [_with_epoch(one.job, read_usage(one.job.folder)["epochs"] or 0) for one in self.running]
-        self.watcher.on_progress(self.done, len(self.jobs), texts)
+        self.callback.on_progress(TRAINING, self.done, len(self.jobs), "; ".join(texts))
 
 
 def _cores() -> int:

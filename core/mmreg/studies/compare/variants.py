@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmreg.errors import RunError
+from mmreg.recipe.components import FusionPlan
 from mmreg.recipe.recipe import Recipe
-from mmreg.recipe.resolve import FusionPlan, Plan
+from mmreg.recipe.resolve import Plan
 from mmreg.studies.compare.outcomes import Outcome
 
 MOST_TOLD = 160

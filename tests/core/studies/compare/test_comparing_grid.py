@@ -14,12 +14,13 @@ from torch import Tensor
 
 import mmreg
 from mmreg import FeatureFusion, Features, registry
+from mmreg.contract.callback import TRAINING
 from mmreg.errors import DeviceError, OptionError, RecipeError, RunError, TrainingError
 from mmreg.recipe.recipe import Recipe
 from mmreg.studies.compare import Comparison, run_grid
 from mmreg.studies.compare.checking import Experiments, check_grid
 from mmreg.studies.compare.choices import grid_variants
-from mmreg.studies.compare.running import Job, SilentGrid, _Processes, _reason, device_slots
+from mmreg.studies.compare.running import _Processes, _reason, device_slots
 from mmreg.studies.compare.variants import choice_name, folder_names
 
 TABLE = toys.rows(150)
@@ -30,7 +31,7 @@ def _toys() -> None:
     toys.register()
 
 
-class Listening(SilentGrid):
+class Listening(mmreg.Callback):
     def __init__(self, stop_at: str = "") -> None:
         self.stop_at = stop_at
         self.trained: list[str] = []
@@ -39,12 +40,11 @@ class Listening(SilentGrid):
     def on_message(self, text: str) -> None:
         self.messages.append(text)
 
-    def on_progress(self, done: int, total: int, running: Sequence[str]) -> None:
-        if self.stop_at and self.stop_at in running:
+    def on_progress(self, what: str, done: int, total: int, note: str = "") -> None:
+        if self.stop_at and note == self.stop_at:
             raise KeyboardInterrupt
-
-    def on_end(self, done: int, total: int, job: Job, error: str | None) -> None:
-        self.trained.append(job.title)
+        if what == TRAINING and done > len(self.trained):
+            self.trained.append(note.partition(":")[0])
 
 
 def grid(
@@ -135,10 +135,10 @@ def test_a_picture_is_drawn_where_matplotlib_is_there(
 def test_called_again_it_trains_only_what_is_new(finished: tuple[Path, Comparison]) -> None:
     folder, comparison = finished
     listening = Listening()
-    again = grid(folder, watcher=listening)
+    again = grid(folder, callback=listening)
     assert listening.trained == []
     assert again.to_json() == comparison.to_json()
-    more = grid(folder, fusions=["product", "sum"], seeds=[1], singles=False, watcher=listening)
+    more = grid(folder, fusions=["product", "sum"], seeds=[1], singles=False, callback=listening)
     assert listening.trained == ["sum, seed 1"]
     assert {variant.name for variant in more.variants} == {"product", "sum"}
     told = next(note for note in more.notes if "were not asked for" in note)
@@ -174,9 +174,9 @@ def test_a_stopped_grid_goes_on_where_it_was(tmp_path: Path) -> None:
     changes = {"fusion": "product"}
     whole = grid(tmp_path / "whole", ["product"], [0], changes=changes)
     with pytest.raises(KeyboardInterrupt):
-        grid(tmp_path / "stopped", ["product"], [0], changes=changes, watcher=Listening("a alone, seed 0, epoch 2/3"))
+        grid(tmp_path / "stopped", ["product"], [0], changes=changes, callback=Listening("a alone, seed 0, epoch 2/3"))
     listening = Listening()
-    resumed = grid(tmp_path / "stopped", ["product"], [0], changes=changes, watcher=listening)
+    resumed = grid(tmp_path / "stopped", ["product"], [0], changes=changes, callback=listening)
     assert listening.trained == ["a alone, seed 0", "b alone, seed 0"]
     assert "1 of 3 trainings are done already" in listening.messages
     for name in ("a_alone", "b_alone", "product"):
@@ -206,7 +206,7 @@ class Broken(FeatureFusion):
 def test_a_variant_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     registry.register("fusion", "broken", Broken)
     listening = Listening()
-    comparison = grid(tmp_path, ["broken", "concat"], [0], watcher=listening)
+    comparison = grid(tmp_path, ["broken", "concat"], [0], callback=listening)
     assert len(listening.trained) == 4
     (failure,) = comparison.failed
     assert (failure.variant, failure.seed) == ("broken", 0)
@@ -330,7 +330,7 @@ def test_random_splits_are_compared_on_the_rows_of_each_seed(tmp_path: Path) -> 
 
 def test_components_of_this_process_are_trained_in_it(tmp_path: Path) -> None:
     listening = Listening()
-    comparison = grid(tmp_path, ["concat"], [0], jobs=3, watcher=listening)
+    comparison = grid(tmp_path, ["concat"], [0], jobs=3, callback=listening)
     assert [text for text in listening.messages if "one training at a time" in text] == [
         "one training at a time, as linear, numbers are registered in this process and the table is in this process's "
         "memory"
@@ -370,7 +370,7 @@ def test_another_training_starts_only_where_the_largest_so_far_would_fit(monkeyp
         process = Process()
 
     monkeypatch.setattr("mmreg.studies.compare.running.resident_memory", lambda pid: 400)
-    processes = _Processes([], ["cpu"] * 4, SilentGrid())
+    processes = _Processes([], ["cpu"] * 4, mmreg.Callback())
     processes.largest = 1000
     monkeypatch.setattr("mmreg.studies.compare.running.free_memory", lambda: 10)
     assert processes._has_memory()  # the only one always starts
