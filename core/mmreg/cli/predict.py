@@ -58,7 +58,7 @@ def predict(
             _check_row(row, columns, loaded.plan.recipe.form.key)
             predictions = loaded.predict(row, batch_size=batch_size)
         else:
-            opened = open_table(table)
+            opened = open_table(table, cells=loaded.plan.recipe.folder)
             absent = [column for column in columns if column not in opened.columns]
             predictions = loaded.predict(opened, batch_size=batch_size)
             for column in absent:

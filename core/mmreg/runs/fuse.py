@@ -67,7 +67,7 @@ def fuse(
     loaded = [runs.load(folder, "cpu") for folder in folders]
     task = _common_task(loaded)
     parts = _Parts(loaded, chosen)
-    plan = resolve(Recipe(parts.recipe()))
+    plan = resolve(Recipe(parts.recipe(), folder=loaded[0].plan.recipe.folder))
     specs = {name: modality.spec for name, modality in parts.modalities.items()}
     model = build(plan, specs, task, loaded[0].model.prior, parts.states)
     missing, unexpected = model.load_state_dict(parts.weights(), strict=False)
