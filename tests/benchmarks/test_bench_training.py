@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import mmreg
+from mmreg.data.prepared import fit_arrays
 from mmreg.data.table import Table
-from mmreg.experiment import fit_arrays, open_experiment, prepare_all
+from mmreg.experiment import open_experiment, prepare_all
 from mmreg.model.devices import resolve_device
 from mmreg.recipe.resolve import resolve
 from mmreg.training.loop import Trainer, TrainingRows

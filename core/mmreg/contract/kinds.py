@@ -22,6 +22,7 @@ class Kind:
 
 
 _INTERFACES = "mmreg.contract.interfaces"
+_FUSION = "mmreg.contract.fusion"
 _OPTIMIZATION = "mmreg.contract.optimization"
 
 KINDS: Mapping[str, Kind] = {
@@ -30,10 +31,11 @@ KINDS: Mapping[str, Kind] = {
         {"": f"{_INTERFACES}:Encoder"}, "modalities:\n  mine: {{type: ..., column: ..., encoder: {named}}}"
     ),
     "fusion": Kind(
-        {"feature": f"{_INTERFACES}:FeatureFusion", "model": f"{_INTERFACES}:ModelFusion"}, "fusion: {named}"
+        {"feature": f"{_FUSION}:FeatureFusion", "model": f"{_FUSION}:ModelFusion"},
+        "fusion: {named}",
     ),
-    "task": Kind({"": f"{_INTERFACES}:Task"}, "target: {{column: ..., task: {name}{options}}}"),
-    "metric": Kind({"": f"{_INTERFACES}:Metric"}, "metrics: [{named}]"),
+    "task": Kind({"": "mmreg.contract.task:Task"}, "target: {{column: ..., task: {name}{options}}}"),
+    "metric": Kind({"": "mmreg.contract.task:Metric"}, "metrics: [{named}]"),
     "optimizer": Kind({"": f"{_OPTIMIZATION}:Optimizer"}, "training: {{optimizer: {named}}}"),
     "schedule": Kind({"": f"{_OPTIMIZATION}:Schedule"}, "training: {{schedule: {named}}}"),
     "callback": Kind({"": "mmreg.contract.callback:Callback"}, "callbacks: [{named}]"),

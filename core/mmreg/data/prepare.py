@@ -5,19 +5,20 @@ Axes: N rows, S distinct cells, V values that could be loaded.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import Spec, Specs, by_name, specs_text, specs_to_json
 from mmreg.data.cache import entries_dir, new_entry, read_entry, remove_leftovers, write_meta
 from mmreg.data.cells import iter_cells, iter_paths
 from mmreg.data.decode import Decoded, decode
@@ -66,6 +67,7 @@ def prepare(
         CacheError: the cache folder cannot be written.
     """
     stored = _checked_stored(modality)
+    specs = by_name(stored)
     for column in columns:
         table.column(column)
     if len(columns) != 1 and not modality.multiple_columns:
@@ -73,25 +75,27 @@ def prepare(
     codes = cell_codes(table, columns, paths=modality.paths)
     first_rows = np.unique(codes, return_index=True)[1].astype(np.int64)
 
-    def load_into(out: Any) -> Decoded:
+    def load_into(out: Mapping[str, IO[bytes]]) -> Decoded:
         report = None if progress is None else lambda done, total: progress(done, total, name)
         return decode(modality, iter_cells(modality, table, columns, first_rows), len(first_rows), out, report)
 
     if cache_dir is None:
-        buffer = io.BytesIO()
-        decoded = load_into(buffer)
-        raw: NDArray[np.uint8] = np.frombuffer(buffer.getbuffer(), np.uint8)
+        buffers = {array: io.BytesIO() for array in specs}
+        decoded = load_into(buffers)
+        raw: dict[str, NDArray[np.uint8]] = {
+            array: np.frombuffer(buffer.getbuffer(), np.uint8) for array, buffer in buffers.items()
+        }
         offsets, index = decoded.offsets, decoded.position[codes]
         bad = _bad_cells(decoded, codes, table, columns)
     else:
         key = _key(modality, table, columns, options or {}, first_rows)
-        folder = entries_dir(cache_dir) / key
+        folder, files = entries_dir(cache_dir) / key, _files(stored)
         remove_leftovers(cache_dir)
         meta = read_entry(cache_dir, key)
         if meta is None:
             with new_entry(cache_dir, key) as new:
-                with (new / "values.bin").open("wb") as out:
-                    decoded = load_into(out)
+                with contextlib.ExitStack() as opened:
+                    decoded = load_into({a: opened.enter_context((new / f).open("wb")) for a, f in files.items()})
                 decoded.position[codes].tofile(new / "index.bin")
                 if decoded.offsets is not None:
                     decoded.offsets.tofile(new / "offsets.bin")
@@ -99,26 +103,46 @@ def prepare(
                 write_meta(new, {"bad": [[cell.row, cell.value, cell.cause] for cell in bad]})
         else:
             bad = [_bad_cell(table, columns, row, value, cause) for row, value, cause in meta["bad"]]
-        raw = _mapped(folder / "values.bin")
-        offsets = None if stored.ragged_axis is None else np.fromfile(folder / "offsets.bin", np.int64)
+        raw = {array: _mapped(folder / file) for array, file in files.items()}
+        ragged = any(spec.ragged_axis is not None for spec in specs.values())
+        offsets = np.fromfile(folder / "offsets.bin", np.int64) if ragged else None
         index = np.fromfile(folder / "index.bin", np.int64)
-    rest = stored.shape if offsets is None else stored.shape[1:]
-    count = int(index.max(initial=-1)) + 1 if offsets is None else int(offsets[-1])
-    values = raw.view(stored.dtype).reshape(count, *(size or 0 for size in rest))
+    arrays = {array: _shaped(raw[array], spec, index, offsets) for array, spec in specs.items()}
+    values = arrays[""] if isinstance(stored, Spec) else arrays
     return Prepared(name=name, stored=stored, values=values, offsets=offsets, index=index, bad=bad, on_bad=on_bad)
 
 
-def _checked_stored(modality: Modality) -> Spec:
+def _checked_stored(modality: Modality) -> Specs:
     stored = modality.stored
-    try:
-        np.dtype(stored.dtype)
-    except TypeError:
-        raise SpecError(
-            f"the modality {type(modality).__name__} stores {stored}, but {stored.dtype!r} is no dtype of NumPy"
-        ) from None
-    if stored.ragged_axis not in (None, 0):
-        raise SpecError(f"the modality {type(modality).__name__} stores {stored}, but only the first axis may vary")
+    what = f"the modality {type(modality).__name__} stores"
+    if isinstance(stored, Mapping) and not (stored and all(isinstance(name, str) and name for name in stored)):
+        raise SpecError(f"{what} arrays named {list(stored)}, where one name at least is needed, and each is a text")
+    for spec in by_name(stored).values():
+        try:
+            np.dtype(spec.dtype)
+        except TypeError:
+            raise SpecError(f"{what} {specs_text(stored)}, but {spec.dtype!r} is no dtype of NumPy") from None
+        if spec.ragged_axis not in (None, 0):
+            raise SpecError(f"{what} {specs_text(stored)}, but only the first axis may vary")
     return stored
+
+
+def _files(stored: Specs) -> dict[str, str]:
+    """The file of each array in an entry; numbers stand for names, which may be no names of files."""
+    if isinstance(stored, Spec):
+        return {"": "values.bin"}
+    return {name: f"values.{number}.bin" for number, name in enumerate(sorted(stored))}
+
+
+def _shaped(
+    raw: NDArray[np.uint8], spec: Spec, index: NDArray[np.int64], offsets: NDArray[np.int64] | None
+) -> NDArray[Any]:
+    """One array's bytes as its values (V, ...); ragged ones as (sum of T, ...)."""
+    if offsets is None or spec.ragged_axis is None:
+        count, rest = int(index.max(initial=-1)) + 1, spec.shape
+    else:
+        count, rest = int(offsets[-1]), spec.shape[1:]
+    return raw.view(spec.dtype).reshape(count, *(size or 0 for size in rest))
 
 
 def _mapped(path: Path) -> NDArray[np.uint8]:
@@ -139,7 +163,7 @@ def _key(
         "version": modality.version,
         "options": {name: value for name, value in options.items() if name not in modality.transform_options},
         "state": modality.load_state_key(),
-        "stored": modality.stored.to_json(),
+        "stored": specs_to_json(modality.stored),
         "columns": list(columns) if modality.multiple_columns else len(columns),
         "rows": len(table),
     }

@@ -33,11 +33,12 @@ def split_rows(
         table: the rows; or a table for each split: then the rows are those of `concat_tables(list(table.values()))`.
         split: a column that holds train, validation (val, valid, dev) or test; or the shares `validation` and `test`
             (0.1 each if not given), the rest being for training, with `by` (a column whose equal values stay together;
-            rows without one stand alone) and `stratify` (every class gets the same shares; None: where there are
-            classes and no `by`); None for all these defaults. Where there is a table for each split, shares may be
-            given for those that have none; their rows are taken from the training rows.
+            rows without one stand alone), `stratify` (every class gets the same shares; None: where there are
+            classes and no `by`) and a `seed` of its own; None for all these defaults. Where there is a table for each
+            split, shares may be given for those that have none; their rows are taken from the training rows.
         target_values: the rows' classes (N,); None if the target is no class.
-        seed: of a random split. The same rows in the same order with the same seed are split the same.
+        seed: of a random split that has none of its own. The same rows in the same order with the same seed are split
+            the same.
 
     Raises:
         TableError: no row is left for training, the column holds other words, the shares leave nothing for training,
@@ -96,13 +97,13 @@ def _at_random(
     shares = {name: float(split.get(name, 0)) for name in SPLITS[1:]}
     if min(shares.values()) < 0 or sum(shares.values()) >= 1:
         raise TableError(f"split: shares of {shares} leave nothing for training; they must sum to less than 1")
-    by, stratify = split.get("by"), split.get("stratify")
+    by, stratify, own_seed = split.get("by"), split.get("stratify"), split.get("seed")
     if stratify and target_values is None:
         raise TableError("split: stratify needs a target of classes; leave it out")
     if stratify is None:
         stratify = by is None
     classes = np.zeros(len(table), np.int64) if target_values is None or not stratify else _numbers(target_values)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed if own_seed is None else own_seed)
     if by is None:
         of_row = _draw_rows(classes, shares, generator)
     else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,18 @@ class Table:
         """The rows of a boolean mask (N,), or those with these indices, in that order."""
         index = np.asarray(rows)
         index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
-        result = Table.__new__(Table)
+        result = copy.copy(self)
         result.arrow = self.arrow.take(pa.array(index))
-        result.objects = self.objects
         result.row_numbers = self.row_numbers[index]
-        result._sources = self._sources
         result._source = self._source[index]
+        return result
+
+    def with_empty(self, columns: Iterable[str]) -> Table:
+        """The same rows with empty columns in the place of those of these that are not there."""
+        result = copy.copy(self)
+        for column in columns:
+            if column not in result.columns:
+                result.arrow = result.arrow.append_column(column, pa.nulls(len(self), pa.string()))
         return result
 
     def where(self, row: int | np.integer[Any]) -> str:

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from mmreg import registry
-from mmreg.contract.interfaces import Encoder, Outputs, Task
-from mmreg.contract.spec import Spec
+from mmreg.contract.interfaces import Encoder, Outputs
+from mmreg.contract.spec import Spec, Specs, specs_text
+from mmreg.contract.task import Task
 from mmreg.errors import MmregError
-from mmreg.model.model import FeatureNode, FusionNode, ModelNode, MultimodalModel
+from mmreg.model.model import MultimodalModel
+from mmreg.model.nodes import FeatureNode, FusionNode, ModelNode
 from mmreg.model.seeding import seeded
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.resolve import Plan
@@ -24,7 +26,7 @@ States = Mapping[str, Mapping[str, Any]]
 
 
 def build(
-    plan: Plan, specs: Mapping[str, Spec], task: Task, prior: Tensor | None = None, states: States | None = None
+    plan: Plan, specs: Mapping[str, Specs], task: Task, prior: Tensor | None = None, states: States | None = None
 ) -> MultimodalModel:
     """Build the model that a recipe describes; its weights are keyed to the recipe's seed and the components' names.
 
@@ -43,7 +45,7 @@ def build(
 
 
 class _Builder:
-    def __init__(self, plan: Plan, specs: Mapping[str, Spec], task: Task, states: States) -> None:
+    def __init__(self, plan: Plan, specs: Mapping[str, Specs], task: Task, states: States) -> None:
         self.plan, self.specs, self.task, self.states = plan, specs, task, states
         self.seed = plan.recipe.form.training.seed
         self.problems: list[Problem] = []
@@ -89,13 +91,13 @@ class _Builder:
     def encoder(self, given: InputPlan, outputs: Outputs) -> Encoder | None:
         spec, encoder = self.specs[given.name], given.encoder
         path = ("modalities", given.name, "encoder")
-        reason = encoder.cls.accepts(spec, encoder.options)
+        reason = _refusal(encoder.cls, spec, encoder.options)
         if reason is not None:
             fits = _encoders_for(spec)
             self.problems.append(
                 Problem(
                     path,
-                    f"{encoder.name} does not take what {given.modality.name} gives, {spec}: {reason}. "
+                    f"{encoder.name} does not take what {given.modality.name} gives, {specs_text(spec)}: {reason}. "
                     f"With their default options these take it: {', '.join(fits) or 'none of the installed'}",
                 )
             )
@@ -173,7 +175,14 @@ def _wanted_outputs(plan: Plan) -> dict[str, Outputs]:
     return wanted
 
 
-def _encoders_for(spec: Spec) -> list[str]:
+def _refusal(encoder: type[Encoder], spec: Any, options: Mapping[str, Any]) -> str | None:
+    """Why an encoder does not take what a modality gives; None if it does."""
+    if not (isinstance(spec, Spec) or encoder.multiple_arrays):
+        return "it takes a single array"
+    return encoder.accepts(spec, options)
+
+
+def _encoders_for(spec: Specs) -> list[str]:
     """The installed encoders that take a spec with their default options, less those that cannot be imported."""
     fits = []
     for entry in registry.specs("encoder"):
@@ -183,7 +192,7 @@ def _encoders_for(spec: Spec) -> list[str]:
             options = {
                 option["name"]: option["default"] for option in registry.describe("encoder", entry.reference)["options"]
             }
-            if cls.accepts(spec, options) is None:
+            if _refusal(cls, spec, options) is None:
                 fits.append(entry.spec.name)
         except (MmregError, KeyError):
             continue

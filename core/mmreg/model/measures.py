@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmreg.contract.interfaces import Metric, Task
+from mmreg.contract.task import Metric, Task
 from mmreg.errors import ComponentNotFoundError, OptionError
 from mmreg.messages import near
 from mmreg.recipe.components import Component

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmreg.contract.interfaces import Modality
 from mmreg.contract.markers import AssetMark
 from mmreg.recipe.form import FreezeUntil, OnBad, Weights
 from mmreg.registry import Entry
@@ -116,6 +117,17 @@ class InputPlan:
     encoder: Component
     on_bad: OnBad
     shares: str | None = None
+
+    def new_modality(self, restored: bool = False) -> Modality:
+        """A modality that has learned nothing yet, and knows its columns if it reads several.
+
+        Args:
+            restored: whether its state is loaded afterwards.
+        """
+        modality: Modality = self.modality.build(restored=restored)
+        if modality.multiple_columns:
+            modality.columns = self.columns
+        return modality
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mmreg import registry
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.task import Task
 from mmreg.errors import ComponentImportError, ComponentNotFoundError
 from mmreg.messages import near
 from mmreg.recipe.components import Component, FusionPlan, InputPlan

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mmreg import registry
-from mmreg.contract.interfaces import FeatureFusion, ModelFusion, Task
+from mmreg.contract.fusion import FeatureFusion, ModelFusion
+from mmreg.contract.task import Task
 from mmreg.messages import near
 from mmreg.recipe.components import Component, FusionPlan
 from mmreg.recipe.finder import Finder

@@ -78,7 +78,7 @@ class Recipe:
             return
         texts = [f"  line {line}, {p}" if (line := self._line(p.path)) else f"  {p}" for p in listed]
         count = "1 problem" if len(texts) == 1 else f"{len(texts)} problems"
-        raise RecipeError(f"{self.name}: {count}\n" + "\n".join(texts))
+        raise RecipeError(f"{self.name}: {count}\n" + "\n".join(texts), [text.strip() for text in texts])
 
     def _line(self, path: options.KeyPath) -> int:
         """The line of a key, or of the nearest one above it; 0 if the recipe has no lines."""

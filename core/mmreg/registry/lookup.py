@@ -308,9 +308,12 @@ def _status(entry: Entry) -> str:
     spec = entry.spec
     if lacking := missing(spec.requires):
         return f"needs {', '.join(lacking)}" + (f": {spec.install_hint}" if spec.install_hint else "")
-    if any(other != entry for other in _entries(spec.kind, spec.name)):
-        return f"ambiguous: use {entry.reference}"
-    return "ok"
+    return f"ambiguous: use {entry.reference}" if ambiguous(entry) else "ok"
+
+
+def ambiguous(entry: Entry) -> bool:
+    """Whether another distribution brings a component of the same kind and name, so that the bare name is an error."""
+    return any(other != entry for other in _entries(entry.spec.kind, entry.spec.name))
 
 
 def _check_kind(kind: str) -> None:
@@ -335,7 +338,7 @@ def _level(kind: str, cls: Any) -> str:
 def _check_class(kind: str, level: str, cls: Any) -> None:
     base = interface(kind, level)
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise RegistrationError(f"a {kind} must be a subclass of {base.__module__}.{base.__name__}, found {cls!r}")
+        raise RegistrationError(f"a {kind} must be a subclass of mmreg.{base.__name__}, found {cls!r}")
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
         raise RegistrationError(f"{cls.__name__} does not implement {', '.join(missing)} of {base.__name__}")

@@ -6,12 +6,10 @@ Nothing in it can run code; it can be moved and renamed, and is read offline.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.spec import specs_to_json
+from mmreg.contract.task import Task
 from mmreg.errors import RunError
 from mmreg.files import replacing, write_json, write_text
 from mmreg.messages import one_line
@@ -144,7 +144,8 @@ def write_facts(
         "mmreg": version("mmreg"),
         "components": components,
         "modalities": {
-            name: {"spec": modality.spec.to_json(), "state": modality.state()} for name, modality in modalities.items()
+            name: {"spec": specs_to_json(modality.spec), "state": modality.state()}
+            for name, modality in modalities.items()
         },
         "task": task.state(),
         "states": states,
@@ -219,17 +220,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except Exception as error:  # safetensors raises several kinds
         raise RunError(f"the weights in {path} are damaged: {one_line(error)}") from error
-
-
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; the columns are those of all rows, in the order in which they first appear."""
-    rows = list(rows)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def write_predictions(

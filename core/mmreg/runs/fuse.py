@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from mmreg import registry, runs
-from mmreg.contract.interfaces import Modality, ModelFusion, Task
+from mmreg.contract.fusion import ModelFusion
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.task import Task
 from mmreg.errors import OptionError, RunError
 from mmreg.files import write_json
 from mmreg.model.build import build
 from mmreg.model.devices import resolve_device
 from mmreg.model.inference import Predicted
-from mmreg.model.model import ModelNode, Part
+from mmreg.model.nodes import ModelNode, Part
 from mmreg.recipe.recipe import Recipe
 from mmreg.recipe.resolve import resolve
 from mmreg.runs import Run

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmreg.contract.interfaces import Task
+from mmreg.contract.task import Task
 from mmreg.data.prepare import Prepared
 from mmreg.data.table import Table
 from mmreg.model.inference import Predicted

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.interfaces import Modality
 from mmreg.contract.lifecycle import Restorable
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import Specs, specs_from_json
+from mmreg.contract.task import Task
 from mmreg.errors import RunError
 from mmreg.messages import one_line
 from mmreg.model.build import build
@@ -51,7 +52,7 @@ class Restoring:
         for name, given in self.plan.inputs.items():
             role = f"modality/{name}"
             with self._naming(role):
-                modality: Modality = given.modality.build(restored=True)
+                modality = given.new_modality(restored=True)
                 modality.load_state(self._state(role, self.facts["modalities"][name]["state"]))
                 found[name] = modality
         return found
@@ -63,9 +64,9 @@ class Restoring:
             task.load_state(self._state("task", self.facts["task"]))
         return task
 
-    def specs(self) -> dict[str, Spec]:
+    def specs(self) -> dict[str, Specs]:
         """What each modality gives."""
-        return {name: Spec.from_json(self.facts["modalities"][name]["spec"]) for name in self.plan.inputs}
+        return {name: specs_from_json(self.facts["modalities"][name]["spec"]) for name in self.plan.inputs}
 
     def states(self) -> dict[str, Mapping[str, Any]]:
         """What encoders and operators saved, by role."""

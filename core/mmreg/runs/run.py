@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
-from mmreg.data.prepare import Prepared
+from mmreg.data.prepared import Prepared, keep_rows
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
+from mmreg.data.targets import TargetColumn
 from mmreg.errors import MmregError, RunError
-from mmreg.experiment import Experiment, check_columns, encode_targets, keep_rows, open_experiment, prepare_all
+from mmreg.experiment import Experiment, check_columns, open_experiment, prepare_all
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.model.inference import Predicted, predict
 from mmreg.model.model import MultimodalModel
@@ -162,19 +163,15 @@ class Run:
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def with_columns(self, table: Table) -> Table:
-        """A table with empty columns in the place of those that a prediction can do without.
+        """The same table with empty columns in the place of those that a prediction can do without.
 
         Raises:
             TableError: it has none of the recipe's columns.
         """
         wanted = [column for given in self.plan.inputs.values() for column in given.columns]
-        there = [column for column in wanted if column in table.columns]
-        if not there:
+        if not set(wanted) & set(table.columns):
             check_columns(self.plan, table, target=False)
-        for column in wanted:
-            if column not in table.columns:
-                table.arrow = table.arrow.append_column(column, pa.nulls(len(table), pa.string()))
-        return table
+        return table.with_empty(wanted)
 
     def predict_rows(
         self,
@@ -220,14 +217,13 @@ class Run:
             return experiment, self._common_rows(experiment.table, rows, name) if self.fused else rows, name
         given = open_table(table)
         check_columns(self.plan, given, target=False)
-        target = self.plan.recipe.form.target.column
-        values = list(given.iter_values(target))
+        target = TargetColumn(given, self.plan.recipe.form.target.column)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
-        empty = [row for row in rows.tolist() if values[row] is None]
+        empty = [row for row in rows.tolist() if target.values[row] is None]
         if empty:
             count = "1 row has" if len(empty) == 1 else f"{len(empty)} rows have"
-            raise RunError(f"{count} no {target!r} to compare with (first: {given.where(empty[0])})")
-        targets = encode_targets(self.task, given, target, values, {split or "": rows})
+            raise RunError(f"{count} no {target.name!r} to compare with (first: {given.where(empty[0])})")
+        targets = target.encode(self.task, {split or "": rows})
         weights = np.ones(len(given), np.float32)
         return Experiment(self.plan, given, {}, self.modalities, self.task, targets, weights), rows, split or "all"
 

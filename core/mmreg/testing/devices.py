@@ -45,7 +45,7 @@ def check_transform_devices(subject: Subject) -> None:
 
     def transformed(device: str, generator: torch.Generator | None = None) -> Outcome:
         signal = modality.transform(batch.to(device), training=generator is not None, generator=generator)
-        return Outcome({"values": signal.values, **({} if signal.lengths is None else {"lengths": signal.lengths})})
+        return modalities.outcome(signal)
 
     expected = transformed("cpu")
     if not torch.cuda.is_available():

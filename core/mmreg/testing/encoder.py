@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmreg.contract.interfaces import Encoder, Outputs, Task
+from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.signals import Features, Signal
 from mmreg.contract.spec import Spec
+from mmreg.contract.task import Task
 from mmreg.errors import MmregError
 from mmreg.layers import masked_mean
 from mmreg.model.model import MultimodalModel

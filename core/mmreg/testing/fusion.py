@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from mmreg.contract.interfaces import ModelFusion
+from mmreg.contract.fusion import ModelFusion
 from mmreg.messages import one_line
 from mmreg.testing.cases import (
     Outcome,

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmreg.contract.interfaces import ModelFusion, Space
+from mmreg.contract.fusion import ModelFusion
 from mmreg.contract.signals import Features, Fused
+from mmreg.contract.task import Space
 from mmreg.testing.cases import Batch, Case, provides_cases
 from mmreg.testing.fusion_batches import FeatureBatch, FusionBatch, ScoreBatch
 from mmreg.testing.subject import Subject, expect

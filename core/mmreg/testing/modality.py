@@ -8,19 +8,18 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.signals import Signal
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import Spec, Specs, by_name, specs_text
 from mmreg.data.prepared import Prepared
 from mmreg.errors import MmregError, ValueLoadError
 from mmreg.registry.options import describe_options
@@ -31,7 +30,8 @@ from mmreg.testing.values import hostile_values, new, values_of
 TOLERANCE = 1e-5
 """How far a row's values may be apart alone and in a batch, relative to the greatest (at least 1)."""
 
-Arrays = list[NDArray[Any]]
+Arrays = list[Any]
+"""What `load` gave for some values: an array each, or a dict of named arrays each."""
 
 
 def fitted(subject: Subject, values: Sequence[Any]) -> tuple[Modality, Arrays]:
@@ -48,15 +48,29 @@ def fitted(subject: Subject, values: Sequence[Any]) -> tuple[Modality, Arrays]:
     return modality, arrays
 
 
-def gathered(modality: Modality, arrays: Sequence[NDArray[Any]]) -> Signal:
+def gathered(modality: Modality, arrays: Sequence[Any]) -> Signal[Any]:
     """Stored arrays as a batch, gathered as training does it."""
     stored = modality.stored
-    offsets = None
-    if stored.ragged_axis is not None:
-        offsets = np.cumsum([0, *(len(array) for array in arrays)]).astype(np.int64)
-    values = np.stack(arrays) if offsets is None else np.concatenate(arrays)
+    values, offsets = {}, None
+    for name, spec in by_name(stored).items():
+        column = [_by_name(array)[name] for array in arrays]
+        if spec.ragged_axis is not None:
+            offsets = np.cumsum([0, *map(len, column)]).astype(np.int64)
+        values[name] = np.stack(column) if spec.ragged_axis is None else np.concatenate(column)
     index = np.arange(len(arrays))
-    return Prepared(name="it", stored=stored, values=values, offsets=offsets, index=index).gather(index)
+    whole = values[""] if isinstance(stored, Spec) else values
+    return Prepared(name="it", stored=stored, values=whole, offsets=offsets, index=index).gather(index)
+
+
+def _by_name(values: Any) -> Mapping[str, Any]:
+    """Arrays or tensors by name; one alone under the empty name."""
+    return values if isinstance(values, Mapping) else {"": values}
+
+
+def outcome(signal: Signal[Any]) -> Outcome:
+    """A signal as what checks compare."""
+    rows = {f"values of {name!r}" if name else "values": tensor for name, tensor in _by_name(signal.values).items()}
+    return Outcome(rows if signal.lengths is None else {**rows, "lengths": signal.lengths})
 
 
 @check
@@ -90,14 +104,20 @@ def check_load(subject: Subject) -> None:
             expect(_equal(array, other), "loading in four threads at once should give the same arrays")
 
 
-def _expect_stored(stored: Spec, array: Any) -> None:
-    expect(isinstance(array, np.ndarray), f"load should give a NumPy array, found {type(array).__name__}")
-    expect(array.dtype == np.dtype(stored.dtype), f"load should give {stored.dtype}, found {array.dtype}")
-    fits = array.ndim == len(stored.shape) and all(
-        size in (None, found) for size, found in zip(stored.shape, array.shape, strict=True)
-    )
-    expect(fits, f"load should give {stored}, found the shape {array.shape}")
-    expect(stored.ragged_axis in (None, 0), f"only the first axis of `stored` may vary, found {stored}")
+def _expect_stored(stored: Specs, loaded: Any) -> None:
+    arrays, specs, lengths = _by_name(loaded), by_name(stored), set()
+    expect(arrays.keys() == specs.keys(), f"load should give {specs_text(stored)}, found {_short(loaded)}")
+    for name, spec in specs.items():
+        array, what = arrays[name], f"load should give {name}: " if name else "load should give "
+        expect(isinstance(array, np.ndarray), f"{what}a NumPy array, found {type(array).__name__}")
+        expect(array.dtype == np.dtype(spec.dtype), f"{what}{spec.dtype}, found {array.dtype}")
+        fits = array.ndim == len(spec.shape) and all(
+            size in (None, found) for size, found in zip(spec.shape, array.shape, strict=True)
+        )
+        expect(fits, f"{what}{spec}, found the shape {array.shape}")
+        expect(spec.ragged_axis in (None, 0), f"only the first axis of `stored` may vary, found {spec}")
+        lengths |= {len(array)} if spec.ragged_axis == 0 else set()
+    expect(len(lengths) < 2, f"ragged arrays of one value should be of one length, found {sorted(lengths)}")
 
 
 @check
@@ -109,7 +129,7 @@ def check_bad_values(subject: Subject) -> None:
         tried += [(_short(value), value, True) for value in subject.bad_values]
         for what, value, must_refuse in tried:
             try:
-                array = modality.load(value)
+                loaded = modality.load(value)
             except ValueLoadError as error:
                 expect(str(error).strip(), f"the error about {what} should say why it cannot be loaded")
                 continue
@@ -118,9 +138,9 @@ def check_bad_values(subject: Subject) -> None:
                     f"{what} should be loaded or refused with a ValueLoadError, found {type(error).__name__}: {error}"
                 ) from error
             expect(not must_refuse, f"{what} should be refused with a ValueLoadError, but it was loaded")
-            _expect_stored(modality.stored, array)
-            if array.dtype.kind == "f":
-                expect(np.isfinite(array).all(), f"{what} was loaded as numbers that are not finite; refuse it")
+            _expect_stored(modality.stored, loaded)
+            finite = all(np.isfinite(array).all() for array in _by_name(loaded).values() if array.dtype.kind == "f")
+            expect(finite, f"{what} was loaded as numbers that are not finite; refuse it")
 
 
 @check
@@ -179,7 +199,7 @@ def check_absent_values(subject: Subject) -> None:
         modality.fit_values(iter(()))
         modality.fit_arrays(iter(()))
         json_text(modality.state())
-        expect(isinstance(modality.spec, Spec), f"spec should be a Spec, found {modality.spec!r}")
+        expect(isinstance(modality.spec, Spec | Mapping), f"spec should be a Spec, found {modality.spec!r}")
     except MmregError:
         pass
     modality, arrays = fitted(subject, values_of(subject))
@@ -195,7 +215,7 @@ def check_transform_rows(subject: Subject) -> None:
     for row, array in enumerate(arrays):
         alone = modality.transform(gathered(modality, [array]), training=False)
         found, expected = _valid(alone, 0, modality.spec), _valid(together, row, modality.spec)
-        expect_same(Outcome({"values": found}), Outcome({"values": expected}), "a row alone and in a batch", TOLERANCE)
+        expect_same(Outcome(found), Outcome(expected), "a row alone and in a batch", TOLERANCE)
 
 
 @check
@@ -221,9 +241,28 @@ def check_promised_spec(subject: Subject) -> None:
         _expect_promised(modality.spec, signal, len(arrays))
 
 
-def _expect_promised(spec: Spec, signal: Signal, rows: int) -> None:
-    values = signal.values
-    expect(isinstance(spec, Spec), f"spec should be a Spec, found {spec!r}")
+def _expect_promised(promised: Specs, signal: Signal[Any], rows: int) -> None:
+    expect(isinstance(promised, Spec | Mapping), f"spec should be a Spec, or several by name, found {promised!r}")
+    tensors, specs = _by_name(signal.values), by_name(promised)
+    expect(tensors.keys() == specs.keys(), f"it promises {specs_text(promised)}, but gives {_short(signal.values)}")
+    for name, spec in specs.items():
+        _expect_values(spec, tensors[name], rows)
+    ragged = {name: spec.ragged_axis for name, spec in specs.items() if spec.ragged_axis is not None}
+    lengths, host = signal.lengths, signal.host_lengths
+    if not ragged:
+        expect(lengths is None, f"it promises {specs_text(promised)}, in which nothing varies, but gives lengths")
+        return
+    expect(lengths is not None, f"it promises {specs_text(promised)}, but gives no lengths of the axis that varies")
+    assert lengths is not None
+    size = min(tensors[name].shape[axis + 1] for name, axis in ragged.items())
+    expect(lengths.shape == (rows,) and lengths.dtype == torch.int64, f"lengths should be ({rows},) int64")
+    inside = bool((lengths >= 1).all() and (lengths <= size).all())
+    expect(inside, f"lengths should be from 1 to {size}, found {lengths.tolist()}")
+    same = host is None or torch.equal(host, lengths.cpu())
+    expect(same, "host_lengths should be the same numbers as lengths; use Signal.replace")
+
+
+def _expect_values(spec: Spec, values: Tensor, rows: int) -> None:
     expect(str(values.dtype) == f"torch.{spec.dtype}", f"it promises {spec}, but gives {values.dtype}")
     fits = values.dim() == len(spec.shape) + 1 and all(
         size in (None, found) for size, found in zip((rows, *spec.shape), values.shape, strict=True)
@@ -237,34 +276,23 @@ def _expect_promised(spec: Spec, signal: Signal, rows: int) -> None:
             low >= 0 and high < spec.vocabulary_size,
             f"it promises tokens below {spec.vocabulary_size}, but gives {low} to {high}",
         )
-    lengths, host = signal.lengths, signal.host_lengths
-    if spec.ragged_axis is None:
-        expect(lengths is None, f"it promises {spec}, in which nothing varies, but gives lengths")
-        return
-    expect(lengths is not None, f"it promises {spec}, but gives no lengths of the axis that varies")
-    assert lengths is not None
-    size = values.shape[spec.ragged_axis + 1]
-    expect(lengths.shape == (rows,) and lengths.dtype == torch.int64, f"lengths should be ({rows},) int64")
-    inside = bool((lengths >= 1).all() and (lengths <= size).all())
-    expect(inside, f"lengths should be from 1 to {size}, found {lengths.tolist()}")
-    same = host is None or torch.equal(host, lengths.cpu())
-    expect(same, "host_lengths should be the same numbers as lengths; use Signal.replace")
 
 
-def _rows(modality: Modality, arrays: Sequence[NDArray[Any]], training: bool = False) -> Outcome:
+def _rows(modality: Modality, arrays: Sequence[Any], training: bool = False) -> Outcome:
     """Transformed arrays, and their lengths."""
     generator = torch.Generator().manual_seed(0) if training else None
-    signal = modality.transform(gathered(modality, arrays), training=training, generator=generator)
-    rows = {"values": signal.values}
-    return Outcome(rows if signal.lengths is None else {**rows, "lengths": signal.lengths})
+    return outcome(modality.transform(gathered(modality, arrays), training=training, generator=generator))
 
 
-def _valid(signal: Signal, row: int, spec: Spec) -> Tensor:
+def _valid(signal: Signal[Any], row: int, specs: Specs) -> dict[str, Tensor]:
     """One row's values without its padding."""
-    values = signal.values[row]
-    if spec.ragged_axis is None or signal.lengths is None:
-        return values
-    return values.narrow(spec.ragged_axis, 0, int(signal.lengths[row]))
+    found = {}
+    for name, spec in by_name(specs).items():
+        values: Tensor = _by_name(signal.values)[name][row]
+        if spec.ragged_axis is not None and signal.lengths is not None:
+            values = values.narrow(spec.ragged_axis, 0, int(signal.lengths[row]))
+        found[f"values of {name!r}" if name else "values"] = values
+    return found
 
 
 def _equal(left: Any, right: Any) -> bool:

@@ -20,7 +20,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mmreg.contract.interfaces import ModelFusion
+from mmreg.contract.fusion import ModelFusion
 from mmreg.testing.cases import Outcome, built, plain
 from mmreg.testing.fusion_batches import FusionBatch, ScoreBatch
 from mmreg.testing.fusion_cases import FusionCase, ScoreCase, forms, fusion_case

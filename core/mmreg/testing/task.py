@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmreg.contract.interfaces import Task
+from mmreg.contract.task import Task
 from mmreg.errors import MmregError, OptionError, TargetError
 from mmreg.testing.references import IN_UNITS, REFERENCES
 from mmreg.testing.subject import Skipped, Subject, check, expect, json_text

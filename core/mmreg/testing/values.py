@@ -65,6 +65,9 @@ def values_of(subject: Subject) -> list[Any]:
 def new(subject: Subject) -> Modality:
     """A modality that has learned nothing yet."""
     modality: Modality = subject.cls(**subject.all_options)
+    first = next(iter(subject.values), None)
+    if modality.multiple_columns and isinstance(first, Mapping):
+        modality.columns = tuple(first)
     return modality
 
 

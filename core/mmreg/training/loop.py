@@ -23,7 +23,8 @@ from mmreg.errors import TrainingError
 from mmreg.model.devices import autocast
 from mmreg.model.inference import mean_loss, predict, transform
 from mmreg.model.measures import Measures
-from mmreg.model.model import ModelNode, MultimodalModel
+from mmreg.model.model import MultimodalModel
+from mmreg.model.nodes import ModelNode
 from mmreg.model.seeding import derive
 from mmreg.recipe.form import EarlyStopping
 from mmreg.recipe.resolve import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmreg.contract.interfaces import Task
+from mmreg.contract.task import Task
 from mmreg.model.model import Output
 
 

@@ -6,22 +6,22 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pytest
-import toys
 import torch
+import toys
 from annotated_types import Gt
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from toys import train
 
 import mmreg
 from mmreg import Callback, ComponentOf, Metric, Optimizer, ParameterGroup, Recipe, Schedule, registry
 from mmreg.errors import OptionError, RecipeError
 from mmreg.recipe.resolve import resolve
 from mmreg.recipe.schema import recipe_schema
-from toys import train
 
 
 class Signs(Optimizer):
@@ -194,7 +194,7 @@ class Ordinal(mmreg.Task):
 
     space = "log_probabilities"
     main_metric = "accuracy"
-    metrics = {"accuracy": True}
+    metrics: ClassVar[Mapping[str, bool]] = {"accuracy": True}
 
     def fit(self, values: Sequence[Any]) -> None:
         self._set(sorted(set(values)))

@@ -188,7 +188,7 @@ def test_what_a_component_requires_are_names_of_packages(requires: Any, error: t
 
 def test_a_class_of_another_interface_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, plugin("odd", ComponentSpec("encoder", "odd", "collections:OrderedDict")))
-    with pytest.raises(ComponentImportError, match=r"must be a subclass of mmreg.contract.interfaces.Encoder"):
+    with pytest.raises(ComponentImportError, match=r"must be a subclass of mmreg.Encoder"):
         registry.get("encoder", "odd")
 
 

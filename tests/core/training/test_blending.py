@@ -16,7 +16,7 @@ import toys
 import mmreg
 from mmreg import Epoch, MetricValue, registry
 from mmreg.errors import TableError
-from mmreg.model.model import ModelNode
+from mmreg.model.nodes import ModelNode
 from mmreg.training.blending import WINDOW, blending_weights
 from mmreg.training.checkpoint import load_checkpoint
 from mmreg.training.loop import Trainer

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from toys import Listening, train
 
 import mmreg
+from mmreg import registry
 from mmreg.errors import DataError, RecipeError, RunError, TableError, TargetError, TrainingError
 
 
@@ -49,7 +50,8 @@ def test_a_run_folder_holds_what_it_promises(tmp_path: Path) -> None:
         "predictions/validation.parquet",
     }
     facts = json.loads((run.folder / "components.json").read_text())
-    assert facts["components"]["encoder/a"] == {"name": "linear", "distribution": "local", "version": ""}
+    linear = {"name": "linear", "distribution": "local", "version": "", "component_version": 1}
+    assert facts["components"]["encoder/a"] == linear
     assert facts["components"]["fusion/product"]["distribution"] == "mmreg"
     with (run.folder / "metrics.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
@@ -182,8 +184,6 @@ def test_the_best_weights_are_kept_by_the_metric(tmp_path: Path) -> None:
 
 
 def test_every_optimizer_and_schedule_trains(tmp_path: Path) -> None:
-    from mmreg.training.optimizers import optimizer_names, schedule_names
-
     table = toys.rows(40)
     options = {
         "MultiStepLR": {"milestones": [1]},
@@ -193,13 +193,13 @@ def test_every_optimizer_and_schedule_trains(tmp_path: Path) -> None:
         "ExponentialLR": {"gamma": 0.9},
         "CosineAnnealingWarmRestarts": {"T_0": 2},
     }
-    for index, name in enumerate(optimizer_names()):
+    for index, name in enumerate(registry.names("optimizer")):
         train(
             tmp_path / f"o{index}",
             table,
             overrides=[f"training.optimizer={{name: {name}, lr: 0.001}}", "training.epochs=1"],
         )
-    for index, name in enumerate(schedule_names()):
+    for index, name in enumerate(registry.names("schedule")):
         schedule = json.dumps({"name": name, **options.get(name, {})})
         train(tmp_path / f"s{index}", table, overrides=[f"training.schedule={schedule}", "training.epochs=2"])
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmreg import Space, Task
 from mmreg.errors import OptionError, TargetError
+from mmreg.layers import at_least_float32
 
 
 class SkeletonTask(Task):
@@ -62,7 +63,7 @@ class SkeletonTask(Task):
 
     def scores(self, logits: Tensor) -> Tensor:
         """The logits as they are, in float32 at least."""
-        return logits if logits.dtype == torch.float64 else logits.float()
+        return at_least_float32(logits)
 
     def prior(self, targets: NDArray[Any], weights: NDArray[np.float32]) -> Tensor:
         """The mean of the training rows' targets, (1,)."""
