@@ -20,6 +20,7 @@ from mmreg.errors import ComponentImportError, ComponentNotFoundError, Registrat
 from mmreg.importing import import_target
 from mmreg.messages import near
 from mmreg.registry import plugins
+from mmreg.registry.installed import missing
 from mmreg.registry.plugins import Plugin, normalize
 from mmreg.registry.signature import documentation
 
@@ -298,8 +299,16 @@ def row(entry: Entry) -> dict[str, Any]:
         "summary": spec.summary,
         "distribution": entry.distribution,
         "version": entry.version,
-        "status": f"ambiguous: use {entry.reference}" if ambiguous(entry) else "ok",
+        "status": _status(entry),
     }
+
+
+def _status(entry: Entry) -> str:
+    """How it is with an entry: "ok", or what to do about it; imports nothing."""
+    spec = entry.spec
+    if lacking := missing(spec.requires):
+        return f"needs {', '.join(lacking)}" + (f": {spec.install_hint}" if spec.install_hint else "")
+    return f"ambiguous: use {entry.reference}" if ambiguous(entry) else "ok"
 
 
 def ambiguous(entry: Entry) -> bool:

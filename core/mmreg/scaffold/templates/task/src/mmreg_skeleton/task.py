@@ -25,6 +25,7 @@ class SkeletonTask(Task):
     below s, logarithmic far above. The loss is the squared error on this scale. Predictions are in the column's units.
     """
 
+    version: ClassVar[int] = 1  # raise it whenever `state` would give something else
     space: ClassVar[Space] = "values"
     main_metric: ClassVar[str] = "median_absolute_error"
     metrics: ClassVar[Mapping[str, bool]] = {"median_absolute_error": False, "mean_absolute_error": False}
