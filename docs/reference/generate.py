@@ -16,7 +16,8 @@ from pydantic import BaseModel
 
 from mmreg import registry
 from mmreg.cli.app import build_app
-from mmreg.recipe.recipe import form
+from mmreg.contract.kinds import KINDS
+from mmreg.recipe import form
 from mmreg.registry.options import describe_options, documentation, type_text
 
 HERE = Path(__file__).parent
@@ -78,16 +79,14 @@ def _fields(model: type[BaseModel]) -> Iterator[str]:
 def components_page() -> str:
     """Every bundled component with its options."""
     lines = [NOTE, "# Bundled components", ""]
-    for kind in ("modality", "encoder", "fusion", "task"):
-        lines += [f"## {kind}", ""]
-        for entry in registry.specs(kind):
-            if entry.distribution != "mmreg":
-                continue
+    for kind in KINDS:
+        bundled = [entry for entry in registry.specs(kind) if entry.distribution == "mmreg"]
+        lines += [f"## {kind}", ""] if bundled else []
+        for entry in bundled:
             cls = registry.load(entry)
             level = f" ({entry.spec.level} level)" if entry.spec.level else ""
             lines += [f"### {entry.spec.name}{level}", "", documentation(cls), ""]
-            if kind == "task":
-                lines += [f"Metrics: {', '.join(f'`{metric}`' for metric in cls.metrics)}.", ""]
+            lines += _promises(kind, cls)
             options = describe_options(cls)
             if options:
                 lines += ["| option | value | default | meaning |", "|---|---|---|---|"]
@@ -97,6 +96,18 @@ def components_page() -> str:
                 lines.append("| " + " | ".join(map(_cell, row)) + " |")
             lines.append("")
     return "\n".join(lines)
+
+
+def _promises(kind: str, cls: Any) -> list[str]:
+    """What a class says of itself beyond its options."""
+    if kind == "task":
+        return [f"Metrics: {', '.join(f'`{metric}`' for metric in cls.metrics)}.", ""]
+    if kind == "metric":
+        spaces = ", ".join(f"`{space}`" for space in sorted(cls.spaces))
+        return [f"Of scores that are {spaces}; {'more' if cls.more_is_better else 'less'} is better.", ""]
+    if kind == "schedule":
+        return [f"Stepped after every {'optimizer step' if cls.per_step else 'epoch'}.", ""]
+    return []
 
 
 def commands_page() -> str:
