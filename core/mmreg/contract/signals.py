@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import register_dataclass
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,7 @@ class Fused:
     scores: Tensor
     losses: Mapping[str, Tensor] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+for _cls in (Signal, Features, Fused):  # trees of tensors to torch, which so maps, compiles and exports them
+    register_dataclass(_cls, serialized_type_name=f"mmreg.{_cls.__name__}")
