@@ -20,7 +20,7 @@ lint: $(STAMP)-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy core plugins
-	$(BIN)/lint-imports
+	$(BIN)/python .ci/contracts.py
 
 docs: $(STAMP)-dev
 	$(BIN)/python docs/reference/generate.py

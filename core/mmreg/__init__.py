@@ -1,7 +1,7 @@
 """mmreg: a plugin-based modality registry for PyTorch.
 
-The names below are public, and so are the modules `errors`, `layers`, `messages`, `console`, `registry` and `testing`.
-Each is loaded when it is first used, so that `import mmreg` stays fast and does not import torch.
+The names below are public, and so are the modules `errors`, `files`, `layers`, `messages`, `console`, `registry` and
+`testing`. Each is loaded when it is first used, so that `import mmreg` stays fast and does not import torch.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmreg import console, errors, layers, messages, registry, testing
-    from mmreg.contract.callback import Callback
+    from mmreg import console, errors, files, layers, messages, registry, testing
+    from mmreg.contract.callback import Callback, FollowedRun, Step
     from mmreg.contract.components import CommandSpec, ComponentSpec, SourceSpec
+    from mmreg.contract.fusion import FeatureFusion, ModelFusion
     from mmreg.contract.hookspecs import hookimpl
-    from mmreg.contract.interfaces import Encoder, FeatureFusion, Modality, ModelFusion, Outputs, Space, Task
+    from mmreg.contract.interfaces import Encoder, Modality, Outputs
+    from mmreg.contract.markers import Asset, ComponentOf
+    from mmreg.contract.metrics import Epoch, MetricValue
+    from mmreg.contract.optimization import Optimizer, ParameterGroup, Schedule
     from mmreg.contract.signals import Features, Fused, Signal
     from mmreg.contract.spec import GRID, SEQUENCE, TOKENS, VECTOR, Spec
+    from mmreg.contract.task import Metric, Space, Task
     from mmreg.errors import MmregError
     from mmreg.experiment import build_model
     from mmreg.recipe.recipe import Recipe
@@ -25,12 +30,17 @@ if TYPE_CHECKING:
     from mmreg.studies.compare import compare
     from mmreg.training.train import train
 
-_MODULES = ("console", "errors", "layers", "messages", "registry", "testing")
+_MODULES = ("console", "errors", "files", "layers", "messages", "registry", "testing")
 _NAMES = {
-    "mmreg.contract.callback": ["Callback"],
+    "mmreg.contract.callback": ["Callback", "FollowedRun", "Step"],
     "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "SourceSpec"],
     "mmreg.contract.hookspecs": ["hookimpl"],
-    "mmreg.contract.interfaces": ["Encoder", "FeatureFusion", "Modality", "ModelFusion", "Outputs", "Space", "Task"],
+    "mmreg.contract.fusion": ["FeatureFusion", "ModelFusion"],
+    "mmreg.contract.interfaces": ["Encoder", "Modality", "Outputs"],
+    "mmreg.contract.task": ["Metric", "Space", "Task"],
+    "mmreg.contract.markers": ["Asset", "ComponentOf"],
+    "mmreg.contract.metrics": ["Epoch", "MetricValue"],
+    "mmreg.contract.optimization": ["Optimizer", "ParameterGroup", "Schedule"],
     "mmreg.contract.signals": ["Features", "Fused", "Signal"],
     "mmreg.contract.spec": ["GRID", "SEQUENCE", "TOKENS", "VECTOR", "Spec"],
     "mmreg.errors": ["MmregError"],
@@ -48,28 +58,39 @@ __all__ = [
     "SEQUENCE",
     "TOKENS",
     "VECTOR",
+    "Asset",
     "Callback",
     "CommandSpec",
+    "ComponentOf",
     "ComponentSpec",
     "Encoder",
+    "Epoch",
     "FeatureFusion",
     "Features",
+    "FollowedRun",
     "Fused",
+    "Metric",
+    "MetricValue",
     "MmregError",
     "Modality",
     "ModelFusion",
+    "Optimizer",
     "Outputs",
+    "ParameterGroup",
     "Recipe",
     "Run",
+    "Schedule",
     "Signal",
     "SourceSpec",
     "Space",
     "Spec",
+    "Step",
     "Task",
     "build_model",
     "compare",
     "console",
     "errors",
+    "files",
     "fuse",
     "hookimpl",
     "layers",

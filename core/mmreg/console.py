@@ -1,4 +1,4 @@
-"""What commands share, those of plugins too: parameters with one spelling, tables and JSON documents."""
+"""What commands share, those of plugins too: parameters with one spelling, tables, JSON, and a progress bar."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
+
+from mmreg.files import all_columns
+from mmreg.messages import cell
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 class Format(StrEnum):
@@ -74,9 +80,17 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], title: str = "") -> None:
-    """Rows as a table: drawn on a terminal, else plain columns apart by two blanks or more, never shortened."""
-    cells = [[_text(row.get(column)) for column in columns] for row in rows]
+def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None, title: str = "") -> None:
+    """Rows as a table: drawn on a terminal, else plain columns apart by two blanks or more, never shortened.
+
+    Args:
+        rows: each by its columns' names; a row may lack some.
+        columns: which columns; those of all rows in the order in which they first appear, if not given.
+        title: what stands above.
+    """
+    rows = list(rows)
+    columns = all_columns(rows) if columns is None else columns
+    cells = [[cell(row.get(column)) for column in columns] for row in rows]
     if sys.stdout.isatty():
         from rich import box
         from rich.console import Console
@@ -88,27 +102,19 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], title
             right = bool(cells) and all(_is_number(line[number]) for line in cells if line[number])
             table.add_column(column, overflow="fold", justify="right" if right else "left")
         for line in cells:
-            table.add_row(*(Text(cell) for cell in line))
+            table.add_row(*map(Text, line))
         Console().print(table)
         return
     if title:
         print(title)
     widths = [max(len(column), *(len(line[n]) for line in cells), 0) for n, column in enumerate(columns)]
     for line in [list(columns), *cells]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
 def say(text: str) -> None:
     """A line for people on stderr, where it does not get into the result."""
     print(text, file=sys.stderr, flush=True)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return " ".join(str(value).splitlines())
 
 
 def _is_number(text: str) -> bool:
@@ -117,3 +123,58 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+class Bar:
+    """A progress bar on stderr where that is a terminal, with lines above it; elsewhere the lines alone.
+
+    Args:
+        shown: whether there may be a bar.
+    """
+
+    def __init__(self, shown: bool = True) -> None:
+        self._shown = shown and sys.stderr.isatty()
+        self._bar: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    @property
+    def drawn(self) -> bool:
+        """Whether there is a bar at present."""
+        return self._bar is not None
+
+    def __enter__(self) -> Self:
+        if self._shown:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            note = TextColumn("{task.fields[note]}")
+            self._bar = Progress(*columns, note, console=Console(stderr=True), transient=True)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Show how far something is."""
+        if self._bar is None:
+            return
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=total, note=note)
+        self._bar.update(self._tasks[what], completed=done, total=total, note=note)
+
+    def clear(self) -> None:
+        """Show nothing of what was shown so far."""
+        if self._bar is not None:
+            for task in self._tasks.values():
+                self._bar.remove_task(task)
+        self._tasks.clear()
+
+    def line(self, text: str, plain: Callable[[str], None] = say) -> None:
+        """A line that stays: above the bar, or where there is none, as `plain` writes it."""
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            plain(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,24 +11,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmreg.contract.interfaces import Modality, Task
-from mmreg.contract.spec import Spec
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.spec import Specs
+from mmreg.contract.task import Task
 from mmreg.data.cells import iter_present
 from mmreg.data.leaks import leaks
-from mmreg.data.prepare import Prepared, prepare, raise_bad
+from mmreg.data.prepare import prepare
+from mmreg.data.prepared import Prepared, raise_bad
 from mmreg.data.sources import open_table
-from mmreg.data.splits import split_rows
+from mmreg.data.splits import SPLITS, split_rows
 from mmreg.data.table import Table, concat_tables
-from mmreg.errors import MmregError, RecipeError, TableError, TargetError
-from mmreg.messages import near
-from mmreg.model.build import build
+from mmreg.data.targets import TargetColumn, row_weights
+from mmreg.errors import MmregError, RecipeError, TableError
+from mmreg.messages import listed, near
+from mmreg.model.build import States, build
 from mmreg.model.model import MultimodalModel
+from mmreg.recipe.assets import digest
+from mmreg.recipe.components import InputPlan
 from mmreg.recipe.form import Fractions
 from mmreg.recipe.recipe import IN_MEMORY, Recipe, read_recipe
-from mmreg.recipe.resolve import InputPlan, Plan, find_problems, resolve
+from mmreg.recipe.resolve import Plan, find_problems, missing_assets, resolve
 from mmreg.registry.options import Problem
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass
@@ -57,14 +59,15 @@ class Experiment:
     messages: list[str] = field(default_factory=list)
 
     @property
-    def specs(self) -> dict[str, Spec]:
+    def specs(self) -> dict[str, Specs]:
         """What each modality gives."""
         return {name: modality.spec for name, modality in self.modalities.items()}
 
-    def build_model(self) -> MultimodalModel:
-        """A new model with keyed initial weights and the training prior."""
+    def build_model(self, states: States | None = None) -> MultimodalModel:
+        """A model with keyed initial weights and the training prior; of `states`, one that gets its weights later."""
         train = self.splits["train"]
-        return build(self.plan, self.specs, self.task, self.task.prior(self.targets[train], self.weights[train]))
+        prior = self.task.prior(self.targets[train], self.weights[train])
+        return build(self.plan, self.specs, self.task, prior, states)
 
 
 def checked_plan(recipe: Recipe) -> Plan:
@@ -97,27 +100,23 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
         TableError: the table is missing or unreadable, or its splits are wrong.
         TargetError: the target column does not fit the task.
     """
-    recipe = plan.recipe
-    form = recipe.form
-    tables = _read_tables(recipe)
+    if modalities is None:
+        plan.recipe.fail_if(missing_assets(plan))
+    form = plan.recipe.form
+    tables = _read_tables(plan.recipe)
     table = tables if isinstance(tables, Table) else concat_tables(list(tables.values()))
     check_columns(plan, table)
-    values = list(table.iter_values(form.target.column))
-    messages: list[str] = []
+    target = TargetColumn(table, form.target.column)
     task: Task = plan.task.cls(**plan.task.options)
-    splits = _split(plan, tables, values, task)
-    splits = _with_targets(form.on_bad, form.target.column, table, splits, values, messages)
-    try:
-        task.fit([values[row] for row in splits["train"]])
-    except TargetError as error:
-        raise TargetError(f"{_place(table, form.target.column, 'train')}: {error}") from error
-    targets = encode_targets(task, table, form.target.column, values, splits)
-    weights = _weights(table, form.target.weight, splits)
-    for rows in splits.values():
-        weights[rows] *= task.row_weights(targets[rows])
+    splits, messages = target.known(_split(plan, tables, target.values, task), skip=form.on_bad == "skip")
+    target.fit(task, splits["train"])
+    targets = target.encode(task, splits)
+    weights = row_weights(task, table, form.target.weight, targets, splits)
     if modalities is None:
         modalities = {name: fit_modality(given, table, splits["train"]) for name, given in plan.inputs.items()}
-    messages += _leak_messages(plan, table, splits)
+    columns = {column: given.modality.cls.paths for given in plan.inputs.values() for column in given.columns}
+    for leak in leaks(table, splits, list(columns), [column for column, are_paths in columns.items() if are_paths]):
+        messages.append(f"{leak}; the {leak.second} figures may be too good")
     return Experiment(plan, table, splits, dict(modalities), task, targets, weights, messages)
 
 
@@ -162,7 +161,7 @@ def missing_columns(recipe: Recipe, table: Table, target: bool = True) -> list[P
     missing = [(path, column) for path, column in wanted if column is not None and column not in table.columns]
     if missing and len(table.columns) == 1 and set(table.columns[0]) & set(";|\t,"):
         table.column(missing[0][1])  # says that the file may have another separator
-    there = ", ".join(table.columns)
+    there = listed(table.columns, 20)
     return [
         Problem(path, f"{table.name} has no column {column!r}{near(column, table.columns)} (it has {there})")
         for path, column in missing
@@ -174,112 +173,18 @@ def _split(plan: Plan, tables: Table | dict[str, Table], values: list[Any], task
     split = plan.recipe.form.split
     shares = split.model_dump(exclude_unset=True) if isinstance(split, Fractions) else split
     classes = values if task.space == "log_probabilities" else None
-    seed = split.seed if isinstance(split, Fractions) else None
-    splits = split_rows(tables, shares, classes, plan.recipe.form.training.seed if seed is None else seed)
+    splits = split_rows(tables, shares, classes, plan.recipe.form.training.seed)
     return {name: splits.get(name, np.zeros(0, np.int64)) for name in SPLITS}
-
-
-def _with_targets(
-    on_bad: str,
-    column: str,
-    table: Table,
-    splits: dict[str, NDArray[np.int64]],
-    values: list[Any],
-    messages: list[str],
-) -> dict[str, NDArray[np.int64]]:
-    """The splits without rows whose target is empty or not finite, which stop the training unless skipped."""
-    empty = np.array([v is None or (isinstance(v, float) and not math.isfinite(v)) for v in values], dtype=bool)
-    found = sorted(row for rows in splits.values() for row in rows if empty[row])
-    if not found:
-        return splits
-    count = "1 row has" if len(found) == 1 else f"{len(found):,} rows have"
-    kind = "value" if all(values[row] is None for row in found) else "finite value"
-    first = "empty" if values[found[0]] is None else repr(values[found[0]])
-    text = f"{count} no {kind} in the target column {column!r} (first: {table.where(found[0])}: {first})"
-    if on_bad != "skip":
-        raise TargetError(f"{text}; fill them, remove them, or set on_bad: skip")
-    messages.append(f"{text}; skipped")
-    kept = {split: rows[~empty[rows]] for split, rows in splits.items()}
-    if not len(kept["train"]):
-        raise TargetError(f"{text}: no training row is left")
-    return kept
-
-
-def encode_targets(
-    task: Task, table: Table, column: str, values: list[Any], splits: Mapping[str, NDArray[np.int64]]
-) -> NDArray[Any]:
-    """Targets of all rows as the task encodes them, (N, ...); zeros outside the splits.
-
-    Raises:
-        TargetError: values that do not fit the task; says in which split.
-    """
-    encoded: NDArray[Any] | None = None
-    for split, rows in splits.items():
-        if not len(rows):
-            continue
-        try:
-            part = task.encode([values[row] for row in rows])
-        except TargetError as error:
-            where = _first_wrong(task, table, values, rows)
-            raise TargetError(f"{_place(table, column, split)}: {error}{where}") from error
-        if encoded is None:
-            encoded = np.zeros((len(table), *part.shape[1:]), part.dtype)
-        encoded[rows] = part
-    assert encoded is not None
-    return encoded
-
-
-def _place(table: Table, column: str, split: str) -> str:
-    return f"{table.name}, column {column!r}" + (f", {split} rows" if split else "")
-
-
-def _first_wrong(task: Task, table: Table, values: list[Any], rows: NDArray[np.int64]) -> str:
-    """The first of these rows whose target does not fit the task by itself, for a message."""
-    for row in rows.tolist():
-        try:
-            task.encode([values[row]])
-        except TargetError:
-            return f" (first: {table.where(row)})"
-    return ""
-
-
-def _weights(table: Table, column: str | None, splits: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-    """The weight column, checked; ones without one."""
-    if column is None:
-        return np.ones(len(table), np.float32)
-    values = list(table.iter_values(column))
-    numeric = [float(v) if isinstance(v, int | float) and not isinstance(v, bool) else np.nan for v in values]
-    weights = np.array(numeric, np.float32)
-    rows = np.concatenate(list(splits.values()))
-    bad = rows[~(np.isfinite(weights[rows]) & (weights[rows] >= 0))]
-    if len(bad):
-        raise TargetError(
-            f"the weight column {column!r} must hold numbers of at least 0; {len(bad)} rows do not "
-            f"(first: {table.where(int(bad[0]))} holds {values[bad[0]]!r})"
-        )
-    for split, rows in splits.items():
-        if len(rows) and not weights[rows].sum() > 0:
-            raise TargetError(f"the weight column {column!r} is zero in every {split} row")
-    return weights
 
 
 def fit_modality(given: InputPlan, table: Table, rows: NDArray[np.int64]) -> Modality:
     """A modality built and fitted on raw training values."""
-    modality: Modality = given.modality.cls(**given.modality.options)
-
+    modality = given.new_modality()
     try:
         modality.fit_values(iter_present(modality, table, given.columns, rows))
     except MmregError as error:
-        raise type(error)(f"modality {given.name!r} (column {', '.join(given.columns)}): {error}") from error
+        raise type(error)(f"modality {given.name!r} (column {listed(given.columns)}): {error}") from error
     return modality
-
-
-def _leak_messages(plan: Plan, table: Table, splits: Mapping[str, NDArray[np.int64]]) -> list[str]:
-    """A warning for every column whose same value stands in two splits."""
-    columns = {column: given.modality.cls.paths for given in plan.inputs.values() for column in given.columns}
-    paths = [column for column, are_paths in columns.items() if are_paths]
-    found = leaks(table, splits, list(columns), paths)
-    return [f"{leak}; the {leak.second} figures may be too good" for leak in found]
 
 
 def prepare_all(
@@ -311,33 +216,14 @@ def prepare_all(
             on_bad=given.on_bad,
             cache_dir=cache,
             progress=progress,
-            options=given.modality.options,
+            options=given.modality.options_with(lambda path: digest(path) or path),
         )
     raise_bad(prepared.values())
     return prepared
 
 
-def fit_arrays(prepared: Mapping[str, Prepared], modalities: Mapping[str, Modality], rows: NDArray[np.int64]) -> None:
-    """Let every modality learn from the prepared training rows that have it."""
-    for name, modality in modalities.items():
-        modality.fit_arrays(prepared[name].arrays(rows[prepared[name].present[rows]]))
-
-
-def keep_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """These rows without those that have a bad cell of a modality whose policy is to skip them."""
-    for values in prepared.values():
-        if values.on_bad == "skip":
-            rows = rows[~values.bad_rows[rows]]
-    return rows
-
-
-def prior_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> int:
-    """How many of these rows have no modality at all, so that they get the training prior."""
-    return int((~np.stack([values.present[rows] for values in prepared.values()], 1).any(1)).sum())
-
-
 def build_model(
-    recipe: Recipe | Mapping[str, Any] | str | Path, specs: Mapping[str, Spec] | None = None, task: Task | None = None
+    recipe: Recipe | Mapping[str, Any] | str | Path, specs: Mapping[str, Specs] | None = None, task: Task | None = None
 ) -> MultimodalModel:
     """Build the model of a recipe, with new weights keyed to its seed.
 

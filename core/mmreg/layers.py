@@ -1,17 +1,26 @@
-"""Building blocks that never let padding leak: masks, norms and pooling over valid positions, a perceptron.
+"""Building blocks that never let padding leak: masks, norms and pooling over valid positions; recurrence, a perceptron.
 
 Axes: B batch, C channels, T time or tokens, D features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 Pooling = Literal["last", "mean", "max", "attention"]
+_Steps = TypeVar("_Steps", Tensor, PackedSequence)
+_CELLS: dict[str, Callable[..., nn.RNNBase]] = {
+    "LSTM": nn.LSTM,
+    "GRU": nn.GRU,
+    "RNN_TANH": nn.RNN,
+    "RNN_RELU": partial(nn.RNN, nonlinearity="relu"),
+}
 
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
@@ -33,7 +42,12 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean over T of (B, T, D), valid positions only (mask (B, T) bool; None: all); zero where there is none."""
+    """The mean over T of (B, T, D), valid positions only (mask (B, T) bool; None: all); zero where there is none.
+
+    Example:
+        >>> masked_mean(torch.tensor([[[1.0], [3.0], [100.0]]]), length_mask(torch.tensor([2]), 3))
+        tensor([[2.]])
+    """
     if mask is None:
         return values.mean(1)
     weights = mask.unsqueeze(-1).to(values.dtype)
@@ -58,14 +72,19 @@ def masked_last(values: Tensor, mask: Tensor | None) -> Tensor:
     return values[torch.arange(len(values), device=values.device), index]
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values in float32, or as they are if float64: sums of reduced precision lose too much, or overflow."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def masked_softmax(logits: Tensor, mask: Tensor | None, dim: int = -1) -> Tensor:
     """A softmax over the positions where the mask (broadcastable, bool; None: all) is True; zero elsewhere.
 
     A slice without any valid position gives zeros, not NaN. Computed in float32 under reduced precision.
     """
+    wide = at_least_float32(logits)
     if mask is None:
-        return logits.float().softmax(dim).to(logits.dtype) if logits.dtype != torch.float64 else logits.softmax(dim)
-    wide = logits if logits.dtype == torch.float64 else logits.float()
+        return wide.softmax(dim).to(logits.dtype)
     weights = wide.masked_fill(~mask, torch.finfo(wide.dtype).min).softmax(dim)
     return weights.masked_fill(~mask, 0).to(logits.dtype)
 
@@ -151,6 +170,68 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         return result.index_copy(0, valid, normalised).view(rows.shape).movedim(-1, 1)
 
 
+def recurrent(layer: nn.RNNBase, values: _Steps, state: Any = None) -> tuple[_Steps, Any]:
+    """Run a recurrent layer, whatever precision autocast asks for: in float32 where torch has no kernel for it here.
+
+    On a CPU without AVX-512 torch has none for an LSTM in bfloat16, and calling the layer itself raises an error there.
+
+    Args:
+        layer: a `torch.nn.LSTM`, `GRU` or `RNN`.
+        values: what it takes: (B, T, D) if it is `batch_first`, or a packed sequence.
+        state: the state that it begins with; zeros if it is not given.
+
+    Returns:
+        What the layer returns, the last layer's states and the final state: under autocast in the dtype that it asks
+        for, on every machine.
+    """
+    device, dtype = values.data.device.type, values.data.dtype
+    if dtype == torch.float64 or not torch.is_autocast_enabled(device):  # autocast leaves float64 as it is
+        states, state = layer(values, state)
+        return states, state
+    dtype = torch.get_autocast_dtype(device)
+    if has_recurrent_kernel(layer.mode, device, dtype):
+        states, state = layer(values, state)
+    else:
+        own = next(layer.parameters()).dtype
+        with torch.autocast(device, enabled=False):
+            states, state = layer(_cast(values, own), _cast(state, own))
+    return _cast(states, dtype), _cast(state, dtype)
+
+
+def has_recurrent_kernel(mode: str, device: str, dtype: torch.dtype) -> bool:
+    """Whether torch trains a recurrent layer under autocast to this dtype here, found by trying it once a process.
+
+    Args:
+        mode: "LSTM", "GRU", "RNN_TANH" or "RNN_RELU", as `torch.nn.RNNBase.mode`.
+        device: the type of the device, such as "cpu".
+        dtype: what autocast asks for.
+    """
+    return _trains(mode, device, dtype)
+
+
+@cache
+def _trains(mode: str, device: str, dtype: torch.dtype) -> bool:
+    # Asked in the middle of a forward pass, this changes neither the random state nor what is recorded there.
+    with torch.random.fork_rng(devices=()), torch.inference_mode(False), torch.enable_grad():
+        layer = _CELLS[mode](1, 1, batch_first=True).to(device)
+        try:
+            with torch.autocast(device, dtype):
+                states = layer(torch.zeros(1, 1, 1, device=device))[0]
+            states.float().sum().backward()
+        except torch.OutOfMemoryError:
+            raise  # it says nothing of the kernel
+        except RuntimeError:
+            return False
+    return True
+
+
+def _cast(values: Any, dtype: torch.dtype) -> Any:
+    """Tensors, packed sequences, pairs of them or None in another dtype."""
+    if isinstance(values, tuple) and not isinstance(values, PackedSequence):
+        return tuple(_cast(each, dtype) for each in values)
+    return None if values is None else values.to(dtype)
+
+
 class MLP(nn.Sequential):
     """Linear layers with ReLU and dropout between them; the last one is linear.
 
@@ -167,3 +248,8 @@ class MLP(nn.Sequential):
             layers += [nn.Linear(in_features, size), nn.ReLU(), nn.Dropout(dropout)]
             in_features = size
         super().__init__(*layers, nn.Linear(in_features, out_features))
+
+
+def trainable_parameters(module: nn.Module) -> int:
+    """How many numbers of a module are trained."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

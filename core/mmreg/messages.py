@@ -1,4 +1,4 @@
-"""How mmreg speaks to people: near matches, values and errors in one short line."""
+"""How mmreg speaks to people: near matches, counts, lists, values and errors in one short line."""
 
 from __future__ import annotations
 
@@ -21,16 +21,32 @@ def near(name: str, candidates: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(repr(match) for match in found)}?" if found else ""
 
 
+def plural(count: int, one: str, many: str = "") -> str:
+    """A count and what is counted, such as "1 row" or "2,000 rows"; `many` for a plural that is more than an "s"."""
+    return f"1 {one}" if count == 1 else f"{count:,} {many or one + 's'}"
+
+
+def listed(names: Iterable[object], most: int = 10) -> str:
+    """Names one after the other, such as "a, b, c and 3 more" of a list that is longer than `most`."""
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most:,} more" if len(texts) > most else "")
+
+
 def one_line(error: BaseException) -> str:
     """An exception's type and text in one printable line, whatever its text is and even if it has none."""
     try:
-        text = " ".join(str(error).split())
+        text = shortened(str(error), LONGEST)
     except Exception:  # its own __str__ may be what is broken
         text = ""
-    text = printable(text if len(text) <= LONGEST else f"{text[:LONGEST]} ...")
     if isinstance(error, MmregError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """A text in one printable line, of which no more than the first characters are shown."""
+    line = " ".join(text.split())
+    return printable(line if len(line) <= most else f"{line[:most]} ...")
 
 
 def printable(text: str) -> str:
@@ -41,3 +57,10 @@ def printable(text: str) -> str:
 def shown(value: Any) -> str:
     """A value as messages show it: short, in one line, without addresses, even if its repr is broken."""
     return printable(re.sub(r" at 0x[0-9a-f]+", "", " ".join(reprlib.repr(value).split())))
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it: in one line; None as nothing, and four digits of a number with a fraction."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).splitlines())

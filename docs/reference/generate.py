@@ -16,8 +16,9 @@ from pydantic import BaseModel
 
 from mmreg import registry
 from mmreg.cli.app import build_app
-from mmreg.recipe.recipe import form
-from mmreg.registry.options import describe_options, documentation, type_text
+from mmreg.recipe import form
+from mmreg.registry.options import describe_options, type_text
+from mmreg.registry.signature import documentation
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Written by docs/reference/generate.py; do not edit. -->\n"

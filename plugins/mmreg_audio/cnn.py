@@ -17,7 +17,7 @@ from mmreg.errors import OptionError, SpecError
 from mmreg.layers import MaskedBatchNorm, SequencePool, length_mask
 
 
-class Block(nn.Module):
+class SpectrogramBlock(nn.Module):
     """Convolution 3x3, batch norm over valid frames, ReLU, maximum pooling 2x2, which rounds sizes up.
 
     Args:
@@ -82,7 +82,7 @@ class AudioCNN(Encoder):
         assert frequencies is not None
         self.blocks = nn.ModuleList()
         for out_channels in channels:
-            self.blocks.append(Block(in_channels, out_channels, pool_frequency=frequencies > 1))
+            self.blocks.append(SpectrogramBlock(in_channels, out_channels, pool_frequency=frequencies > 1))
             in_channels, frequencies = out_channels, (frequencies + 1) // 2
         size = in_channels * frequencies
         self.pool = SequencePool(size, pooling) if outputs == "pooled" else None

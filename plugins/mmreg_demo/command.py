@@ -106,7 +106,7 @@ def run_demo(
         results = []
         for name, model in MODELS.items():
             progress.begin(model.title)
-            run = mmreg.train(recipes[name], folder / "runs" / name, device=device, watcher=progress)
+            run = mmreg.train(recipes[name], folder / "runs" / name, device=device, callback=progress)
             figures = run.report["test"]
             progress.end(run.task.headline(figures["metrics"], figures["rows"]))
             results.append({"model": model.title, **{key: figures["metrics"][key] for key in COLUMNS[1:]}})

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmreg import GRID, Encoder, Features, Outputs, Signal, Spec
 from mmreg.errors import OptionError, SpecError
 from mmreg.layers import length_mask, masked_mean
-from mmreg_image.block import Block, Normalization, pooled_size
+from mmreg_image.block import ImageBlock, Normalization, pooled_size
 
 
 class ImageCNN(Encoder):
@@ -66,7 +66,7 @@ class ImageCNN(Encoder):
         in_channels = spec.size("C")
         assert in_channels is not None
         self.blocks = nn.ModuleList(
-            Block(before, after, kernel, normalization, residual)
+            ImageBlock(before, after, kernel, normalization, residual)
             for before, after in pairwise((in_channels, *channels))
         )
         self.ragged_axis = spec.ragged_axis

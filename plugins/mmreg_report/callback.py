@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmreg import Callback
+from mmreg import Callback, FollowedRun
 from mmreg_report.curves import draw_curves
 from mmreg_report.markdown import render, shown_columns
 from mmreg_report.reading import read_run
-
-if TYPE_CHECKING:
-    from mmreg import Run
 
 REPORT = "report.md"
 CURVES = "curves.png"
 
 
-class Report(Callback):
+class ReportWriter(Callback):
     """Writes `report.md` into the run's folder, and `curves.png` where matplotlib is installed."""
 
-    def on_start(self, run: Run, facts: Mapping[str, Any]) -> None:
+    def on_start(self, run: FollowedRun, facts: Mapping[str, Any]) -> None:
         """Remove what an earlier training left, as this one may be stopped before its end."""
         for name in (REPORT, CURVES):
             (run.folder / name).unlink(missing_ok=True)
 
-    def on_end(self, run: Run, report: Mapping[str, Any]) -> None:
+    def on_end(self, run: FollowedRun, report: Mapping[str, Any]) -> None:
         """Write the files; the text first, as drawing may fail."""
         facts = read_run(run.folder)
         (run.folder / REPORT).write_text(render(facts), encoding="utf-8")

@@ -15,6 +15,6 @@ mmreg_api = 1
 @hookimpl
 def mmreg_callbacks() -> list[Callback]:
     """Writes report.md, and curves.png where matplotlib is installed, when a training ends."""
-    from mmreg_report.callback import Report
+    from mmreg_report.callback import ReportWriter
 
-    return [Report()]
+    return [ReportWriter()]

@@ -17,7 +17,7 @@ from mmreg.errors import OptionError, TargetError
 Label = bool | int | float | str
 
 SHOWN = 10
-"""How many labels a message names."""
+"""How many labels or values a message names."""
 
 PRIOR_FLOOR = 1e-6
 """The least share of a label in a prior, so that no row's loss is infinite."""
@@ -28,6 +28,13 @@ _KINDS: Mapping[type, str] = {bool: "true or false", int: "numbers", float: "num
 def plain(values: Iterable[Any]) -> list[Any]:
     """The values as plain Python objects: NumPy's scalars are unwrapped."""
     return [value.item() if isinstance(value, np.generic) else value for value in values]
+
+
+def most_common(values: Iterable[Any]) -> str:
+    """The most common values with their counts, such as "'cat' (3), 'dog' (1) and 4 more"."""
+    counts = Counter(map(repr, values)).most_common()
+    more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
+    return ", ".join(f"{value} ({count})" for value, count in counts[:SHOWN]) + more
 
 
 def is_missing(value: Any) -> bool:
@@ -111,12 +118,10 @@ class Labels:
         return encoded
 
     def _unseen(self, values: Sequence[Any]) -> str:
-        counts = Counter(map(repr, values)).most_common()
-        named = ", ".join(f"{value} ({count})" for value, count in counts[:SHOWN])
-        more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
         hint = "; if the column holds quantities, use task: regression" if self.numeric else ""
         return (
-            f"{_count(len(values), 'label')} never seen in training: {named}{more}; training has {self.describe()}; "
+            f"{_count(len(values), 'label')} never seen in training: {most_common(values)}; "
+            f"training has {self.describe()}; "
             f"put rows with every label into the training split, or leave these rows out{hint}"
         )
 

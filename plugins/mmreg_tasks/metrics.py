@@ -5,15 +5,14 @@ Axes: N rows, K classes or labels.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from mmreg.errors import OptionError, TargetError
+from mmreg.messages import near
 
 
 def check_evaluation(rows: int, names: Iterable[str], known: Mapping[str, bool]) -> None:
@@ -25,16 +24,9 @@ def check_evaluation(rows: int, names: Iterable[str], known: Mapping[str, bool])
     """
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            guess = f" (did you mean {' or '.join(near)}?)" if near else ""
-            raise OptionError(f"unknown metric {name!r}{guess}; this task has {', '.join(sorted(known))}")
+            raise OptionError(f"unknown metric {name!r}{near(name, known)} (this task has {', '.join(sorted(known))})")
     if not rows:
         raise TargetError("there are no rows to evaluate")
-
-
-def full_precision(scores: Tensor) -> Tensor:
-    """Scores in float32 if they come in half precision."""
-    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
 def precision_recall_f1(hits: Tensor, predicted: Tensor, actual: Tensor) -> tuple[Tensor, Tensor, Tensor]:

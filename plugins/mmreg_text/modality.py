@@ -12,7 +12,7 @@ import torch
 from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 
-from mmreg import SEQUENCE, TOKENS, Modality, Signal, Spec
+from mmreg import SEQUENCE, TOKENS, Asset, Modality, Signal, Spec
 from mmreg.errors import MmregError, OptionError, ValueLoadError
 from mmreg_text.tokenizers import SubwordTokenizer, Tokenizer, WordMethod, WordTokenizer
 from mmreg_text.vectors import read_vectors, vector_size
@@ -29,14 +29,14 @@ class Text(Modality):
         tokenizer: how a text is cut: `basic_english` (lower case, punctuation apart), `whitespace`, `char`, or into
             subwords by `bpe` or `wordpiece`, trained on the training texts. Without it: basic_english, or whatever
             the `tokenizer_file` holds.
-        tokenizer_file: a Hugging Face `tokenizer.json` to use instead of training one; absolute, or relative to the
-            working directory. If its padding token is not number 0, its numbers are raised by one.
+        tokenizer_file: a Hugging Face `tokenizer.json` to use instead of training one; its path is relative to the
+            recipe. If its padding token is not number 0, its numbers are raised by one.
         lower: whether to turn texts into lower case first (basic_english does so in any case).
         max_tokens: how many tokens a text keeps; the rest is cut off.
         vocabulary_size: the most tokens that a fitted vocabulary has, padding and unknown included.
         min_frequency: how often a token must occur in the training texts to get a number of its own.
-        vectors: a text file of word vectors in GloVe's or fastText's format (".gz" too); absolute, or relative to the
-            working directory. The run keeps the vectors it uses. Words without one get the mean of the others.
+        vectors: a text file of word vectors in GloVe's or fastText's format (".gz" too); its path is relative to the
+            recipe. The run keeps the vectors it uses. Words without one get the mean of the others.
         vector_words: with `vectors`: how many of the file's most frequent words are taken besides those of the
             training texts, so that new texts find theirs.
         token_dropout: the share of tokens that training replaces by the unknown token, at random; it also teaches
@@ -53,12 +53,12 @@ class Text(Modality):
         self,
         *,
         tokenizer: Literal["basic_english", "whitespace", "char", "bpe", "wordpiece"] | None = None,
-        tokenizer_file: str | None = None,
+        tokenizer_file: Asset | None = None,
         lower: bool = False,
         max_tokens: Annotated[int, Ge(1)] = 256,
         vocabulary_size: Annotated[int, Ge(4)] = 30_000,
         min_frequency: Annotated[int, Ge(1)] = 1,
-        vectors: str | None = None,
+        vectors: Asset | None = None,
         vector_words: Annotated[int, Ge(0)] = 10_000,
         token_dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
     ) -> None:
@@ -195,7 +195,7 @@ class Text(Modality):
         except (OSError, ValueError) as error:
             raise OptionError(
                 f"tokenizer_file: {path} cannot be used: {error}. Give the path of a Hugging Face tokenizer.json, "
-                "absolute or relative to the working directory"
+                "relative to the recipe"
             ) from error
         if self.method is not None and self.method != tokenizer.model:
             raise OptionError(

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmreg import SEQUENCE, TOKENS, Encoder, Features, Outputs, Signal, Spec
 from mmreg.errors import SpecError
-from mmreg.layers import Pooling, SequencePool, length_mask
+from mmreg.layers import Pooling, SequencePool, length_mask, recurrent
 
 _CELLS: Mapping[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
@@ -115,10 +115,9 @@ class TextRNN(Encoder):
         """The last layer's states, (B, T, H or 2 H); those beyond a row's length hold anything finite."""
         if lengths is None or not self.rnn.bidirectional:
             # Reading from the begin, no valid step comes after padding: nothing to keep away, and much faster.
-            states: Tensor = self.rnn(values)[0]
-            return states
+            return recurrent(self.rnn, values)[0]
         packed = pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=values.shape[1])[0]
+        return pad_packed_sequence(recurrent(self.rnn, packed)[0], batch_first=True, total_length=values.shape[1])[0]
 
     def _pooled(self, pool: SequencePool, states: Tensor, mask: Tensor | None) -> Tensor:
         """(B, H or 2 H)."""

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 import mmreg
+from mmreg.data.prepared import fit_arrays
 from mmreg.data.table import Table
-from mmreg.experiment import fit_arrays, open_experiment, prepare_all
+from mmreg.experiment import open_experiment, prepare_all
 from mmreg.model.devices import resolve_device
 from mmreg.recipe.resolve import resolve
-from mmreg.training.events import Silent
 from mmreg.training.loop import Trainer, TrainingRows
 
 PAIRS = 31  # short ones: a noisy machine disturbs few of them, and the median none
@@ -117,7 +117,7 @@ def test_training_is_as_fast_as_a_bare_loop(tmp_path: Path) -> None:
         [],
         device,
         torch.float32,
-        Silent(),
+        lambda step: None,
     )
     images = prepared["image"].gather(train).values.float().div(255).sub(0.5).to(device)
     tokens = prepared["text"].gather(train).values.long().to(device)

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from mmreg import layers
 from mmreg.cli import doctor, health
 from mmreg.cli.app import build_app
 from mmreg.cli.health import Check, check_device, check_libraries, check_library, probe, size, unfit
-from mmreg.cli.probe import LIBRARIES
+from mmreg.cli.probe import LIBRARIES, _try_device
 from mmreg.data.cache import new_entry, write_meta
 from mmreg.registry.installed import Plugin
 
@@ -181,6 +182,22 @@ def test_devices_are_named_with_their_memory_and_precision() -> None:
         "error",
         "NVIDIA H100, 80.0 GB, RuntimeError: no kernel image is available",
     )
+
+
+def test_layers_that_compute_in_float32_for_want_of_a_kernel_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "has_recurrent_kernel", lambda mode, device, dtype: mode == "GRU")
+    facts = {"kind": "device", "name": "cpu", **_try_device("cpu")}  # the CPU computes in no float16
+    device, kernels = [check for check in check_libraries([facts], "") if check.check.startswith("cpu")]
+    assert device.detail.endswith("computes in float32")
+    assert kernels == Check(
+        "cpu kernels",
+        "ok",
+        "torch has no LSTM in bfloat16, RNN_TANH in bfloat16 here: such layers compute in float32 (in plugins: those "
+        "that mmreg.layers.recurrent runs)",
+    )
+    monkeypatch.setattr(layers, "has_recurrent_kernel", lambda mode, device, dtype: True)
+    assert _try_device("cpu")["without_kernel"] == []
+    assert all(check.check != "cpu kernels" for check in check_libraries([{**facts, "without_kernel": []}], ""))
 
 
 @pytest.mark.parametrize(("cuda", "said"), [(None, "built without CUDA"), ("13.0", "built for CUDA 13.0")])

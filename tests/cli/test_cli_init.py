@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import records
 import yaml
 from small import Caller, read_table, write_table
 
@@ -144,6 +145,59 @@ def test_names_that_yaml_would_misread_survive(cli: Caller, here: Path, tmp_path
     assert recipe["target"]["column"] == "no"
     assert recipe["modalities"]["the: title #1"]["column"] == "the: title #1"
     assert cli("validate", table.with_suffix(".yaml")).code == 0
+
+
+def write_records(path: Path, *drop: str) -> Path:
+    rows = [{**row, "note": f"a note about {row['label']}", "nothing": None} for row in records.rows()]
+    kept = [{name: value for name, value in row.items() if name not in ("a", *drop)} for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    return path
+
+
+def test_columns_that_no_modality_takes_alone_are_shown_to_those_of_several_columns(
+    cli: Caller, tmp_path: Path
+) -> None:
+    records.register()
+    recipe = written(cli, write_records(tmp_path / "t.jsonl"))
+    assert list(recipe["modalities"]) == ["records", "note"]  # in the order of the columns
+    assert recipe["modalities"]["records"] == {
+        "type": "records",
+        "columns": ["price", "brand", "weight"],
+        "noise": 0.1,
+        "encoder": "record_mlp",
+    }
+    text = (tmp_path / "t.yaml").read_text()
+    assert "# 2 of numbers" in text
+    assert "nothing: left out; it is empty" in text
+    assert "price: left out" not in text
+    assert cli("train", tmp_path / "t.yaml", "--out", tmp_path / "run", "--set", "training.epochs=1", "-q").code == 0
+
+
+def test_a_modality_of_several_columns_that_takes_none_leaves_them_out(cli: Caller, tmp_path: Path) -> None:
+    records.register()
+    recipe = written(cli, write_records(tmp_path / "t.jsonl", "price", "weight"))
+    assert list(recipe["modalities"]) == ["note"]
+    assert "brand: left out; 2 different words, rather a label" in (tmp_path / "t.yaml").read_text()
+
+
+@pytest.mark.parametrize("found", [([], {}), (["not there"], {}), 3, (["price"], None)])
+def test_what_a_modality_of_several_columns_must_not_answer_is_no_answer(
+    found: Any, cli: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records.register()
+    monkeypatch.setattr(records.Records, "suggest_columns", lambda columns: found)
+    assert list(written(cli, write_records(tmp_path / "t.jsonl"))["modalities"]) == ["note"]
+
+
+def test_an_input_of_several_columns_gets_a_name_that_no_other_has(cli: Caller, tmp_path: Path) -> None:
+    records.register()
+    rows = [{"records": f"a note about {row['label']}", **row} for row in records.rows()]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({**row, "a": None}) + "\n" for row in rows))
+    recipe = written(cli, tmp_path / "t.jsonl")
+    assert {name: given["type"] for name, given in recipe["modalities"].items()} == {
+        "records": "text",
+        "records_": "records",
+    }
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_a_damaged_run_is_refused_by_what_is_damaged(cli: Caller, here: Path, tm
     ("arguments", "said"),
     [
         (["--split", "holdout"], "'train', 'validation', 'test'"),
-        (["--metric", "acuracy"], "did you mean accuracy"),
+        (["--metric", "acuracy"], "did you mean 'accuracy'"),
         (["nothere.csv"], "there is no table nothere.csv"),
         (["--plot", "x.png"], "--plot draws --missing, --missing-rate or --corrupt"),
     ],

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from small import RECIPE, Caller
@@ -102,17 +100,16 @@ def test_a_run_is_neither_overwritten_nor_resumed_by_accident(cli: Caller, text_
 
 def test_an_epoch_is_told_when_it_is_kept(text_recipe: Path, tmp_path: Path) -> None:
     from mmreg.training.checkpoint import load_checkpoint
-    from mmreg.training.events import Silent
     from mmreg.training.train import train
 
     told = []
 
-    class Watcher(Silent):
-        def on_epoch(self, row: Mapping[str, Any]) -> None:
+    class Keeping(mmreg.Callback):
+        def on_epoch_end(self, run: mmreg.FollowedRun, epoch: mmreg.Epoch) -> None:
             kept = load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["epoch"]
-            told.append((row["epoch"], kept))
+            told.append((epoch.number, kept))
 
-    train(text_recipe, tmp_path / "run", device="cpu", watcher=Watcher())
+    train(text_recipe, tmp_path / "run", device="cpu", callback=Keeping())
     assert told == [(1, 1), (2, 2)]
 
 

@@ -31,7 +31,8 @@ from mmreg import errors, layers, registry, testing
 from mmreg.cli import doctor
 from mmreg.cli.app import build_app
 from mmreg.contract import hookspecs
-from mmreg.contract.components import KINDS, CommandSpec
+from mmreg.contract.components import CommandSpec
+from mmreg.contract.kinds import KINDS
 from mmreg.importing import import_target
 from mmreg.registry.installed import BUNDLED
 from mmreg.registry.plugins import call_hook
@@ -78,7 +79,7 @@ def contract() -> dict[str, Any]:
             for name, value in vars(errors).items()
             if inspect.isclass(value) and not name.startswith("_")
         },
-        "kinds": {kind: sorted(levels) for kind, levels in KINDS.items()},
+        "kinds": {kind: sorted(each.interfaces) for kind, each in KINDS.items()},
         "hooks": {
             "mmreg_api": hookspecs.API_VERSION,
             **{name: signature(value) for name, value in functions(hookspecs).items() if name.startswith("mmreg_")},

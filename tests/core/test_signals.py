@@ -12,6 +12,7 @@ LENGTHS = torch.tensor([3, 1])
 SIGNALS = {
     "a signal": (Signal(torch.zeros(2, 4)), 1),
     "a ragged signal": (Signal(torch.zeros(2, 3, 4), LENGTHS, LENGTHS), 3),
+    "a signal of several tensors": (Signal({"words": torch.zeros(2, 3), "numbers": torch.ones(2, 4)}, LENGTHS), 3),
     "features": (Features(pooled=torch.zeros(2, 5), losses={"a": torch.ones(()), "b": torch.ones(())}), 3),
     "tokens": (Features(tokens=torch.zeros(2, 3, 5), mask=torch.ones(2, 3, dtype=torch.bool)), 2),
     "fused": (Fused(torch.zeros(2, 3), {"a": torch.ones(())}, {"doubt": torch.zeros(2)}), 3),

@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mmreg
 from mmreg import layers
 from mmreg.scaffold import new_plugin
+from mmreg.testing import run_checks
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 EXAMPLE = DOCS / "examples" / "mmreg-motion"
@@ -142,11 +144,20 @@ print("accuracy", run.evaluate(rows)["metrics"]["accuracy"])
 """
 
 
+NOTEBOOK = TUTORIAL.partition("\n## In a notebook\n")[2]
+CELL = re.findall(r"^```python\n(.*?)^```$", NOTEBOOK, re.MULTILINE | re.DOTALL)[0]
+
+
+def test_the_class_of_the_notebook_passes_the_conformance_checks() -> None:
+    names: dict[str, Any] = {"__name__": "notebook"}
+    exec(compile(CELL, "plugins.md", "exec", dont_inherit=True), names)
+    report = run_checks(names["Flat"])
+    assert report.ok, str(report)
+
+
 def test_a_class_of_a_notebook_trains_is_replaced_by_itself_and_is_asked_for_on_loading(tmp_path: Path) -> None:
-    section = TUTORIAL.partition("\n## In a notebook\n")[2]
-    cell = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)[0]
     rerun = "print('replaced:', registry.get('encoder', 'flat') is Flat, first is not Flat)"
-    done = notebook(cell, "first = Flat", cell, rerun, "import mmreg", TRAIN, cwd=tmp_path)
+    done = notebook(CELL, "first = Flat", CELL, rerun, "import mmreg", TRAIN, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "replaced: True True" in done.stdout
     assert "accuracy" in done.stdout
@@ -157,7 +168,7 @@ def test_a_class_of_a_notebook_trains_is_replaced_by_itself_and_is_asked_for_on_
     assert "register the local ones with mmreg.registry.register before loading" in message
     assert "there is no encoder 'flat'" in message
 
-    somebody_elses = cell.replace('"flat"', '"image_cnn"')
-    there = notebook(cell, "import mmreg", "mmreg.load('run'); print('loaded')", somebody_elses, cwd=tmp_path)
+    somebody_elses = CELL.replace('"flat"', '"image_cnn"')
+    there = notebook(CELL, "import mmreg", "mmreg.load('run'); print('loaded')", somebody_elses, cwd=tmp_path)
     assert "loaded" in there.stdout, there.stderr
     assert "RegistrationError: encoder 'image_cnn' is taken by mmreg" in there.stderr

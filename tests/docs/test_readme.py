@@ -7,10 +7,12 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mmreg import registry
+from mmreg.testing import run_checks
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -72,6 +74,15 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return captured.out
 
 
+@pytest.fixture
+def flat() -> type:
+    """The encoder that the page shows, registered as it says."""
+    (block,) = [block for block in blocks("python") if "@registry" in block]
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(block, "README.md", "exec", dont_inherit=True), names)
+    return names["Flat"]
+
+
 def test_the_page_is_short() -> None:
     assert len(README.splitlines()) < 150
 
@@ -107,18 +118,21 @@ def test_the_commands_work_one_after_the_other_and_then_the_python(
 
 
 def test_the_plugin_it_shows_trains(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    flat: type, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    (block,) = [block for block in blocks("python") if "@registry" in block]
-    exec(compile(block, "README.md", "exec", dont_inherit=True), {"__name__": "readme"})
-    assert registry.find("encoder", "flat").spec.name == "flat"
+    assert registry.get("encoder", "flat") is flat
     (recipe,) = blocks("yaml")
     (folder / "flat.yaml").write_text(recipe, encoding="utf-8")
     settings = ["--set", "modalities.image.encoder=flat", "--set", "training.epochs=1", "-q"]
     assert "Accuracy" in run(
         ["mmreg", "train", "flat.yaml", "--out", str(tmp_path / "run"), *settings], monkeypatch, capsys
     )
+
+
+def test_the_plugin_it_shows_passes_the_conformance_checks(flat: type) -> None:
+    report = run_checks(flat)
+    assert report.ok, str(report)
 
 
 def test_commands_in_the_text_work(

@@ -243,9 +243,9 @@ class Following(mmreg.Callback):
         self.events.append(["start", facts["rows"]["train"]])
         facts.clear()
 
-    def on_epoch_end(self, run, row):
-        self.events.append(["epoch", row["epoch"]])
-        row.clear()
+    def on_epoch_end(self, run, epoch):
+        self.events.append(["epoch", epoch.number])
+        epoch.row().clear()
 
     def on_evaluation(self, run, split, result):
         self.events.append(["evaluation", split, result["rows"]])
@@ -257,7 +257,7 @@ class Following(mmreg.Callback):
 
 
 class Failing(mmreg.Callback):
-    def on_epoch_end(self, run, row):
+    def on_epoch_end(self, run, epoch):
         raise ValueError("one" + chr(10) + "error")
 
     def on_end(self, run, report):

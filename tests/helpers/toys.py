@@ -14,7 +14,6 @@ from torch import Tensor, nn
 import mmreg
 from mmreg import Encoder, Features, Modality, Signal, Spec, registry
 from mmreg.errors import ValueLoadError
-from mmreg.training.events import Silent
 
 
 class Numbers(Modality):
@@ -134,11 +133,11 @@ def recipe(table: Any, **changes: Any) -> dict[str, Any]:
 
 def train(folder: Path, table: Any = None, **changes: Any) -> mmreg.Run:
     """Train on such rows; changes are of the recipe, or are options of the training."""
-    options = {key: changes.pop(key) for key in ("overrides", "resume", "overwrite", "watcher") if key in changes}
+    options = {key: changes.pop(key) for key in ("overrides", "resume", "overwrite", "callback") if key in changes}
     return mmreg.train(recipe(table or rows(), **changes), folder, device="cpu", **options)
 
 
-class Listening(Silent):
+class Listening(mmreg.Callback):
     """Keeps what it is told, and stops the training after a step."""
 
     def __init__(self, stop_after: int | None = None) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmreg.console import (
+    Bar,
     Debug,
     Device,
     Format,
@@ -27,14 +25,12 @@ from mmreg.console import (
     recipe_overrides,
     say,
 )
+from mmreg.contract.callback import TRAINING, Callback
 from mmreg.errors import OptionError
 from mmreg.importing import stdout_to_stderr
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from mmreg.studies.compare.results import Comparison
-    from mmreg.studies.compare.running import Job
+    from mmreg.studies.compare import Comparison
 
 
 class Level(StrEnum):
@@ -95,8 +91,9 @@ def compare(
     numbers = _seeds(seeds)
     from mmreg.studies.compare.grid import run_grid
 
+    display = _GridDisplay(quiet)
     try:
-        with stdout_to_stderr, _Display(quiet) as display:
+        with stdout_to_stderr, display.bar:
             comparison = run_grid(
                 recipe,
                 out,
@@ -110,7 +107,7 @@ def compare(
                 device=device,
                 jobs=jobs,
                 resamples=resamples,
-                watcher=display,
+                callback=display,
             )
     except KeyboardInterrupt:
         say(f"\nstopped; what is trained is kept in {out}, and the same command goes on from there")
@@ -129,27 +126,26 @@ def compare(
 
 
 def _print(comparison: Comparison, quiet: bool) -> None:
-    rows = comparison.table()
-    print_table(rows, list(rows[0]))
+    print_table(comparison.table())
     if not quiet:
         print()
         for text in comparison.conclusions:
             print(text)
-    for failure in comparison.failed:
-        say(f"failed: {failure.variant}, seed {failure.seed}: {failure.reason}")
+    for training in comparison.failed:
+        say(f"failed: {training.variant}, seed {training.seed}: {training.reason}")
 
 
 def _choices(text: str, option: str) -> list[Any]:
     """Names and mappings, apart by commas."""
     from mmreg.recipe.yaml import read_yaml
 
-    found = read_yaml(f"[{text}]", option)[0]
-    for choice in found:
+    choices = read_yaml(f"[{text}]", option)[0]
+    for choice in choices:
         if not (isinstance(choice, str) or (isinstance(choice, dict) and isinstance(choice.get("name"), str))):
             raise OptionError(f"{option} needs names, or mappings with a name, found {choice!r}")
-    if not found:
+    if not choices:
         raise OptionError(f"{option} names nothing")
-    return list(found)
+    return list(choices)
 
 
 def _encoder(text: str) -> tuple[str, list[Any]]:
@@ -161,63 +157,31 @@ def _encoder(text: str) -> tuple[str, list[Any]]:
 
 def _seeds(text: str) -> list[int]:
     """Numbers and ranges whose end belongs to them, apart by commas."""
-    found: list[int] = []
+    seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if last < first:
             raise OptionError(f"--seeds needs numbers or ranges, such as 0..4 or 0,1,2; found {text!r}")
-        found += range(first, last + 1)
-    return found
+        seeds += range(first, last + 1)
+    return seeds
 
 
-class _Display:
+class _GridDisplay(Callback):
     """Shows a grid on stderr: a bar on a terminal, and a line for each training that ended."""
 
     def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-        self._bar: Progress | None = None
+        self.bar = Bar(not quiet)
+        self._quiet = quiet
+        self._done = 0
         self._started = time.perf_counter()
 
-    def __enter__(self) -> _Display:
-        if not self.quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
-            note = TextColumn("{task.fields[note]}")
-            self._bar = Progress(*columns, note, console=Console(stderr=True), transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task("checking", total=None, note="")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
     def on_message(self, text: str) -> None:
-        self._say(f"note: {text}")
+        if not self._quiet:
+            self.bar.line(f"note: {text}")
 
-    def on_prepare(self, done: int, total: int, name: str) -> None:
-        self._update(f"preparing {name}", done, total, "")
-
-    def on_progress(self, done: int, total: int, running: Sequence[str]) -> None:
-        self._update("training", done, total, "; ".join(running))
-
-    def on_end(self, done: int, total: int, job: Job, error: str | None) -> None:
-        seconds = time.perf_counter() - self._started
-        self._say(f"[{done}/{total}] {seconds:7.1f} s  {job.title}: {'done' if error is None else f'failed: {error}'}")
-        self._update("training" if done < total else "comparing", done, total, "")
-
-    def _say(self, text: str) -> None:
-        if not self.quiet:
-            if self._bar is not None:
-                self._bar.console.print(text, highlight=False, markup=False)
-            else:
-                say(text)
-
-    def _update(self, what: str, done: int, total: int, note: str) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, description=what, completed=done, total=total, note=note)
+    def on_progress(self, what: str, done: int, total: int, note: str = "") -> None:
+        self.bar.advance(what, done, total, note)
+        if what == TRAINING and done > self._done and not self._quiet:
+            self._done = done
+            self.bar.line(f"[{done}/{total}] {time.perf_counter() - self._started:7.1f} s  {note}")

@@ -5,24 +5,22 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
-from mmreg.console import print_table, say
-from mmreg.training.events import Step
+from mmreg.console import Bar, print_table
+from mmreg.contract.callback import Callback, FollowedRun, Step
+from mmreg.contract.metrics import Epoch
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-    from mmreg.runs import Run
+    from mmreg.runs.run import Run
 
 INTERVAL = 0.2
 """Seconds between two readings of the loss, each of which waits for the device."""
 
 
-class Display:
-    """Shows a training; a watcher.
+class Display(Callback):
+    """Shows a training.
 
     Args:
         quiet: whether to show nothing but warnings and the result.
@@ -34,50 +32,34 @@ class Display:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         self.epochs = 0
-        self._bar: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
+        # Where stdout goes into a file, the lines that belong there must not go to the bar's console.
+        self._bar = Bar(not quiet and sys.stdout.isatty())
         self._read = 0.0
         self._rows = 0
         self._metric = ""
         self._started = time.perf_counter()
 
-    def __enter__(self) -> Display:
-        # Where stdout goes into a file, the lines that belong there must not go to the bar's console.
-        if not self.quiet and sys.stderr.isatty() and sys.stdout.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
+    def __enter__(self) -> Self:
+        self._bar.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(*error)
 
-    def on_prepare(self, done: int, total: int, name: str) -> None:
+    def on_message(self, text: str) -> None:
+        """Something that a person should know, however quiet it is to be; on stderr."""
+        self._bar.line(f"note: {text}")
+
+    def on_progress(self, what: str, done: int, total: int, note: str = "") -> None:
         """Show how far the decoding of a modality's values is."""
-        self._advance(f"preparing {name}", done, total)
+        self._bar.advance(what, done, total, note)
 
-    def on_start(self, facts: Mapping[str, Any]) -> None:
+    def on_start(self, run: FollowedRun, facts: Mapping[str, Any]) -> None:
         """Say what is trained on what."""
         self.epochs = facts["resumed_after_epoch"]
         self._metric = facts["metric"]
         self._started = self._read = time.perf_counter()
-        if self._bar is not None:
-            for task in self._tasks.values():  # what is prepared
-                self._bar.remove_task(task)
-            self._tasks.clear()
+        self._bar.clear()  # what is prepared
         rows = ", ".join(f"{count} {split}" for split, count in facts["rows"].items())
         self._print(f"rows: {rows}; {facts['parameters']:,} parameters; {facts['device']}, {facts['precision']}")
         if facts["resumed_after_epoch"]:
@@ -87,31 +69,25 @@ class Display:
         """Move the bar, with speed and loss now and then."""
         self._rows += step.rows
         now = time.perf_counter()
-        if self._bar is None or (now - self._read < INTERVAL and step.step < step.steps):
+        if not self._bar.drawn or (now - self._read < INTERVAL and step.step < step.steps):
             return
         speed = self._rows / (now - self._read)
         self._read, self._rows = now, 0
-        self._advance("training", step.step, step.steps, f"{speed:,.0f} samples/s  loss {step.loss():.4f}")
+        self._bar.advance("training", step.step, step.steps, f"{speed:,.0f} samples/s  loss {step.loss():.4f}")
 
-    def on_epoch(self, row: Mapping[str, Any]) -> None:
+    def on_epoch_end(self, run: FollowedRun, epoch: Epoch) -> None:
         """One line an epoch."""
-        self.epochs = int(row["epoch"])
+        self.epochs = epoch.number
         now = time.perf_counter()
         self._read, self._rows = now, 0  # what validation took is not counted as training's
-        names = {"train_loss": "loss", "validation_loss": "validation loss"}
-        shown = [f"{names[key]} {row[key]:.4f}" for key in names if key in row]
-        whole, ending = f"validation_{self._metric}", f"_{self._metric}"
-        if whole in row:
-            shown.append(f"{self._metric} {row[whole]:.3f}")
-        parts = [key for key in row if key.startswith("validation_") and key.endswith(ending) and key != whole]
+        losses = {"loss": epoch.get("train", "loss"), "validation loss": epoch.get("validation", "loss")}
+        shown = [f"{name} {value:.4f}" for name, value in losses.items() if value is not None]
+        chosen = [each for each in epoch.values if (each.split, each.name) == ("validation", self._metric)]
+        shown += [f"{self._metric} {each.value:.3f}" for each in chosen if not each.part]
+        parts = [f"{each.part} {each.value:.3f}" for each in chosen if each.part]
         if parts:
-            each = (f"{key.removeprefix('validation_').removesuffix(ending)} {row[key]:.3f}" for key in parts)
-            shown.append(f"({', '.join(each)})")
-        self._print(f"epoch {row['epoch']:>3}  {now - self._started:6.1f} s  {'  '.join(shown)}")
-
-    def on_message(self, text: str) -> None:
-        """Something that a person should know, however quiet it is to be; on stderr."""
-        self._line(f"note: {text}", say)
+            shown.append(f"({', '.join(parts)})")
+        self._print(f"epoch {epoch.number:>3}  {now - self._started:6.1f} s  {'  '.join(shown)}")
 
     def finish(self, run: Run) -> None:
         """The table of figures, the line that says how good it is, and what to type next."""
@@ -119,12 +95,10 @@ class Display:
         splits = [split for split in ("validation", "test") if split in report]
         rows = []
         for split in splits:
-            metrics = report[split]["metrics"]
-            rows.append({"split": split, "part": "all", "rows": report[split]["rows"], **_numbers(metrics)})
-            rows += [{"split": split, "part": name, **part} for name, part in metrics["modalities"].items()]
+            rows += [{"split": split, **row} for row in rows_by_part(report[split])]
         if rows and not self.quiet:
             print()
-            print_table(rows, list(dict.fromkeys(key for row in rows for key in row)))
+            print_table(rows)
             print()
         if splits:
             last = splits[-1]
@@ -141,22 +115,16 @@ class Display:
 
     def _print(self, text: str) -> None:
         if not self.quiet:
-            self._line(text, lambda line: print(line, flush=True))
-
-    def _line(self, text: str, plain: Callable[[str], None]) -> None:
-        """A line above the bar, or where there is none, as it is."""
-        if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
-        else:
-            plain(text)
-
-    def _advance(self, name: str, done: int, total: int, note: str = "") -> None:
-        if self._bar is None:
-            return
-        if name not in self._tasks:
-            self._tasks[name] = self._bar.add_task(name, total=total, note=note)
-        self._bar.update(self._tasks[name], completed=done, total=total, note=note)
+            self._bar.line(text, lambda line: print(line, flush=True))
 
 
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+def rows_by_part(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The figures of a split as a table's rows: the whole, then each part of the model."""
+    metrics = figures["metrics"]
+    parts = [{"part": name, **part} for name, part in metrics["modalities"].items()]
+    return [{"part": "all", "rows": figures["rows"], **numbers(metrics)}, *parts]
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Those of a split's metrics that are numbers."""
     return {name: value for name, value in metrics.items() if isinstance(value, float)}

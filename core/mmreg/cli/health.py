@@ -84,6 +84,10 @@ def check_libraries(found: list[dict[str, Any]], ending: str) -> Iterator[Check]
     devices = [facts for facts in found if facts["kind"] == "device"]
     for facts in devices:
         yield check_device(facts)
+        if missing := facts.get("without_kernel"):
+            detail = f"torch has no {', '.join(missing)} here: such layers compute in float32"
+            detail += " (in plugins: those that mmreg.layers.recurrent runs)"
+            yield Check(f"{facts['name']} kernels", "ok", detail)
     if devices and [facts["name"] for facts in devices] == ["cpu"] and shutil.which("nvidia-smi"):
         cuda = devices[0]["cuda"]
         built = f"was built for CUDA {cuda}" if cuda else "was built without CUDA"

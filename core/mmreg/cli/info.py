@@ -12,6 +12,7 @@ import typer
 
 from mmreg import registry
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table
+from mmreg.contract.kinds import KINDS
 
 
 def info(
@@ -58,16 +59,10 @@ def _for_users(documentation: str) -> str:
 
 def recipe_snippet(facts: dict[str, Any]) -> str:
     """The least that a recipe has to say to use a component."""
-    name, kind = facts["name"], facts["kind"]
-    required = [f"{option['name']}: ..." for option in facts["options"] if option["required"]]
-    if kind == "modality":
-        return "\n".join(["modalities:", f"  {name}: {{{', '.join([f'column: {name}', *required])}}}"])
-    named = f"{{{', '.join([f'name: {name}', *required])}}}" if required else name
-    if kind == "encoder":
-        return "\n".join(["modalities:", f"  mine: {{type: ..., column: ..., encoder: {named}}}"])
-    if kind == "task":
-        return f"target: {{{', '.join(['column: ...', f'task: {name}', *required])}}}"
-    return f"{kind}: {named}"
+    name = facts["name"]
+    options = "".join(f", {option['name']}: ..." for option in facts["options"] if option["required"])
+    named = f"{{name: {name}{options}}}" if options else name
+    return KINDS[facts["kind"]].recipe.format(name=name, named=named, options=options)
 
 
 def _default(value: Any) -> str:

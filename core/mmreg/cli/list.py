@@ -8,7 +8,7 @@ import typer
 
 from mmreg import registry
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table
-from mmreg.contract.components import KINDS
+from mmreg.contract.kinds import KINDS
 
 COLUMNS = ("kind", "name", "level", "summary", "distribution", "version", "status")
 
@@ -20,7 +20,7 @@ def list_components(
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
 ) -> None:
-    """List the components that are installed, of every plugin."""
+    """List the components that are installed, of every plugin; the status tells which packages one lacks."""
     rows = [registry.row(entry) for entry in registry.specs(kind)]
     if format is Format.JSON:
         print_json(rows)

@@ -6,11 +6,15 @@ announced before it is taken: a line of JSON on stdout with "begin", then one wi
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 LIBRARIES = (
     "torch",
@@ -87,9 +91,25 @@ def _try_device(name: str) -> dict[str, Any]:
         ones = torch.ones(8, 8, device=device)
         (ones @ ones).sum().item()
         found["precision"] = str(resolve_precision("auto", device)).removeprefix("torch.")
+        found["without_kernel"] = _without_kernel(device)
     except Exception as error:  # a driver may fail in any way
         found["error"] = one_line(error)
     return {key: value for key, value in found.items() if key != "name"}
+
+
+def _without_kernel(device: torch.device) -> list[str]:
+    """The recurrent layers that torch lacks in a reduced precision which a training may ask for on this device."""
+    from mmreg.errors import DeviceError
+    from mmreg.layers import has_recurrent_kernel
+    from mmreg.model.devices import resolve_precision
+
+    missing = []
+    for precision in ("bfloat16", "float16"):
+        with contextlib.suppress(DeviceError):
+            dtype = resolve_precision(precision, device)
+            lacks = [mode for mode in ("LSTM", "GRU", "RNN_TANH") if not has_recurrent_kernel(mode, device.type, dtype)]
+            missing += [f"{mode} in {precision}" for mode in lacks]
+    return missing
 
 
 def _broken_components() -> dict[str, str]:

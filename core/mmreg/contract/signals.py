@@ -7,33 +7,56 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import register_dataclass
+from typing_extensions import TypeVar
+
+Values = TypeVar("Values", bound=Tensor | Mapping[str, Tensor], default=Tensor, covariant=True)
+NewValues = TypeVar("NewValues", bound=Tensor | Mapping[str, Tensor])
+
+
+def map_values(values: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A signal's values with a function applied to the tensor, or to each of several."""
+    if isinstance(values, Tensor):
+        return function(values)
+    return {name: function(tensor) for name, tensor in values.items()}
 
 
 @dataclass(frozen=True)
-class Signal:
-    """One modality's batch.
+class Signal(Generic[Values]):
+    """One modality's batch. `Signal` alone has one tensor, `Signal[dict[str, Tensor]]` several by name.
 
     Attributes:
-        values: (B, *spec.shape); a ragged axis is as long as the longest sample, and what lies beyond a sample's
-            length is padding, of any content.
-        lengths: (B,) int64 on the device of `values`: each sample's true size along the ragged axis, at least 1;
-            None when the modality has no ragged axis.
+        values: (B, *spec.shape), or such tensors by name; a ragged axis is as long as the longest sample, and what
+            lies beyond a sample's length is padding, of any content.
+        lengths: (B,) int64 on the device of `values`: each sample's true size along the ragged axis, at least 1, the
+            same for all named tensors that have one; None when the modality has no ragged axis.
         host_lengths: the same numbers in CPU memory, so that nobody has to wait for a device to read them.
     """
 
-    values: Tensor
+    values: Values
     lengths: Tensor | None = None
     host_lengths: Tensor | None = None
 
     def __len__(self) -> int:
-        return self.values.shape[0]
+        return self._tensor().shape[0]
 
-    def replace(self, values: Tensor, lengths: Callable[[Tensor], Tensor] | None = None) -> Signal:
-        """A signal with other values, its lengths mapped by an elementwise function of (B,) int64 (None: kept)."""
+    @property
+    def device(self) -> torch.device:
+        """Where the values are."""
+        return self._tensor().device
+
+    def replace(self, values: NewValues, lengths: Callable[[Tensor], Tensor] | None = None) -> Signal[NewValues]:
+        """A signal with other values, its lengths mapped by an elementwise function of (B,) int64 (None: kept).
+
+        Example:
+            >>> signal = Signal(torch.zeros(2, 6, 1), lengths=torch.tensor([6, 3]))
+            >>> signal.replace(signal.values[:, ::2], lambda lengths: (lengths + 1) // 2).lengths
+            tensor([3, 2])
+        """
         if self.lengths is None or lengths is None:
             return Signal(values, self.lengths, self.host_lengths)
         host = None if self.host_lengths is None else lengths(self.host_lengths)
@@ -45,10 +68,15 @@ class Signal:
             return self.lengths.cpu()
         return self.host_lengths
 
-    def to(self, device: torch.device | str) -> Signal:
+    def to(self, device: torch.device | str) -> Signal[Values]:
         """The same signal on another device."""
         lengths = None if self.lengths is None else self.lengths.to(device, non_blocking=True)
-        return Signal(self.values.to(device, non_blocking=True), lengths, self.host_lengths)
+        values = map_values(self.values, lambda tensor: tensor.to(device, non_blocking=True))
+        return Signal(values, lengths, self.host_lengths)
+
+    def _tensor(self) -> Tensor:
+        """The tensor, or the first of several."""
+        return self.values if isinstance(self.values, Tensor) else next(iter(self.values.values()))
 
 
 @dataclass(frozen=True)

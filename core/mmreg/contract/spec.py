@@ -29,6 +29,13 @@ class Spec:
 
     Raises:
         ValueError: when axes and shape differ in length or more than one axis is ragged.
+
+    Example:
+        >>> spec = Spec(SEQUENCE, (None, 3))  # any number of steps, of three channels each
+        >>> spec.ragged_axis, spec.size("C")
+        (0, 3)
+        >>> print(Spec(TOKENS, (None,), "int64", vocabulary_size=1000))
+        T (any) int64, 1000 tokens
     """
 
     axes: str
@@ -64,3 +71,29 @@ class Spec:
     def from_json(cls, data: Mapping[str, Any]) -> Spec:
         """The spec that `to_json` wrote."""
         return cls(**{**data, "shape": tuple(data["shape"])})
+
+
+Specs = Spec | Mapping[str, Spec]
+"""What one sample of a modality is: one array, or several by name (then all ragged ones are of the same length)."""
+
+
+def by_name(specs: Specs) -> dict[str, Spec]:
+    """The specs of a sample's arrays by their names; of one array alone, under the empty name."""
+    return {"": specs} if isinstance(specs, Spec) else dict(specs)
+
+
+def specs_text(specs: Specs) -> str:
+    """What messages call it, such as "C (4) float32", or "numbers: C (4) float32; words: T (any) int64, 9 tokens"."""
+    return "; ".join(f"{name}: {spec}" if name else str(spec) for name, spec in by_name(specs).items())
+
+
+def specs_to_json(specs: Specs) -> dict[str, Any]:
+    """The specs as plain JSON data; `specs_from_json` reads them back."""
+    return specs.to_json() if isinstance(specs, Spec) else {name: spec.to_json() for name, spec in specs.items()}
+
+
+def specs_from_json(data: Mapping[str, Any]) -> Specs:
+    """The specs that `specs_to_json` wrote."""
+    if isinstance(data.get("axes"), str):  # of several arrays, one called "axes" would be a mapping
+        return Spec.from_json(data)
+    return {name: Spec.from_json(spec) for name, spec in data.items()}

@@ -9,14 +9,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmreg.contract.signals import Signal
+from mmreg.contract.signals import Signal, map_values
 from mmreg.data.prepared import Prepared
 
 WORTH_A_THREAD = 1 << 22
@@ -38,7 +38,7 @@ class Batch:
         index: (B,) int64, the rows' places in the split.
     """
 
-    signals: dict[str, Signal]
+    signals: dict[str, Signal[Any]]
     rows: dict[str, Tensor | None]
     present: Tensor
     targets: Tensor | None
@@ -61,7 +61,11 @@ class Batch:
         return replace(
             self,
             signals={
-                name: Signal(_move(signal.values, device), _move(signal.lengths, device), signal.lengths_on_host())
+                name: Signal(
+                    map_values(signal.values, lambda tensor: _move(tensor, device)),
+                    _move(signal.lengths, device),
+                    signal.lengths_on_host(),
+                )
                 for name, signal in self.signals.items()
             },
             rows={name: _move(rows, device) for name, rows in self.rows.items()},
@@ -155,7 +159,7 @@ class Batches:
     def _batch(self, index: NDArray[np.int64]) -> Batch:
         rows = self.rows[index]
         present = self.present[index]
-        signals: dict[str, Signal] = {}
+        signals: dict[str, Signal[Any]] = {}
         positions: dict[str, Tensor | None] = {}
         for column, (name, part) in enumerate(self.prepared.items()):
             having = present[:, column]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,16 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import Spec, by_name, specs_text
 from mmreg.data.cells import Unreadable
 from mmreg.errors import SpecError, ValueLoadError
+from mmreg.messages import listed, one_line
 
 CHUNK_BYTES = 1 << 22
 """About how many bytes one task loads; a few tasks a worker are under way at a time."""
 MAX_CHUNK = 256
 FIRST_CHUNK = 16
 """Values in a task as long as nothing is known about their size."""
-CAUSE_LENGTH = 300
+
+Loaded = Mapping[str, NDArray[Any]]
+"""A value's arrays by name; of one array alone, under the empty name."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Decoded:
     """What was written.
 
     Attributes:
-        position: (S,) int64, the place of each of the S values in the file; -1 for those that are not there.
+        position: (S,) int64, the place of each of the S values in the files; -1 for those that are not there.
         offsets: (V + 1,) int64, for ragged values: where each of the V written ones begins, and the last one ends.
         causes: for each value that could not be loaded, why.
     """
@@ -47,50 +51,51 @@ def decode(
     modality: Modality,
     values: Iterator[Any],
     total: int,
-    out: IO[bytes],
+    out: Mapping[str, IO[bytes]],
     progress: Callable[[int, int], object] | None = None,
 ) -> Decoded:
-    """Load values and append their arrays to a file, in order.
+    """Load values and append their arrays to files, in order.
 
     Args:
         modality: whose `load` is called, from several threads.
         values: what `iter_cells` gives; those that are None (absent) are left out.
         total: how many there are.
-        out: where the bytes go.
+        out: where the bytes of each named array go; of one array alone, under the empty name.
         progress: called with how many are done, and the total.
 
     Raises:
         SpecError: `load` gives something else than `stored` says, which is an error in the modality's code.
     """
-    stored = modality.stored
-    ragged = stored.ragged_axis is not None
+    loader = _Loader(modality)
     position = np.full(total, -1, np.int64)
     lengths: list[int] = []
     causes: dict[int, str] = {}
     done = written = written_bytes = 0
     # Closed at once when this raises, so that no thread goes on behind an error or Ctrl-C.
-    with closing(_in_parallel(modality, values, lambda: _chunk_size(stored, written, written_bytes))) as chunks:
+    sizes = lambda: _chunk_size(loader.specs, written, written_bytes)  # noqa: E731 (it sees the counts grow)
+    with closing(_in_parallel(loader, values, sizes)) as chunks:
         for results in chunks:
             for slot, result in enumerate(results, done):
                 if isinstance(result, str):
                     causes[slot] = result
                 elif result is not None:
-                    out.write(np.ascontiguousarray(result).reshape(-1).view(np.uint8).data)
+                    for name, file in out.items():
+                        file.write(np.ascontiguousarray(result[name]).reshape(-1).view(np.uint8).data)
+                        written_bytes += result[name].nbytes
                     position[slot] = written
                     written += 1
-                    written_bytes += result.nbytes
-                    if ragged:
-                        lengths.append(len(result))
+                    if loader.ragged:
+                        lengths.append(len(result[loader.ragged[0]]))
             done += len(results)
             if progress is not None:
                 progress(done, total)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64) if ragged else None
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64) if loader.ragged else None
     return Decoded(position, offsets, causes)
 
 
-def _chunk_size(stored: Spec, written: int, written_bytes: int) -> int:
-    if stored.ragged_axis is None:
-        each = int(np.prod([size or 1 for size in stored.shape])) * np.dtype(stored.dtype).itemsize
+def _chunk_size(stored: Mapping[str, Spec], written: int, written_bytes: int) -> int:
+    if all(spec.ragged_axis is None for spec in stored.values()):
+        each = sum(math.prod(size or 1 for size in s.shape) * np.dtype(s.dtype).itemsize for s in stored.values())
     elif written:
         each = written_bytes // written
     else:
@@ -99,15 +104,15 @@ def _chunk_size(stored: Spec, written: int, written_bytes: int) -> int:
 
 
 def _in_parallel(
-    modality: Modality, values: Iterator[Any], chunk_size: Callable[[], int]
-) -> Generator[list[NDArray[Any] | str | None], None, None]:
+    loader: _Loader, values: Iterator[Any], chunk_size: Callable[[], int]
+) -> Generator[list[Loaded | str | None], None, None]:
     """The results of chunk after chunk; a few are loaded ahead."""
     workers = _num_workers()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="mmreg-load")
-    pending: deque[Future[list[NDArray[Any] | str | None]]] = deque()
+    pending: deque[Future[list[Loaded | str | None]]] = deque()
     try:
         while chunk := list(itertools.islice(values, chunk_size())):
-            pending.append(pool.submit(_load_all, modality, chunk))
+            pending.append(pool.submit(loader.load_all, chunk))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         while pending:
@@ -123,56 +128,77 @@ def _num_workers() -> int:
         return os.cpu_count() or 1
 
 
-def _load_all(modality: Modality, values: list[Any]) -> list[NDArray[Any] | str | None]:
-    return [_load(modality, value) for value in values]
+class _Loader:
+    """Loads a modality's values, and checks what `load` gives against what `stored` promises."""
+
+    def __init__(self, modality: Modality) -> None:
+        self.modality = modality
+        self.specs = by_name(modality.stored)
+        self._dtypes = {name: np.dtype(spec.dtype) for name, spec in self.specs.items()}
+        self.ragged = [name for name, spec in self.specs.items() if spec.ragged_axis is not None]
+
+    def load_all(self, values: list[Any]) -> list[Loaded | str | None]:
+        """What becomes of each value: see `_load`."""
+        return [self._load(value) for value in values]
+
+    def _load(self, value: Any) -> Loaded | str | None:
+        """A value's arrays; None if it is absent, and the cause if it cannot be loaded."""
+        if value is None:
+            return None
+        if isinstance(value, Unreadable):
+            return value.cause
+        try:
+            loaded = self.modality.load(value)
+        except Exception as error:  # whatever a broken file makes a decoder raise must not end the whole preparation
+            return _path_problem(value, error) or one_line(error) or type(error).__name__
+        arrays = loaded if isinstance(loaded, Mapping) else {"": loaded}
+        found = self._misfit(arrays)
+        if found:
+            raise SpecError(
+                f"the modality {type(self.modality).__name__} promises {specs_text(self.modality.stored)} in `stored`, "
+                f"but its `load` gave {found}; this is an error in the modality, not in the data"
+            )
+        return "nothing is in it" if self.ragged and not len(arrays[self.ragged[0]]) else arrays
+
+    def _misfit(self, arrays: Mapping[str, Any]) -> str:
+        """What `load` gave, if that is not what `stored` promises; nothing if it is."""
+        if arrays.keys() != self.specs.keys():
+            return _described(arrays[""]) if "" in arrays else f"the arrays {listed(arrays) or '(none)'}"
+        for name, spec in self.specs.items():
+            if not _fits(arrays[name], spec, self._dtypes[name]):
+                return _described(arrays[name]) + (f" for {name!r}" if name else "")
+        if len({len(arrays[name]) for name in self.ragged}) > 1:
+            lengths = listed(f"{len(arrays[name])} of {name!r}" for name in self.ragged)
+            return f"arrays that differ in length along the ragged axis, which they share: {lengths}"
+        return ""
 
 
-def _load(modality: Modality, value: Any) -> NDArray[Any] | str | None:
-    """A value's array; None if it is absent, and the cause if it cannot be loaded."""
-    if value is None:
-        return None
-    if isinstance(value, Unreadable):
-        return value.cause
-    try:
-        array = modality.load(value)
-    except Exception as error:  # whatever a broken file makes a decoder raise must not end the whole preparation
-        said = str(error) if isinstance(error, ValueLoadError) else f"{type(error).__name__}: {error}"
-        return _shorten(_path_problem(value) or said or type(error).__name__)
-    _check(modality, array)
-    return array if array.ndim == 0 or len(array) or modality.stored.ragged_axis is None else "nothing is in it"
+def _path_problem(value: Any, error: Exception) -> str | None:
+    """What is wrong with the file, or one of the files, that a value names, whatever it holds.
 
-
-def _path_problem(value: Any) -> str | None:
-    """What is wrong with the file, or one of the files, that a value names, whatever it holds."""
+    A folder is wrong unless the modality itself says what is wrong with it: it may take folders.
+    """
     if isinstance(value, dict):
-        return next(filter(None, map(_path_problem, value.values())), None)
+        return next((found for part in value.values() if (found := _path_problem(part, error))), None)
     if not isinstance(value, Path):
         return None
     try:
         if value.is_dir():
-            return f"{value} is a folder, not a file"
+            return None if isinstance(error, ValueLoadError) else f"{value} is a folder, not a file"
         return None if value.exists() else f"there is no file {value}"
-    except (OSError, ValueError) as error:  # a name that is too long
-        return f"not the name of a file: {error}"
+    except (OSError, ValueError) as wrong:  # a name that is too long
+        return f"not the name of a file: {wrong}"
 
 
-def _shorten(cause: str) -> str:
-    line = " ".join(cause.split())
-    return line if len(line) <= CAUSE_LENGTH else f"{line[:CAUSE_LENGTH]}..."
+def _fits(array: Any, spec: Spec, dtype: np.dtype[Any]) -> bool:
+    if not isinstance(array, np.ndarray) or array.dtype != dtype:
+        return False
+    if spec.ragged_axis is None:
+        return bool(array.shape == spec.shape)
+    return bool(array.ndim == len(spec.shape) and array.shape[1:] == spec.shape[1:])
 
 
-def _check(modality: Modality, array: Any) -> None:
-    stored = modality.stored
+def _described(array: Any) -> str:
     if isinstance(array, np.ndarray):
-        fits = len(array.shape) == len(stored.shape) and all(
-            expected in (None, size) for size, expected in zip(array.shape, stored.shape, strict=True)
-        )
-        if fits and array.dtype == np.dtype(stored.dtype):
-            return
-        found = f"an array {array.shape} of {array.dtype}"
-    else:
-        found = f"a {type(array).__name__}"
-    raise SpecError(
-        f"the modality {type(modality).__name__} promises {stored} in `stored`, but its `load` gave {found}; "
-        "this is an error in the modality, not in the data"
-    )
+        return f"an array {array.shape} of {array.dtype}"
+    return f"a {type(array).__name__}"

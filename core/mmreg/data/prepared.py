@@ -5,17 +5,19 @@ Axes: B batch, N rows, T the ragged axis.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmreg.contract.interfaces import Modality
 from mmreg.contract.signals import Signal
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import Specs, by_name
 from mmreg.errors import DataError
+from mmreg.messages import listed, plural
 
 OnBad = Literal["error", "absent", "skip"]
 SHOWN = 10
@@ -49,8 +51,9 @@ class Prepared:
 
     Args:
         name: the modality's name in the recipe.
-        stored: what one value is.
-        values: (V, *stored.shape) the V values; ragged ones (sum of T, *rest) one after the other.
+        stored: what one value is: one array, or several by name.
+        values: (V, *stored.shape) the V values; ragged ones (sum of T, *rest) one after the other. Of several arrays,
+            such an array for each name.
         offsets: (V + 1,) int64, where each ragged value begins and the last one ends; None if none is ragged.
         index: (N,) int64, which value each row has; -1 where it has none.
         bad: the cells that could not be loaded.
@@ -64,8 +67,8 @@ class Prepared:
         self,
         *,
         name: str,
-        stored: Spec,
-        values: NDArray[np.generic],
+        stored: Specs,
+        values: NDArray[Any] | Mapping[str, NDArray[Any]],
         offsets: NDArray[np.int64] | None,
         index: NDArray[np.int64],
         bad: Sequence[BadCell] = (),
@@ -79,6 +82,8 @@ class Prepared:
         self.bad = list(bad)
         self.on_bad: OnBad = on_bad
         self.present: NDArray[np.bool_] = index >= 0
+        self._specs = by_name(stored)
+        self._arrays = dict(values) if isinstance(values, Mapping) else {"": values}
 
     def __len__(self) -> int:
         return len(self.index)
@@ -86,7 +91,7 @@ class Prepared:
     @property
     def nbytes(self) -> int:
         """The bytes of all values."""
-        return int(self.values.nbytes)
+        return sum(array.nbytes for array in self._arrays.values())
 
     @property
     def bad_rows(self) -> NDArray[np.bool_]:
@@ -95,7 +100,7 @@ class Prepared:
         mask[[cell.row for cell in self.bad]] = True
         return mask
 
-    def gather(self, rows: NDArray[np.int64]) -> Signal:
+    def gather(self, rows: NDArray[np.int64]) -> Signal[Any]:
         """The values of these rows (B,), all of which must be present, as one batch in CPU memory.
 
         Ragged ones are padded with zeros to the longest among them.
@@ -104,33 +109,44 @@ class Prepared:
             IndexError: one of the rows has no value.
         """
         wanted = self._wanted(rows)
+        gathered = {name: torch.from_numpy(self._gathered(name, wanted)) for name in self._arrays}
+        values = gathered if isinstance(self.values, Mapping) else gathered[""]
         if self.offsets is None:
-            return Signal(torch.from_numpy(np.take(self.values, wanted, axis=0)))
-        starts = self.offsets[wanted]
-        lengths = self.offsets[wanted + 1] - starts
-        padded = np.zeros((len(wanted), int(lengths.max(initial=0)), *self.values.shape[1:]), self.values.dtype)
+            return Signal(values)
+        lengths = torch.from_numpy(self.offsets[wanted + 1] - self.offsets[wanted])
+        return Signal(values, lengths, lengths)
+
+    def _gathered(self, name: str, wanted: NDArray[np.int64]) -> NDArray[Any]:
+        """One array's values (B, ...), padded if it is ragged."""
+        array = self._arrays[name]
+        if self.offsets is None or self._specs[name].ragged_axis is None:
+            taken: NDArray[Any] = np.take(array, wanted, axis=0)
+            return taken
+        starts, ends = self.offsets[wanted], self.offsets[wanted + 1]
+        padded = np.zeros((len(wanted), int((ends - starts).max(initial=0)), *array.shape[1:]), array.dtype)
         # A plain copy for each row takes 20 us for 64 rows of tokens and 1 ms for 64 seconds of sound; an index of all
         # elements at once (the way without a loop) is 15 times slower for sound, and never much faster.
-        ends = (starts + lengths).tolist()
-        for row, start, end in zip(padded, starts.tolist(), ends, strict=True):
-            row[: end - start] = self.values[start:end]
-        on_host = torch.from_numpy(lengths)
-        return Signal(torch.from_numpy(padded), on_host, on_host)
+        for row, start, end in zip(padded, starts.tolist(), ends.tolist(), strict=True):
+            row[: end - start] = array[start:end]
+        return padded
 
-    def arrays(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.generic]]:
-        """The stored arrays of those of these rows that are present, one at a time, each a copy."""
+    def arrays(self, rows: NDArray[np.int64]) -> Iterator[Any]:
+        """What `load` gave for those of these rows that are present, one at a time, each a copy."""
         for wanted in self.index[rows].tolist():
-            if wanted < 0:
-                continue
-            if self.offsets is None:
-                yield np.array(self.values[wanted])
-            else:
-                yield np.array(self.values[self.offsets[wanted] : self.offsets[wanted + 1]])
+            if wanted >= 0:
+                copies = {name: np.array(self._value(name, wanted)) for name in self._arrays}
+                yield copies if isinstance(self.values, Mapping) else copies[""]
+
+    def _value(self, name: str, wanted: int) -> Any:
+        """One array of one value, or its number."""
+        if self.offsets is None or self._specs[name].ragged_axis is None:
+            return self._arrays[name][wanted]
+        return self._arrays[name][self.offsets[wanted] : self.offsets[wanted + 1]]
 
     def _wanted(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         wanted = self.index[rows]
         if (wanted < 0).any():
-            missing = rows[wanted < 0][:5].tolist()
+            missing = listed(rows[wanted < 0].tolist(), 5)
             raise IndexError(f"{self.name}: rows {missing} have no value; gather only rows that are present")
         return wanted
 
@@ -145,12 +161,12 @@ def raise_bad(prepared: Iterable[Prepared]) -> None:
     if not found:
         return
     cells = sorted((cell for part in found for cell in part.bad), key=lambda cell: cell.row)
-    counts = ", ".join(f"{part.name}: {len(part.bad):,} of {len(part):,} rows" for part in found)
+    counts = ", ".join(f"{part.name}: {len(part.bad):,} of {plural(len(part), 'row')}" for part in found)
     more = [f"  and {len(cells) - SHOWN:,} more"] if len(cells) > SHOWN else []
     raise DataError(
         "\n".join(
             [
-                f"{len(cells):,} {'cell' if len(cells) == 1 else 'cells'} cannot be loaded ({counts}):",
+                f"{plural(len(cells), 'cell')} cannot be loaded ({counts}):",
                 *(f"  {cell}" for cell in cells[:SHOWN]),
                 *more,
                 "Mend them, or set on_bad: absent (these values count as absent) or on_bad: skip (their rows are left "
@@ -158,3 +174,22 @@ def raise_bad(prepared: Iterable[Prepared]) -> None:
             ]
         )
     )
+
+
+def fit_arrays(prepared: Mapping[str, Prepared], modalities: Mapping[str, Modality], rows: NDArray[np.int64]) -> None:
+    """Let every modality learn from the prepared training rows that have it."""
+    for name, modality in modalities.items():
+        modality.fit_arrays(prepared[name].arrays(rows[prepared[name].present[rows]]))
+
+
+def keep_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """These rows without those that have a bad cell of a modality whose policy is to skip them."""
+    for values in prepared.values():
+        if values.on_bad == "skip":
+            rows = rows[~values.bad_rows[rows]]
+    return rows
+
+
+def prior_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> int:
+    """How many of these rows have no modality at all, so that they get the training prior."""
+    return int((~np.stack([values.present[rows] for values in prepared.values()], 1).any(1)).sum())

@@ -18,12 +18,13 @@ from mmreg.registry.plugins import Plugin, call_hook
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
-def open_table(source: Any, folder: Path | None = None) -> Table:
+def open_table(source: Any, folder: Path | None = None, *, cells: Path | None = None) -> Table:
     """A table from anything that `read_table` takes, or from a place that a plugin reads.
 
     Args:
         source: a path, `scheme://...`, or an object.
         folder: what a relative path is relative to; the current directory if not given.
+        cells: what relative paths in the cells of `scheme://...` are relative to; `folder` if not given.
 
     Raises:
         TableError: see `read_table`; also if no installed plugin reads from there, two do, or the one cannot.
@@ -37,7 +38,7 @@ def open_table(source: Any, folder: Path | None = None) -> Table:
         found = [pair for pair in sources() if pair[1].name == name]
         if not found:
             raise TableError(_unknown_scheme(name))
-        return _read(*_only(found, f"{name}://"), text, folder)
+        return _read(*_only(found, f"{name}://"), text, cells or folder)
     path = (folder or Path()) / text
     if path.suffix.lower() not in READERS:
         found = [pair for pair in sources() if pair[1].name[0] == "." and path.name.lower().endswith(pair[1].name)]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mmreg.data.identity import value_codes
 from mmreg.data.table import Table
 from mmreg.errors import TableError
+from mmreg.messages import listed, plural, shown
 
 SPLITS = ("train", "validation", "test")
 _NAMES = {"val": "validation", "valid": "validation", "dev": "validation", **{name: name for name in SPLITS}}
@@ -33,11 +34,12 @@ def split_rows(
         table: the rows; or a table for each split: then the rows are those of `concat_tables(list(table.values()))`.
         split: a column that holds train, validation (val, valid, dev) or test; or the shares `validation` and `test`
             (0.1 each if not given), the rest being for training, with `by` (a column whose equal values stay together;
-            rows without one stand alone) and `stratify` (every class gets the same shares; None: where there are
-            classes and no `by`); None for all these defaults. Where there is a table for each split, shares may be
-            given for those that have none; their rows are taken from the training rows.
+            rows without one stand alone), `stratify` (every class gets the same shares; None: where there are
+            classes and no `by`) and a `seed` of its own; None for all these defaults. Where there is a table for each
+            split, shares may be given for those that have none; their rows are taken from the training rows.
         target_values: the rows' classes (N,); None if the target is no class.
-        seed: of a random split. The same rows in the same order with the same seed are split the same.
+        seed: of a random split that has none of its own. The same rows in the same order with the same seed are split
+            the same.
 
     Raises:
         TableError: no row is left for training, the column holds other words, the shares leave nothing for training,
@@ -69,14 +71,14 @@ def _by_column(table: Table, column: str) -> dict[str, NDArray[np.int64]]:
     counts = pc.value_counts(table.column(column)).to_pylist()
     names = {item["values"]: _NAMES.get(str(item["values"]).strip().lower()) for item in counts}
     if None in names.values():
-        by_count = sorted(counts, key=lambda item: -item["counts"])[:10]
-        found = ", ".join(
-            f"{'nothing' if (value := item['values']) is None else repr(value)} in {_rows(item['counts'])}"
+        by_count = sorted(counts, key=lambda item: -item["counts"])
+        found = listed(
+            f"{'nothing' if (value := item['values']) is None else shown(value)} in {plural(item['counts'], 'row')}"
             for item in by_count
         )
         raise TableError(
             f"{table.name}: the split column {column!r} must hold train, validation (or val, valid, dev) or test in "
-            f"every row; found {found}{', ...' if len(counts) > 10 else ''}"
+            f"every row; found {found}"
         )
     numbers = [SPLITS.index(str(names[value])) for value in table.iter_values(column)]
     of_row = np.asarray(numbers, np.int64)
@@ -86,30 +88,26 @@ def _by_column(table: Table, column: str) -> dict[str, NDArray[np.int64]]:
     return {name: part for name, part in rows.items() if len(part)}
 
 
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
-
-
 def _at_random(
     table: Table, split: Mapping[str, Any], target_values: Sequence[Any] | NDArray[Any] | None, seed: int
 ) -> dict[str, NDArray[np.int64]]:
     shares = {name: float(split.get(name, 0)) for name in SPLITS[1:]}
     if min(shares.values()) < 0 or sum(shares.values()) >= 1:
         raise TableError(f"split: shares of {shares} leave nothing for training; they must sum to less than 1")
-    by, stratify = split.get("by"), split.get("stratify")
+    by, stratify, own_seed = split.get("by"), split.get("stratify"), split.get("seed")
     if stratify and target_values is None:
         raise TableError("split: stratify needs a target of classes; leave it out")
     if stratify is None:
         stratify = by is None
     classes = np.zeros(len(table), np.int64) if target_values is None or not stratify else _numbers(target_values)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed if own_seed is None else own_seed)
     if by is None:
         of_row = _draw_rows(classes, shares, generator)
     else:
         of_row = _draw_groups(_groups(table, by), classes, shares, generator, f"{table.name}: split by {by!r}")
     rows = {name: np.flatnonzero(of_row == number) for number, name in enumerate(SPLITS)}
     if not len(rows["train"]):
-        raise TableError(f"{table.name}: no row is left for training out of {len(table)}")
+        raise TableError(f"{table.name}: no row is left for training out of {len(table):,}")
     return {name: part for name, part in rows.items() if len(part)}
 
 

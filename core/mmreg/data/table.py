@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mmreg.data.files import read_file
 from mmreg.data.hashing import hash_array, is_text
 from mmreg.data.memory import is_tabular, read_memory
 from mmreg.errors import TableError
-from mmreg.messages import near
+from mmreg.messages import listed, near
 
 CHUNK = 1024
 """Rows that are turned into Python objects at a time."""
@@ -55,7 +56,7 @@ class Table:
     ) -> None:
         twice = sorted({column for column in data.column_names if data.column_names.count(column) > 1})
         if twice:
-            raise TableError(f"{name}: more than one column is called {', '.join(map(repr, twice))}; rename them")
+            raise TableError(f"{name}: more than one column is called {listed(map(repr, twice))}; rename them")
         self.arrow: pa.Table = _plain(data)
         self.objects: dict[str, Sequence[Any]] = dict(objects or {})
         self.row_numbers: NDArray[np.int64] = np.arange(len(data), dtype=np.int64)
@@ -88,11 +89,11 @@ class Table:
             TableError: there is no such column.
         """
         if name not in self.arrow.column_names:
-            shown = ", ".join(map(repr, self.columns[:20])) + (", ..." if len(self.columns) > 20 else "")
             only = self.columns[0] if len(self.columns) == 1 else ""
             hint = " (is another character than the comma or tab its separator?)" if set(only) & set(";\t|,") else ""
             raise TableError(
-                f"{self.name} has no column {name!r}{near(name, self.columns)}; its columns are {shown}{hint}"
+                f"{self.name} has no column {name!r}{near(name, self.columns)}; its columns are "
+                f"{listed(map(repr, self.columns), 20)}{hint}"
             )
         return self.arrow.column(name)
 
@@ -100,12 +101,18 @@ class Table:
         """The rows of a boolean mask (N,), or those with these indices, in that order."""
         index = np.asarray(rows)
         index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
-        result = Table.__new__(Table)
+        result = copy.copy(self)
         result.arrow = self.arrow.take(pa.array(index))
-        result.objects = self.objects
         result.row_numbers = self.row_numbers[index]
-        result._sources = self._sources
         result._source = self._source[index]
+        return result
+
+    def with_empty(self, columns: Iterable[str]) -> Table:
+        """The same rows with empty columns in the place of those of these that are not there."""
+        result = copy.copy(self)
+        for column in columns:
+            if column not in result.columns:
+                result.arrow = result.arrow.append_column(column, pa.nulls(len(self), pa.string()))
         return result
 
     def where(self, row: int | np.integer[Any]) -> str:
@@ -246,7 +253,7 @@ def _concat(tables: list[pa.Table], names: list[str]) -> pa.Table:
             pa.unify_schemas([pa.schema({column: kind}) for kind in kinds], promote_options="permissive")
         except pa.ArrowException:
             if not all(is_text(kind) or pa.types.is_primitive(kind) for kind in kinds):
-                found = ", ".join(f"{kind} in {names[at]}" for at, kind in zip(having, kinds, strict=True))
+                found = listed(f"{kind} in {names[at]}" for at, kind in zip(having, kinds, strict=True))
                 raise TableError(f"column {column!r} holds {found}; make it the same in all tables") from None
             for at in having:  # such as the ids 12 in one file and "007" in another
                 place = tables[at].column_names.index(column)

@@ -10,16 +10,24 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from mmreg import registry
-from mmreg.contract.interfaces import Encoder, Outputs, Task
-from mmreg.contract.spec import Spec
+from mmreg.contract.interfaces import Encoder, Outputs
+from mmreg.contract.spec import Spec, Specs, specs_text
+from mmreg.contract.task import Task
 from mmreg.errors import MmregError
-from mmreg.model.model import FeatureNode, FusionNode, ModelNode, MultimodalModel
+from mmreg.model.model import MultimodalModel
+from mmreg.model.nodes import FeatureNode, FusionNode, ModelNode
 from mmreg.model.seeding import seeded
-from mmreg.recipe.resolve import Component, FusionPlan, InputPlan, Plan
+from mmreg.recipe.components import Component, FusionPlan, InputPlan
+from mmreg.recipe.resolve import Plan
 from mmreg.registry.options import Problem
 
+States = Mapping[str, Mapping[str, Any]]
+"""What components saved of themselves, by role, such as "encoder/image"."""
 
-def build(plan: Plan, specs: Mapping[str, Spec], task: Task, prior: Tensor | None = None) -> MultimodalModel:
+
+def build(
+    plan: Plan, specs: Mapping[str, Specs], task: Task, prior: Tensor | None = None, states: States | None = None
+) -> MultimodalModel:
     """Build the model that a recipe describes; its weights are keyed to the recipe's seed and the components' names.
 
     Args:
@@ -27,17 +35,18 @@ def build(plan: Plan, specs: Mapping[str, Spec], task: Task, prior: Tensor | Non
         specs: what each modality gives.
         task: fitted, so that it knows the number of outputs.
         prior: (K,) the scores of a row without any modality; zeros if it is not given.
+        states: of components that are restored rather than built: their weights are loaded afterwards.
 
     Raises:
         RecipeError: an encoder does not take its modality's spec, or an operator or encoder cannot be built; names
             both sides, and what would fit.
     """
-    return _Builder(plan, specs, task).model(torch.zeros(task.num_outputs) if prior is None else prior)
+    return _Builder(plan, specs, task, states or {}).model(torch.zeros(task.num_outputs) if prior is None else prior)
 
 
 class _Builder:
-    def __init__(self, plan: Plan, specs: Mapping[str, Spec], task: Task) -> None:
-        self.plan, self.specs, self.task = plan, specs, task
+    def __init__(self, plan: Plan, specs: Mapping[str, Specs], task: Task, states: States) -> None:
+        self.plan, self.specs, self.task, self.states = plan, specs, task, states
         self.seed = plan.recipe.form.training.seed
         self.problems: list[Problem] = []
         self.encoders: dict[str, Encoder] = {}
@@ -45,7 +54,11 @@ class _Builder:
     def model(self, prior: Tensor) -> MultimodalModel:
         plan = self.plan
         wanted = _wanted_outputs(plan)
+        shares = {name: given.shares for name, given in plan.inputs.items() if given.shares}
         for name, given in plan.inputs.items():
+            if name in shares:
+                self.check_share(given, wanted)
+                continue
             encoder = self.encoder(given, wanted[name])
             if encoder is not None:
                 self.encoders[name] = encoder
@@ -60,36 +73,54 @@ class _Builder:
                 else next(iter(self.encoders.values())).out_features
             )
             head = self.head("", size)
-        return MultimodalModel(self.encoders, wanted, root, head, self.task, prior)
+        return MultimodalModel(self.encoders, wanted, root, head, self.task, prior, shares)
+
+    def check_share(self, given: InputPlan, wanted: Mapping[str, Outputs]) -> None:
+        """Note what keeps two inputs from having one encoder."""
+        owner = given.shares
+        assert owner is not None
+        path = ("modalities", given.name, "encoder", "share")
+        if self.specs[given.name] != self.specs[owner]:
+            specs = f"{owner!r} gives {self.specs[owner]}, {given.name!r} gives {self.specs[given.name]}"
+            told = f"{specs}; to share an encoder they must give the same"
+            self.problems.append(Problem(path, told))
+        if wanted[given.name] != wanted[owner]:
+            told = f"what fuses {owner!r} takes {wanted[owner]}, what fuses {given.name!r} takes {wanted[given.name]}"
+            self.problems.append(Problem(path, told))
 
     def encoder(self, given: InputPlan, outputs: Outputs) -> Encoder | None:
         spec, encoder = self.specs[given.name], given.encoder
         path = ("modalities", given.name, "encoder")
-        reason = encoder.cls.accepts(spec, encoder.options)
+        reason = _refusal(encoder.cls, spec, encoder.options)
         if reason is not None:
             fits = _encoders_for(spec)
             self.problems.append(
                 Problem(
                     path,
-                    f"{encoder.name} does not take what {given.modality.name} gives, {spec}: {reason}. "
+                    f"{encoder.name} does not take what {given.modality.name} gives, {specs_text(spec)}: {reason}. "
                     f"With their default options these take it: {', '.join(fits) or 'none of the installed'}",
                 )
             )
             return None
         passed_in = {"outputs": outputs} if "tokens" in encoder.cls.provides else {}
         with seeded(self.seed, "weights", "encoder", given.name):
-            built = self.construct(path, encoder, spec, **passed_in)
+            built = self.construct(f"encoder/{given.name}", path, encoder, spec, **passed_in)
         return built if isinstance(built, Encoder) else None
 
-    def construct(self, path: tuple[str | int, ...], component: Component, *arguments: Any, **passed_in: Any) -> Any:
-        """Build a component; an error of its own becomes a problem of the recipe that names it."""
+    def construct(
+        self, role: str, path: tuple[str | int, ...], component: Component, *arguments: Any, **passed_in: Any
+    ) -> Any:
+        """Build or restore a component; an error of its own becomes a problem of the recipe that names it."""
         try:
-            built = component.cls(*arguments, **passed_in, **component.options)
+            built = component.build(*arguments, restored=role in self.states, **passed_in)
+            if role in self.states:
+                built.load_state(self.states[role])
         except MmregError as error:
             self.problems.append(Problem(path, str(error)))
             return None
         except Exception as error:  # whatever a plugin's code raises
-            what = f"{component.entry.spec.kind} {component.entry.reference} cannot be built"
+            kind = component.entry.spec.kind
+            what = f"{kind} {component.entry.reference} cannot be {'restored' if role in self.states else 'built'}"
             inputs = ", ".join(map(str, arguments))
             self.problems.append(Problem(path, f"{what} for {inputs}: {type(error).__name__}: {error}"))
             return None
@@ -112,7 +143,7 @@ class _Builder:
         sizes = {part if isinstance(part, str) else part.name: self.size(part, reads_scores) for part in parts}
         passed_in = {"num_outputs": self.task.num_outputs, "space": self.task.space} if plan.level == "model" else {}
         with seeded(self.seed, "weights", "fusion", plan.name):
-            fusion = self.construct(("fusion",), plan.fusion, sizes, **passed_in)
+            fusion = self.construct(f"fusion/{plan.name}", ("fusion",), plan.fusion, sizes, **passed_in)
         if fusion is None:
             return None
         if plan.level == "feature":
@@ -123,14 +154,14 @@ class _Builder:
     def size(self, part: str | FusionNode, reads_scores: bool) -> int:
         """The features that a part gives; a model-level part gives its scores where they are read, else none."""
         if isinstance(part, str):
-            return self.encoders[part].out_features
+            return self.encoders[self.plan.inputs[part].shares or part].out_features
         if isinstance(part, FeatureNode):
             return part.fusion.out_features
         return self.task.num_outputs if reads_scores else 0
 
     def head(self, name: str, features: int) -> nn.Linear:
         with seeded(self.seed, "weights", "head", name):
-            return nn.Linear(features, self.task.num_outputs)
+            return nn.Linear(features, self.task.num_logits)
 
 
 def _wanted_outputs(plan: Plan) -> dict[str, Outputs]:
@@ -144,7 +175,14 @@ def _wanted_outputs(plan: Plan) -> dict[str, Outputs]:
     return wanted
 
 
-def _encoders_for(spec: Spec) -> list[str]:
+def _refusal(encoder: type[Encoder], spec: Any, options: Mapping[str, Any]) -> str | None:
+    """Why an encoder does not take what a modality gives; None if it does."""
+    if not (isinstance(spec, Spec) or encoder.multiple_arrays):
+        return "it takes a single array"
+    return encoder.accepts(spec, options)
+
+
+def _encoders_for(spec: Specs) -> list[str]:
     """The installed encoders that take a spec with their default options, less those that cannot be imported."""
     fits = []
     for entry in registry.specs("encoder"):
@@ -154,7 +192,7 @@ def _encoders_for(spec: Spec) -> list[str]:
             options = {
                 option["name"]: option["default"] for option in registry.describe("encoder", entry.reference)["options"]
             }
-            if cls.accepts(spec, options) is None:
+            if _refusal(cls, spec, options) is None:
                 fits.append(entry.spec.name)
         except (MmregError, KeyError):
             continue

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.task import Task
 from mmreg.data.batches import Batch
 from mmreg.model.devices import autocast
-from mmreg.model.model import MultimodalModel, Part
+from mmreg.model.model import MultimodalModel
+from mmreg.model.nodes import Part
 from mmreg.model.seeding import generator
 
 
@@ -42,7 +44,7 @@ def transform(batch: Batch, modalities: Mapping[str, Modality], seed: int | None
     """
     signals = {}
     for name, signal in batch.signals.items():
-        draws = None if seed is None else generator(signal.values.device, seed, name)
+        draws = None if seed is None else generator(signal.device, seed, name)
         signals[name] = modalities[name].transform(signal, training=seed is not None, generator=draws)
     return replace(batch, signals=signals)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,14 @@ import numpy as np
 import yaml
 
 from mmreg import registry
-from mmreg.contract.interfaces import Modality
-from mmreg.data.cells import iter_present
 from mmreg.data.sources import open_table
 from mmreg.data.splits import split_rows
 from mmreg.data.table import Table
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.files import unwritable, write_text
+from mmreg.messages import listed, plural, shown
+from mmreg.recipe.suggestions import Suggestion, suggest, why_left_out
 
-SAMPLE = 200
-"""Values of a column that are looked at."""
 TARGET_NAMES = ("label", "target", "class", "category", "y", "labels", "sentiment", "rating")
 KEY_NAMES = ("id", "key", "uid", "uuid", "row_id", "sample_id")
 MANY_NUMBERS = 20
@@ -68,7 +65,7 @@ def write_recipe(table: str | Path, target: str | None, out: Path, *, overwrite:
 
 def draft_recipe(table: str | Path, target: str | None = None, folder: Path | None = None) -> str:
     """The text of a recipe for a table; see `write_recipe`. The table's path is written relative to the folder."""
-    opened = open_table(table)
+    opened = open_table(table, cells=folder)
     guessed = target is None
     target = _target(opened, target)
     draft = _Draft()
@@ -82,33 +79,17 @@ def draft_recipe(table: str | Path, target: str | None = None, folder: Path | No
     draft.add(f"target: {{column: {_quoted(target)}, task: {task}{options}}}", reason)
     key = next((c for c in left if c.lower() in KEY_NAMES and _is_unique(opened, c)), None)
     draft.add("modalities:")
-    found = 0
-    for column in left:
-        if column == key:
-            continue
-        chosen = _modality(opened, column)
-        if chosen is None:
-            draft.add("", f"{column}: left out; {_why_left_out(opened, column)}")
-            continue
-        name, suggested, missing = chosen
-        found += 1
-        cls = registry.get("modality", name)
-        assert issubclass(cls, Modality)
-        settings = [f"type: {name}", f"column: {_quoted(column)}"]
-        settings += [f"{key}: {_quoted(value)}" for key, (value, _) in suggested.items()]
-        settings += [f"encoder: {cls.default_encoder}"]
-        reasons = "; ".join(filter(None, [reason for _, reason in suggested.values()] + [missing]))
-        settings += ["on_bad: absent"] if missing else []
-        draft.add(f"  {_input_name(column)}: {{{', '.join(settings)}}}", reasons)
-    if not found:
+    columns = [column for column in left if column != key]
+    suggestions = suggest(opened, columns)
+    if not suggestions:
         raise TableError(
-            f"{opened.name}: none of the columns {', '.join(left) or '(none left)'} is of an installed modality "
+            f"{opened.name}: none of the columns {listed(left) or '(none left)'} is of an installed modality "
             f"({', '.join(registry.names('modality'))}); are relative paths in it relative to the table?"
         )
-    _fusion(draft, task, found)
+    _inputs(draft, opened, columns, suggestions)
+    _fusion(draft, task, len(suggestions))
     if len(values) < len(opened):
-        empty = len(opened) - len(values)
-        rows = "1 row has" if empty == 1 else f"{empty} rows have"
+        rows = plural(len(opened) - len(values), "row has", "rows have")
         draft.add("on_bad: skip", f"{rows} no {target}; left out, as are rows with cells that cannot be loaded")
     epochs = int(np.clip(40_000 / max(split, 1), 20, 60))
     draft.add("training: " + _flow({"epochs": epochs, "batch_size": 64 if split >= 640 else 32, "seed": 0}))
@@ -128,7 +109,7 @@ def _target(table: Table, target: str | None) -> str:
         return target
     guess = next((c for name in TARGET_NAMES for c in table.columns if c.lower() == name), None)
     if guess is None:
-        raise TableError(f"which column is to be predicted? Say it by --target; there are {', '.join(table.columns)}")
+        raise TableError(f"which column is to be predicted? Say it by --target; there are {listed(table.columns, 20)}")
     return guess
 
 
@@ -173,7 +154,7 @@ def _task(table: Table, target: str, values: list[Any]) -> tuple[str, str]:
         return "multilabel", "its values are lists"
     different = len(set(map(str, values)))
     if different == 1:
-        raise TableError(f"{what} holds {values[0]!r} in every row; there is nothing to predict")
+        raise TableError(f"{what} holds {shown(values[0])} in every row; there is nothing to predict")
     if all(isinstance(value, str) for value in values) and sum(";" in value for value in values) > 0.2 * len(values):
         return "multilabel", "its values are lists with ';'"
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
@@ -181,42 +162,36 @@ def _task(table: Table, target: str, values: list[Any]) -> tuple[str, str]:
     if numbers and (unique or different > MANY_NUMBERS or any(value != int(value) for value in values)):
         return "regression", f"it holds {different} different numbers"
     if unique or different > max(MANY_NUMBERS, len(values) / 2):
-        few = sorted({str(value) for value in values[:3]})
+        few = listed(shown(text) for text in sorted({str(value) for value in values[:3]}))
         raise TableError(
-            f"{what} holds {different} different values in {len(values)} rows, such as {', '.join(map(repr, few))}; "
+            f"{what} holds {different} different values in {plural(len(values), 'row')}, such as {few}; "
             "choose a column whose values repeat, or one of numbers, by --target"
         )
     return "classification", f"it holds {different} different values"
 
 
-def _modality(table: Table, column: str) -> tuple[str, dict[str, tuple[Any, str]], str] | None:
-    """The modality that takes a column's values, those of files first, its options, and what is wrong with files."""
-    rows = np.linspace(0, len(table) - 1, min(SAMPLE, len(table))).astype(np.int64)
-    for name, cls in _modalities():
-        try:
-            sample = list(iter_present(cls(), table, [column], rows))
-            there = [value for value in sample if not isinstance(value, Path) or value.is_file()]
-            suggested = cls.suggest(there) if 2 * len(there) >= len(sample) else None
-        except (MmregError, TypeError, ValueError):  # not what it takes
-            continue
-        if suggested is not None:
-            missing = len(sample) - len(there)
-            reason = f"{missing} of the {len(sample)} files looked at are missing" if missing else ""
-            return name, dict(suggested), reason
-    return None
-
-
-def _modalities() -> Iterator[tuple[str, Any]]:
-    """The modalities of one column that can be imported and have an encoder, those that read files first."""
-    classes = []
-    for entry in registry.specs("modality"):
-        try:
-            cls: Any = registry.load(entry)
-        except MmregError:
-            continue
-        if not cls.multiple_columns and cls.default_encoder is not None:
-            classes.append((entry.spec.name if registry.row(entry)["status"] == "ok" else entry.reference, cls))
-    yield from sorted(classes, key=lambda pair: not pair[1].paths)
+def _inputs(draft: _Draft, table: Table, columns: list[str], suggestions: list[Suggestion]) -> None:
+    """Write the modalities in the columns' order, and why a column is left out."""
+    taken = {_input_name(each.columns[0]) for each in suggestions if not each.cls.multiple_columns}
+    by_column = {column: each for each in suggestions for column in each.columns}
+    for column in columns:
+        chosen = by_column.get(column)
+        if chosen is None:
+            draft.add("", f"{column}: left out; {why_left_out(table, column)}")
+        elif column == chosen.columns[0]:
+            name, reads = _input_name(column), f"column: {_quoted(column)}"
+            if chosen.cls.multiple_columns:
+                name = _input_name(chosen.modality)
+                while name in taken:
+                    name += "_"
+                taken.add(name)
+                reads = f"columns: {_quoted(list(chosen.columns))}"
+            settings = [f"type: {chosen.modality}", reads]
+            settings += [f"{key}: {_quoted(value)}" for key, (value, _) in chosen.options.items()]
+            settings += [f"encoder: {chosen.cls.default_encoder}"]
+            settings += ["on_bad: absent"] if chosen.missing else []
+            reasons = "; ".join(filter(None, [*(reason for _, reason in chosen.options.values()), chosen.missing]))
+            draft.add(f"  {name}: {{{', '.join(settings)}}}", reasons)
 
 
 def _fusion(draft: _Draft, task: str, inputs: int) -> None:
@@ -228,20 +203,6 @@ def _fusion(draft: _Draft, task: str, inputs: int) -> None:
     draft.add(
         "fusion: product", "a model of each modality, their predictions multiplied; concat fuses features instead"
     )
-
-
-def _why_left_out(table: Table, column: str) -> str:
-    values = [value for value in table.iter_values(column) if value is not None][:SAMPLE]
-    if not values:
-        return "it is empty"
-    if all(isinstance(value, int | float) for value in values):
-        return "numbers; no installed modality reads them"
-    if all(Path(str(value)).suffix for value in values):
-        return "files that are missing, or that no installed modality reads"
-    texts = [value for value in values if isinstance(value, str)]
-    if len(texts) == len(values):
-        return f"{len(set(texts))} different words, rather a label than a text; type: text would read them"
-    return "no installed modality reads such values"
 
 
 def _is_unique(table: Table, column: str) -> bool:

@@ -32,14 +32,66 @@ class _Open(BaseModel):
         return self.model_extra or {}
 
 
-class Named(_Open):
+class Chosen(_Open):
     """A component by name, with its options beside the name."""
 
     name: str
     """The component's name."""
 
 
-Choice = Annotated[Named, BeforeValidator(_named)]
+class OptimizerChoice(Chosen):
+    """An optimizer, and its options."""
+
+
+class ScheduleChoice(Chosen):
+    """A schedule, and its options."""
+
+
+class MetricChoice(Chosen):
+    """A metric, and its options."""
+
+
+class CallbackChoice(Chosen):
+    """A callback, and its options."""
+
+
+class FreezeUntil(_Closed):
+    """Frozen at first."""
+
+    until_epoch: Annotated[int, Ge(1)]
+    """The last epoch in which the weights stay as they are."""
+
+
+class Weights(_Closed):
+    """How the weights of an encoder or an operator are trained: keys beside its name and options.
+
+    Where an option of the component has such a name, the option is meant.
+    """
+
+    lr: Annotated[float, Gt(0)] = 1.0
+    """By what the learning rate is multiplied for its weights."""
+    freeze: bool | FreezeUntil = False
+    """Whether its weights stay as they are, always or until an epoch; it then computes as in use (no dropout, norms by
+    their running statistics)."""
+    weight_decay: Weight | None = None
+    """The weight decay of its weights, instead of the optimizer's."""
+
+
+class EncoderChoice(_Open):
+    """An encoder, and its options; or the encoder of another input."""
+
+    name: str | None = None
+    """The encoder's name."""
+    share: str | None = None
+    """The input whose encoder this one uses as well, weights and all; instead of `name`."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> EncoderChoice:
+        if (self.name is None) == (self.share is None):
+            raise ValueError("give either name (with options), or share: INPUT")
+        if self.share is not None and (self.options or self.model_fields_set != {"share"}):
+            raise ValueError("share takes the other input's encoder as it is; give no options beside it")
+        return self
 
 
 class Tables(_Closed):
@@ -95,7 +147,7 @@ class Input(_Open):
     """Several columns, for a modality that reads them together."""
     type: str | None = None
     """The modality's name in the registry; the input's own name if it is not given."""
-    encoder: Choice | None = None
+    encoder: Annotated[EncoderChoice | None, BeforeValidator(_named)] = None
     """The encoder's name, or a mapping of `name` and its options; the modality's own choice if left out."""
     on_bad: OnBad | None = None
     """What to do with cells that cannot be loaded: stop, take them for absent, or skip their rows."""
@@ -107,12 +159,12 @@ class Input(_Open):
         return self
 
 
-class FusionNode(_Open):
+class FusionChoice(_Open):
     """A fusion operator; further keys are its options."""
 
     name: str
     """The operator's name."""
-    of: Annotated[list[str | FusionNode], MinLen(1)] | None = None
+    of: Annotated[list[str | FusionChoice], MinLen(1)] | None = None
     """What it fuses: names of modalities, or further fusions; all modalities if it is not given."""
     own_loss: bool | Weight | dict[str, Weight] | Literal["gradient_blending"] = True
     """At model level: whether (or with which weight, or which for each part) each part is trained by its own loss;
@@ -141,12 +193,10 @@ class Training(_Closed):
     """Rows a batch."""
     accumulate: Annotated[int, Ge(1)] = 1
     """Batches whose gradients are added up before each optimizer step."""
-    optimizer: Choice = Named.model_validate({"name": "AdamW", "lr": 0.001})
-    """One of torch.optim's by name, with its options. Weight decay spares biases and norms."""
-    schedule: Choice | None = Named(name="cosine")
-    """The learning rate's course: cosine, linear or one_cycle (each with `warmup`, a share of the steps, and
-    `final`, the last rate as a share of the greatest), or one of
-    torch.optim.lr_scheduler's by name; null for a constant rate."""
+    optimizer: Annotated[OptimizerChoice, BeforeValidator(_named)] = OptimizerChoice(name="AdamW")
+    """The optimizer by name, or with its options. Weight decay spares biases and norms."""
+    schedule: Annotated[ScheduleChoice | None, BeforeValidator(_named)] = ScheduleChoice(name="cosine")
+    """The learning rate's course by name, or with its options; null for a constant rate."""
     gradient_clip: Annotated[float, Gt(0)] | None = None
     """The greatest norm of the gradient; longer ones are shortened to it."""
     seed: Annotated[int, Ge(0)] = 0
@@ -154,7 +204,10 @@ class Training(_Closed):
     deterministic: bool = False
     """Whether to use only operations that give the same bits in a repeated run, even if they are slower."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """The precision of the forward pass (torch.autocast); auto: bfloat16 where that is faster, else float32."""
+    """The precision of the forward pass (torch.autocast); auto: bfloat16 where that is faster, else float32.
+
+    Layers for which torch has no kernel in it here compute in float32; `mmreg doctor` names them.
+    """
     keep: Literal["best", "last"] = "best"
     """Which weights the run ends with: the best on validation, or the last."""
     metric: str | None = None
@@ -176,12 +229,14 @@ class Form(_Closed):
     """What is to be predicted."""
     modalities: Annotated[dict[str, Input], MinLen(1)]
     """The inputs by name."""
-    fusion: Annotated[FusionNode | None, BeforeValidator(_named)] = None
+    fusion: Annotated[FusionChoice | None, BeforeValidator(_named)] = None
     """The operator that joins the modalities, by name or with its options; concat if none is named."""
     training: Training = Field(default_factory=Training)
     key: str | None = None
     """A column that names a row in predictions; the row's number if it is not given."""
     on_bad: OnBad = "error"
     """What to do with cells that cannot be loaded, for modalities that do not say it themselves."""
-    metrics: list[str] = Field(default_factory=list)
-    """Further metrics, by name."""
+    metrics: list[Annotated[MetricChoice, BeforeValidator(_named)]] = Field(default_factory=list)
+    """Further metrics, by name or with their options: the task's own, and those of plugins that fit its scores."""
+    callbacks: list[Annotated[CallbackChoice, BeforeValidator(_named)]] = Field(default_factory=list)
+    """Who follows the training, by name or with options, besides the callbacks that plugins bring to every training."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmreg.errors import RecipeError
 from mmreg.messages import near
+from mmreg.recipe.find import find_components
 from mmreg.recipe.form import Form
 from mmreg.recipe.yaml import read_yaml
 from mmreg.registry import options
@@ -48,7 +49,7 @@ class Recipe:
         *,
         name: str = "recipe",
         folder: Path | None = None,
-        lines: Mapping[options.Path, int] | None = None,
+        lines: Mapping[options.KeyPath, int] | None = None,
         **keys: Any,
     ) -> None:
         self.name = name
@@ -62,17 +63,13 @@ class Recipe:
 
     def _further_problems(self, problems: Iterable[Problem]) -> list[Problem]:
         """What is wrong with the components, as far as the recipe can be read without the keys that are wrong."""
-        from mmreg.recipe.resolve import find_problems
-
         data = _copy(self.data)
         for problem in problems:
             _remove(data, problem.path)
         fields, left = options.validate(Form, data)
         if left:
             return []
-        readable = Recipe.__new__(Recipe)
-        vars(readable).update(vars(self), data=data, form=Form.model_construct(**fields))
-        return find_problems(readable)
+        return find_components(Form.model_construct(**fields), self.folder).problems
 
     def fail_if(self, problems: Iterable[Problem]) -> None:
         """Raise a `RecipeError` that lists the problems, each with its line; nothing if there are none."""
@@ -81,9 +78,9 @@ class Recipe:
             return
         texts = [f"  line {line}, {p}" if (line := self._line(p.path)) else f"  {p}" for p in listed]
         count = "1 problem" if len(texts) == 1 else f"{len(texts)} problems"
-        raise RecipeError(f"{self.name}: {count}\n" + "\n".join(texts))
+        raise RecipeError(f"{self.name}: {count}\n" + "\n".join(texts), [text.strip() for text in texts])
 
-    def _line(self, path: options.Path) -> int:
+    def _line(self, path: options.KeyPath) -> int:
         """The line of a key, or of the nearest one above it; 0 if the recipe has no lines."""
         while path and path not in self.lines:
             path = path[:-1]
@@ -137,7 +134,7 @@ def read_recipe(source: Recipe | Mapping[str, Any] | str | Path, overrides: Iter
     return Recipe(data, name=path.name, folder=path.parent, lines=lines)
 
 
-def _read_file(path: Path) -> tuple[dict[str, Any], dict[options.Path, int]]:
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[options.KeyPath, int]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -188,7 +185,7 @@ def _set(data: dict[str, Any], keys: list[str], value: Any, whole: str) -> None:
     data[keys[-1]] = value
 
 
-def _remove(data: Any, path: options.Path) -> None:
+def _remove(data: Any, path: options.KeyPath) -> None:
     """Delete a key, if it is there."""
     for step in path[:-1]:
         inside = step in data if isinstance(data, dict) else isinstance(data, list) and isinstance(step, int)

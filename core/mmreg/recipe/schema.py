@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from mmreg import registry
 from mmreg.errors import MmregError
-from mmreg.recipe.form import Form
+from mmreg.recipe.finder import WITH_WEIGHTS
+from mmreg.recipe.form import Form, Weights
 from mmreg.registry.options import json_schema
 
 Schema = dict[str, Any]
+
+CHOICES = {
+    "encoder": "EncoderChoice",
+    "fusion": "FusionChoice",
+    "optimizer": "OptimizerChoice",
+    "schedule": "ScheduleChoice",
+    "metric": "MetricChoice",
+    "callback": "CallbackChoice",
+}
+"""Where a component may be named by its bare name or with options: the definition of each kind."""
 
 
 def recipe_schema() -> Schema:
@@ -20,32 +31,35 @@ def recipe_schema() -> Schema:
     definitions = schema["$defs"]
     _specialise(definitions, "Target", "task", "task")
     modalities = _specialise(definitions, "Input", "modality", "type")
-    _specialise(definitions, "FusionNode", "fusion", "name")
-    definitions["Encoder"] = copy.deepcopy(definitions["Named"])
-    _specialise(definitions, "Encoder", "encoder", "name")
-    encoder = _component(definitions, "Encoder")
+    for kind, definition in CHOICES.items():
+        _specialise(definitions, definition, kind, "name", _task_metrics() if kind == "metric" else ())
     for form in [definitions["Input"], *modalities.values()]:
-        form["properties"]["encoder"] = encoder
         form["properties"]["type"] = {"anyOf": [form["properties"]["type"], {"type": "null"}]}
     schema["properties"]["modalities"] |= _inputs(modalities)
-    schema["properties"]["fusion"] = _component(definitions, "FusionNode")
-    training = definitions["Training"]["properties"]
-    for key in ("optimizer", "schedule"):
-        training[key] = {
-            "anyOf": [{"type": "string"}, {"$ref": "#/$defs/Named"}, {"type": "null"}],
-            "description": training[key].get("description", ""),
-        }
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    return schema
+    allowed: Schema = _with_bare_names(schema)
+    allowed["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return allowed
 
 
-def _specialise(definitions: dict[str, Schema], definition: str, kind: str, name_key: str) -> dict[str, Schema]:
+def _specialise(
+    definitions: dict[str, Schema], definition: str, kind: str, name_key: str, further: Iterable[str] = ()
+) -> dict[str, Schema]:
     """Close a definition that is open to any option, differently for each component that its name key may name.
+
+    Args:
+        definitions: of the whole schema.
+        definition: which one.
+        kind: of the components.
+        name_key: the key that names one.
+        further: names that stand for something else and take no options.
 
     Returns:
         The closed form by the component's name.
     """
     form = definitions[definition]
+    weights = Weights.model_json_schema() if kind in WITH_WEIGHTS else {}
+    definitions.update(weights.pop("$defs", {}))
+    weights = weights.get("properties", {})
     entries = registry.specs(kind)
     count = Counter(entry.spec.name for entry in entries)
     closed: dict[str, Schema] = {}
@@ -58,7 +72,7 @@ def _specialise(definitions: dict[str, Schema], definition: str, kind: str, name
         definitions.update(options.pop("$defs", {}))
         names = [entry.reference] if count[entry.spec.name] > 1 else [entry.spec.name, entry.reference]
         closed[names[0]] = {
-            "properties": {**form["properties"], **options["properties"]},
+            "properties": {**form["properties"], **weights, **options["properties"]},
             "required": options.get("required", []),
             "additionalProperties": False,
         }
@@ -68,18 +82,44 @@ def _specialise(definitions: dict[str, Schema], definition: str, kind: str, name
     if default in closed:
         rules.append({"if": {"not": {"required": [name_key]}}, "then": closed[default]})
     form["additionalProperties"] = True
-    form["allOf"] = rules
+    if rules:
+        form["allOf"] = rules
     description = form["properties"][name_key].get("description", "")
     # Editors offer the names; one that says where it comes from, such as "dist:name", is left to `mmreg validate`.
-    known = [{"enum": sorted(closed)}, {"type": "string", "pattern": "[:/]"}]
+    known = [{"enum": sorted({*closed, *further})}, {"type": "string", "pattern": "[:/]"}]
     form["properties"][name_key] = {"anyOf": known, "description": description}
     return closed
 
 
-def _component(definitions: dict[str, Schema], definition: str) -> Schema:
-    """A component by its bare name, or with its options; null for none."""
-    names = definitions[definition]["properties"]["name"]["anyOf"]
-    return {"anyOf": [*names, {"$ref": f"#/$defs/{definition}"}, {"type": "null"}]}
+def _task_metrics() -> set[str]:
+    """The metrics that the installed tasks have of their own."""
+    names: set[str] = set()
+    for entry in registry.specs("task"):
+        try:
+            names.update(registry.load(entry).metrics)  # type: ignore[attr-defined]
+        except MmregError:
+            continue
+    return names
+
+
+def _with_bare_names(schema: Any) -> Any:
+    """The schema, with every place of a component open to its bare name as well."""
+    names = schema["$defs"]
+    choices = {f"#/$defs/{definition}": definition for definition in CHOICES.values()}
+
+    def opened(node: Any) -> Any:
+        if isinstance(node, list):
+            return [opened(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        definition = choices.get(node.get("$ref", "")) or CHOICES.get(str(node.get("component", "")))
+        if definition is None:
+            return {key: opened(value) for key, value in node.items()}
+        bare = names[definition]["properties"]["name"]["anyOf"]
+        told = {key: value for key, value in node.items() if key in ("default", "description", "title")}
+        return {"anyOf": [*bare, {"$ref": f"#/$defs/{definition}"}], **told}
+
+    return opened(schema)
 
 
 def _inputs(modalities: dict[str, Schema]) -> Schema:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mmreg.errors import RecipeError
-from mmreg.registry.options import Path
+from mmreg.registry.options import KeyPath
 
 
 class _Loader(yaml.SafeLoader):
@@ -29,7 +29,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(text: str, name: str) -> tuple[Any, dict[Path, int]]:
+def read_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
     """Parse YAML.
 
     Args:
@@ -46,7 +46,7 @@ def read_yaml(text: str, name: str) -> tuple[Any, dict[Path, int]]:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
-            lines: dict[Path, int] = {}
+            lines: dict[KeyPath, int] = {}
             return (None if node is None else _plain(loader, node, (), lines, name)), lines
         finally:
             loader.dispose()
@@ -59,7 +59,7 @@ def read_yaml(text: str, name: str) -> tuple[Any, dict[Path, int]]:
         raise RecipeError(f"{name}: this is nested too deeply, or an alias refers to itself") from error
 
 
-def _plain(loader: _Loader, node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> Any:
+def _plain(loader: _Loader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], name: str) -> Any:
     here = node.start_mark.line + 1
     lines.setdefault(path, here)
     if not node.tag.startswith("tag:yaml.org,2002:") or ":python/" in node.tag:

@@ -7,18 +7,22 @@ brings it. A bare name that several distributions use is an error that names the
 from __future__ import annotations
 
 import importlib
+import inspect
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import MetadataPathFinder
 from typing import Any, TypeVar, overload
 
-from mmreg.contract.components import KINDS, ComponentSpec, check_name
+from mmreg.contract.components import ComponentSpec, check_name
+from mmreg.contract.kinds import KINDS
 from mmreg.errors import ComponentImportError, ComponentNotFoundError, RegistrationError
 from mmreg.importing import import_target
 from mmreg.messages import near
 from mmreg.registry import plugins
+from mmreg.registry.installed import missing
 from mmreg.registry.plugins import Plugin, normalize
+from mmreg.registry.signature import documentation
 
 FEW = 10
 """Names up to this number are listed beside the nearest one."""
@@ -124,6 +128,12 @@ def find(kind: str | None, name: str) -> Entry:
 
     Raises:
         ComponentNotFoundError: there is none, or more than one; the message says which plugins might have held it.
+
+    Example:
+        >>> find("encoder", "image_cnn").spec.summary
+        'Convolutional network for images.'
+        >>> find(None, "encoder/mmreg:image_cnn") == find("encoder", "image_cnn")
+        True
     """
     given, slash, rest = name.rpartition("/")
     if slash:
@@ -177,24 +187,36 @@ def load(entry: Entry) -> type:
     return loaded
 
 
-def build(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
+def build(kind: str, name: str | Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
     """A component, built.
 
     Args:
         kind: its kind.
-        name: see `find`.
+        name: see `find`; or a mapping of name and options, as an option that is a component has them.
         arguments: what the interface's constructor takes first, such as an encoder's `spec`.
-        options: its options, checked; and what the framework passes in by keyword, such as `outputs`.
+        options: its options, checked; and what the framework passes in by keyword, such as `outputs`. `restored` goes
+            to a constructor that asks for it, and is left out for others.
 
     Raises:
         ComponentNotFoundError: see `find`.
         ComponentImportError: see `get`.
         OptionError: unknown options, wrong types or values out of bounds.
+
+    Example:
+        >>> from mmreg import Spec
+        >>> build("encoder", "image_cnn", Spec("CHW", (3, 32, 32)), features=64).out_features
+        64
     """
     from mmreg.registry.options import check_options  # pydantic, which listing does without
 
-    cls = get(kind, name)
+    if isinstance(name, str):
+        cls = get(kind, name)
+    else:
+        cls = get(kind, name["name"])
+        options = {**{key: value for key, value in name.items() if key != "name"}, **options}
     passed_in = {key: options.pop(key) for key in list(options) if key in getattr(cls, "passed_in", ())}
+    if "restored" not in inspect.signature(cls).parameters:
+        passed_in.pop("restored", None)
     return cls(*arguments, **passed_in, **check_options(cls, options, f"{kind} {name!r}"))
 
 
@@ -259,7 +281,7 @@ def describe(kind: str | None, name: str) -> dict[str, Any]:
         ComponentNotFoundError: see `find`.
         ComponentImportError: see `get`.
     """
-    from mmreg.registry.options import describe_options, documentation  # see above
+    from mmreg.registry.options import describe_options  # see above
 
     entry = find(kind, name)
     cls = load(entry)
@@ -270,7 +292,6 @@ def describe(kind: str | None, name: str) -> dict[str, Any]:
 def row(entry: Entry) -> dict[str, Any]:
     """An entry as one row of a listing."""
     spec = entry.spec
-    others = [other for other in _entries(spec.kind, spec.name) if other != entry]
     return {
         "kind": spec.kind,
         "name": spec.name,
@@ -278,8 +299,21 @@ def row(entry: Entry) -> dict[str, Any]:
         "summary": spec.summary,
         "distribution": entry.distribution,
         "version": entry.version,
-        "status": f"ambiguous: use {entry.reference}" if others else "ok",
+        "status": _status(entry),
     }
+
+
+def _status(entry: Entry) -> str:
+    """How it is with an entry: "ok", or what to do about it; imports nothing."""
+    spec = entry.spec
+    if lacking := missing(spec.requires):
+        return f"needs {', '.join(lacking)}" + (f": {spec.install_hint}" if spec.install_hint else "")
+    return f"ambiguous: use {entry.reference}" if ambiguous(entry) else "ok"
+
+
+def ambiguous(entry: Entry) -> bool:
+    """Whether another distribution brings a component of the same kind and name, so that the bare name is an error."""
+    return any(other != entry for other in _entries(entry.spec.kind, entry.spec.name))
 
 
 def _check_kind(kind: str) -> None:
@@ -289,14 +323,14 @@ def _check_kind(kind: str) -> None:
 
 def interface(kind: str, level: str) -> type:
     """The class that components of a kind and level implement."""
-    module, _, attribute = KINDS[kind][level].partition(":")
+    module, _, attribute = KINDS[kind].interfaces[level].partition(":")
     found: type = getattr(importlib.import_module(module), attribute)
     return found
 
 
 def _level(kind: str, cls: Any) -> str:
     """The level whose interface a class implements; empty if none."""
-    levels = KINDS.get(kind, {})
+    levels = KINDS[kind].interfaces if kind in KINDS else {}
     matching = (level for level in levels if isinstance(cls, type) and issubclass(cls, interface(kind, level)))
     return next(matching, next(iter(levels), ""))
 
@@ -304,7 +338,7 @@ def _level(kind: str, cls: Any) -> str:
 def _check_class(kind: str, level: str, cls: Any) -> None:
     base = interface(kind, level)
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise RegistrationError(f"a {kind} must be a subclass of {base.__module__}.{base.__name__}, found {cls!r}")
+        raise RegistrationError(f"a {kind} must be a subclass of mmreg.{base.__name__}, found {cls!r}")
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
         raise RegistrationError(f"{cls.__name__} does not implement {', '.join(missing)} of {base.__name__}")

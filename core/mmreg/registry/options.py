@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
-import textwrap
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from mmreg.errors import OptionError
-from mmreg.messages import near
+from mmreg.messages import near, shown
+from mmreg.registry.signature import argument_docs, parameters
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
+"""The keys that lead to a value of a recipe."""
 
-_ARGS = re.compile(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
+Mark = TypeVar("Mark")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Problem:
         message: what was found, what is allowed and the nearest match, in words that read on after the key.
     """
 
-    path: Path
+    path: KeyPath
     message: str
 
     def __str__(self) -> str:
@@ -44,23 +44,41 @@ class Problem:
 @cache
 def options_model(cls: type) -> type[BaseModel]:
     """The keyword-only parameters of a class's constructor as a pydantic model, less what is passed in."""
-    signature = inspect.signature(cls)
-    constructor: Any = cls
-    hints = typing.get_type_hints(constructor.__init__, include_extras=True)
     passed_in: frozenset[str] = getattr(cls, "passed_in", frozenset())
     described = argument_docs(cls)
     fields: dict[str, Any] = {}
-    for parameter in signature.parameters.values():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name in passed_in:
+    for name, parameter in parameters(cls).items():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or name in passed_in:
             continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         # A field must not start with an underscore or shadow a method of pydantic's: the alias carries the real name.
-        fields[f"option_{parameter.name}"] = (
-            hints.get(parameter.name, Any),
-            Field(default, alias=parameter.name, description=described.get(parameter.name)),
+        fields[f"option_{name}"] = (
+            parameter.annotation,
+            Field(default, alias=name, description=described.get(name)),
         )
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     return create_model(cls.__name__, __config__=config, **fields)
+
+
+def option_names(cls: type) -> set[str]:
+    """The names of a class's options."""
+    return {info.alias or name for name, info in options_model(cls).model_fields.items()}
+
+
+def marked(cls: type, mark: type[Mark]) -> dict[str, Mark]:
+    """The options of a class whose type is marked so, by name; see `mmreg.contract.markers`."""
+    found = {}
+    for name, info in options_model(cls).model_fields.items():
+        marks = [each for each in (*info.metadata, *_metadata(info.annotation)) if isinstance(each, mark)]
+        if marks:
+            found[info.alias or name] = marks[0]
+    return found
+
+
+def _metadata(annotation: Any) -> list[Any]:
+    """What a type is annotated with, at any depth."""
+    inner = [each for part in typing.get_args(annotation) for each in _metadata(part)]
+    return [*getattr(annotation, "__metadata__", ()), *inner]
 
 
 def find_problems(cls: type, options: Mapping[str, Any]) -> list[Problem]:
@@ -115,8 +133,8 @@ def _plain(value: object) -> Any:
 
 def _problems(error: ValidationError, data: Mapping[str, Any], model: type[BaseModel]) -> list[Problem]:
     """Pydantic's errors, those for the alternatives of one union as one problem."""
-    messages: dict[Path, list[str]] = {}
-    found: dict[Path, Any] = {}
+    messages: dict[KeyPath, list[str]] = {}
+    found: dict[KeyPath, Any] = {}
     for item in error.errors(include_url=False):
         path, value = _follow(data, item["loc"])
         if item["type"] == "missing":
@@ -135,11 +153,11 @@ def _problems(error: ValidationError, data: Mapping[str, Any], model: type[BaseM
         if len(texts) == 1 and path in found and any(len(p) > len(path) and p[: len(path)] == path for p in messages):
             continue  # one alternative's error, where another one's is told in more detail
         text = " or ".join([texts[0], *(other.removeprefix("must be ") for other in texts[1:])])
-        problems.append(Problem(path, f"{text}, found {_short(found[path])}" if path in found else text))
+        problems.append(Problem(path, f"{text}, found {shown(found[path])}" if path in found else text))
     return problems
 
 
-def _follow(data: Any, location: tuple[str | int, ...]) -> tuple[Path, Any]:
+def _follow(data: Any, location: tuple[str | int, ...]) -> tuple[KeyPath, Any]:
     """As much of a pydantic location as leads somewhere in the data (the rest names members of unions)."""
     path: list[str | int] = []
     for step in location:
@@ -153,7 +171,7 @@ def _follow(data: Any, location: tuple[str | int, ...]) -> tuple[Path, Any]:
     return tuple(path), data
 
 
-def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:
+def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
     """The model that the last key of a path belongs to."""
     for step in path[:-1]:
         info = next((i for n, i in model.model_fields.items() if (i.alias or n) == step), None)
@@ -163,26 +181,6 @@ def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:
                 model = candidate
                 break
     return model
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def argument_docs(cls: type) -> dict[str, str]:
-    """The `Args:` section of a class's docstring (Google form), or of its constructor's: text by parameter name."""
-    for docstring in (vars(cls).get("__doc__"), getattr(vars(cls).get("__init__"), "__doc__", None)):
-        section = _ARGS.search(inspect.cleandoc(docstring or "") + "\n")
-        if section:
-            entries = re.split(r"^(\w+)(?: \([^)]*\))?:", textwrap.dedent(section.group(1)), flags=re.MULTILINE)
-            return {name: " ".join(text.split()) for name, text in zip(entries[1::2], entries[2::2], strict=True)}
-    return {}
-
-
-def documentation(cls: type) -> str:
-    """A class's docstring without its `Args:` section."""
-    return _ARGS.sub("", inspect.cleandoc(cls.__doc__ or "") + "\n").strip()
 
 
 def describe_options(cls: type) -> list[dict[str, Any]]:
@@ -221,6 +219,8 @@ _BOUNDS = {"minimum": ">= {}", "exclusiveMinimum": "> {}", "maximum": "<= {}", "
 
 def type_text(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     """A JSON schema of one value in words, such as "integer >= 1" or "one of flatten, global"."""
+    if "component" in schema:
+        return f"{schema['component']} by name, or with options"
     if "$ref" in schema:
         return type_text(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions)
     if "anyOf" in schema:

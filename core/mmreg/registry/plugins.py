@@ -70,18 +70,21 @@ def call_hook(plugins: Iterable[Plugin], name: str, item: type[Item]) -> Iterato
         yield from ((plugin, each) for each in listed)
 
 
-def report(plugin: Plugin, what: str, cause: BaseException | None = None) -> None:
-    """Say in one line on stderr what is wrong with a plugin, or raise it if MMREG_STRICT is set.
+def report(plugin: Plugin | str, what: str, cause: BaseException | None = None) -> None:
+    """Say in one line on stderr what is wrong with a plugin (or one of its components, as a text).
+
+    It is raised instead if MMREG_STRICT is set.
 
     Worker processes are silent, as the process that started them has said it.
 
     Raises:
         PluginError: MMREG_STRICT is set.
     """
+    who = plugin if isinstance(plugin, str) else f"plugin {plugin}"
     if os.environ.get("MMREG_STRICT", "") not in ("", "0"):
-        raise PluginError(f"plugin {plugin} {what}") from cause
+        raise PluginError(f"{who} {what}") from cause
     if not _is_worker():
-        logger.warning("mmreg: plugin %s %s", plugin, what)
+        logger.warning("mmreg: %s %s", who, what)
 
 
 def _is_worker() -> bool:

@@ -16,10 +16,9 @@ from mmreg.runs.folder import (
     is_run,
     read_facts,
     read_predictions,
-    restore_modalities,
+    read_weights,
     write_facts,
     write_predictions,
-    write_rows,
     write_weights,
 )
 from mmreg.runs.matching import Targets, check_same_task, matching_key, written_keys
@@ -50,12 +49,11 @@ __all__ = [
     "prediction_columns",
     "read_facts",
     "read_predictions",
+    "read_weights",
     "report_split",
-    "restore_modalities",
     "with_keys",
     "write_facts",
     "write_predictions",
-    "write_rows",
     "write_weights",
     "written_keys",
 ]

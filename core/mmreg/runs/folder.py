@@ -5,11 +5,11 @@ Nothing in it can run code; it can be moved and renamed, and is read offline.
 
 from __future__ import annotations
 
-import csv
-import io
+import contextlib
 import json
+import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.spec import specs_to_json
+from mmreg.contract.task import Task
 from mmreg.errors import RunError
 from mmreg.files import replacing, write_json, write_text
 from mmreg.messages import one_line
 from mmreg.model.inference import Predicted
+from mmreg.model.model import MultimodalModel
+from mmreg.recipe.assets import digest
 from mmreg.recipe.resolve import Plan
 
 RECIPE = "recipe.yaml"
@@ -34,8 +38,11 @@ METRICS = "metrics.csv"
 TIMINGS = "timings.csv"
 REPORT = "report.json"
 PREDICTIONS = "predictions"
+ASSETS = "assets"
 CHECKPOINT = "checkpoints/last.pt"
 BEST = "checkpoints/best.safetensors"
+LARGE = 1 << 26
+"""Bytes from which on an asset is not copied where it can be linked."""
 FORMAT = 1
 """The version of the folder's layout."""
 
@@ -74,7 +81,7 @@ def clear(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, METRICS, TIMINGS, REPORT):
         (folder / name).unlink(missing_ok=True)
-    for name in (PREDICTIONS, "checkpoints"):
+    for name in (PREDICTIONS, ASSETS, "checkpoints"):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
@@ -100,50 +107,92 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def restore_modalities(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Modality]:
-    """A recipe's modalities with the states that were written."""
-    modalities = {}
-    for name, given in plan.inputs.items():
-        modality: Modality = given.modality.cls(**given.modality.options)
-        modality.load_state(facts[name]["state"])
-        modalities[name] = modality
-    return modalities
-
-
 def write_facts(
-    folder: Path, plan: Plan, modalities: Mapping[str, Modality], task: Task, table: Mapping[str, Any]
+    folder: Path,
+    plan: Plan,
+    modalities: Mapping[str, Modality],
+    task: Task,
+    model: MultimodalModel,
+    table: Mapping[str, Any],
 ) -> None:
-    """Write all but the weights: the resolved recipe, where components come from, and what was fitted.
+    """Write all but the weights: the resolved recipe with its assets, where components come from, and their states.
 
     Args:
         folder: the run's folder.
         plan: the resolved recipe.
         modalities: by name, fitted.
         task: fitted.
+        model: whose components have states.
         table: plain data on what it was trained on, its `fingerprint` among them.
     """
     import yaml
 
-    write_text(folder / RECIPE, yaml.safe_dump(plan.to_data(), sort_keys=False, allow_unicode=True))
-    components = {
-        role: {
+    assets = _Assets(folder)
+    recipe = plan.to_data(assets.keep)
+    write_text(folder / RECIPE, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+    states = {role: state for role, part in model.components().items() if (state := part.state())}
+    components = {}
+    for role, component in plan.components().items():
+        components[role] = {
             "name": component.name,
             "distribution": component.entry.distribution,
             "version": component.entry.version,
+            "component_version": getattr(component.cls, "version", 1),
         }
-        for role, component in plan.components().items()
-    }
     facts = {
         "format": FORMAT,
         "mmreg": version("mmreg"),
         "components": components,
         "modalities": {
-            name: {"spec": modality.spec.to_json(), "state": modality.state()} for name, modality in modalities.items()
+            name: {"spec": specs_to_json(modality.spec), "state": modality.state()}
+            for name, modality in modalities.items()
         },
         "task": task.state(),
-        "table": dict(table),
+        "states": states,
+        "assets": assets.kept,
+        # What relative paths in the cells of scheme://... are relative to.
+        "table": {**table, "folder": str((plan.recipe.folder or Path()).absolute())},
     }
     write_json(folder / COMPONENTS, facts)
+
+
+class _Assets:
+    """Copies of a recipe's assets in a run's folder.
+
+    Attributes:
+        kept: what identifies the contents of each, by its path relative to the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kept: dict[str, str] = {}
+
+    def keep(self, path: str) -> str:
+        """Copy a file, if it is not there yet; its path relative to the run's folder.
+
+        Raises:
+            RunError: there is no such file.
+        """
+        content = digest(path)
+        if content is None:
+            raise RunError(f"the file {path} of the recipe is gone")
+        name = f"{ASSETS}/{content[:8]}-{Path(path).name}"
+        copy = self.folder / name
+        self.kept[name] = content
+        if digest(copy) != content:
+            copy.parent.mkdir(exist_ok=True)
+            with replacing(copy) as temporary:
+                _copy(Path(path), temporary)
+        return name
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file; of a large one, make another name where the file system can."""
+    if source.stat().st_size > LARGE:
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -162,15 +211,16 @@ def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
         temporary.chmod(mode)
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; the columns are those of all rows, in the order in which they first appear."""
-    rows = list(rows)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """What `write_weights` wrote, in host memory.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors raises several kinds
+        raise RunError(f"the weights in {path} are damaged: {one_line(error)}") from error
 
 
 def write_predictions(

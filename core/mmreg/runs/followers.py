@@ -1,36 +1,58 @@
-"""Every plugin's callbacks for one training, which can follow it without being able to disturb it."""
+"""Telling those who follow a training of its events: the caller's callback, the recipe's, and every plugin's."""
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmreg import registry
 from mmreg.contract.callback import Callback
 from mmreg.importing import stdout_to_stderr
 from mmreg.messages import one_line
-from mmreg.registry.plugins import call_hook, report
-
-if TYPE_CHECKING:
-    from mmreg.runs.run import Run
+from mmreg.recipe.components import Component
+from mmreg.registry.plugins import Plugin, call_hook, report
 
 
-class Callbacks:
-    """Every plugin's callbacks for one training; one that raises is reported in one line and left out from then on."""
+class Followers:
+    """Passes every event on.
 
-    def __init__(self) -> None:
-        self._callbacks = list(call_hook(registry.all_plugins(), "mmreg_callbacks", Callback))
+    All but the caller's callback get facts of their own that they may change; one that raises is reported in one line
+    and left out from then on.
 
-    def tell(self, event: str, run: Run, *facts: Any) -> None:
-        """Call an event's method of every callback, each with facts of its own that it may change."""
-        for pair in list(self._callbacks):
+    Args:
+        own: the caller's callback, such as the terminal's; what it raises is raised.
+        chosen: the callbacks that the recipe names.
+    """
+
+    def __init__(self, own: Callback | None = None, chosen: Sequence[Component] = ()) -> None:
+        self._own = own or Callback()
+        self._others: list[tuple[Plugin | str, Callback]] = []
+        for component in chosen:
+            self._others.append((f"callback {component.entry.reference} {component.entry.version}", component.build()))
+        self._others += call_hook(registry.all_plugins(), "mmreg_callbacks", Callback)
+
+    def tell(self, event: str, *facts: Any) -> None:
+        """Call an event's method, such as "on_end", of all who have one."""
+        getattr(self._own, event)(*facts)
+        for pair in list(self._others):
             plugin, callback = pair
+            if getattr(type(callback), event) is getattr(Callback, event):
+                continue
             try:
                 with stdout_to_stderr:
-                    getattr(callback, event)(run, *copy.deepcopy(facts))
+                    getattr(callback, event)(*(copy.deepcopy(f) if isinstance(f, Mapping) else f for f in facts))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # whatever it is, it is not the training's
-                self._callbacks.remove(pair)
+                self._others.remove(pair)
                 what = f"is left out of this training: {type(callback).__name__}.{event} raised {one_line(error)}"
                 report(plugin, what, error)
+
+    def message(self, text: str) -> None:
+        """Tell something that a person should know."""
+        self.tell("on_message", text)
+
+    def preparing(self, done: int, total: int, name: str) -> None:
+        """Tell how many of a modality's values are decoded."""
+        self.tell("on_progress", f"preparing {name}", done, total)

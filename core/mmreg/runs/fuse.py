@@ -14,18 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from mmreg import registry, runs
-from mmreg.contract.interfaces import ModelFusion, Task
-from mmreg.contract.spec import Spec
+from mmreg.contract.fusion import ModelFusion
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.task import Task
 from mmreg.errors import OptionError, RunError
 from mmreg.files import write_json
 from mmreg.model.build import build
 from mmreg.model.devices import resolve_device
 from mmreg.model.inference import Predicted
-from mmreg.model.model import ModelNode, Part
+from mmreg.model.nodes import ModelNode, Part
 from mmreg.recipe.recipe import Recipe
 from mmreg.recipe.resolve import resolve
 from mmreg.runs import Run
-from mmreg.runs.followers import Callbacks
+from mmreg.runs.followers import Followers
 
 MAX_ITERATIONS = 200
 
@@ -66,10 +67,9 @@ def fuse(
     loaded = [runs.load(folder, "cpu") for folder in folders]
     task = _common_task(loaded)
     parts = _Parts(loaded, chosen)
-    plan = resolve(Recipe(parts.recipe()))
-    modalities = runs.restore_modalities(plan, parts.modalities)
-    specs = {name: Spec.from_json(facts["spec"]) for name, facts in parts.modalities.items()}
-    model = build(plan, specs, task, loaded[0].model.prior)
+    plan = resolve(Recipe(parts.recipe(), folder=loaded[0].plan.recipe.folder))
+    specs = {name: modality.spec for name, modality in parts.modalities.items()}
+    model = build(plan, specs, task, loaded[0].model.prior, parts.states)
     missing, unexpected = model.load_state_dict(parts.weights(), strict=False)
     assert not unexpected
     assert all(name.startswith("root.fusion.") for name in missing)
@@ -80,7 +80,7 @@ def fuse(
     prints = {run.fingerprint for run in loaded}
     fingerprint = prints.pop() if len(prints) == 1 else ""
     combined = [str(folder) for folder in folders]
-    runs.write_facts(target, plan, modalities, task, {"fused": combined, "fingerprint": fingerprint})
+    runs.write_facts(target, plan, parts.modalities, task, model, {"fused": combined, "fingerprint": fingerprint})
     report: dict[str, Any] = {"fused": combined, "notes": notes}
     for split, rows in (("validation", validation), ("test", test)):
         if rows is not None:
@@ -90,8 +90,8 @@ def fuse(
         notes.append("there are no figures: not all of the runs have predictions of validation or test rows")
     write_json(target / runs.REPORT, report)
     runs.write_weights(target / runs.WEIGHTS, model.state_dict())
-    run = Run(target, plan, modalities, task, model, fingerprint, where, fused=True)
-    Callbacks().tell("on_end", run, report)
+    run = Run(target, plan, parts.modalities, task, model, fingerprint, where, fused=True)
+    Followers(chosen=plan.callbacks).tell("on_end", run, report)
     return run
 
 
@@ -179,10 +179,14 @@ class _Parts:
         for index in range(len(loaded)):
             self.renamed.append(self._names(index))
         self._name_operators()
-        self.modalities: dict[str, Any] = {}
+        self.modalities: dict[str, Modality] = {}
+        self.states: dict[str, Mapping[str, Any]] = {}
         for run, names in zip(loaded, self.renamed, strict=True):
-            facts = runs.read_facts(run.folder)["modalities"]
-            self.modalities |= {names[name]: facts[name] for name in run.modalities}
+            self.modalities |= {names[name]: modality for name, modality in run.modalities.items()}
+            for role, part in run.model.components().items():
+                kind, _, name = role.partition("/")
+                if name in names:  # all but an operator whose place the combination's takes
+                    self.states[f"{kind}/{names[name]}"] = part.state()
 
     def _check_evidential(self, name: str) -> None:
         for run in self.loaded:
@@ -226,7 +230,10 @@ class _Parts:
         of: list[Any] = []
         for run, names in zip(self.loaded, self.renamed, strict=True):
             own = run.plan.to_data()
-            data["modalities"] |= {names[name]: given for name, given in own["modalities"].items()}
+            for name, given in own["modalities"].items():
+                shared = given["encoder"].get("share")
+                encoder = {"share": names[shared]} if shared else given["encoder"]
+                data["modalities"][names[name]] = {**given, "encoder": encoder}
             tree = own["fusion"]
             if tree is None:
                 of.append(next(iter(names.values())))

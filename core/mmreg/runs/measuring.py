@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmreg.contract.interfaces import Task
+from mmreg.contract.task import Task
 from mmreg.data.prepare import Prepared
 from mmreg.data.table import Table
 from mmreg.model.inference import Predicted
+from mmreg.model.measures import Measures
 from mmreg.recipe.resolve import Plan
 from mmreg.runs.folder import write_predictions
 
@@ -22,13 +23,14 @@ def evaluation(
     plan: Plan, task: Task, predicted: Predicted, targets: NDArray[Any], split: str, metrics: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The figures of some predictions, as plain data; see `Run.evaluate`."""
-    wanted = list(dict.fromkeys([*plan.recipe.form.metrics, *metrics]))
+    wanted = list(dict.fromkeys([*plan.metric_names, *metrics]))
+    measures = Measures(task, plan.metrics)
     true = torch.from_numpy(targets)
-    result = task.evaluate(predicted.scores, true, wanted)
+    result = measures.evaluate(predicted.scores, true, wanted)
     parts = {}
     for name, part in predicted.parts.items():
         rows = part.present
-        figures = task.evaluate(task.scores(part.scores)[rows], true[rows], wanted) if rows.any() else {}
+        figures = measures.evaluate(task.scores(part.scores)[rows], true[rows], wanted) if rows.any() else {}
         parts[name] = {"rows": int(rows.sum()), **{k: v for k, v in figures.items() if isinstance(v, float)}}
     result["modalities"] = parts
     figures = {"split": split, "rows": len(true), "metrics": result}

@@ -9,29 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
-from mmreg.contract.interfaces import Modality, Task
-from mmreg.contract.spec import Spec
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
-from mmreg.data.prepare import Prepared
+from mmreg.data.prepared import Prepared, keep_rows
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
+from mmreg.data.targets import TargetColumn
 from mmreg.errors import MmregError, RunError
-from mmreg.experiment import Experiment, check_columns, encode_targets, keep_rows, open_experiment, prepare_all
-from mmreg.model.build import build
+from mmreg.experiment import Experiment, check_columns, open_experiment, prepare_all
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.model.inference import Predicted, predict
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.recipe import read_recipe
 from mmreg.recipe.resolve import Plan, resolve
-from mmreg.runs.folder import RECIPE, REPORT, WEIGHTS, read_facts, read_predictions, restore_modalities
+from mmreg.runs.folder import RECIPE, REPORT, WEIGHTS, read_facts, read_predictions, read_weights
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
+from mmreg.runs.restoring import Restoring
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,11 @@ class Run:
         self.dtype = resolve_precision(wanted, device)
 
     @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as plain data, every default spelled out."""
+        return self.plan.to_data()
+
+    @property
     def report(self) -> dict[str, Any]:
         """What training measured at its end, by split."""
         report: dict[str, Any] = json.loads((self.folder / REPORT).read_text(encoding="utf-8"))
@@ -143,14 +147,16 @@ class Run:
 
         Args:
             rows: a list of dicts (or one dict), a data frame, or a table's path; columns as in the recipe, a missing
-                one counts as absent. Relative paths are relative to the table, or to the working directory.
+                one counts as absent. Relative paths are relative to the table; of scheme://... to the folder of the
+                recipe that the run was trained with; else to the working directory.
             batch_size: rows at a time; the recipe's if not given.
             progress: told of values being decoded: their count so far, their number, the modality.
 
         Returns:
             For each row its key, the prediction in the task's words, and which modalities it had.
         """
-        table = self.with_columns(open_table([rows] if isinstance(rows, Mapping) else rows))
+        rows = [rows] if isinstance(rows, Mapping) else rows
+        table = self.with_columns(open_table(rows, cells=self.plan.recipe.folder))
         keep = cache_dir() if isinstance(rows, str | Path | Table) else None
         prepared = prepare_all(self.plan, table, self.modalities, keep, progress)
         numbers = keep_rows(prepared, np.arange(len(table)))
@@ -159,19 +165,15 @@ class Run:
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def with_columns(self, table: Table) -> Table:
-        """A table with empty columns in the place of those that a prediction can do without.
+        """The same table with empty columns in the place of those that a prediction can do without.
 
         Raises:
             TableError: it has none of the recipe's columns.
         """
         wanted = [column for given in self.plan.inputs.values() for column in given.columns]
-        there = [column for column in wanted if column in table.columns]
-        if not there:
+        if not set(wanted) & set(table.columns):
             check_columns(self.plan, table, target=False)
-        for column in wanted:
-            if column not in table.columns:
-                table.arrow = table.arrow.append_column(column, pa.nulls(len(table), pa.string()))
-        return table
+        return table.with_empty(wanted)
 
     def predict_rows(
         self,
@@ -215,16 +217,15 @@ class Run:
                 raise RunError(f"there is no split {name!r}; there are {', '.join(experiment.splits)}")
             rows = experiment.splits[name]
             return experiment, self._common_rows(experiment.table, rows, name) if self.fused else rows, name
-        given = open_table(table)
+        given = open_table(table, cells=self.plan.recipe.folder)
         check_columns(self.plan, given, target=False)
-        target = self.plan.recipe.form.target.column
-        values = list(given.iter_values(target))
+        target = TargetColumn(given, self.plan.recipe.form.target.column)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
-        empty = [row for row in rows.tolist() if values[row] is None]
+        empty = [row for row in rows.tolist() if target.values[row] is None]
         if empty:
             count = "1 row has" if len(empty) == 1 else f"{len(empty)} rows have"
-            raise RunError(f"{count} no {target!r} to compare with (first: {given.where(empty[0])})")
-        targets = encode_targets(self.task, given, target, values, {split or "": rows})
+            raise RunError(f"{count} no {target.name!r} to compare with (first: {given.where(empty[0])})")
+        targets = target.encode(self.task, {split or "": rows})
         weights = np.ones(len(given), np.float32)
         return Experiment(self.plan, given, {}, self.modalities, self.task, targets, weights), rows, split or "all"
 
@@ -274,15 +275,14 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
         hint = f"; it was trained with {came}" if came else ""
         hint += "; register the local ones with mmreg.registry.register before loading" if local else ""
         raise RunError(f"the run {folder} cannot be loaded{hint}: {error}") from error
-    modalities = restore_modalities(plan, facts["modalities"])
-    specs = {name: Spec.from_json(facts["modalities"][name]["spec"]) for name in modalities}
-    task = plan.task.cls(**plan.task.options)
-    task.load_state(facts["task"])
-    model = build(plan, specs, task)
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except Exception as error:  # safetensors and torch raise several kinds
-        raise RunError(f"the weights of {folder} are damaged or of another model: {error}") from error
+    # What a cell of scheme://... names is relative to where the recipe was; all else in it is absolute by now.
+    trained_in = Path(facts["table"].get("folder", folder))
+    plan.recipe.folder = trained_in if trained_in.is_dir() else None
+    restoring = Restoring(folder, plan, facts)
+    restoring.tell_versions()
+    modalities, task = restoring.modalities(), restoring.task()
+    model = restoring.model(task)
+    restoring.load_weights(model, read_weights(folder / WEIGHTS))
     table = facts["table"]
     where = resolve_device(device)
     return Run(folder, plan, modalities, task, model, table["fingerprint"], where, precision, bool(table.get("fused")))

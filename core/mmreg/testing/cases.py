@@ -118,6 +118,12 @@ CASES: dict[str, Callable[[Subject], Sequence[Any]]] = {}
 """By kind (and level), what gives the cases of a subject."""
 
 
+def cases_of(subject: Subject) -> Sequence[Any] | None:
+    """The ways in which a component is used; None if its kind is no module."""
+    provide = CASES.get(kind_key(subject.kind, subject.level))
+    return None if provide is None else provide(subject)
+
+
 def case_check(*kinds: str) -> Callable[[Callable[[Any], None]], ComponentCheck]:
     """Enter a function of a case among the checks: it is run for every way in which a component is used.
 
@@ -127,7 +133,7 @@ def case_check(*kinds: str) -> Callable[[Callable[[Any], None]], ComponentCheck]
     def enter(function: Callable[[Any], None]) -> ComponentCheck:
         @functools.wraps(function)
         def over_all(subject: Subject) -> None:
-            cases: Sequence[Case] = CASES[kind_key(subject.kind, subject.level)](subject)
+            cases = cases_of(subject) or ()
             reasons = []
             for case in cases:
                 torch.manual_seed(0)

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import register_dataclass
 
-from mmreg.contract.interfaces import Encoder, Outputs, Task
+from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.signals import Signal
 from mmreg.contract.spec import Spec
+from mmreg.contract.task import Task
 from mmreg.errors import MmregError
 from mmreg.model.model import MultimodalModel, Output
 from mmreg.testing.cases import (
@@ -182,7 +183,7 @@ def check_absent_rows(case: EncoderCase) -> None:
     if case.outputs != "pooled":
         raise Skipped("tokens are read by a fusion")
     encoder = plain(case)
-    task = cast(Task, SimpleNamespace(scores=lambda logits: logits))
+    task = cast(Task, SimpleNamespace(scores=lambda logits: logits, module=None))
     head = nn.Linear(cast(int, encoder.out_features), 2)
     with_absent = MultimodalModel({"it": cast(Encoder, encoder)}, {"it": "pooled"}, None, head, task, torch.zeros(2))
     without = copy.deepcopy(with_absent.train())

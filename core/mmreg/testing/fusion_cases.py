@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmreg.contract.interfaces import ModelFusion
+from mmreg.contract.fusion import ModelFusion
 from mmreg.contract.signals import Features
 from mmreg.testing.cases import CASES, Case, CaseBatch, out_features
 from mmreg.testing.expectations import LOSS, expect_shapes

@@ -7,12 +7,14 @@ import inspect
 import json
 import subprocess
 import sys
-import typing
+from dataclasses import replace
 from typing import Any
 
 from mmreg import registry
 from mmreg.errors import OptionError
-from mmreg.registry.options import argument_docs, check_options, describe_options, documentation, find_problems
+from mmreg.registry.options import check_options, describe_options, find_problems
+from mmreg.registry.signature import argument_docs, documentation, parameters
+from mmreg.testing.cases import cases_of
 from mmreg.testing.expectations import Skipped, expect, expect_refused
 from mmreg.testing.registration import check
 from mmreg.testing.subject import Subject, kind_of
@@ -75,19 +77,18 @@ def check_options_documented(subject: Subject) -> None:
     options = describe_options(subject.cls)
     silent = [option["name"] for option in options if not option["description"]]
     expect(not silent, f"the docstring's Args: section says nothing of {', '.join(silent)}")
-    unknown = sorted(set(argument_docs(subject.cls)) - set(inspect.signature(subject.cls).parameters))
+    unknown = sorted(set(argument_docs(subject.cls)) - set(parameters(subject.cls)))
     expect(not unknown, f"the docstring's Args: section describes {', '.join(unknown)}, which the constructor lacks")
 
 
 @check()
 def check_options_typed(subject: Subject) -> None:
     """Every option has a type that says something, and its default is of that type."""
-    hints = typing.get_type_hints(subject.cls.__init__)
-    for parameter in inspect.signature(subject.cls).parameters.values():
+    for name, parameter in parameters(subject.cls).items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
-        hint = hints.get(parameter.name, Any)
-        expect(hint not in (Any, object), f"the option {parameter.name} has no type that says what it may be")
+        bare = getattr(parameter.annotation, "__origin__", parameter.annotation)  # without the bounds, if there are any
+        expect(bare not in (Any, object), f"the option {name} has no type that says what it may be")
     # A default is not validated where the options are read, so it is here.
     defaults = {row["name"]: row["default"] for row in describe_options(subject.cls) if not row["required"]}
     problems = find_problems(subject.cls, defaults)
@@ -97,9 +98,26 @@ def check_options_typed(subject: Subject) -> None:
 
 @check()
 def check_unknown_option_refused(subject: Subject) -> None:
-    """The constructor takes keyword-only options by name, and no others: no *args, no **kwargs."""
-    for parameter in inspect.signature(subject.cls).parameters.values():
-        variadic = parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        expect(not variadic, f"the constructor's *{parameter.name} swallows misspelt options; name every one of them")
-    given = {**subject.options, "no_such_option": 1}
-    expect_refused(lambda: check_options(subject.cls, given), OptionError, "an unknown option")
+    """The constructor takes keyword-only options by name, and no others; `**options` go to that of a base class."""
+    given = {"no_such_option": 1}
+    kinds = {parameter.kind: parameter.name for parameter in inspect.signature(subject.cls).parameters.values()}
+    by_position = inspect.Parameter.VAR_POSITIONAL not in kinds
+    expect(by_position, "the constructor takes any number of arguments by position; options have names")
+    if name := kinds.get(inspect.Parameter.VAR_KEYWORD):
+        remedy = "hand them on to the base class's constructor, or name every one of them"
+        expect(not _builds(subject, given), f"the constructor's **{name} swallows options that are misspelt; {remedy}")
+    expect_refused(lambda: check_options(subject.cls, {**subject.options, **given}), OptionError, "an unknown option")
+
+
+def _builds(subject: Subject, given: dict[str, Any]) -> bool:
+    """Whether the constructor itself takes options besides the component's own."""
+    options = {**subject.all_options, **given}
+    try:
+        cases = cases_of(subject)
+        if cases is None:
+            subject.cls(**options)
+        else:
+            replace(cases[0], options=options).build()
+    except TypeError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.signals import Signal
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import Spec, Specs, by_name, specs_text
 from mmreg.data.prepared import Prepared
 from mmreg.errors import MmregError, ValueLoadError
 from mmreg.messages import shown
@@ -40,8 +40,11 @@ from mmreg.testing.registration import check
 from mmreg.testing.subject import Subject
 from mmreg.testing.values import hostile_values, values_of
 
+Arrays = list[Any]
+"""What `load` gave for some values: an array each, or a dict of named arrays each."""
 
-def fitted(subject: Subject, values: Sequence[Any] = ()) -> tuple[Modality, list[NDArray[Any]]]:
+
+def fitted(subject: Subject, values: Sequence[Any] = ()) -> tuple[Modality, Arrays]:
     """A modality fitted on raw values (none: those to test it with), and what it made of them."""
     values = values or values_of(subject)
     modality = subject.new()
@@ -56,24 +59,34 @@ def fitted(subject: Subject, values: Sequence[Any] = ()) -> tuple[Modality, list
     return modality, arrays
 
 
-def transformed(
-    modality: Modality, arrays: Sequence[NDArray[Any]], training: bool = False, device: str = "cpu"
-) -> Signal:
+def transformed(modality: Modality, arrays: Sequence[Any], training: bool = False, device: str = "cpu") -> Signal[Any]:
     """Stored arrays, gathered to a batch as in training, and transformed; in training always with the same draws."""
     stored = modality.stored
-    offsets = None
-    if stored.ragged_axis is not None:
-        offsets = np.cumsum([0, *(len(array) for array in arrays)]).astype(np.int64)
-    values = np.stack(arrays) if offsets is None else np.concatenate(arrays)
+    values, offsets = {}, None
+    for name, spec in by_name(stored).items():
+        column = [_by_name(array)[name] for array in arrays]
+        if spec.ragged_axis is not None:
+            offsets = np.cumsum([0, *map(len, column)]).astype(np.int64)
+        values[name] = np.stack(column) if spec.ragged_axis is None else np.concatenate(column)
     index = np.arange(len(arrays))
-    batch = Prepared(name="it", stored=stored, values=values, offsets=offsets, index=index).gather(index)
+    whole = values[""] if isinstance(stored, Spec) else values
+    batch = Prepared(name="it", stored=stored, values=whole, offsets=offsets, index=index).gather(index)
     generator = torch.Generator(device).manual_seed(0) if training else None
     return modality.transform(batch.to(device), training=training, generator=generator)
 
 
-def tensors_of(signal: Signal) -> Tensors:
+def _by_name(values: Any) -> Mapping[str, Any]:
+    """Arrays or tensors by name; one alone under the empty name."""
+    return values if isinstance(values, Mapping) else {"": values}
+
+
+def tensors_of(signal: Signal[Any]) -> Tensors:
     """A signal as what checks compare."""
-    return {"values": signal.values} | ({} if signal.lengths is None else {"lengths": signal.lengths})
+    return _values(_by_name(signal.values)) | ({} if signal.lengths is None else {"lengths": signal.lengths})
+
+
+def _values(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"values of {name!r}" if name else "values": tensor for name, tensor in named.items()}
 
 
 @check("modality")
@@ -106,11 +119,17 @@ def check_load(subject: Subject) -> None:
             expect(_equal(array, other), "loading in four threads at once should give the same arrays")
 
 
-def _expect_stored(stored: Spec, array: Any) -> None:
-    expect(isinstance(array, np.ndarray), f"load should give a NumPy array, found {type(array).__name__}")
-    expect(array.dtype == np.dtype(stored.dtype), f"load should give {stored.dtype}, found {array.dtype}")
-    expect(fits(array.shape, stored.shape), f"load should give {stored}, found the shape {array.shape}")
-    expect(stored.ragged_axis in (None, 0), f"only the first axis of `stored` may vary, found {stored}")
+def _expect_stored(stored: Specs, loaded: Any) -> None:
+    arrays, specs, lengths = _by_name(loaded), by_name(stored), set()
+    expect(arrays.keys() == specs.keys(), f"load should give {specs_text(stored)}, found {shown(loaded)}")
+    for name, spec in specs.items():
+        array, what = arrays[name], f"load should give {name}: " if name else "load should give "
+        expect(isinstance(array, np.ndarray), f"{what}a NumPy array, found {type(array).__name__}")
+        expect(array.dtype == np.dtype(spec.dtype), f"{what}{spec.dtype}, found {array.dtype}")
+        expect(fits(array.shape, spec.shape), f"{what}{spec}, found the shape {array.shape}")
+        expect(spec.ragged_axis in (None, 0), f"only the first axis of `stored` may vary, found {spec}")
+        lengths |= {len(array)} if spec.ragged_axis == 0 else set()
+    expect(len(lengths) < 2, f"ragged arrays of one value should be of one length, found {sorted(lengths)}")
 
 
 @check("modality")
@@ -120,15 +139,17 @@ def check_bad_values(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for what, value in hostile_values(Path(folder)).items():
             try:
-                array = modality.load(value)
+                loaded = modality.load(value)
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
                 refused = isinstance(error, ValueLoadError) and str(error).strip()
                 expect(refused, f"{what} should be loaded or refused with a ValueLoadError that says why, found {why}")
                 continue
-            _expect_stored(modality.stored, array)
-            if array.dtype.kind == "f" and not isinstance(value, dict):  # of an empty one nothing is known
-                expect(np.isfinite(array).all(), f"{what} was loaded as numbers that are not finite; refuse it")
+            _expect_stored(modality.stored, loaded)
+            if isinstance(value, dict):  # of an empty one nothing is known
+                continue
+            finite = all(np.isfinite(array).all() for array in _by_name(loaded).values() if array.dtype.kind == "f")
+            expect(finite, f"{what} was loaded as numbers that are not finite; refuse it")
     for value in subject.bad_values:
         expect_refused(partial(modality.load, value), ValueLoadError, shown(value))
 
@@ -187,7 +208,7 @@ def check_absent_values(subject: Subject) -> None:
         modality.fit_values(iter(()))
         modality.fit_arrays(iter(()))
         json_text(modality.state())
-        expect(isinstance(modality.spec, Spec), f"spec should be a Spec, found {modality.spec!r}")
+        expect(isinstance(modality.spec, Spec | Mapping), f"spec should be a Spec, found {modality.spec!r}")
     except MmregError:
         pass
     modality, arrays = fitted(subject)
@@ -202,9 +223,28 @@ def check_promised_spec(subject: Subject) -> None:
         _expect_promised(modality.spec, transformed(modality, arrays, training), len(arrays))
 
 
-def _expect_promised(spec: Spec, signal: Signal, rows: int) -> None:
-    values = signal.values
-    expect(isinstance(spec, Spec), f"spec should be a Spec, found {spec!r}")
+def _expect_promised(promised: Specs, signal: Signal[Any], rows: int) -> None:
+    expect(isinstance(promised, Spec | Mapping), f"spec should be a Spec, or several by name, found {promised!r}")
+    tensors, specs = _by_name(signal.values), by_name(promised)
+    expect(tensors.keys() == specs.keys(), f"it promises {specs_text(promised)}, but gives {shown(signal.values)}")
+    for name, spec in specs.items():
+        _expect_values(spec, tensors[name], rows)
+    ragged = {name: spec.ragged_axis for name, spec in specs.items() if spec.ragged_axis is not None}
+    lengths, host = signal.lengths, signal.host_lengths
+    if not ragged:
+        expect(lengths is None, f"it promises {specs_text(promised)}, in which nothing varies, but gives lengths")
+        return
+    expect(lengths is not None, f"it promises {specs_text(promised)}, but gives no lengths of the axis that varies")
+    assert lengths is not None
+    size = min(tensors[name].shape[axis + 1] for name, axis in ragged.items())
+    expect(lengths.shape == (rows,) and lengths.dtype == torch.int64, f"lengths should be ({rows},) int64")
+    inside = bool((lengths >= 1).all() and (lengths <= size).all())
+    expect(inside, f"lengths should be from 1 to {size}, found {lengths.tolist()}")
+    if host is not None:
+        expect_same({"host_lengths": host}, {"host_lengths": lengths.cpu()}, "beside lengths (use Signal.replace)")
+
+
+def _expect_values(spec: Spec, values: Tensor, rows: int) -> None:
     expect(str(values.dtype) == f"torch.{spec.dtype}", f"it promises {spec}, but gives {values.dtype}")
     shape = tuple(values.shape)
     expect(fits(shape, (rows, *spec.shape)), f"it promises {spec}, but gives {shape} for {rows} rows")
@@ -212,18 +252,6 @@ def _expect_promised(spec: Spec, signal: Signal, rows: int) -> None:
     if spec.vocabulary_size is not None:
         low, high, count = int(values.min()), int(values.max()), spec.vocabulary_size
         expect(low >= 0 and high < count, f"it promises tokens below {count}, but gives {low} to {high}")
-    lengths, host = signal.lengths, signal.host_lengths
-    if spec.ragged_axis is None:
-        expect(lengths is None, f"it promises {spec}, in which nothing varies, but gives lengths")
-        return
-    expect(lengths is not None, f"it promises {spec}, but gives no lengths of the axis that varies")
-    assert lengths is not None
-    size = values.shape[spec.ragged_axis + 1]
-    expect(lengths.shape == (rows,) and lengths.dtype == torch.int64, f"lengths should be ({rows},) int64")
-    inside = bool((lengths >= 1).all() and (lengths <= size).all())
-    expect(inside, f"lengths should be from 1 to {size}, found {lengths.tolist()}")
-    if host is not None:
-        expect_same({"host_lengths": host}, {"host_lengths": lengths.cpu()}, "beside lengths (use Signal.replace)")
 
 
 @check("modality")
@@ -236,12 +264,14 @@ def check_transform_rows(subject: Subject) -> None:
         expect_same(found, expected, "a row alone and in a batch", TOLERANCE[torch.float32])
 
 
-def _row(signal: Signal, row: int, modality: Modality) -> Tensors:
+def _row(signal: Signal[Any], row: int, modality: Modality) -> Tensors:
     """One row's values without its padding."""
-    values, axis = signal.values[row], modality.spec.ragged_axis
-    if axis is not None and signal.lengths is not None:
-        values = values.narrow(axis, 0, int(signal.lengths[row]))
-    return {"values": values}
+    found = {}
+    for name, spec in by_name(modality.spec).items():
+        found[name] = _by_name(signal.values)[name][row]
+        if spec.ragged_axis is not None and signal.lengths is not None:
+            found[name] = found[name].narrow(spec.ragged_axis, 0, int(signal.lengths[row]))
+    return _values(found)
 
 
 @check("modality")
@@ -268,7 +298,7 @@ def check_transform_devices(subject: Subject) -> None:
 
 
 def _expect_transformed_alike(
-    ours: Modality, theirs: Modality, arrays: Sequence[NDArray[Any]], what: str, training: bool = False
+    ours: Modality, theirs: Modality, arrays: Sequence[Any], what: str, training: bool = False
 ) -> None:
     """Raise an `AssertionError` unless two modalities transform arrays to the same, bit for bit."""
     found, expected = (tensors_of(transformed(modality, arrays, training)) for modality in (ours, theirs))

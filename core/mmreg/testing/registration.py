@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from mmreg.contract.components import KINDS
+from mmreg.contract.kinds import KINDS
 from mmreg.registry import Entry
 from mmreg.testing.expectations import named
 from mmreg.testing.subject import Subject, make_subject
@@ -25,7 +25,7 @@ def kind_key(kind: str, level: str) -> str:
 
 
 CHECKS: dict[str, list[ComponentCheck]] = {
-    kind_key(kind, level): [] for kind, levels in KINDS.items() for level in levels
+    kind_key(kind, level): [] for kind, each in KINDS.items() for level in each.interfaces
 }
 """The checks of each kind (and level), in the order in which they are defined, and run."""
 

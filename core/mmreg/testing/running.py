@@ -146,8 +146,8 @@ def parametrize_checks(
         ValueError: an unknown check.
 
     Example:
-        >>> @parametrize_checks("encoder/depth_cnn")
-        ... def test_depth_cnn_conforms(check):
+        >>> @parametrize_checks("encoder/image_cnn")
+        ... def test_image_cnn_conforms(check):
         ...     check()
     """
     import pytest

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mmreg import registry
-from mmreg.contract.components import KINDS
+from mmreg.contract.kinds import KINDS
 from mmreg.contract.spec import Spec
 from mmreg.registry import Entry
 from mmreg.registry.options import check_options, options_model
@@ -71,7 +71,10 @@ class Subject:
 
     def new(self) -> Any:
         """A modality or a task that has learned nothing yet; it raises what `all_options` does."""
-        return self.cls(**self.all_options)
+        found = self.cls(**self.all_options)
+        if getattr(self.cls, "multiple_columns", False) and self.values and isinstance(self.values[0], Mapping):
+            found.columns = tuple(self.values[0])
+        return found
 
 
 def make_subject(component: type | str | Entry | Subject, *, kind: str = "", **material: Any) -> Subject:
@@ -97,7 +100,7 @@ def make_subject(component: type | str | Entry | Subject, *, kind: str = "", **m
             return _of_entry(candidate, component, material)
     found = kind_of(component)
     if kind and found[0] != kind:
-        found = (kind, next(iter(KINDS[kind])))
+        found = (kind, next(iter(KINDS[kind].interfaces)))
     if not found[0]:
         raise TypeError(f"{component!r} implements none of the interfaces {', '.join(KINDS)}; say which by kind=")
     return Subject(**{"kind": found[0], "name": component.__name__, "cls": component, "level": found[1], **material})
@@ -105,7 +108,7 @@ def make_subject(component: type | str | Entry | Subject, *, kind: str = "", **m
 
 def kind_of(cls: type) -> tuple[str, str]:
     """The kind and level whose interface a class implements; both empty if there is none."""
-    for kind, levels in KINDS.items():
+    for kind, levels in ((name, each.interfaces) for name, each in KINDS.items()):
         for level in levels:
             if issubclass(cls, registry.interface(kind, level)):
                 return kind, level

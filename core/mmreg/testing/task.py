@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmreg.contract.interfaces import Space, Task
+from mmreg.contract.task import Space, Task
 from mmreg.errors import MmregError, OptionError, TargetError
 from mmreg.testing.devices import expect_to_move
 from mmreg.testing.expectations import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,22 +12,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from mmreg.contract.interfaces import Modality, Task
+from mmreg.contract.callback import Step
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.metrics import Epoch, MetricValue
+from mmreg.contract.optimization import Schedule
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.prepare import Prepared
 from mmreg.errors import TrainingError
 from mmreg.model.devices import autocast
 from mmreg.model.inference import mean_loss, predict, transform
-from mmreg.model.model import ModelNode, MultimodalModel
+from mmreg.model.measures import Measures
+from mmreg.model.model import MultimodalModel
+from mmreg.model.nodes import ModelNode
 from mmreg.model.seeding import derive
-from mmreg.recipe.form import EarlyStopping, Training
+from mmreg.recipe.form import EarlyStopping
+from mmreg.recipe.resolve import Plan
 from mmreg.training.blending import blending_weights
 from mmreg.training.dropout import dropped_modalities
-from mmreg.training.events import Step, Watcher
 from mmreg.training.losses import total_loss
-from mmreg.training.optimizers import build_optimizer, build_schedule, per_step
+from mmreg.training.parameters import Freezing, parameter_groups, trained_weights
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Progress:
     Attributes:
         epoch: epochs done.
         step: optimizer steps done.
-        history: a row for metrics.csv an epoch.
+        history: what each epoch came to.
         best: the best value of the metric so far, with its epoch.
         stale: epochs since the last improvement.
         finished: whether training has ended.
@@ -68,53 +72,58 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
     best: tuple[float, int] | None = None
     stale: int = 0
     finished: bool = False
+
+    def to_plain(self) -> dict[str, Any]:
+        """All of it as plain data; `from_plain` reads it back."""
+        return {**vars(self), "history": [epoch.to_plain() for epoch in self.history]}
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Progress:
+        """What `to_plain` gave."""
+        return cls(**{**data, "history": [Epoch.from_plain(epoch) for epoch in data["history"]]})
 
 
 class Trainer:
     """Trains a model.
 
     Args:
+        plan: the resolved recipe.
         model: on its device.
         modalities: by name, fitted.
-        task: fitted.
         rows: what to learn from.
-        options: how.
-        metrics: names of further metrics to compute on the validation rows.
         device: where to compute.
         dtype: the dtype of the forward pass.
-        watcher: who is told of it.
+        on_step: told of every optimizer step.
     """
 
     def __init__(
         self,
+        plan: Plan,
         model: MultimodalModel,
         modalities: Mapping[str, Modality],
-        task: Task,
         rows: TrainingRows,
-        options: Training,
-        metrics: list[str],
         device: torch.device,
         dtype: torch.dtype,
-        watcher: Watcher,
+        on_step: Callable[[Step], None],
     ) -> None:
-        self.model, self.modalities, self.task, self.rows = model, modalities, task, rows
-        self.options, self.device, self.dtype, self.watcher = options, device, dtype, watcher
-        self.metric = options.metric or task.main_metric
-        self.metrics = list(dict.fromkeys([*metrics, self.metric]))
+        self.model, self.modalities, self.rows = model, modalities, rows
+        self.device, self.dtype, self.on_step = device, dtype, on_step
+        self.options = options = plan.recipe.form.training
+        self.task = model.task
+        self.measures = Measures(self.task, plan.metrics)
+        self.metric = plan.metric or self.task.main_metric
+        self.metrics = list(dict.fromkeys([*plan.metric_names, self.metric]))
         per_epoch = math.ceil(math.ceil(len(rows.train) / options.batch_size) / options.accumulate)
         self.steps = min(options.epochs * per_epoch, options.max_steps or options.epochs * per_epoch)
-        self.optimizer = build_optimizer(options.optimizer.name, options.optimizer.options, model)
-        schedule = options.schedule
-        self.schedule = (
-            None
-            if schedule is None
-            else build_schedule(schedule.name, schedule.options, self.optimizer, self.steps, options.epochs)
-        )
-        self.steps_schedule = schedule is not None and per_step(schedule.name)
+        weights = trained_weights(plan)
+        self.freezing = Freezing(model, weights)
+        self.optimizer: torch.optim.Optimizer = plan.optimizer.build().build(parameter_groups(model, weights))
+        self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
+        self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
         self.scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=dtype == torch.float16)
         self.progress = Progress()
 
@@ -125,7 +134,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "progress": vars(self.progress),
+            "progress": self.progress.to_plain(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -135,13 +144,13 @@ class Trainer:
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
+        self.progress = Progress.from_plain(state["progress"])
 
-    def epochs(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], bool]]:
+    def epochs(self) -> Iterator[tuple[Epoch, dict[str, Any], bool]]:
         """Train epoch by epoch.
 
         Yields:
-            The epoch's row of metrics, its row of timings, and whether it is the best so far (without validation
+            The epoch, its row of timings, and whether it is the best so far (without validation
             rows every epoch is).
 
         Raises:
@@ -154,20 +163,21 @@ class Trainer:
             rate = float(self.optimizer.param_groups[0]["lr"])
             losses = self._train_epoch()
             seconds = time.perf_counter() - started
-            row = {"epoch": self.progress.epoch + 1, "step": self.progress.step, "learning_rate": rate, **losses}
-            row |= self._validate()
-            improved = self._judge(row)
+            epoch = Epoch(self.progress.epoch + 1, self.progress.step, rate, (*losses, *self._validate()))
+            improved = self._judge(epoch)
             self.progress.epoch += 1
-            self.progress.history.append(row)
+            self.progress.history.append(epoch)
             done = self.progress.epoch >= self.options.epochs or self.progress.step >= self.steps
             self.progress.finished = done or self._is_stale()
-            if self.schedule is not None and not self.steps_schedule:
-                self._step_schedule(row)
-            yield row, self._timings(seconds, started), improved
+            if self.course is not None and not self.course.per_step:
+                self._step_schedule(epoch)
+            yield epoch, self._timings(seconds, started), improved
+        self.freezing.end()
 
-    def _train_epoch(self) -> dict[str, float]:
+    def _train_epoch(self) -> list[MetricValue]:
         """One pass over the training rows; the means of the loss and of its terms."""
         self.model.train()
+        self.freezing.begin(self.progress.epoch)
         options, epoch = self.options, self.progress.epoch
         batches = self.rows.batches(
             self.rows.train,
@@ -177,7 +187,7 @@ class Trainer:
             prefetch=True,
         )
         total = torch.zeros((), device=self.device)
-        sums: dict[str, Tensor] = {}
+        sums: dict[tuple[str, str], Tensor] = {}
         weight = 0.0  # of the rows of the epoch; some are not zero, as the weight column was checked
         self._blend()
         for group in _groups(batches, options.accumulate):
@@ -186,27 +196,27 @@ class Trainer:
             group_weight = sum(_weight(batch) for batch in group)
             total += loss * group_weight
             weight += group_weight
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + term * group_weight
-            self.watcher.on_step(Step(epoch + 1, self.progress.step, self.steps, rows, loss.item))
+            for key, term in terms.items():
+                sums[key] = sums.get(key, 0.0) + term * group_weight
+            self.on_step(Step(epoch + 1, self.progress.step, self.steps, rows, loss.item))
             if self.progress.step >= self.steps:
                 break
-        means = {"train_loss": float(total) / weight}
-        means |= {f"train_{name}": float(term) / weight for name, term in sums.items()}
-        if not math.isfinite(means["train_loss"]):
+        mean = float(total) / weight
+        if not math.isfinite(mean):
             raise TrainingError(
-                f"the loss is {means['train_loss']} after step {self.progress.step} (epoch {epoch + 1}); "
+                f"the loss is {mean} after step {self.progress.step} (epoch {epoch + 1}); "
                 "lower the learning rate, set training.gradient_clip, or use precision float32"
             )
-        return means
+        means = [("", "loss", mean), *((part, name, float(term) / weight) for (part, name), term in sums.items())]
+        return [MetricValue("train", *each) for each in means]
 
-    def _step(self, group: list[Batch]) -> tuple[Tensor, dict[str, Tensor]]:
-        """One optimizer step over a group of batches; the loss and its terms by name, still on the device."""
+    def _step(self, group: list[Batch]) -> tuple[Tensor, dict[tuple[str, str], Tensor]]:
+        """One optimizer step over a group of batches; the loss and its terms by part and name, still on the device."""
         options = self.options
         total_weight = sum(_weight(batch) for batch in group) or 1.0  # of rows that all weigh nothing
         rows = sum(batch.size for batch in group)
         loss = torch.zeros((), device=self.device)
-        terms: dict[str, Tensor] = {}
+        terms: dict[tuple[str, str], Tensor] = {}
         for index, batch in enumerate(group):
             seed = derive(options.seed, "step", self.progress.step, index)
             inputs = transform(batch.to(self.device), self.modalities, seed)
@@ -219,8 +229,8 @@ class Trainer:
             part, named = total_loss(output, inputs.targets, inputs.weights, self.task, total_weight, share, progress)
             torch.autograd.backward(self.scaler.scale(part))
             loss += part.detach()
-            for name, term in named.items():
-                terms[name] = terms.get(name, 0.0) + term
+            for key, term in named.items():
+                terms[key] = terms.get(key, 0.0) + term
         if options.gradient_clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
@@ -228,58 +238,55 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
-        if self.schedule is not None and self.steps_schedule:
-            self._step_schedule({})
+        if self.schedule is not None and self.course is not None and self.course.per_step:
+            self.schedule.step()
         return loss, terms
 
     def _blend(self) -> None:
         """Set the weights of the losses that are blended by what the epochs so far have shown."""
         root = self.model.root
-        history = self.progress.history
-        if isinstance(root, ModelNode):  # its validation loss is the whole model's
-            history = [{f"validation_{root.name}_loss": row.get("validation_loss"), **row} for row in history]
         for node in self.model.modules():
             if isinstance(node, ModelNode) and node.blended:
-                names = [name for name in node.blended if name != node.name or node is root]
-                measured = [name for name in names if history and f"validation_{name}_loss" in history[-1]]
-                weights = blending_weights(history, measured) or {}
+                parts = {name: name for name in node.blended if name != node.name}
+                if node is root and node.name in node.blended:
+                    parts[node.name] = ""  # the validation loss of the whole model
+                weights = blending_weights(self.progress.history, parts) or {}
                 node.joint_loss = weights.pop(node.name, node.joint_loss)
                 node.own_losses |= weights
 
-    def _step_schedule(self, row: Mapping[str, Any]) -> None:
-        if isinstance(self.schedule, ReduceLROnPlateau):
-            self.schedule.step(row.get("validation_loss", row["train_loss"]))
-        elif self.schedule is not None:
-            self.schedule.step()
+    def _step_schedule(self, epoch: Epoch) -> None:
+        """Set the learning rate for the next epoch, of a schedule that goes by epochs."""
+        assert self.schedule is not None
+        assert self.course is not None
+        loss = epoch.get("validation", "loss")
+        loss = epoch.get("train", "loss") if loss is None else loss
+        self.schedule.step(*([loss] if self.course.follows_loss else []))
 
-    def _validate(self) -> dict[str, Any]:
+    def _validate(self) -> list[MetricValue]:
         """Loss and metrics on the validation rows; nothing without them."""
         if not len(self.rows.validation):
-            return {}
+            return []
         batches = self.rows.batches(self.rows.validation, self.options.batch_size)
         predicted = predict(self.model, self.modalities, batches, self.device, self.dtype)
         targets = torch.from_numpy(self.rows.targets[self.rows.validation])
         weights = torch.from_numpy(self.rows.weights[self.rows.validation])
-        row = {"validation_loss": mean_loss(self.task, predicted.scores, targets, weights)}
-        result = self.task.evaluate(predicted.scores, targets, self.metrics)
-        row |= {f"validation_{name}": value for name, value in result.items() if isinstance(value, float)}
+        found = [("", "loss", mean_loss(self.task, predicted.scores, targets, weights))]
+        result = self.measures.evaluate(predicted.scores, targets, self.metrics)
+        found += [("", name, value) for name, value in result.items() if isinstance(value, float)]
         for name, part in predicted.parts.items():
-            if part.present.any():
-                row[f"validation_{name}_loss"] = mean_loss(
-                    self.task, part.scores[part.present], targets[part.present], weights[part.present]
-                )
-                result = self.task.evaluate(
-                    self.task.scores(part.scores)[part.present], targets[part.present], [self.metric]
-                )
-                row[f"validation_{name}_{self.metric}"] = result[self.metric]
-        return row
+            rows = part.present
+            if rows.any():
+                found.append((name, "loss", mean_loss(self.task, part.scores[rows], targets[rows], weights[rows])))
+                result = self.measures.evaluate(self.task.scores(part.scores)[rows], targets[rows], [self.metric])
+                found.append((name, self.metric, result[self.metric]))
+        return [MetricValue("validation", *each) for each in found]
 
-    def _judge(self, row: Mapping[str, Any]) -> bool:
+    def _judge(self, epoch: Epoch) -> bool:
         """Whether the epoch is the best so far by the metric; ties go to the earlier one."""
-        value = row.get(f"validation_{self.metric}")
+        value = epoch.get("validation", self.metric)
         if value is None:
             return True
-        sign = 1 if self.task.metrics[self.metric] else -1
+        sign = 1 if self.measures.more_is_better(self.metric) else -1
         early = self.options.early_stopping
         delta = early.min_delta if isinstance(early, EarlyStopping) else 0.0
         best = self.progress.best

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmreg.contract.interfaces import Task
+from mmreg.contract.task import Task
 from mmreg.model.model import Output
 
 
 def total_loss(
     output: Output, targets: Tensor, weights: Tensor, task: Task, total_weight: float, share: float, progress: float
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, dict[tuple[str, str], Tensor]]:
     """The loss of a batch, as its part of a step that may take several batches.
 
     The sum over a row's losses is weighted by the row, and divided by the weight of all rows of the step: so uneven
@@ -28,10 +28,11 @@ def total_loss(
         progress: the part of the training that is done.
 
     Returns:
-        The loss, and detached: the unweighted loss of each part by its name, and each extra term.
+        The loss, and detached, by part and name: the unweighted "loss" of each part, and each extra term (one that a
+        component itself calls "loss" is an "extra_loss").
     """
     loss = weights.new_zeros(())
-    named = {}
+    named: dict[tuple[str, str], Tensor] = {}
     for supervised in output.supervised:
         rows = None
         if supervised.fusion is not None:
@@ -41,8 +42,8 @@ def total_loss(
         own = torch.where(supervised.present, rows * weights, 0).sum() / total_weight
         loss = loss + supervised.weight * own
         if supervised.name:
-            named[f"{supervised.name}_loss"] = own.detach()
-    for name, extra in output.losses.items():
+            named[supervised.name, "loss"] = own.detach()
+    for (component, name), extra in output.losses.items():
         loss = loss + extra * share
-        named[name] = extra.detach() * share
+        named[component, "extra_loss" if name == "loss" else name] = extra.detach() * share
     return loss, named

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,26 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from mmreg import runs
+from mmreg.contract.callback import Callback
+from mmreg.contract.spec import specs_text
 from mmreg.data.cache import cache_dir
-from mmreg.data.prepared import SHOWN
+from mmreg.data.prepared import SHOWN, fit_arrays, keep_rows, prior_rows
 from mmreg.errors import RunError, TableError, ValidationRowsError
-from mmreg.experiment import Experiment, checked_plan, fit_arrays, keep_rows, open_experiment, prepare_all, prior_rows
-from mmreg.files import unwritable, write_json
+from mmreg.experiment import Experiment, checked_plan, open_experiment, prepare_all
+from mmreg.files import csv_text, unwritable, write_json, write_text
+from mmreg.layers import trainable_parameters
+from mmreg.messages import shown
+from mmreg.model.build import States
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision
-from mmreg.model.model import FusionNode, ModelNode, MultimodalModel
+from mmreg.model.model import MultimodalModel
+from mmreg.model.nodes import FusionNode, ModelNode
+from mmreg.recipe.diff import comparable, recipe_differences
 from mmreg.recipe.recipe import Recipe, read_recipe
-from mmreg.recipe.resolve import Plan
+from mmreg.recipe.resolve import Plan, resolve
 from mmreg.runs import Run
-from mmreg.runs.followers import Callbacks
+from mmreg.runs.followers import Followers
+from mmreg.runs.restoring import Restoring
 from mmreg.training.checkpoint import load_checkpoint, save_checkpoint
-from mmreg.training.events import Silent, Watcher
 from mmreg.training.loop import Trainer, TrainingRows
 
 
@@ -38,7 +46,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     device: str | torch.device | None = None,
-    watcher: Watcher | None = None,
+    callback: Callback | None = None,
 ) -> Run:
     """Train the model of a recipe.
 
@@ -49,7 +57,7 @@ def train(
         overwrite: whether to replace a run that is there.
         resume: whether to go on with a training that was stopped; with none there, it starts.
         device: where to compute; the best one there is if it is not given.
-        watcher: who is told how it goes.
+        callback: who is told how it goes, besides the callbacks that plugins bring.
 
     Returns:
         The run, with the best weights.
@@ -61,7 +69,6 @@ def train(
         TrainingError: the loss is no longer finite.
     """
     folder = Path(out)
-    watcher = watcher or Silent()
     target = resolve_device(device)
     plan = checked_plan(read_recipe(recipe, overrides))
     resolve_precision(plan.recipe.form.training.precision, target)
@@ -70,7 +77,7 @@ def train(
     check_validation(plan, experiment)
     devices = [target] if target.type == "cuda" else []
     with deterministic(plan.recipe.form.training.deterministic), torch.random.fork_rng(devices):
-        return _Session(folder, experiment, target, watcher).run(resuming)
+        return _Session(folder, experiment, target, Followers(callback, plan.callbacks)).run(resuming)
 
 
 def _resumes(folder: Path, plan: Plan, *, overwrite: bool, resume: bool) -> bool:
@@ -81,24 +88,15 @@ def _resumes(folder: Path, plan: Plan, *, overwrite: bool, resume: bool) -> bool
         if why is not None:
             raise RunError(f"the run cannot be written to {str(folder)!r}: {why}; name another folder")
         return False
-    before = read_recipe(folder / runs.RECIPE).to_data()
-    now = Recipe(plan.to_data()).to_data()
-    changed = _changes({**before, "table": None}, {**now, "table": None})
-    if changed:
+    before = resolve(read_recipe(folder / runs.RECIPE))
+    differences = recipe_differences(comparable(before), comparable(plan))
+    if differences:
+        changes = [f"  {key}: was {shown(old)}, is {shown(new)}" for key, old, new in differences]
         raise RunError(
-            f"the run in {str(folder)!r} was started with another recipe:\n  " + "\n  ".join(changed) + "\n"
+            f"the run in {str(folder)!r} was started with another recipe:\n" + "\n".join(changes) + "\n"
             "resume with the same one, or name another folder"
         )
     return (folder / runs.CHECKPOINT).is_file()
-
-
-def _changes(before: Any, now: Any, key: str = "") -> list[str]:
-    """The keys of a recipe that differ, each with what it was and what it is."""
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        return [] if before == now else [f"{key}: was {before!r}, is {now!r}"]
-    names = dict.fromkeys([*before, *now])
-    pairs = ((f"{key}.{name}" if key else name, before.get(name), now.get(name)) for name in names)
-    return [change for inner, old, new in pairs for change in _changes(old, new, inner)]
 
 
 def check_validation(plan: Plan, experiment: Experiment) -> None:
@@ -131,40 +129,40 @@ def _too_few(needs: str, count: int) -> ValidationRowsError:
 class _Session:
     """One training; its steps in order."""
 
-    def __init__(self, folder: Path, experiment: Experiment, device: torch.device, watcher: Watcher) -> None:
-        self.folder, self.experiment, self.device, self.watcher = folder, experiment, device, watcher
+    def __init__(self, folder: Path, experiment: Experiment, device: torch.device, followers: Followers) -> None:
+        self.folder, self.experiment, self.device, self.followers = folder, experiment, device, followers
         self.plan = experiment.plan
         self.form = experiment.plan.recipe.form
         self.notes: list[str] = []
 
     def run(self, resuming: bool) -> Run:
-        experiment, watcher = self.experiment, self.watcher
+        experiment = self.experiment
         for text in experiment.messages:
             self._note(text)
         fingerprint = experiment.table.fingerprint()
         if resuming and runs.read_facts(self.folder)["table"]["fingerprint"] != fingerprint:
             raise RunError(f"{experiment.table.name} has changed since the run in {str(self.folder)!r} was started")
-        self.prepared = prepare_all(self.plan, experiment.table, experiment.modalities, cache_dir(), watcher.on_prepare)
+        self.prepared = prepare_all(
+            self.plan, experiment.table, experiment.modalities, cache_dir(), self.followers.preparing
+        )
         self._drop_skipped()
         fit_arrays(self.prepared, experiment.modalities, experiment.splits["train"])
-        model = experiment.build_model().to(self.device)
+        states = self._states() if resuming else None
+        model = experiment.build_model(states).to(self.device)
         trainer = self._trainer(model)
         if not resuming:
-            self._start_folder(fingerprint)
+            self._start_folder(model, fingerprint)
         else:
-            trainer.load_state(load_checkpoint(self.folder / runs.CHECKPOINT))
+            trainer.load_state(load_checkpoint(self.folder / runs.CHECKPOINT, list(model.parts())))
         run = Run(self.folder, self.plan, experiment.modalities, experiment.task, model, fingerprint, self.device)
-        callbacks = Callbacks()
-        facts = self._facts(model, trainer)
-        watcher.on_start(facts)
-        callbacks.tell("on_start", run, facts)
-        self._train(trainer, run, callbacks)
+        self.followers.tell("on_start", run, self._facts(model, trainer))
+        self._train(trainer, run)
         if self.form.training.keep == "best" and (self.folder / runs.BEST).is_file():
             model.load_state_dict(load_file(self.folder / runs.BEST))
         self._fit_fusions(run, experiment.splits["validation"])
-        report = self._report(run, trainer, callbacks)
+        report = self._report(run, trainer)
         runs.write_weights(self.folder / runs.WEIGHTS, model.state_dict())
-        callbacks.tell("on_end", run, report)
+        self.followers.tell("on_end", run, report)
         return run
 
     def _drop_skipped(self) -> None:
@@ -186,7 +184,7 @@ class _Session:
     def _note(self, text: str) -> None:
         """Say something that a person should know, and keep it for the report."""
         self.notes.append(text)
-        self.watcher.on_message(text)
+        self.followers.message(text)
 
     def _trainer(self, model: MultimodalModel) -> Trainer:
         experiment, training = self.experiment, self.form.training
@@ -195,39 +193,35 @@ class _Session:
             self.prepared, experiment.targets, experiment.weights, splits["train"], splits["validation"]
         )
         dtype = resolve_precision(training.precision, self.device)
-        return Trainer(
-            model,
-            experiment.modalities,
-            experiment.task,
-            rows,
-            training,
-            self.form.metrics,
-            self.device,
-            dtype,
-            self.watcher,
-        )
+        on_step = partial(self.followers.tell, "on_step")
+        return Trainer(self.plan, model, experiment.modalities, rows, self.device, dtype, on_step)
 
-    def _start_folder(self, fingerprint: str) -> None:
+    def _states(self) -> States:
+        """What the components of a training that goes on were built as."""
+        restoring = Restoring(self.folder, self.plan, runs.read_facts(self.folder))
+        restoring.tell_versions()
+        return restoring.states()
+
+    def _start_folder(self, model: MultimodalModel, fingerprint: str) -> None:
         """An empty folder with the run's facts; what an earlier run left there goes."""
         runs.clear(self.folder)
         experiment = self.experiment
         rows = {split: len(numbers) for split, numbers in experiment.splits.items()}
         table = {"name": experiment.table.name, "fingerprint": fingerprint, "rows": rows}
-        runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, table)
+        runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, model, table)
         (self.folder / "checkpoints").mkdir()
 
-    def _train(self, trainer: Trainer, run: Run, callbacks: Callbacks) -> None:
+    def _train(self, trainer: Trainer, run: Run) -> None:
         timings = _read_timings(self.folder, trainer.progress.epoch)
-        for row, timing, improved in trainer.epochs():
+        for epoch, timing, improved in trainer.epochs():
             timings.append(timing)
             if improved:
                 runs.write_weights(self.folder / runs.BEST, trainer.model.state_dict())
-            runs.write_rows(self.folder / runs.METRICS, trainer.progress.history)
-            runs.write_rows(self.folder / runs.TIMINGS, timings)
+            write_text(self.folder / runs.METRICS, csv_text(each.row() for each in trainer.progress.history))
+            write_text(self.folder / runs.TIMINGS, csv_text(timings))
             # Last, as a kill between two writes makes a resumed training repeat the epoch with all of its files.
             save_checkpoint(self.folder / runs.CHECKPOINT, trainer.state())
-            self.watcher.on_epoch(row)
-            callbacks.tell("on_epoch_end", run, row)
+            self.followers.tell("on_epoch_end", run, epoch)
 
     def _fit_fusions(self, run: Run, rows: NDArray[np.int64]) -> None:
         """Fit the operators that are fitted on held-out rows, those below before those above."""
@@ -247,7 +241,7 @@ class _Session:
                 "accuracy: an operator that is fitted belongs on top"
             )
 
-    def _report(self, run: Run, trainer: Trainer, callbacks: Callbacks) -> dict[str, Any]:
+    def _report(self, run: Run, trainer: Trainer) -> dict[str, Any]:
         """Measure the kept weights on validation and test rows, and write predictions and figures."""
         experiment = self.experiment
         report: dict[str, Any] = {"epochs": trainer.progress.epoch, "steps": trainer.progress.step}
@@ -273,19 +267,19 @@ class _Session:
             )
             true = list(experiment.table.iter_values(self.form.target.column, rows))
             report[split] = runs.report_split(self.folder, self.plan, experiment.task, split, columns, true, predicted)
-            callbacks.tell("on_evaluation", run, split, report[split])
+            self.followers.tell("on_evaluation", run, split, report[split])
         write_json(self.folder / runs.REPORT, report)
         return report
 
     def _facts(self, model: MultimodalModel, trainer: Trainer) -> dict[str, Any]:
-        """What a watcher may want to know at the start."""
+        """What a follower may want to know at the start."""
         return {
             "out": os.fspath(self.folder),
             "device": str(self.device),
             "precision": str(trainer.dtype).removeprefix("torch."),
             "rows": {split: len(rows) for split, rows in self.experiment.splits.items()},
-            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "modalities": {name: str(spec) for name, spec in self.experiment.specs.items()},
+            "parameters": trainable_parameters(model),
+            "modalities": {name: specs_text(spec) for name, spec in self.experiment.specs.items()},
             "epochs": self.form.training.epochs,
             "steps": trainer.steps,
             "metric": trainer.metric,

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmreg import FeatureFusion, Features, Outputs
 from mmreg.layers import masked_mean
-from mmreg_fusion.feature_level.common import Share, Size
-from mmreg_fusion.feature_level.tokens import AttentionLayer, TokenEmbedding
+from mmreg_fusion.feature_level.common import Size
+from mmreg_fusion.feature_level.tokens import TokenFusion
 
 
 class BottleneckLayer(nn.Module):
     """A layer for each modality over its own and the shared tokens; what they write to the latter is averaged.
 
     Args:
-        count: M.
-        width: W.
-        num_heads: heads.
-        dropout: as in `AttentionLayer`.
+        layers: an `AttentionLayer` for each modality.
     """
 
-    def __init__(self, count: int, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, layers: nn.ModuleList) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(AttentionLayer(width, num_heads, dropout) for _ in range(count))
+        self.layers = layers
 
     def forward(
         self, streams: list[Tensor], shared: Tensor, masks: list[Tensor], takes_part: Tensor
@@ -50,7 +46,7 @@ class BottleneckLayer(nn.Module):
         return updated, masked_mean(torch.stack(written, 1), takes_part).view(shared.shape)
 
 
-class Bottleneck(FeatureFusion):
+class Bottleneck(TokenFusion):
     """A transformer for each modality; they exchange only through shared bottleneck tokens: MBT (Nagrani 2021).
 
     Each layer: [x_i, z_i] = layer_i([x_i, z]) for every modality i, then z = mean of z_i over the modalities present.
@@ -62,52 +58,35 @@ class Bottleneck(FeatureFusion):
     Cost with N bottleneck tokens: O(M L ((T + N) W^2 + (T + N)^2 W)), linear in M; M L W^2 parameters.
 
     Args:
-        inputs: name and token size D of each modality.
-        features: size of every token inside and of the result (W).
         num_bottlenecks: bottleneck tokens (N).
-        num_heads: attention heads of each layer; `features` is a multiple of them.
         num_layers: transformer layers of each modality (L), at least 2.
-        dropout: share of values dropped in each layer.
-        absent_token: whether an absent modality is represented by a learned token instead of being left out.
 
     Raises:
         OptionError: `features` is not a multiple of `num_heads`.
     """
 
-    takes: ClassVar[Outputs] = "tokens"
-
     def __init__(
         self,
         inputs: Mapping[str, int],
         *,
-        features: Annotated[int, Ge(2)] = 64,
         num_bottlenecks: Size = 4,
-        num_heads: Size = 4,
         num_layers: Annotated[int, Ge(2)] = 2,
-        dropout: Share = 0.1,
-        absent_token: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        self.out_features = features
-        self.embedding = TokenEmbedding(inputs, features, absent_token)
-        self.cls = nn.ParameterList(0.02 * torch.randn(features) for _ in inputs)
-        self.bottlenecks = nn.Parameter(0.02 * torch.randn(num_bottlenecks, features))
-        self.layers = nn.ModuleList(
-            BottleneckLayer(len(inputs), features, num_heads, dropout) for _ in range(num_layers)
-        )
-        self.norm = nn.LayerNorm(features)
+        super().__init__(inputs, num_layers=num_layers, **options)
+        self.cls = nn.ParameterList(0.02 * torch.randn(self.width) for _ in inputs)
+        self.bottlenecks = nn.Parameter(0.02 * torch.randn(num_bottlenecks, self.width))
+        self.layers = nn.ModuleList(BottleneckLayer(self.attention_layers(len(inputs))) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(self.width)
 
-    def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
-        """Fuse to (B, W)."""
-        rows, count = len(present), len(self.bottlenecks)
-        embedded = self.embedding(features, present)
-        streams = [
-            torch.cat([cls.expand(rows, 1, -1), tokens], 1) for cls, (tokens, _) in zip(self.cls, embedded, strict=True)
-        ]
-        masks = [F.pad(mask, (1, count), value=True) for _, mask in embedded]
-        takes_part = torch.stack([mask.any(1) for _, mask in embedded], 1)
+    def fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
+        """See `TokenFusion`; gives (B, W)."""
+        rows, count = len(tokens[0]), len(self.bottlenecks)
+        takes_part = torch.stack([mask.any(1) for mask in masks], 1)
+        streams = [torch.cat([cls.expand(rows, 1, -1), each], 1) for cls, each in zip(self.cls, tokens, strict=True)]
+        masks = [F.pad(mask, (1, count), value=True) for mask in masks]
         shared = self.bottlenecks.expand(rows, -1, -1)
         for layer in self.layers:
             streams, shared = layer(streams, shared, masks, takes_part)
         read = torch.stack([self.norm(values[:, 0]) for values in streams], 1)
-        return Features(pooled=masked_mean(read, takes_part))
+        return masked_mean(read, takes_part)

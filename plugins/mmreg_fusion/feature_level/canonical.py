@@ -11,8 +11,8 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
-from mmreg.layers import MLP
-from mmreg_fusion.feature_level.common import Share, Size, pooled, wide
+from mmreg.layers import MLP, at_least_float32
+from mmreg_fusion.feature_level.common import Share, Size, map_each, pooled
 
 
 def canonical_correlation(left: Tensor, right: Tensor, rows: Tensor, ridge: float) -> Tensor:
@@ -98,8 +98,7 @@ class Canonical(FeatureFusion):
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse to (B, M W); in training, `losses` holds "canonical_correlation" if it has a weight and M > 1."""
-        vectors = pooled(features, present)
-        stacked = torch.stack([layer(vector) for layer, vector in zip(self.projections, vectors, strict=True)], 1)
+        stacked = map_each(self.projections, pooled(features, present))
         stacked = torch.where(present.unsqueeze(-1), stacked, 0)
         losses = {}
         if self.training and self.weight and self.pairs:
@@ -108,7 +107,7 @@ class Canonical(FeatureFusion):
 
     def _loss(self, stacked: Tensor, present: Tensor) -> Tensor:
         with torch.autocast(stacked.device.type, enabled=False):
-            views = wide(stacked).unbind(1)
+            views = at_least_float32(stacked).unbind(1)
             left = torch.stack([views[i] for i, _ in self.pairs])
             right = torch.stack([views[j] for _, j in self.pairs])
             rows = torch.stack([present[:, i] & present[:, j] for i, j in self.pairs])

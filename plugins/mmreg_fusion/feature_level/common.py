@@ -5,7 +5,7 @@ Axes: B batch, D features, M modalities, P = M (M - 1) / 2 pairs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from itertools import combinations
 from typing import Annotated
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mmreg import Features
 from mmreg.errors import OptionError
+from mmreg.layers import at_least_float32
 
 Size = Annotated[int, Ge(1)]
 """An option that counts something."""
@@ -24,6 +25,11 @@ Share = Annotated[float, Ge(0), Lt(1)]
 
 MAX_WEIGHTS = 2**27
 """The greatest number of weights of a full bilinear map (512 MiB in float32)."""
+
+
+def map_each(layers: Iterable[nn.Module], vectors: Iterable[Tensor]) -> Tensor:
+    """Each modality's vectors (B, D) through its own layer, side by side: (B, M, D')."""
+    return torch.stack([layer(vector) for layer, vector in zip(layers, vectors, strict=True)], 1)
 
 
 def pooled(features: Mapping[str, Features], present: Tensor) -> list[Tensor]:
@@ -50,9 +56,14 @@ class Projections(nn.Module):
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Tensor:
         """Project to (B, M, features); absent rows come out as zeros, whatever they held."""
-        vectors = pooled(features, present)
-        stacked = torch.stack([layer(vector) for layer, vector in zip(self.maps, vectors, strict=True)], 1)
-        return torch.where(present.unsqueeze(-1), stacked, 0)
+        return torch.where(present.unsqueeze(-1), map_each(self.maps, pooled(features, present)), 0)
+
+
+def input_vectors(projections: Projections | None, features: Mapping[str, Features], present: Tensor) -> list[Tensor]:
+    """Each modality's vectors, absent rows as zeros: its projections (B, features), or without any (B, D) as it is."""
+    if projections is None:
+        return pooled(features, present)
+    return list(projections(features, present).unbind(1))
 
 
 class Factors(nn.Module):
@@ -76,7 +87,7 @@ class Factors(nn.Module):
 
     def forward(self, vectors: Sequence[Tensor]) -> Tensor:
         """Map M tensors (B, D), zero where absent, to (B, M, features)."""
-        return torch.stack([layer(vector) for layer, vector in zip(self.maps, vectors, strict=True)], 1)
+        return map_each(self.maps, vectors)
 
 
 class PairMaps(nn.Module):
@@ -111,7 +122,7 @@ class PairMaps(nn.Module):
         total: Tensor | int = 0
         for weight, (left, right) in zip(self.weights, combinations(vectors, 2), strict=True):
             maps = nn.functional.linear(left, weight.flatten(0, 1)).view(len(left), self.features, -1)
-            total = total + (wide(maps) * wide(right).unsqueeze(1)).sum(-1)
+            total = total + (at_least_float32(maps) * at_least_float32(right).unsqueeze(1)).sum(-1)
         return total
 
 
@@ -151,27 +162,6 @@ def power_normalize(values: Tensor) -> Tensor:
     """
     roots = values * torch.rsqrt(values.abs() + 1e-4)
     return roots * torch.rsqrt(roots.square().mean(-1, keepdim=True) + 1e-6)
-
-
-def wide(values: Tensor) -> Tensor:
-    """The values in float32, float64 as it is: products of reduced precision would overflow."""
-    return values if values.dtype == torch.float64 else values.float()
-
-
-def narrow(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """The values in a dtype of at most their precision; what lies beyond its range becomes its greatest number."""
-    if values.dtype == dtype:
-        return values
-    limit = torch.finfo(dtype).max
-    return values.clamp(-limit, limit).to(dtype)
-
-
-def common_dtype(vectors: Sequence[Tensor]) -> torch.dtype:
-    """The dtype to which the vectors' dtypes promote, in any order."""
-    dtype = vectors[0].dtype
-    for vector in vectors[1:]:
-        dtype = torch.promote_types(dtype, vector.dtype)
-    return dtype
 
 
 def check_size(what: str, size: int, limit: int, advice: str) -> None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from itertools import permutations
-from typing import Annotated, ClassVar
+from typing import Any
 
 import torch
-from annotated_types import Ge
 from torch import Tensor, nn
 
-from mmreg import FeatureFusion, Features, Outputs
 from mmreg.layers import masked_mean
-from mmreg_fusion.feature_level.common import Share, Size
-from mmreg_fusion.feature_level.tokens import AttentionStack, TokenEmbedding
+from mmreg_fusion.feature_level.attention import AttentionStack
+from mmreg_fusion.feature_level.common import Size
+from mmreg_fusion.feature_level.tokens import TokenFusion
 
 
-class CrossAttention(FeatureFusion):
+class CrossAttention(TokenFusion):
     """Every modality attends to every other: the multimodal transformer MulT (Tsai 2019).
 
     For each target i and source j: Z_ij = x_i, then `num_layers` times Z_ij <- layer_ij(Z_ij, context = x_j).
@@ -32,49 +30,30 @@ class CrossAttention(FeatureFusion):
     Cost: O(M^2 L (T W^2 + T^2 W)), and M^2 L W^2 parameters.
 
     Args:
-        inputs: name and token size D of each modality.
         features: size of every token inside (W).
-        num_heads: attention heads of each layer; `features` is a multiple of them.
         num_layers: layers for each pair of modalities, and again for each target (L).
-        dropout: share of values dropped in each layer.
-        absent_token: whether an absent modality is represented by a learned token instead of being left out.
 
     Raises:
         OptionError: `features` is not a multiple of `num_heads`.
     """
 
-    takes: ClassVar[Outputs] = "tokens"
-
-    def __init__(
-        self,
-        inputs: Mapping[str, int],
-        *,
-        features: Annotated[int, Ge(2)] = 64,
-        num_heads: Size = 4,
-        num_layers: Size = 1,
-        dropout: Share = 0.1,
-        absent_token: bool = False,
-    ) -> None:
-        super().__init__()
+    def __init__(self, inputs: Mapping[str, int], *, num_layers: Size = 1, **options: Any) -> None:
+        super().__init__(inputs, num_layers=num_layers, **options)
         count = len(inputs)
-        self.out_features = count * features
+        self.out_features = count * self.width
         self.pairs = list(permutations(range(count), 2)) or [(0, 0)]
-        stack = partial(AttentionStack, features, num_heads, num_layers, dropout)
-        self.embedding = TokenEmbedding(inputs, features, absent_token)
-        self.cross = nn.ModuleList(stack() for _ in self.pairs)
-        self.merge = nn.ModuleList(nn.Linear(max(count - 1, 1) * features, features) for _ in inputs)
-        self.memory = nn.ModuleList(stack() for _ in inputs)
-        self.norm = nn.LayerNorm(features)
+        self.cross = nn.ModuleList(AttentionStack(self.attention_layers(num_layers)) for _ in self.pairs)
+        self.merge = nn.ModuleList(nn.Linear(max(count - 1, 1) * self.width, self.width) for _ in inputs)
+        self.memory = nn.ModuleList(AttentionStack(self.attention_layers(num_layers)) for _ in inputs)
+        self.norm = nn.LayerNorm(self.width)
 
-    def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
-        """Fuse to (B, M W)."""
-        embedded = self.embedding(features, present)
-        readings: list[list[Tensor]] = [[] for _ in embedded]
+    def fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
+        """See `TokenFusion`; gives (B, M W)."""
+        readings: list[list[Tensor]] = [[] for _ in tokens]
         for (target, source), cross in zip(self.pairs, self.cross, strict=True):
-            context, valid = embedded[source]
-            readings[target].append(cross(embedded[target][0], valid, context))
+            readings[target].append(cross(tokens[target], masks[source], tokens[source]))
         fused = []
-        for (_, mask), parts, merge, memory in zip(embedded, readings, self.merge, self.memory, strict=True):
+        for mask, parts, merge, memory in zip(masks, readings, self.merge, self.memory, strict=True):
             values = memory(merge(torch.cat(parts, -1)), mask)
             fused.append(masked_mean(self.norm(values), mask))
-        return Features(pooled=torch.cat(fused, 1))
+        return torch.cat(fused, 1)

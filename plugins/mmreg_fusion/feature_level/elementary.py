@@ -6,13 +6,15 @@ Axes: B batch, D features, M modalities.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
-from mmreg.layers import MLP, AttentionPool, masked_max, masked_mean
-from mmreg_fusion.feature_level.common import Projections, Share, Size, narrow, pooled, product, wide
+from mmreg.layers import MLP, AttentionPool, at_least_float32, masked_max, masked_mean
+from mmreg_fusion.feature_level.common import Projections, Share, Size, input_vectors, product
+from mmreg_fusion.precision import narrow
 
 
 class Concat(FeatureFusion):
@@ -47,15 +49,15 @@ class Concat(FeatureFusion):
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, out_features)."""
-        if self.projections is not None:
-            joined = self.projections(features, present).flatten(1)
-        else:
-            joined = torch.cat(pooled(features, present), 1)
-        return Features(self.layers(joined))
+        return Features(self.layers(torch.cat(input_vectors(self.projections, features, present), 1)))
 
 
 class _Projected(FeatureFusion):
-    """An operator on the modalities' projections p_i = W_i x_i + b_i to one width."""
+    """The base of the operators on the modalities' projections p_i = W_i x_i + b_i to one width.
+
+    Args:
+        features: the width to which each modality is projected, and of the result.
+    """
 
     def __init__(self, inputs: Mapping[str, int], *, features: Size = 128) -> None:
         super().__init__()
@@ -70,9 +72,6 @@ class Sum(_Projected):
     Cost: M D features.
 
     Pooled (B, D) of each modality; gives (B, features).
-
-    Args:
-        features: the width to which each modality is projected, and of the result.
     """
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
@@ -87,9 +86,6 @@ class Average(_Projected):
     Cost: M D features.
 
     Pooled (B, D) of each modality; gives (B, features).
-
-    Args:
-        features: the width to which each modality is projected, and of the result.
     """
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
@@ -104,9 +100,6 @@ class Maximum(_Projected):
     Cost: M D features.
 
     Pooled (B, D) of each modality; gives (B, features).
-
-    Args:
-        features: the width to which each modality is projected, and of the result.
     """
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
@@ -123,13 +116,10 @@ class Multiply(_Projected):
     beyond the range of a reduced precision becomes its greatest number. Cost: M D features.
 
     Pooled (B, D) of each modality; gives (B, features).
-
-    Args:
-        features: the width to which each modality is projected, and of the result.
     """
 
-    def __init__(self, inputs: Mapping[str, int], *, features: Size = 128) -> None:
-        super().__init__(inputs, features=features)
+    def __init__(self, inputs: Mapping[str, int], **options: Any) -> None:
+        super().__init__(inputs, **options)
         for layer in self.projections.maps:
             assert isinstance(layer, nn.Linear)
             nn.init.ones_(layer.bias)
@@ -137,7 +127,7 @@ class Multiply(_Projected):
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, features)."""
         projected = self.projections(features, present)
-        factors = torch.where(present.unsqueeze(-1), wide(projected), 1)
+        factors = torch.where(present.unsqueeze(-1), at_least_float32(projected), 1)
         return Features(narrow(product(factors), projected.dtype))
 
 
@@ -148,15 +138,12 @@ class Attention(_Projected):
     machine translation by jointly learning to align and translate". Cost: M (D features + features^2).
 
     Pooled (B, D) of each modality; gives (B, features).
-
-    Args:
-        features: the width to which each modality is projected, and of the result.
     """
 
-    def __init__(self, inputs: Mapping[str, int], *, features: Size = 128) -> None:
-        super().__init__(inputs, features=features)
+    def __init__(self, inputs: Mapping[str, int], **options: Any) -> None:
+        super().__init__(inputs, **options)
         # A softmax over one modality would never train its scores.
-        self.attention = AttentionPool(features) if len(inputs) > 1 else None
+        self.attention = AttentionPool(self.out_features) if len(inputs) > 1 else None
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, features)."""
@@ -173,15 +160,13 @@ class DeepSet(_Projected):
     Pooled (B, D) of each modality; gives (B, features).
 
     Args:
-        features: the width to which each modality is projected, and of the result.
         hidden: the size of rho's hidden layer.
         dropout: the share of values dropped after rho's hidden layer.
     """
 
-    def __init__(
-        self, inputs: Mapping[str, int], *, features: Size = 128, hidden: Size = 128, dropout: Share = 0.0
-    ) -> None:
-        super().__init__(inputs, features=features)
+    def __init__(self, inputs: Mapping[str, int], *, hidden: Size = 128, dropout: Share = 0.0, **options: Any) -> None:
+        super().__init__(inputs, **options)
+        features = self.out_features
         self.phi = nn.Sequential(nn.ReLU(), nn.Linear(features, features), nn.ReLU())
         self.rho = MLP(features, [hidden], features, dropout)
 

@@ -1,4 +1,4 @@
-"""What the token operators share: one embedding of every modality's tokens, and attention layers that ignore padding.
+"""What the token operators share: options, and one embedding of every modality's tokens.
 
 Axes: B batch, T tokens, D features, M modalities, W the common width.
 """
@@ -6,15 +6,17 @@ Axes: B batch, T tokens, D features, M modalities, W the common width.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mmreg import Features
-from mmreg.errors import OptionError
-from mmreg.layers import MLP
+from mmreg import FeatureFusion, Features, Outputs
+from mmreg_fusion.feature_level.attention import AttentionLayer
+from mmreg_fusion.feature_level.common import Share, Size
 
 
 def token_inputs(features: Mapping[str, Features], present: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -64,105 +66,70 @@ class TokenEmbedding(nn.Module):
         self.maps = nn.ModuleList(nn.Linear(size, width) for size in inputs.values())
         self.absent = nn.ParameterList(0.02 * torch.randn(width) for _ in inputs) if absent_token else None
 
-    def forward(self, features: Mapping[str, Features], present: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Each modality's tokens (B, T, W) and which are valid, (B, T) bool.
+    def forward(self, features: Mapping[str, Features], present: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Each modality's tokens (B, T, W), and which are valid, (B, T) bool.
 
         What the others hold is finite and depends on the parameters alone. With `absent_token` the sequences begin
         with a further token, valid in exactly the rows that lack the modality.
         """
-        embedded = []
+        embedded, masks = [], []
         for index, (layer, (tokens, mask)) in enumerate(zip(self.maps, token_inputs(features, present), strict=True)):
             values = layer(tokens)
             values = values + sinusoids(values.shape[1], values.shape[2], values)
             if self.absent is not None:
                 values = torch.cat([self.absent[index].expand(len(values), 1, -1), values], 1)
                 mask = torch.cat([~present[:, index, None], mask], 1)
-            embedded.append((values, mask))
-        return embedded
+            embedded.append(values)
+            masks.append(mask)
+        return embedded, masks
 
 
-class Attention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani 2017) in which a query may also attend to nothing.
+class TokenFusion(FeatureFusion):
+    """The base of the operators that consist of attention layers over all modalities' tokens.
 
-    A(Q, C) = softmax([q k^T, 0] / sqrt(W / heads)) [v; 0]: a further key and value of zeros, as with `add_zero_attn`
-    of `torch.nn.MultiheadAttention`. So a context without a valid token gives zero instead of NaN, and a context of a
-    single token is still weighed. Keys have no bias.
+    A subclass makes its layers by `attention_layers`, and says in `fuse` what they do with the embedded tokens. Its
+    constructor names the options that it adds or declares anew, and hands on the others.
 
     Args:
-        width: W, a multiple of `num_heads`.
-        num_heads: heads.
+        inputs: name and token size D of each modality.
+        features: size of every token inside and of the result (W).
+        num_heads: attention heads of each layer; `features` is a multiple of them.
+        num_layers: attention layers, one after the other (L).
+        dropout: share of values dropped in each layer.
+        absent_token: whether an absent modality is represented by a learned token instead of being left out.
     """
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    takes: ClassVar[Outputs] = "tokens"
+
+    def __init__(
+        self,
+        inputs: Mapping[str, int],
+        *,
+        features: Annotated[int, Ge(2)] = 64,
+        num_heads: Size = 4,
+        num_layers: Size = 2,
+        dropout: Share = 0.1,
+        absent_token: bool = False,
+    ) -> None:
         super().__init__()
-        if width % num_heads:
-            raise OptionError(
-                f"features is {width} and num_heads is {num_heads}, but the heads share the features equally: "
-                f"choose features that are a multiple of num_heads"
-            )
+        self.width = self.out_features = features
         self.num_heads = num_heads
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width)
-        self.output = nn.Linear(width, width)
+        self.num_layers = num_layers
+        self.dropout = dropout
+        self.embedding = TokenEmbedding(inputs, features, absent_token)
 
-    def forward(self, queries: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """What queries (B, Q, W) read from a context (B, T, W) with mask (B, T) bool: (B, Q, W)."""
-        heads = (self.num_heads, -1)
-        query = self.query(queries).unflatten(-1, heads).transpose(1, 2)
-        key = F.pad(self.key(context).unflatten(-1, heads).transpose(1, 2), (0, 0, 0, 1))
-        value = F.pad(self.value(context).unflatten(-1, heads).transpose(1, 2), (0, 0, 0, 1))
-        mask = F.pad(mask, (0, 1), value=True)[:, None, None]
-        read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        result: Tensor = self.output(read.transpose(1, 2).flatten(2))
-        return result
+    def attention_layers(self, count: int) -> nn.ModuleList:
+        """New attention layers of the operator's width, heads and dropout.
 
+        Raises:
+            OptionError: `features` is not a multiple of `num_heads`.
+        """
+        return nn.ModuleList(AttentionLayer(self.width, self.num_heads, self.dropout) for _ in range(count))
 
-class AttentionLayer(nn.Module):
-    """A pre-norm transformer layer (Xiong 2020): y = x + A(LN x, LN c), then y + FFN(LN' y), FFN of width 4 W.
+    @abstractmethod
+    def fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
+        """Each modality's tokens (B, T, W) and which are valid, (B, T) bool, to (B, out_features)."""
 
-    The context c is x itself (self-attention) or another sequence (cross-attention); one norm serves both.
-    Cost for Q queries and T tokens: O((Q + T) W^2 + Q T W).
-
-    Args:
-        width: W.
-        num_heads: heads.
-        dropout: the share of values dropped in the feed-forward network and on both residual branches.
-    """
-
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width, num_heads)
-        self.feedforward_norm = nn.LayerNorm(width)
-        self.feedforward = MLP(width, [4 * width], width, dropout)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, values: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:
-        """Update (B, Q, W) from a context (B, T, W); None for itself. The mask (B, T) bool is the context's."""
-        queries = self.attention_norm(values)
-        context = queries if context is None else self.attention_norm(context)
-        values = values + self.dropout(self.attention(queries, context, mask))
-        result: Tensor = values + self.dropout(self.feedforward(self.feedforward_norm(values)))
-        return result
-
-
-class AttentionStack(nn.Module):
-    """Attention layers one after the other, all with the same context (or none, for self-attention).
-
-    Args:
-        width: W.
-        num_heads: heads.
-        num_layers: layers.
-        dropout: as in `AttentionLayer`.
-    """
-
-    def __init__(self, width: int, num_heads: int, num_layers: int, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(AttentionLayer(width, num_heads, dropout) for _ in range(num_layers))
-
-    def forward(self, values: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:
-        """As in `AttentionLayer`."""
-        for layer in self.layers:
-            values = layer(values, mask, context)
-        return values
+    def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
+        """Fuse tokens (B, T, D), or pooled vectors (B, D), with present (B, M) bool to (B, out_features)."""
+        return Features(pooled=self.fuse(*self.embedding(features, present)))

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Any
 
 import torch
-from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmreg import FeatureFusion, Features, Outputs
-from mmreg_fusion.feature_level.common import Share, Size
-from mmreg_fusion.feature_level.tokens import AttentionStack, TokenEmbedding
+from mmreg_fusion.feature_level.attention import AttentionStack
+from mmreg_fusion.feature_level.tokens import TokenFusion
 
 
-class Transformer(FeatureFusion):
+class Transformer(TokenFusion):
     """Self-attention over one sequence of all modalities' tokens, read at a learned CLS token.
 
     X = [CLS, E_1(tokens of f1), ..., E_M(tokens of fM)], where E adds modality and position embeddings;
@@ -27,39 +25,21 @@ class Transformer(FeatureFusion):
     with M by D W only.
 
     Args:
-        inputs: name and token size D of each modality.
-        features: size of every token inside and of the result (W).
-        num_heads: attention heads of each layer; `features` is a multiple of them.
         num_layers: transformer layers (L).
-        dropout: share of values dropped in each layer.
-        absent_token: whether an absent modality is represented by a learned token instead of being left out.
 
     Raises:
         OptionError: `features` is not a multiple of `num_heads`.
     """
 
-    takes: ClassVar[Outputs] = "tokens"
+    def __init__(self, inputs: Mapping[str, int], **options: Any) -> None:
+        super().__init__(inputs, **options)
+        self.cls = nn.Parameter(0.02 * torch.randn(self.width))
+        self.layers = AttentionStack(self.attention_layers(self.num_layers))
+        self.norm = nn.LayerNorm(self.width)
 
-    def __init__(
-        self,
-        inputs: Mapping[str, int],
-        *,
-        features: Annotated[int, Ge(2)] = 64,
-        num_heads: Size = 4,
-        num_layers: Size = 2,
-        dropout: Share = 0.1,
-        absent_token: bool = False,
-    ) -> None:
-        super().__init__()
-        self.out_features = features
-        self.embedding = TokenEmbedding(inputs, features, absent_token)
-        self.cls = nn.Parameter(0.02 * torch.randn(features))
-        self.layers = AttentionStack(features, num_heads, num_layers, dropout)
-        self.norm = nn.LayerNorm(features)
-
-    def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
-        """Fuse to (B, W)."""
-        embedded = self.embedding(features, present)
-        values = torch.cat([self.cls.expand(len(present), 1, -1), *(tokens for tokens, _ in embedded)], 1)
-        mask = F.pad(torch.cat([valid for _, valid in embedded], 1), (1, 0), value=True)
-        return Features(pooled=self.norm(self.layers(values, mask)[:, 0]))
+    def fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
+        """See `TokenFusion`; gives (B, W)."""
+        values = torch.cat([self.cls.expand(len(tokens[0]), 1, -1), *tokens], 1)
+        mask = F.pad(torch.cat(masks, 1), (1, 0), value=True)
+        fused: Tensor = self.norm(self.layers(values, mask)[:, 0])
+        return fused

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmreg import ModelFusion, Space
 from mmreg.errors import OptionError, TrainingError
+from mmreg.layers import at_least_float32
 
 DISTRIBUTIONS: frozenset[Space] = frozenset({"log_probabilities", "log_odds"})
 """The spaces of operators that need probabilities."""
@@ -25,11 +26,6 @@ ALTERNATIVES: Mapping[Space, str] = {
 
 LARGE = 1e30
 """Stands for infinity in a log space: its exponential is zero, and sums of many of it are still finite in float32."""
-
-
-def wide(values: Tensor) -> Tensor:
-    """The values in float32, or as they are if float64: sums in half precision lose too much, or overflow."""
-    return values if values.dtype == torch.float64 else values.float()
 
 
 def log_weights(logits: Tensor, present: Tensor) -> Tensor:
@@ -82,7 +78,7 @@ class ScoreFusion(ModelFusion):
 
     def stack(self, scores: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """All parts' scores, (B, M, K), those of absent parts replaced by zeros."""
-        stacked = torch.stack([wide(scores[name]) for name in self.names], 1)
+        stacked = torch.stack([at_least_float32(scores[name]) for name in self.names], 1)
         return torch.where(present.unsqueeze(-1), stacked, 0)
 
     def log_distributions(self, scores: Mapping[str, Tensor], present: Tensor) -> Tensor:

@@ -61,6 +61,13 @@ def test_without_anything_said_a_tenth_each_is_held_out_and_classes_are_stratifi
         assert all(abs(found[name] - 0.1 * CLASSES.count(name)) <= 1 for name in "abc")
 
 
+def test_shares_may_have_a_seed_of_their_own() -> None:
+    shares = {"validation": 0.2, "test": 0.3}
+    own = split_rows(numbered(100), {**shares, "seed": 1}, None, 0)
+    assert as_lists(own) == as_lists(split_rows(numbered(100), shares, None, 1))
+    assert as_lists(own) != as_lists(split_rows(numbered(100), {**shares, "seed": None}, None, 0))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_stratified_shares_hold_for_many_small_classes(seed: int) -> None:
     classes = np.repeat(np.arange(50), 10)

@@ -123,6 +123,14 @@ def test_a_selection_keeps_row_numbers() -> None:
     assert part.where(0) == "<table>, row 4"
 
 
+def test_empty_columns_stand_in_a_copy_alone() -> None:
+    table = read_table({"a": [1, 2], "o": [np.zeros((1, 1)), None]}).select([1])
+    more = table.with_empty(["b", "a", "c"])
+    assert plain(more) == [{"a": 2, "o": None, "b": None, "c": None}]
+    assert more.where(0) == "<table>, row 2"
+    assert table.columns == ["a", "o"]
+
+
 def test_values_of_some_rows_across_chunks() -> None:
     data = pa.chunked_array([list(range(start, start + 700)) for start in range(0, 2800, 700)])
     table = read_table(pa.table({"a": data}))

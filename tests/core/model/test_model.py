@@ -14,7 +14,8 @@ from mmreg import Recipe, Signal, registry
 from mmreg.contract.spec import Spec
 from mmreg.errors import RecipeError
 from mmreg.model.build import build
-from mmreg.model.model import ModelNode, MultimodalModel
+from mmreg.model.model import MultimodalModel
+from mmreg.model.nodes import ModelNode
 from mmreg.recipe.resolve import resolve
 
 VECTOR = Spec("C", (4,))

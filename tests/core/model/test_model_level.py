@@ -22,7 +22,7 @@ def _toys() -> None:
 
 def test_stacking_is_fitted_on_all_validation_rows_and_no_others(tmp_path: Path) -> None:
     listening = Listening()
-    run = train(tmp_path / "run", fusion="stacking", watcher=listening)
+    run = train(tmp_path / "run", fusion="stacking", callback=listening)
     table = pq.read_table(run.folder / "predictions/validation.parquet").to_pydict()
     scores = {name: torch.tensor(table[f"scores/{name}"]) for name in "ab"}
     refitted = Stacking({"a": 1, "b": 1}, num_outputs=len(scores["a"][0]), space="log_probabilities")

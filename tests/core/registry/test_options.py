@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from annotated_types import Ge, Lt
 
 from mmreg.errors import OptionError
-from mmreg.registry.options import check_options, describe_options, documentation, find_problems, json_schema
+from mmreg.registry.options import check_options, describe_options, find_problems, json_schema
+from mmreg.registry.signature import argument_docs, documentation, parameters
 
 
 class Thing:
@@ -108,6 +109,91 @@ def test_a_description_has_types_bounds_defaults_and_text() -> None:
     assert rows["widths"]["default"] == [1, 2]
     assert rows["scale"]["type"] == "number or null"
     assert rows["scale"]["default"] is None
+
+
+class Base:
+    """What several share.
+
+    Args:
+        inputs: what it is built from; no option.
+        size: how large it is.
+        depth: how deep it is.
+    """
+
+    def __init__(self, inputs: object, *, size: Annotated[int, Ge(1)] = 4, depth: int = 2) -> None:
+        self.size = size
+
+
+class Derived(Base):
+    """Takes the base's options, has another default for one of them and says something else of another.
+
+    Args:
+        width: how wide it is.
+        size: how large each of its parts is.
+    """
+
+    def __init__(self, inputs: object, *, depth: int = 3, width: float = 0.5, **options: Any) -> None:
+        super().__init__(inputs, depth=depth, **options)
+
+
+class Further(Derived):
+    """Hands on everything."""
+
+    def __init__(self, inputs: object, **options: Any) -> None:
+        super().__init__(inputs, **options)
+
+
+class Closed(Base):
+    """Names what it takes, and so has no other option.
+
+    Args:
+        size: its size.
+    """
+
+    def __init__(self, inputs: object, *, size: int = 1) -> None:
+        super().__init__(inputs, size=size, depth=1)
+
+
+class Inheriting(Base):
+    """Has no constructor of its own."""
+
+
+def test_a_constructor_that_hands_options_on_has_those_of_its_base_class_too() -> None:
+    rows = describe_options(Derived)
+    assert [(row["name"], row["type"], row["default"], row["description"]) for row in rows] == [
+        ("size", "integer >= 1", 4, "how large each of its parts is."),
+        ("depth", "integer", 3, "how deep it is."),
+        ("width", "number", 0.5, "how wide it is."),
+    ]
+    assert describe_options(Further) == rows
+    checked = check_options(Derived, {"size": 9})
+    assert Derived(None, **checked).size == 9
+
+
+def test_what_is_handed_on_is_checked_as_one_s_own() -> None:
+    assert [str(problem) for problem in find_problems(Further, {"size": 0, "wide": 1.0})] == [
+        "size: must be greater than or equal to 1, found 0",
+        "wide: is no option here; did you mean 'width'? (there are size, depth, width)",
+    ]
+
+
+def test_a_constructor_without_further_options_has_its_own_alone() -> None:
+    assert [(row["name"], row["description"]) for row in describe_options(Closed)] == [("size", "its size.")]
+    assert argument_docs(Closed) == {"size": "its size."}
+
+
+def test_an_inherited_constructor_brings_its_options_and_their_documentation() -> None:
+    assert describe_options(Inheriting) == describe_options(Base)
+    assert [row["description"] for row in describe_options(Inheriting)] == ["how large it is.", "how deep it is."]
+
+
+def test_parameters_have_resolved_types_and_are_named_ones_only() -> None:
+    assert {name: each.annotation for name, each in parameters(Further).items()} == {
+        "inputs": object,
+        "size": Annotated[int, Ge(1)],
+        "depth": int,
+        "width": float,
+    }
 
 
 def test_the_documentation_leaves_the_arguments_out() -> None:

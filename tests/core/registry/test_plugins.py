@@ -26,7 +26,7 @@ from mmreg.importing import import_target, stdout_to_stderr
 from mmreg.messages import one_line
 from mmreg.registry import plugins
 from mmreg.registry.installed import Plugin, find_plugins
-from mmreg.runs.followers import Callbacks
+from mmreg.runs.followers import Followers
 
 HOOKS_PAGE = Path(__file__).resolve().parents[3] / "docs/reference/hooks.md"
 
@@ -173,10 +173,10 @@ def test_strict_mode_raises_what_a_callback_raises(add: Callable[..., str], monk
     )
     monkeypatch.setenv("MMREG_DISABLE_PLUGINS", "report")
     run: Any = None
-    Callbacks().tell("on_start", run, {})
+    Followers().tell("on_start", run, {})
     monkeypatch.setenv("MMREG_STRICT", "1")
     with pytest.raises(PluginError, match=r"Follower.on_start raised KeyError: 'x'"):
-        Callbacks().tell("on_start", run, {})
+        Followers().tell("on_start", run, {})
 
 
 def test_a_slow_plugin_is_warned_of(add: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +355,7 @@ def test_every_field_of_what_a_hook_returns_is_documented(hook: str, spec: Any) 
 def test_every_event_of_a_callback_and_argument_is_documented() -> None:
     text = documented("mmreg_callbacks")
     events = [event for name, event in vars(Callback).items() if name.startswith("on_")]
-    assert len(events) == 4
+    assert len(events) == 7
     for event in events:
         assert f"`{event.__name__}`" in text
         arguments = [name for name in inspect.signature(event).parameters if name != "self"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,27 +14,33 @@ import torch
 import toys
 
 import mmreg
-from mmreg import registry
+from mmreg import Epoch, MetricValue, registry
 from mmreg.errors import TableError
-from mmreg.model.model import ModelNode
+from mmreg.model.nodes import ModelNode
 from mmreg.training.blending import WINDOW, blending_weights
+from mmreg.training.checkpoint import load_checkpoint
 from mmreg.training.loop import Trainer
 
+AB = {"a": "a", "b": "b"}
+"""Two parts, each with a validation loss of its own."""
 
-def history(**courses: tuple[float, float, float, float]) -> list[dict[str, float]]:
+
+def epoch_of(**losses: tuple[float, float]) -> Epoch:
+    """An epoch with such losses (train, validation)."""
+    values = [(name, *each) for name, two in losses.items() for each in zip(("train", "validation"), two, strict=True)]
+    return Epoch(1, 1, 0.1, tuple(MetricValue(split, name, "loss", value) for name, split, value in values))
+
+
+def history(**courses: tuple[float, float, float, float]) -> list[Epoch]:
     """Two windows: the losses (train, validation) at the end of the first and of the second."""
-    rows = []
-    for end in (0, 2):
-        row = {}
-        for name, course in courses.items():
-            row[f"train_{name}_loss"], row[f"validation_{name}_loss"] = course[end : end + 2]
-        rows += [row] * WINDOW
-    return rows
+    first = epoch_of(**{name: (course[0], course[1]) for name, course in courses.items()})
+    second = epoch_of(**{name: (course[2], course[3]) for name, course in courses.items()})
+    return [first] * WINDOW + [second] * WINDOW
 
 
 def test_weights_follow_the_formula() -> None:
     # a: G = 0.4, O = (0.9 - 0.5) - (1.3 - 1.1) = 0.2; b: G = 0.1, O = (1.1 - 0.6) - (1.2 - 1.2) = 0.5
-    weights = blending_weights(history(a=(1.1, 1.3, 0.5, 0.9), b=(1.2, 1.2, 0.6, 1.1)), ["a", "b"])
+    weights = blending_weights(history(a=(1.1, 1.3, 0.5, 0.9), b=(1.2, 1.2, 0.6, 1.1)), AB)
     ratio_a, ratio_b = 0.4 / 0.2**2, 0.1 / 0.5**2
     assert weights is not None
     assert weights["a"] == pytest.approx(2 * ratio_a / (ratio_a + ratio_b))
@@ -41,20 +48,20 @@ def test_weights_follow_the_formula() -> None:
 
 
 def test_a_model_that_gets_worse_gets_no_weight() -> None:
-    weights = blending_weights(history(a=(1.0, 1.0, 0.5, 0.9), b=(1.0, 1.0, 0.5, 1.1)), ["a", "b"])
+    weights = blending_weights(history(a=(1.0, 1.0, 0.5, 0.9), b=(1.0, 1.0, 0.5, 1.1)), AB)
     assert weights == {"a": pytest.approx(2.0), "b": 0.0}
 
 
 def test_nothing_is_set_before_two_windows_or_when_nothing_gets_better() -> None:
     worse = history(a=(1.0, 1.0, 0.5, 1.1))
-    assert blending_weights(worse[: 2 * WINDOW - 1], ["a"]) is None
-    assert blending_weights(worse, ["a"]) is None
+    assert blending_weights(worse[: 2 * WINDOW - 1], {"a": "a"}) is None
+    assert blending_weights(worse, {"a": "a"}) is None
 
 
 def test_weights_hold_until_the_next_window_is_over() -> None:
-    rows = history(a=(1.1, 1.3, 0.5, 0.9), b=(1.2, 1.2, 0.6, 1.1))
-    rows.append(dict.fromkeys(rows[0], 0.1))
-    assert blending_weights(rows, ["a", "b"]) == blending_weights(rows[:-1], ["a", "b"])
+    epochs = history(a=(1.1, 1.3, 0.5, 0.9), b=(1.2, 1.2, 0.6, 1.1))
+    epochs.append(epoch_of(a=(0.1, 0.1), b=(0.1, 0.1)))
+    assert blending_weights(epochs, AB) == blending_weights(epochs[:-1], AB)
 
 
 @pytest.mark.parametrize("joint", [False, 0.5])
@@ -83,13 +90,13 @@ def test_a_part_of_noise_loses_its_weight_and_the_training_resumes_as_if_never_s
     recipe = toys.recipe(table, fusion={"name": "mean", "own_loss": "gradient_blending", "joint_loss": joint})
     settings: dict[str, Any] = {"device": "cpu", "overrides": ["training.epochs=20"]}
     whole = mmreg.train(recipe, tmp_path / "whole", **settings)
-    with (whole.folder / "metrics.csv").open() as file:
-        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-    rows = [{"validation_mean_loss": row["validation_loss"], **row} for row in rows]
-    weights = [blending_weights(rows[:epoch], ["a", "b", "mean"] if joint else ["a", "b"]) for epoch in range(20)]
+    written = load_checkpoint(whole.folder / "checkpoints/last.pt")["progress"]["history"]
+    epochs = [Epoch.from_plain(each) for each in written]
+    parts = {**AB, "mean": ""} if joint else AB
+    weights = [blending_weights(epochs[:epoch], parts) for epoch in range(20)]
     assert any(each is not None and each["b"] == 0 for each in weights)
     with pytest.raises(KeyboardInterrupt):
-        mmreg.train(recipe, tmp_path / "again", watcher=toys.Listening(stop_after=66), **settings)  # in epoch 17
+        mmreg.train(recipe, tmp_path / "again", callback=toys.Listening(stop_after=66), **settings)  # in epoch 17
     again = mmreg.train(recipe, tmp_path / "again", resume=True, **settings)
     state = again.model.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in whole.model.state_dict().items())
@@ -97,11 +104,11 @@ def test_a_part_of_noise_loses_its_weight_and_the_training_resumes_as_if_never_s
 
 def test_a_joint_loss_that_gets_worse_has_no_weight_until_it_gets_better_again() -> None:
     joints = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.8, 0.85, 0.9, 0.7, 0.6, 0.5]
-    rows = [
-        {f"{kind}_{name}_loss": 1 - 0.01 * epoch for kind in ("train", "validation") for name in "ab"}
-        | {"train_mean_loss": 1 - 0.05 * epoch, "validation_loss": joint}
-        for epoch, joint in enumerate(joints)
-    ]
+    rows = []
+    for number, joint in enumerate(joints):
+        parts = epoch_of(**dict.fromkeys("ab", (1 - 0.01 * number, 1 - 0.01 * number)))
+        whole = MetricValue("train", "mean", "loss", 1 - 0.05 * number), MetricValue("validation", "", "loss", joint)
+        rows.append(replace(parts, values=(*parts.values, *whole)))
 
     def blend(node: ModelNode, epochs: int) -> float:
         model = SimpleNamespace(root=node, modules=lambda: [node])

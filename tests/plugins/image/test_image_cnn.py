@@ -10,7 +10,7 @@ from mmreg.contract.signals import Signal
 from mmreg.contract.spec import Spec
 from mmreg.errors import OptionError, SpecError
 from mmreg.registry.options import check_options, find_problems
-from mmreg_image.block import Block, MaskedGroupNorm
+from mmreg_image.block import ImageBlock, MaskedGroupNorm
 from mmreg_image.cnn import ImageCNN
 
 PLAIN = {"normalization": "none", "dropout": 0.0}
@@ -72,7 +72,7 @@ class TorchResidual(nn.Module):
 
 
 def test_residual_blocks_with_batch_norm():
-    block = Block(3, 8, 3, "batch", residual=True)
+    block = ImageBlock(3, 8, 3, "batch", residual=True)
     reference = TorchResidual(3, 8)
     copy_parameters(block, reference)
     for _ in range(3):
@@ -83,7 +83,7 @@ def test_residual_blocks_with_batch_norm():
 
 
 def test_a_residual_block_that_keeps_its_channels_adds_the_input_itself():
-    block = Block(4, 4, 3, "none", residual=True)
+    block = ImageBlock(4, 4, 3, "none", residual=True)
     nn.init.zeros_(block.second_conv.weight)
     nn.init.zeros_(block.second_conv.bias)
     values = torch.randn(2, 4, 6, 6)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mmreg_report.callback import Report
+from mmreg_report.callback import ReportWriter
 from mmreg_report.markdown import render, sparkline
 from mmreg_report.reading import read_run
 
@@ -124,21 +124,21 @@ def test_the_callback_writes_the_report_and_first_removes_an_old_one(folder: Pat
     run: Any = SimpleNamespace(folder=folder)
     for name in ("report.md", "curves.png"):
         (folder / name).write_text("old")
-    Report().on_start(run, {})
+    ReportWriter().on_start(run, {})
     assert not (folder / "report.md").exists()
     assert not (folder / "curves.png").exists()
-    Report().on_end(run, {})
+    ReportWriter().on_end(run, {})
     assert (folder / "report.md").read_text(encoding="utf-8") == render(read_run(folder))
 
 
 def test_curves_are_drawn_where_matplotlib_is_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run: Any = SimpleNamespace(folder=folder)
     pytest.importorskip("matplotlib")
-    Report().on_end(run, {})
+    ReportWriter().on_end(run, {})
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     (folder / "curves.png").unlink()
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    Report().on_end(run, {})
+    ReportWriter().on_end(run, {})
     assert not (folder / "curves.png").exists()
 
 

@@ -341,7 +341,7 @@ def test_every_metric_is_a_plain_number_that_can_be_asked_for():
 
 
 def test_an_unknown_metric_is_refused_with_near_matches():
-    with pytest.raises(OptionError, match=r"unknown metric 'aurock' \(did you mean auroc\?\)"):
+    with pytest.raises(OptionError, match=r"unknown metric 'aurock'; did you mean 'auroc'\?"):
         fitted(2).evaluate(random_scores(2, 2), torch.tensor([0, 1]), ["aurock"])
 
 

@@ -220,7 +220,7 @@ def test_metrics_of_rows_without_labels_are_zero_without_warnings():
 
 def test_unknown_metrics_and_no_rows_are_refused():
     task = fitted(2)
-    with pytest.raises(OptionError, match="did you mean f1_micro"):
+    with pytest.raises(OptionError, match="did you mean 'f1_micro'"):
         task.evaluate(torch.zeros(1, 2), torch.zeros(1, 2), ["f1_mikro"])
     with pytest.raises(TargetError, match="no rows"):
         task.evaluate(torch.zeros(0, 2), torch.zeros(0, 2))

@@ -203,7 +203,7 @@ def test_r2_of_equal_targets_is_zero_however_their_mean_is_rounded(rows):
 
 
 def test_unknown_metrics_and_no_rows_are_refused():
-    with pytest.raises(OptionError, match="did you mean rmse"):
+    with pytest.raises(OptionError, match="did you mean 'rmse'"):
         fitted().evaluate(torch.zeros(1, 1), torch.zeros(1, 1), ["rsme"])
     with pytest.raises(TargetError, match="no rows"):
         fitted().evaluate(torch.zeros(0, 1), torch.zeros(0, 1))

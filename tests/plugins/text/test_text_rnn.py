@@ -1,5 +1,10 @@
 import copy
 import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,12 +168,36 @@ def test_reduced_precision_follows_full_precision(dtype: torch.dtype, bidirectio
     ours = encoder(VECTORS, bidirectional=bidirectional).eval()
     signal = batch(VECTORS, dtype=torch.float32)
     full = ours(signal).pooled
-    if dtype == torch.bfloat16:
-        with torch.autocast("cpu", dtype):
-            torch.testing.assert_close(ours(signal).pooled.float(), full, rtol=0, atol=0.05)
+    with torch.autocast("cpu", dtype):
+        torch.testing.assert_close(ours(signal).pooled.float(), full, rtol=0, atol=0.05)
     reduced = copy.deepcopy(ours).to(dtype)(signal.replace(signal.values.to(dtype))).pooled
     assert reduced.dtype == dtype
     torch.testing.assert_close(reduced.float(), full, rtol=0, atol=0.05)
+
+
+TRAINING = """
+import json, sys
+import mmreg
+
+rows = [{"words": ["good and fine", "bad"][number % 2], "label": number % 2} for number in range(40)]
+encoder = {"name": "text_rnn", "embedding_size": 8, "hidden_size": 8, "features": 4, "bidirectional": False}
+recipe = {
+    "table": rows,
+    "target": {"column": "label"},
+    "modalities": {"words": {"type": "text", "encoder": encoder}},
+    "training": {"epochs": 15, "batch_size": 8, "precision": "bfloat16", "optimizer": {"name": "Adam", "lr": 0.02}},
+}
+run = mmreg.train(recipe, sys.argv[1], device="cpu")
+print(json.dumps([str(run.dtype), run.evaluate(rows)["metrics"]["accuracy"]]))
+"""
+
+
+def test_a_processor_without_a_kernel_for_bfloat16_trains_in_it_all_the_same(tmp_path: Path) -> None:
+    simple = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}  # makes this machine's processor such a one
+    command = [sys.executable, "-c", TRAINING, str(tmp_path / "run")]
+    done = subprocess.run(command, env=simple, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["torch.bfloat16", 1.0]
 
 
 def test_reloaded_weights_give_the_same_bits() -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmreg.contract.signals import Signal
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import Spec, Specs, specs_text
 from mmreg.data.batches import Batch
 from mmreg.errors import OptionError
 from mmreg.layers import length_mask
@@ -110,10 +110,18 @@ def silence(signal: Signal, spec: Spec, strength: float, generators: Sequence[to
     return signal.replace(torch.from_numpy(np.where(silent.numpy(), values.dtype.type(0), values)))
 
 
+def _is_numeric(spec: Spec) -> bool:
+    return spec.vocabulary_size is None and spec.dtype != "bool"
+
+
+def _is_unsigned(spec: Spec) -> bool:
+    return spec.dtype.startswith("uint")
+
+
 CORRUPTIONS = {
     "noise": Corruption(
         noise,
-        lambda spec: _is_numeric(spec),
+        _is_numeric,
         "numbers that are no tokens",
         lambda spec: "share of the full range" if _is_unsigned(spec) else "share of each row's root mean square",
     ),
@@ -141,7 +149,7 @@ CORRUPTIONS = {
 """Every corruption by name."""
 
 
-def check_corruption(name: str, modality: str, spec: Spec, strengths: Sequence[float]) -> Corruption:
+def check_corruption(name: str, modality: str, spec: Specs, strengths: Sequence[float]) -> Corruption:
     """The corruption of this name.
 
     Args:
@@ -154,10 +162,15 @@ def check_corruption(name: str, modality: str, spec: Spec, strengths: Sequence[f
         OptionError: there is no such corruption, it does not fit the spec (says which do), or a strength is out of its
             bounds.
     """
+    if not isinstance(spec, Spec):
+        raise OptionError(
+            f"{name} does not fit {modality}, which is stored as several arrays ({specs_text(spec)}): a corruption "
+            "changes one; measure it by --missing or --missing-rate"
+        )
     fitting = ", ".join(known for known, corruption in CORRUPTIONS.items() if corruption.fits(spec)) or "none"
     if name not in CORRUPTIONS:
         raise OptionError(
-            f"there is no corruption {name!r}; those that fit {modality} are: {fitting}{near(name, list(CORRUPTIONS))}"
+            f"there is no corruption {name!r}; those that fit {modality} are: {fitting}{near(name, CORRUPTIONS)}"
         )
     corruption = CORRUPTIONS[name]
     if not corruption.fits(spec):
@@ -199,14 +212,6 @@ def corrupting(
         return replace(batch, signals={**batch.signals, modality: corrupted})
 
     return change
-
-
-def _is_numeric(spec: Spec) -> bool:
-    return spec.vocabulary_size is None and spec.dtype != "bool"
-
-
-def _is_unsigned(spec: Spec) -> bool:
-    return spec.dtype.startswith("uint")
 
 
 def _as_stored(wide: Tensor, stored: Tensor) -> Tensor:

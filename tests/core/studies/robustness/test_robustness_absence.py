@@ -21,14 +21,13 @@ from mmreg.model import model as model_module
 from mmreg.model.inference import Predicted
 from mmreg.recipe.form import Training
 from mmreg.training.dropout import dropped_modalities
-from mmreg.training.events import Silent
 
 OPERATORS = sorted({entry.spec.name for entry in registry.specs("fusion")})
 ROWS = 60
 scatter = model_module._scatter
 
 
-class Listening(Silent):
+class Listening(mmreg.Callback):
     def __init__(self) -> None:
         self.messages: list[str] = []
 
@@ -53,7 +52,7 @@ def train(folder: Path, table: list[dict[str, Any]], **changes: Any) -> tuple[mm
     listening = Listening()
     overrides = ["training.epochs=1", "training.modality_dropout=0.2"]
     run = mmreg.train(
-        toys.recipe(table, **changes), folder, device="cpu", overrides=overrides, watcher=listening, overwrite=True
+        toys.recipe(table, **changes), folder, device="cpu", overrides=overrides, callback=listening, overwrite=True
     )
     return run, listening.messages
 

@@ -10,11 +10,11 @@ from torch import nn
 
 from mmreg.contract.signals import Features
 from mmreg.errors import OptionError
+from mmreg_fusion.feature_level.attention import MultiHeadAttention
 from mmreg_fusion.feature_level.bottleneck import Bottleneck
 from mmreg_fusion.feature_level.coattention import CoAttention
 from mmreg_fusion.feature_level.cross_attention import CrossAttention
 from mmreg_fusion.feature_level.perceiver import Perceiver
-from mmreg_fusion.feature_level.tokens import Attention
 from mmreg_fusion.feature_level.transformer import Transformer
 
 SIZES = {"image": 3, "text": 5, "audio": 2}
@@ -231,7 +231,7 @@ def test_gradients_equal_finite_differences_of_the_formula(name, lengths, make_b
 
 def test_attention_equals_torch_multihead_attention_with_zero_attn():
     torch.manual_seed(0)
-    ours = Attention(8, 2).double()
+    ours = MultiHeadAttention(8, 2).double()
     theirs = nn.MultiheadAttention(8, 2, add_zero_attn=True, batch_first=True).double()
     with torch.no_grad():
         theirs.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))

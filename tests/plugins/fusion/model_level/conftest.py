@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmreg.contract.interfaces import Space
+from mmreg.contract.task import Space
 
 
 @dataclass

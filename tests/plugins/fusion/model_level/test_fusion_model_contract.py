@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from mmreg.contract.interfaces import ModelFusion
+from mmreg.contract.fusion import ModelFusion
 from mmreg.errors import OptionError
 from mmreg_fusion.model_level.averages import Max, Mean, Product, Weighted
 from mmreg_fusion.model_level.calibrated import Calibrated

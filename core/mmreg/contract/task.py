@@ -1,0 +1,131 @@
+"""The interfaces of what is to be predicted, and of how good predictions are.
+
+Axes: B batch, N rows, K classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mmreg.contract.lifecycle import Restorable
+
+Space = Literal["log_probabilities", "log_odds", "values"]
+"""What a task's scores (B, K) are: log-probabilities over K exclusive classes (each row's exponentials sum to one),
+the log-odds of K independent labels, or K plain numbers."""
+
+
+class Task(Restorable, ABC):
+    """What is to be predicted: it owns the target column, the loss, the metrics and how predictions are written.
+
+    Its constructor takes options only. `fit` learns the labels from the training rows; the state is JSON.
+
+    Attributes:
+        space: what its scores are.
+        num_outputs: K, the size of a row's scores. Set by `fit` and `load_state`.
+        module: parameters of its own that `scores` and `loss` use, such as the cut points of an ordinal scale: trained,
+            moved and saved with the model; made anew by `fit`, or of the right size by `load_state`.
+        main_metric: the metric by which models are compared unless the recipe names another.
+        metrics: every metric it knows by name, each with whether more is better.
+    """
+
+    space: ClassVar[Space]
+    main_metric: ClassVar[str]
+    metrics: ClassVar[Mapping[str, bool]]
+    num_outputs: int
+    module: nn.Module | None = None
+
+    @property
+    def num_logits(self) -> int:
+        """The size of what a head gives for a row, which `scores` and `loss` take; K unless the task says otherwise."""
+        return self.num_outputs
+
+    @abstractmethod
+    def fit(self, values: Sequence[Any]) -> None:
+        """Learn the labels from the training rows' target values and set `num_outputs`.
+
+        Raises:
+            TargetError: the values do not fit the task (none, one class, numbers that are not finite, ...).
+        """
+
+    @abstractmethod
+    def encode(self, values: Sequence[Any]) -> NDArray[Any]:
+        """Target values as an array: (N,) int64 classes, (N, K) float32 labels or (N, K) float32 values.
+
+        Raises:
+            TargetError: a value is missing, not finite, or was never seen in training; all of them are named.
+        """
+
+    @abstractmethod
+    def row_weights(self, targets: NDArray[Any]) -> NDArray[np.float32]:
+        """The weight of each row's loss, (N,), from class weights and the like."""
+
+    @abstractmethod
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each row, (B,), unweighted, of logits (B, num_logits) or of what `scores` made of them."""
+
+    @abstractmethod
+    def scores(self, logits: Tensor) -> Tensor:
+        """What a head gives, (B, num_logits), in the task's space, (B, K); what is there already stays as it is."""
+
+    @abstractmethod
+    def prior(self, targets: NDArray[Any], weights: NDArray[np.float32]) -> Tensor:
+        """The scores, (K,), of a row that has no modality at all: the training distribution."""
+
+    @abstractmethod
+    def evaluate(self, scores: Tensor, targets: Tensor, metrics: Sequence[str] = ()) -> dict[str, Any]:
+        """Metrics of N rows: always the task's own, further ones by name; plain numbers, lists and dicts.
+
+        Raises:
+            OptionError: a metric that the task does not know.
+        """
+
+    @abstractmethod
+    def predictions(self, scores: Tensor) -> dict[str, list[Any]]:
+        """N rows as named columns of plain values, in the words of the target column."""
+
+    @abstractmethod
+    def headline(self, result: Mapping[str, Any], rows: int) -> str:
+        """One line for people, such as "Accuracy: 83% (415/500)"."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What `fit` learned, as plain JSON data."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave, instead of fitting."""
+
+
+class Metric(ABC):
+    """One number that says how good the predictions of many rows are, for any task whose scores it understands.
+
+    A subclass's constructor is `__init__(self, *, num_outputs: int, option=default, ...)`; `num_outputs` is K.
+
+    Attributes:
+        passed_in: keyword-only parameters that are no options, as the framework passes them in.
+        spaces: what the scores may be.
+        more_is_better: its direction.
+    """
+
+    version: ClassVar[int] = 1
+    passed_in: ClassVar[frozenset[str]] = frozenset({"num_outputs"})
+    spaces: ClassVar[frozenset[Space]]
+    more_is_better: ClassVar[bool] = True
+
+    @abstractmethod
+    def compute(self, scores: Tensor, targets: Tensor) -> float:
+        """Measure N >= 1 rows, on the CPU.
+
+        Args:
+            scores: (N, K) in a task's space.
+            targets: as the task encodes them: (N,) int64 classes, (N, K) 0/1 labels, or (N, K) values.
+
+        Returns:
+            A finite number, also where the metric is undefined on these rows (0 by custom).
+        """

@@ -1,0 +1,145 @@
+"""A table's targets: which rows have one, how the task encodes them, and the weight of each row's loss.
+
+Axes: N rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmreg.contract.task import Task
+from mmreg.data.table import Table
+from mmreg.errors import TargetError
+from mmreg.messages import plural, shown
+
+Splits = Mapping[str, NDArray[np.int64]]
+"""The row numbers of each split."""
+
+
+class TargetColumn:
+    """The column that is to be predicted.
+
+    Args:
+        table: the rows.
+        name: the column's name.
+
+    Attributes:
+        values: (N,) the targets as Python objects.
+
+    Raises:
+        TableError: there is no such column.
+    """
+
+    def __init__(self, table: Table, name: str) -> None:
+        self.table, self.name = table, name
+        self.values: list[Any] = list(table.iter_values(name))
+
+    def known(self, splits: Splits, *, skip: bool) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
+        """The splits without rows whose target is empty or not finite, and what a person should know of these.
+
+        Raises:
+            TargetError: there are such rows and they are not to be skipped, or no other training row is there.
+        """
+        empty = np.array([v is None or (isinstance(v, float) and not math.isfinite(v)) for v in self.values], bool)
+        found = sorted(row for rows in splits.values() for row in rows.tolist() if empty[row])
+        if not found:
+            return dict(splits), []
+        value = "value" if all(self.values[row] is None for row in found) else "finite value"
+        first = "empty" if self.values[found[0]] is None else shown(self.values[found[0]])
+        text = (
+            f"{plural(len(found), 'row has', 'rows have')} no {value} in the target column {self.name!r} "
+            f"(first: {self.table.where(found[0])}: {first})"
+        )
+        if not skip:
+            raise TargetError(f"{text}; fill them, remove them, or set on_bad: skip")
+        kept = {split: rows[~empty[rows]] for split, rows in splits.items()}
+        if not len(kept["train"]):
+            raise TargetError(f"{text}: no training row is left")
+        return kept, [f"{text}; skipped"]
+
+    def fit(self, task: Task, rows: NDArray[np.int64]) -> None:
+        """Let a task learn its labels from the training rows.
+
+        Raises:
+            TargetError: they do not fit the task.
+        """
+        try:
+            task.fit([self.values[row] for row in rows])
+        except TargetError as error:
+            raise TargetError(f"{self._place('train')}: {error}") from error
+
+    def encode(self, task: Task, splits: Splits) -> NDArray[Any]:
+        """The targets as a task encodes them, (N, ...); zeros outside the splits.
+
+        Raises:
+            TargetError: some do not fit the task; says in which split.
+        """
+        encoded: NDArray[Any] | None = None
+        for split, rows in splits.items():
+            if not len(rows):
+                continue
+            try:
+                part = task.encode([self.values[row] for row in rows])
+            except TargetError as error:
+                raise TargetError(f"{self._place(split)}: {error}{self._first_wrong(task, rows)}") from error
+            if encoded is None:
+                encoded = np.zeros((len(self.table), *part.shape[1:]), part.dtype)
+            encoded[rows] = part
+        assert encoded is not None
+        return encoded
+
+    def _place(self, split: str) -> str:
+        return f"{self.table.name}, column {self.name!r}" + (f", {split} rows" if split else "")
+
+    def _first_wrong(self, task: Task, rows: NDArray[np.int64]) -> str:
+        """The first of these rows whose target does not fit the task by itself, for a message."""
+        for row in rows.tolist():
+            try:
+                task.encode([self.values[row]])
+            except TargetError:
+                return f" (first: {self.table.where(row)})"
+        return ""
+
+
+def row_weights(
+    task: Task, table: Table, column: str | None, targets: NDArray[Any], splits: Splits
+) -> NDArray[np.float32]:
+    """The weight of each row's loss (N,): what a column says, times what the task makes of the encoded targets.
+
+    Args:
+        task: fitted.
+        table: the rows.
+        column: a column of weights; None for equal ones.
+        targets: (N, ...) as the task encodes them.
+        splits: the rows that need a weight.
+
+    Raises:
+        TargetError: the column holds something else than numbers of at least 0, or only zeros in a split.
+    """
+    weights = np.ones(len(table), np.float32) if column is None else _column_weights(table, column, splits)
+    for rows in splits.values():
+        weights[rows] *= task.row_weights(targets[rows])
+    return weights
+
+
+def _column_weights(table: Table, column: str, splits: Splits) -> NDArray[np.float32]:
+    values = list(table.iter_values(column))
+    numeric = [float(v) if isinstance(v, int | float) and not isinstance(v, bool) else np.nan for v in values]
+    weights = np.array(numeric, np.float32)
+    rows = np.concatenate(list(splits.values()))
+    bad = rows[~(np.isfinite(weights[rows]) & (weights[rows] >= 0))]
+    if len(bad):
+        raise TargetError(
+            f"the weight column {column!r} must hold numbers of at least 0; "
+            f"{plural(len(bad), 'row does', 'rows do')} not "
+            f"(first: {table.where(int(bad[0]))} holds {shown(values[bad[0]])})"
+        )
+    for split, rows in splits.items():
+        if len(rows) and not weights[rows].sum() > 0:
+            raise TargetError(f"the weight column {column!r} is zero in every {split} row")
+    return weights

@@ -1,0 +1,68 @@
+"""The metrics by which predictions are measured: a task's own, and those of plugins that fit its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from mmreg.contract.task import Metric, Task
+from mmreg.errors import ComponentNotFoundError, OptionError
+from mmreg.messages import near
+from mmreg.recipe.components import Component
+from mmreg.recipe.find import fitting_metrics
+from mmreg.registry import build, find
+
+
+class Measures:
+    """Measures predictions of a task.
+
+    Args:
+        task: fitted.
+        metrics: those that a recipe names beyond the task's own; others are taken from the registry, as they are.
+    """
+
+    def __init__(self, task: Task, metrics: Mapping[str, Component] | None = None) -> None:
+        self.task = task
+        self._named = dict(metrics or {})
+        self._built: dict[str, Metric] = {}
+
+    def metric(self, name: str) -> Metric | None:
+        """The metric with a name; None if it is the task's own.
+
+        Raises:
+            OptionError: there is none that fits the task.
+        """
+        if name in self.task.metrics:
+            return None
+        if name not in self._built:
+            if name in self._named:
+                self._built[name] = self._named[name].build(num_outputs=self.task.num_outputs)
+            else:
+                self._built[name] = build("metric", self._found(name), num_outputs=self.task.num_outputs)
+        return self._built[name]
+
+    def _found(self, name: str) -> str:
+        fitting = fitting_metrics(type(self.task))
+        try:
+            entry = find("metric", name)
+            if entry.spec.name in fitting:
+                return entry.reference
+        except ComponentNotFoundError as error:
+            if ":" in name or name in fitting:  # several plugins bring it
+                raise OptionError(str(error)) from error
+        known = [*self.task.metrics, *(each for each in fitting if each not in self.task.metrics)]
+        raise OptionError(f"the task has no metric {name!r}{near(name, known)}; it has {', '.join(known)}")
+
+    def more_is_better(self, name: str) -> bool:
+        """A metric's direction. Raises as `metric` does."""
+        metric = self.metric(name)
+        return self.task.metrics[name] if metric is None else metric.more_is_better
+
+    def evaluate(self, scores: Tensor, targets: Tensor, names: Sequence[str] = ()) -> dict[str, Any]:
+        """The task's figures of N rows, and further metrics by name; see `Task.evaluate`. Raises as `metric` does."""
+        metrics = {name: self.metric(name) for name in dict.fromkeys(names)}
+        figures = self.task.evaluate(scores, targets, [name for name, metric in metrics.items() if metric is None])
+        host = scores.detach().cpu(), targets.cpu()
+        return figures | {n: float(metric.compute(*host)) for n, metric in metrics.items() if metric is not None}

@@ -1,0 +1,172 @@
+"""What a recipe names: components with complete options, inputs, and the tree of fusion operators."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.markers import AssetMark
+from mmreg.recipe.form import FreezeUntil, OnBad, Weights
+from mmreg.registry import Entry
+from mmreg.registry.options import marked
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """How a component's weights are trained.
+
+    Attributes:
+        lr: by what the learning rate is multiplied.
+        frozen_epochs: how many epochs they stay as they are; None for always.
+        weight_decay: their own weight decay; None for the optimizer's.
+    """
+
+    lr: float = 1.0
+    frozen_epochs: int | None = 0
+    weight_decay: float | None = None
+
+    @classmethod
+    def of(cls, given: Weights) -> TrainedWeights:
+        """Those that a recipe asks for."""
+        freeze = given.freeze
+        epochs = freeze.until_epoch if isinstance(freeze, FreezeUntil) else None if freeze else 0
+        return cls(given.lr, epochs, given.weight_decay)
+
+    def to_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The same as a recipe spells it out, less what the component has options for."""
+        freeze = {"until_epoch": self.frozen_epochs} if self.frozen_epochs else self.frozen_epochs is None
+        data = {"lr": self.lr, "freeze": freeze, "weight_decay": self.weight_decay}
+        return {key: value for key, value in data.items() if key not in options}
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component that a recipe names, with complete options.
+
+    Attributes:
+        entry: what the registry knows of it.
+        cls: its class.
+        options: all of its options by name; paths of assets are absolute.
+        parts: those of its options that are components themselves.
+        weights: how its weights are trained, if it has any.
+    """
+
+    entry: Entry
+    cls: Any
+    options: Mapping[str, Any]
+    parts: Mapping[str, Component] = field(default_factory=dict)
+    weights: TrainedWeights = field(default_factory=lambda: TrainedWeights())
+
+    @property
+    def name(self) -> str:
+        """Its name in the registry."""
+        return self.entry.spec.name
+
+    def to_data(self, asset: Callable[[str], str] = str) -> dict[str, Any]:
+        """The component as a recipe spells it out.
+
+        Args:
+            asset: what is to stand for the path of an asset.
+        """
+        return {"name": self.entry.reference, **self.options_with(asset)}
+
+    def options_with(self, asset: Callable[[str], str]) -> dict[str, Any]:
+        """Its options, with something else for the path of each asset."""
+        changed: dict[str, Any] = {name: asset(path) for name, path in self.assets.items()}
+        changed |= {name: part.to_data(asset) for name, part in self.parts.items()}
+        return {**self.options, **changed}
+
+    @property
+    def assets(self) -> dict[str, str]:
+        """The absolute paths of the files that it is built from, by option, less those of its parts."""
+        given = {name: self.options[name] for name in marked(self.cls, AssetMark)}
+        return {name: path for name, path in given.items() if path is not None}
+
+    def build(self, *arguments: Any, restored: bool = False, **passed_in: Any) -> Any:
+        """It, constructed.
+
+        Args:
+            arguments: what the interface's constructor takes first.
+            restored: whether its state and weights are loaded afterwards; told to a constructor that asks for it.
+            passed_in: what the framework passes in by keyword.
+        """
+        if restored and "restored" in inspect.signature(self.cls).parameters:
+            passed_in["restored"] = True
+        return self.cls(*arguments, **passed_in, **self.options)
+
+
+@dataclass(frozen=True)
+class InputPlan:
+    """One modality of a recipe.
+
+    Attributes:
+        name: the input's name.
+        columns: the columns that it reads.
+        modality: how they are read.
+        encoder: what encodes it.
+        shares: the input whose encoder this is, if it is not its own.
+        on_bad: what to do with cells that cannot be loaded.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    modality: Component
+    encoder: Component
+    on_bad: OnBad
+    shares: str | None = None
+
+    def new_modality(self, restored: bool = False) -> Modality:
+        """A modality that has learned nothing yet, and knows its columns if it reads several.
+
+        Args:
+            restored: whether its state is loaded afterwards.
+        """
+        modality: Modality = self.modality.build(restored=restored)
+        if modality.multiple_columns:
+            modality.columns = self.columns
+        return modality
+
+
+@dataclass(frozen=True)
+class FusionPlan:
+    """One fusion operator of a recipe, with what it fuses.
+
+    Attributes:
+        name: unique among the recipe's operators and inputs.
+        fusion: the operator.
+        of: what it fuses, in order: names of inputs, or further operators.
+        own_losses: at model level, the weight of each part's own loss, by the part's name.
+        gradient_blending: at model level, whether these weights are to be estimated (Wang et al. 2020).
+        joint_loss: at model level, the weight of the combination's loss for the parts.
+    """
+
+    name: str
+    fusion: Component
+    of: tuple[str | FusionPlan, ...]
+    own_losses: Mapping[str, float]
+    gradient_blending: bool = False
+    joint_loss: float = 0.0
+
+    @property
+    def level(self) -> str:
+        """The operator's level, "feature" or "model"."""
+        return self.fusion.entry.spec.level
+
+    def to_data(self, asset: Callable[[str], str] = str) -> dict[str, Any]:
+        """The operator, and what it fuses, as a recipe spells it out; see `Component.to_data`."""
+        data = {**self.fusion.to_data(asset), **self.fusion.weights.to_data(self.fusion.options)}
+        data["of"] = [part if isinstance(part, str) else part.to_data(asset) for part in self.of]
+        if self.level == "model":
+            data["own_loss"] = "gradient_blending" if self.gradient_blending else dict(self.own_losses)
+            data["joint_loss"] = self.joint_loss
+        return data
+
+    def nodes(self) -> Iterator[FusionPlan]:
+        """This operator and all below it."""
+        yield self
+        for part in self.of:
+            if isinstance(part, FusionPlan):
+                yield from part.nodes()

@@ -1,0 +1,199 @@
+"""Finding every component that a recipe's form names, with all problems at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mmreg import registry
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.task import Task
+from mmreg.errors import ComponentImportError, ComponentNotFoundError
+from mmreg.messages import near
+from mmreg.recipe.components import Component, FusionPlan, InputPlan
+from mmreg.recipe.find_fusion import FusionFinder, check_space
+from mmreg.recipe.finder import Finder
+from mmreg.recipe.form import EncoderChoice, Form, Input
+from mmreg.recipe.optimization import refusal
+from mmreg.registry.options import KeyPath, Problem
+
+
+@dataclass
+class Found:
+    """What a form names, as far as it was found.
+
+    Attributes:
+        inputs: the modalities by name, in order.
+        fusion: the top operator; None for a single modality.
+        task: what is to be predicted.
+        optimizer: what moves the weights.
+        schedule: the learning rate's course.
+        metrics: those that are none of the task's own, by name.
+        callbacks: who follows the training.
+        problems: what is wrong.
+    """
+
+    inputs: dict[str, InputPlan] = field(default_factory=dict)
+    fusion: FusionPlan | None = None
+    task: Component | None = None
+    optimizer: Component | None = None
+    schedule: Component | None = None
+    metrics: dict[str, Component] = field(default_factory=dict)
+    callbacks: tuple[Component, ...] = ()
+    problems: list[Problem] = field(default_factory=list)
+
+
+def find_components(form: Form, folder: Path | None) -> Found:
+    """Find all that a form names.
+
+    Args:
+        form: of a recipe.
+        folder: what the paths of assets are relative to.
+    """
+    finder = Finder(folder)
+    found = Found(problems=finder.problems)
+    found.task = finder.component("task", form.target.task, form.target.options, ("target",), name_key="task")
+    inputs = {name: _input(finder, form, name, given) for name, given in form.modalities.items()}
+    found.inputs = {name: plan for name, plan in _shared(finder, form, inputs).items() if plan is not None}
+    found.fusion = FusionFinder(finder, list(inputs)).tree(form.fusion)
+    if found.task is not None:
+        check_space(finder, found.fusion, found.task.cls, form.target.task)
+        found.metrics = _metrics(finder, form, found.task.cls)
+    _training(finder, form, found)
+    callbacks = [
+        finder.component("callback", chosen.name, chosen.options, ("callbacks", index))
+        for index, chosen in enumerate(form.callbacks)
+    ]
+    found.callbacks = tuple(each for each in callbacks if each is not None)
+    return found
+
+
+def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | None:
+    path: KeyPath = ("modalities", name)
+    if not name or set(name) & set("./\\,=+"):
+        finder.problem(path, "an input's name must not be empty nor hold any of . / \\ , = +")
+    try:
+        modality_cls: type[Modality] = registry.get("modality", given.type or name)
+    except (ComponentNotFoundError, ComponentImportError) as error:
+        types = ", ".join(registry.names("modality"))
+        hint = "" if given.type else f" (an input whose name is no modality needs a type: {types})"
+        finder.problem((*path, "type"), f"{error}{hint}")
+        return None
+    if given.columns is not None and not modality_cls.multiple_columns:
+        finder.problem((*path, "columns"), "this modality reads one column; give column instead")
+    if given.columns is None and modality_cls.multiple_columns:
+        finder.problem(path, "this modality reads several columns; give columns: [..]")
+    source = _encoder_source(finder, form, name)
+    if source is None:
+        return None
+    choice = form.modalities[source].encoder or EncoderChoice.model_construct(name=None)
+    owner: type[Modality] = registry.get("modality", form.modalities[source].type or source)
+    encoder_name = choice.name or owner.default_encoder
+    if encoder_name is None:
+        finder.problem(path, f"encoder is missing; there are {', '.join(registry.names('encoder'))}")
+        return None
+    encoder = finder.component("encoder", encoder_name, choice.options, (*path, "encoder"))
+    options = dict(given.options)
+    if encoder is not None:
+        for key, value in encoder.cls.modality_options(encoder.options).items():
+            if options.setdefault(key, value) != value:
+                told = f"must be {value!r}, as encoder {encoder.name!r} needs it, found {options[key]!r}"
+                finder.problem((*path, key), told)
+    modality = finder.component("modality", given.type or name, options, path, name_key="type")
+    if modality is None or encoder is None:
+        return None
+    columns = tuple(given.columns or [given.column or name])
+    return InputPlan(name, columns, modality, encoder, given.on_bad or form.on_bad, None if source == name else source)
+
+
+def _encoder_source(finder: Finder, form: Form, name: str) -> str | None:
+    """The input whose encoder this one has: mostly its own; None if there is a problem."""
+    choice = form.modalities[name].encoder
+    if choice is None or choice.share is None:
+        return name
+    path: KeyPath = ("modalities", name, "encoder", "share")
+    others = [other for other in form.modalities if other != name]
+    if choice.share not in others:
+        told = f"there is no other input {choice.share!r}{near(choice.share, others)}; there are {', '.join(others)}"
+        finder.problem(path, told if others else "there is no other input")
+        return None
+    owner = form.modalities[choice.share].encoder
+    if owner is not None and owner.share is not None:
+        finder.problem(path, f"{choice.share!r} shares an encoder itself; name the input that has it: {owner.share}")
+        return None
+    return choice.share
+
+
+def _shared(finder: Finder, form: Form, inputs: dict[str, InputPlan | None]) -> dict[str, InputPlan | None]:
+    """The inputs, those that share an encoder with the very same component."""
+    result = dict(inputs)
+    for name, plan in inputs.items():
+        owner = inputs.get(plan.shares or "") if plan is not None else None
+        if plan is not None and owner is not None:
+            result[name] = replace(plan, encoder=owner.encoder)
+    return result
+
+
+def _metrics(finder: Finder, form: Form, task: type[Task]) -> dict[str, Component]:
+    """The metrics that a recipe names beyond the task's own."""
+    metrics: dict[str, Component] = {}
+    chosen: list[tuple[KeyPath, str, dict[str, Any]]] = [
+        (("metrics", index), each.name, each.options) for index, each in enumerate(form.metrics)
+    ]
+    named = {registry_name(name) for _, name, _ in chosen}
+    if form.training.metric is not None and form.training.metric not in named:
+        chosen.append((("training", "metric"), form.training.metric, {}))
+    for path, name, options in chosen:
+        if name in task.metrics:
+            if options:
+                finder.problem(path, f"{name} is the task's own metric and takes no options")
+            continue
+        entries = [entry for entry in registry.specs("metric") if entry.spec.name == registry_name(name)]
+        fitting = [each for each in fitting_metrics(task) if each not in task.metrics]
+        if not entries or (len(entries) == 1 and registry_name(name) not in fitting):
+            known = [*task.metrics, *fitting]
+            told = f"the task {form.target.task!r} has no metric {name!r}{near(name, known)}; it has {', '.join(known)}"
+            finder.problem(path, told)
+            continue
+        component = finder.component("metric", name, options, path)
+        if component is not None and component.name in metrics:
+            finder.problem(path, f"the metric {component.name!r} is named twice")
+        elif component is not None:
+            metrics[component.name] = component
+    return metrics
+
+
+def registry_name(name: str) -> str:
+    """A component's bare name, without its kind and distribution."""
+    return name.rpartition("/")[2].rpartition(":")[2]
+
+
+def fitting_metrics(task: type[Task]) -> list[str]:
+    """The installed metrics that have a meaning for a task's scores, less those that cannot be imported."""
+    names = []
+    for entry in registry.specs("metric"):
+        try:
+            if task.space in registry.load(entry).spaces:  # type: ignore[attr-defined]
+                names.append(entry.spec.name)
+        except ComponentImportError:
+            continue
+    return names
+
+
+def _training(finder: Finder, form: Form, found: Found) -> None:
+    """The optimizer and the schedule, tried together; and the names that the training's keys hold."""
+    training, path = form.training, ("training",)
+    chosen = training.optimizer
+    found.optimizer = finder.component("optimizer", chosen.name, chosen.options, (*path, "optimizer"))
+    course = training.schedule
+    if course is not None:
+        found.schedule = finder.component("schedule", course.name, course.options, (*path, "schedule"))
+    if found.optimizer is not None and (course is None or found.schedule is not None):
+        refused = refusal(found.optimizer, found.schedule, training.epochs)
+        if refused is not None:
+            finder.problem((*path, refused[0]), refused[1])
+    inputs = list(form.modalities)
+    for name in training.modality_dropout if isinstance(training.modality_dropout, dict) else ():
+        if name not in inputs:
+            finder.problem((*path, "modality_dropout", name), f"is no modality; there are {', '.join(inputs)}")

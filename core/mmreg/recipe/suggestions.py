@@ -1,0 +1,131 @@
+"""Which modalities fit a table's columns, and why: what the modalities themselves say of a sample of the values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmreg import registry
+from mmreg.contract.interfaces import Modality
+from mmreg.data.cells import Unreadable, iter_column, iter_present
+from mmreg.data.table import Table
+from mmreg.errors import MmregError
+from mmreg.messages import plural
+
+SAMPLE = 200
+"""Values of a column that are looked at."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A modality for a column, or for several together.
+
+    Attributes:
+        modality: its name in the registry.
+        cls: its class.
+        columns: what it is to read.
+        options: those that should differ from their defaults, each with the reason.
+        missing: what is to be said of files that are not there; empty if all are.
+    """
+
+    modality: str
+    cls: type[Modality]
+    columns: tuple[str, ...]
+    options: Mapping[str, tuple[Any, str]]
+    missing: str = ""
+
+
+def suggest(table: Table, columns: Sequence[str]) -> list[Suggestion]:
+    """Modalities for some columns, those of one column first; columns that fit none are in no suggestion.
+
+    A column goes to the first modality of one column that takes it, those that read files before others. What is left
+    is shown to the modalities of several columns, one after the other.
+    """
+    rows = np.linspace(0, len(table) - 1, min(SAMPLE, len(table))).astype(np.int64)
+    known = list(_modalities())
+    found = [each for column in columns if (each := _for_column(table, column, rows, known)) is not None]
+    claimed = {column for each in found for column in each.columns}
+    left = [column for column in columns if column not in claimed]
+    for name, cls in known:
+        if cls.multiple_columns:
+            several = _for_columns(table, left, rows, name, cls)
+            if several is not None:
+                found.append(several)
+                left = [column for column in left if column not in several.columns]
+    return found
+
+
+def why_left_out(table: Table, column: str) -> str:
+    """Why a column is in no suggestion, in a few words."""
+    values = [value for value in table.iter_values(column) if value is not None][:SAMPLE]
+    if not values:
+        return "it is empty"
+    if all(isinstance(value, int | float) for value in values):
+        return "numbers; no installed modality reads them"
+    if all(Path(str(value)).suffix for value in values):
+        return "files that are missing, or that no installed modality reads"
+    texts = [value for value in values if isinstance(value, str)]
+    if len(texts) == len(values):
+        words = plural(len(set(texts)), "different word")
+        return f"{words}, rather a label than a text; type: text would read them"
+    return "no installed modality reads such values"
+
+
+def _modalities() -> Iterator[tuple[str, type[Modality]]]:
+    """The modalities that can be imported and have an encoder, those that read files first."""
+    classes = []
+    for entry in registry.specs("modality"):
+        try:
+            cls: Any = registry.load(entry)
+        except MmregError:
+            continue
+        if cls.default_encoder is not None:
+            classes.append((entry.spec.name if registry.row(entry)["status"] == "ok" else entry.reference, cls))
+    yield from sorted(classes, key=lambda pair: not pair[1].paths)
+
+
+def _for_column(
+    table: Table, column: str, rows: NDArray[np.int64], known: Sequence[tuple[str, type[Modality]]]
+) -> Suggestion | None:
+    """The first modality of one column that takes a column's values."""
+    for name, cls in known:
+        if cls.multiple_columns:
+            continue
+        try:
+            sample = list(iter_present(cls(), table, [column], rows))
+            there = [value for value in sample if not isinstance(value, Path) or value.exists()]
+            options = cls.suggest(there) if 2 * len(there) >= len(sample) else None
+            if options is None:
+                continue
+            missing = len(sample) - len(there)
+            told = f"{missing} of the {plural(len(sample), 'file')} looked at are missing" if missing else ""
+            return Suggestion(name, cls, (column,), dict(options), told)
+        except (MmregError, TypeError, ValueError):  # not what it takes
+            continue
+    return None
+
+
+def _for_columns(
+    table: Table, columns: Sequence[str], rows: NDArray[np.int64], name: str, cls: type[Modality]
+) -> Suggestion | None:
+    """What a modality of several columns takes of these, if it takes any."""
+    samples = {}
+    for column in columns:
+        values = iter_column(table, column, paths=cls.paths, rows=rows)
+        there = [value for value in values if value is not None and not isinstance(value, Unreadable)]
+        if there:
+            samples[column] = there
+    try:
+        found = cls.suggest_columns(samples) if samples else None
+        if found is None:
+            return None
+        taken, options = found
+        together = tuple(column for column in samples if column in {*taken})
+        return Suggestion(name, cls, together, dict(options)) if together else None
+    except (MmregError, TypeError, ValueError):  # not what it takes
+        return None

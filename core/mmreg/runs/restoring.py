@@ -1,0 +1,138 @@
+"""Restoring a run's components: from their options, states and weights alone, under the same or another version."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mmreg.contract.interfaces import Modality
+from mmreg.contract.lifecycle import Restorable
+from mmreg.contract.spec import Specs, specs_from_json
+from mmreg.contract.task import Task
+from mmreg.errors import RunError
+from mmreg.messages import one_line
+from mmreg.model.build import build
+from mmreg.model.model import MultimodalModel
+from mmreg.recipe.resolve import Plan
+
+logger = logging.getLogger("mmreg")
+
+
+class Restoring:
+    """The components of a run, restored; what goes wrong names the plugin and both versions.
+
+    Args:
+        folder: the run's.
+        plan: its recipe, resolved with what is installed now.
+        facts: what the run says of its components.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, facts: Mapping[str, Any]) -> None:
+        self.folder, self.plan, self.facts = folder, plan, facts
+        self.components = plan.components()
+
+    def tell_versions(self) -> None:
+        """Say of each component that has another version now, and cannot tell what has changed, that it has."""
+        for role, component in self.components.items():
+            written = self._written(role)["component_version"]
+            current = getattr(component.cls, "version", 1)
+            if written != current and not (written < current and _migrates(component.cls)):
+                logger.warning(
+                    "mmreg: %s of the run %s %s; it is used as it was saved", role, self.folder, self._versions(role)
+                )
+
+    def modalities(self) -> dict[str, Modality]:
+        """The modalities by name."""
+        found = {}
+        for name, given in self.plan.inputs.items():
+            role = f"modality/{name}"
+            with self._naming(role):
+                modality = given.new_modality(restored=True)
+                modality.load_state(self._state(role, self.facts["modalities"][name]["state"]))
+                found[name] = modality
+        return found
+
+    def task(self) -> Task:
+        """The task."""
+        with self._naming("task"):
+            task: Task = self.plan.task.build(restored=True)
+            task.load_state(self._state("task", self.facts["task"]))
+        return task
+
+    def specs(self) -> dict[str, Specs]:
+        """What each modality gives."""
+        return {name: specs_from_json(self.facts["modalities"][name]["spec"]) for name in self.plan.inputs}
+
+    def states(self) -> dict[str, Mapping[str, Any]]:
+        """What encoders and operators saved, by role."""
+        saved = self.facts.get("states", {})
+        found = {}
+        for role in self.components:
+            if role.startswith(("encoder/", "fusion/")) and "." not in role:
+                with self._naming(role):
+                    found[role] = self._state(role, saved.get(role, {}))
+        return found
+
+    def model(self, task: Task) -> MultimodalModel:
+        """The model, without its weights."""
+        return build(self.plan, self.specs(), task, states=self.states())
+
+    def load_weights(self, model: MultimodalModel, weights: Mapping[str, Tensor]) -> None:
+        """Put a run's weights into its model.
+
+        Raises:
+            RunError: they do not fit; names the components.
+        """
+        own = model.state_dict()
+        wrong = [name for name, tensor in own.items() if name not in weights or weights[name].shape != tensor.shape]
+        wrong += [name for name in weights if name not in own]
+        if wrong:
+            misfits = self._misfits(model, wrong)
+            raise RunError(f"the weights of {self.folder} are damaged or of another model: {misfits}")
+        model.load_state_dict(dict(weights))
+
+    def _misfits(self, model: MultimodalModel, names: list[str]) -> str:
+        places = {part: name for name, part in model.named_modules()}
+        told = []
+        for role, part in model.components().items():
+            own = [name for name in names if name.startswith(f"{places[part]}.")]
+            if own:
+                told.append(f"{role} ({', '.join(own[:3])}{', ...' if len(own) > 3 else ''}) {self._versions(role)}")
+        return "; ".join(told) or ", ".join(names[:5])
+
+    def _state(self, role: str, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        cls: type[Restorable] = self.components[role].cls
+        written = self._written(role)["component_version"]
+        if written < cls.version and _migrates(cls):
+            return cls.migrate(state, written)
+        return state
+
+    def _written(self, role: str) -> dict[str, Any]:
+        return {"component_version": 1, "distribution": "?", "version": "", **self.facts["components"].get(role, {})}
+
+    def _versions(self, role: str) -> str:
+        """The versions of a component that was saved and of the one that is installed, to read on after its role."""
+        written, component = self._written(role), self.components[role]
+        now = component.entry
+        return (
+            f"was saved by version {written['component_version']} of {component.name} "
+            f"({written['distribution']} {written['version']}), installed is version "
+            f"{getattr(component.cls, 'version', 1)} ({now.distribution} {now.version})"
+        )
+
+    @contextmanager
+    def _naming(self, role: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a plugin's code may raise anything
+            told = f"{role} of the run {self.folder} cannot be restored: {one_line(error)}; it {self._versions(role)}"
+            raise RunError(told) from error
+
+
+def _migrates(cls: type) -> bool:
+    return getattr(cls, "migrate", None) is not None and cls.migrate.__func__ is not Restorable.migrate.__func__  # type: ignore[attr-defined]

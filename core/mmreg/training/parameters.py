@@ -1,0 +1,72 @@
+"""The parameters that a training moves: in groups that are treated alike, and frozen for as long as the recipe says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from mmreg.contract.optimization import ParameterGroup
+from mmreg.model.model import MultimodalModel
+from mmreg.recipe.components import TrainedWeights
+from mmreg.recipe.resolve import Plan
+
+
+def trained_weights(plan: Plan) -> dict[str, TrainedWeights]:
+    """How the weights of each component are trained, by role."""
+    encoders = {f"encoder/{name}": given.encoder.weights for name, given in plan.inputs.items() if not given.shares}
+    nodes = plan.fusion.nodes() if plan.fusion else ()
+    return {**encoders, **{f"fusion/{node.name}": node.fusion.weights for node in nodes}}
+
+
+def parameter_groups(model: MultimodalModel, settings: Mapping[str, TrainedWeights]) -> list[ParameterGroup]:
+    """The parameters that are trained; first those that are trained as the optimizer's options say.
+
+    Args:
+        model: whose parameters.
+        settings: as `trained_weights` gives them.
+    """
+    usual = TrainedWeights()
+    own: dict[nn.Parameter, TrainedWeights] = {}
+    for role, module in model.components().items():
+        own |= {parameter: settings.get(role, usual) for parameter in module.parameters()}
+    by_setting: dict[tuple[float, float | None], list[nn.Parameter]] = {(usual.lr, usual.weight_decay): []}
+    for parameter in model.parameters():
+        setting = own.get(parameter, usual)
+        if parameter.requires_grad and setting.frozen_epochs is not None:
+            by_setting.setdefault((setting.lr, setting.weight_decay), []).append(parameter)
+    groups = []
+    for (lr, decay), parameters in by_setting.items():
+        groups.append(ParameterGroup([p for p in parameters if p.ndim > 1], True, lr, decay))
+        groups.append(ParameterGroup([p for p in parameters if p.ndim <= 1], False, lr, decay))
+    return [group for group in groups if group.parameters]
+
+
+class Freezing:
+    """Keeps weights as they are for as long as the recipe says.
+
+    Args:
+        model: whose weights.
+        settings: as `trained_weights` gives them.
+    """
+
+    def __init__(self, model: MultimodalModel, settings: Mapping[str, TrainedWeights]) -> None:
+        self._frozen = [
+            (module, settings[role].frozen_epochs, [p for p in module.parameters() if p.requires_grad])
+            for role, module in model.components().items()
+            if role in settings and settings[role].frozen_epochs != 0
+        ]
+
+    def begin(self, epochs: int) -> None:
+        """Freeze and thaw for the epoch that comes after so many; frozen modules compute as they do in use."""
+        for module, frozen_epochs, parameters in self._frozen:
+            frozen = frozen_epochs is None or epochs < frozen_epochs
+            module.train(not frozen)
+            for parameter in parameters:
+                parameter.requires_grad_(not frozen)
+
+    def end(self) -> None:
+        """Leave the parameters as they were."""
+        for _, _, parameters in self._frozen:
+            for parameter in parameters:
+                parameter.requires_grad_()

@@ -1,0 +1,53 @@
+"""Runs that mmreg 0.1.0 wrote, as they lie in `of_0_1`: they load, evaluate, predict and resume."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+import mmreg
+
+EARLIER = Path(__file__).with_name("of_0_1")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the runs, whose recipes name the copy of their table."""
+    for name in ("data", "whole", "stopped"):
+        shutil.copytree(EARLIER / name, tmp_path / name)
+    for name in ("whole", "stopped"):
+        recipe = tmp_path / name / "recipe.yaml"
+        recipe.write_text(recipe.read_text().replace("TABLE", str(tmp_path / "data" / "table.csv")))
+    return tmp_path
+
+
+def test_an_earlier_run_evaluates_and_predicts_as_it_did(folder: Path) -> None:
+    run = mmreg.load(folder / "whole", "cpu")
+    figures = run.evaluate()
+    assert figures["metrics"]["accuracy"] == run.report["test"]["metrics"]["accuracy"]
+    assert figures["metrics"]["balanced_accuracy"] == run.report["test"]["metrics"]["balanced_accuracy"]
+    assert figures["metrics"]["modalities"]["image"]["accuracy"] == pytest.approx(
+        run.report["test"]["metrics"]["modalities"]["image"]["accuracy"]
+    )
+    assert len(run.predict(folder / "data" / "table.csv")) == 48
+
+
+def test_an_earlier_training_goes_on_to_the_figures_that_it_would_have_had(folder: Path) -> None:
+    run = mmreg.train(folder / "data" / "recipe.yaml", folder / "stopped", resume=True, device="cpu")
+    with (folder / "whole" / "metrics.csv").open() as whole, (run.folder / "metrics.csv").open() as resumed:
+        pairs = list(zip(csv.DictReader(whole), csv.DictReader(resumed), strict=True))
+    assert len(pairs) == 4
+    for before, now in pairs:
+        assert {key: float(value) for key, value in now.items()} == pytest.approx(
+            {key: float(value) for key, value in before.items()}, rel=1e-4, abs=1e-5
+        )
+    assert run.report["test"]["metrics"]["accuracy"] == 1.0
+
+
+def test_earlier_runs_can_be_combined(folder: Path) -> None:
+    again = mmreg.train(folder / "data" / "recipe.yaml", folder / "again", device="cpu")
+    fused = mmreg.fuse([folder / "whole", again.folder], "mean", folder / "fused")
+    assert fused.report["test"]["metrics"]["accuracy"] == 1.0

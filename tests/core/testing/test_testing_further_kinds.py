@@ -1,0 +1,291 @@
+"""The checks of optimizers, schedules, metrics and callbacks: good ones pass, and each broken one is caught."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from further_good import Descent, Diary, Fading, Right
+from torch.optim.lr_scheduler import LambdaLR
+
+from mmreg import registry
+from mmreg.testing import callback, metric, optimization
+from mmreg.testing.general import check_options_documented, check_options_typed, check_target
+from mmreg.testing.subject import make_subject
+
+CHECKS = {
+    Descent: (
+        optimization.check_parameter_groups,
+        optimization.check_weights_move,
+        optimization.check_learning_rates,
+        optimization.check_weight_decay,
+        optimization.check_optimizer_state,
+        optimization.check_steps_repeat,
+    ),
+    Fading: (optimization.check_course, optimization.check_schedule_state),
+    Right: (
+        metric.check_metric_declarations,
+        metric.check_metric_is_finite,
+        metric.check_metric_of_rows,
+        metric.check_metric_direction,
+    ),
+    Diary: (callback.check_events, callback.check_events_of_others),
+}
+GENERAL = (check_target, check_options_documented, check_options_typed)
+OF_KIND = {"optimizer": CHECKS[Descent], "schedule": CHECKS[Fading], "metric": CHECKS[Right]}
+
+REQUIRED: dict[str, dict[str, Any]] = {
+    "CosineAnnealingWarmRestarts": {"T_0": 2},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1},
+    "ExponentialLR": {"gamma": 0.9},
+    "MultiStepLR": {"milestones": [1]},
+    "OneCycleLR": {"max_lr": 0.3},
+    "StepLR": {"step_size": 2},
+}
+"""Options of bundled components that have no default."""
+
+
+@pytest.mark.parametrize("cls", CHECKS, ids=lambda cls: cls.__name__)
+def test_a_component_that_keeps_every_promise_passes(cls):
+    for check in (*CHECKS[cls], *GENERAL):
+        check(make_subject(cls))
+
+
+@pytest.mark.parametrize("kind", OF_KIND)
+def test_bundled_components_pass(kind):
+    for entry in registry.specs(kind):
+        subject = make_subject(entry, options=REQUIRED.get(entry.spec.name, {}))
+        for check in (*OF_KIND[kind], *GENERAL):
+            check(subject)
+
+
+class SameGroupTwice(Descent):
+    def build(self, groups):
+        built = super().build(groups)
+        built.param_groups.append(built.param_groups[0])
+        return built
+
+
+class MovesMatricesAlone(Descent):
+    def build(self, groups):
+        built = super().build(groups)
+        step = built.step
+
+        def matrices_alone() -> None:
+            for group in built.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = parameter.grad if parameter.ndim > 1 else None
+            step()
+
+        built.step = matrices_alone
+        return built
+
+
+class OneRateForAll(Descent):
+    def group(self, group):
+        return {**super().group(group), "lr": self.lr}
+
+
+class RateByNameAlone(Descent):
+    def build(self, groups):
+        built = super().build(groups)
+        step = built.step
+
+        def at_full_rate() -> None:
+            rates = [group["lr"] for group in built.param_groups]
+            for group in built.param_groups:
+                group["lr"] = self.lr
+            step()
+            for group, rate in zip(built.param_groups, rates, strict=True):
+                group["lr"] = rate
+
+        built.step = at_full_rate
+        return built
+
+
+class NothingIsSpared(Descent):
+    def group(self, group):
+        return super().group(replace(group, decays=True))
+
+
+class OneDecayForAll(Descent):
+    def group(self, group):
+        return {**super().group(group), "weight_decay": self.weight_decay if group.decays else 0.0}
+
+
+class ForgetsItsMomentum(Descent):
+    def build(self, groups):
+        built = super().build(groups)
+        state_dict = built.state_dict
+        built.state_dict = lambda: {**state_dict(), "state": {}}
+        return built
+
+
+class StateHoldsAnObject(Descent):
+    def build(self, groups):
+        built = super().build(groups)
+        built.param_groups[0]["owner"] = self
+        return built
+
+
+class RandomSteps(Descent):
+    def group(self, group):
+        return {**super().group(group), "lr": group.lr * 0.01 * float(1 + torch.rand(()))}
+
+
+class Constant(Fading):
+    def factor(self, done):
+        return 1.0
+
+
+class BelowZero(Fading):
+    def factor(self, done):
+        return 1 - 1.5 * done
+
+
+class StopsBeforeTheEnd(Fading):
+    def factor(self, done):
+        return 1 / (1 - done) if done < 1 else math.inf
+
+
+class NoSchedule(Fading):
+    def build(self, optimizer, *, steps, epochs):
+        return None
+
+
+class Forgetful(LambdaLR):
+    def load_state_dict(self, state_dict):
+        pass
+
+
+class ForgetsItsStep(Fading):
+    def build(self, optimizer, *, steps, epochs):
+        return Forgetful(optimizer, lambda step: self.factor(min(1.0, step / steps)))
+
+
+class NoSpaces(Right):
+    spaces = frozenset()
+
+
+class MeanOfNothing(Right):
+    def compute(self, scores, targets):
+        return float(self.decided(scores, targets)[targets > 0].double().mean())
+
+
+class TensorInstead(Right):
+    def compute(self, scores, targets):
+        return self.decided(scores, targets).double().mean()
+
+
+class FirstRowsCountMore(Right):
+    def compute(self, scores, targets):
+        right = self.decided(scores, targets).double().flatten()
+        return float((right / torch.arange(1, len(right) + 1)).sum())
+
+
+class Accumulates(Right):
+    def __init__(self, *, num_outputs: int, threshold: float = 0.0) -> None:
+        super().__init__(num_outputs=num_outputs, threshold=threshold)
+        self.seen: list[float] = []
+
+    def compute(self, scores, targets):
+        self.seen.append(super().compute(scores, targets))
+        return sum(self.seen) / len(self.seen)
+
+
+class ChangesScores(Right):
+    def compute(self, scores, targets):
+        return super().compute(scores.mul_(2), targets)
+
+
+class TheWrongWayRound(Right):
+    more_is_better = False
+
+
+class OfTargetsAlone(Right):
+    def compute(self, scores, targets):
+        return float(targets.double().mean())
+
+
+class RaisesWithoutAccuracy(Diary):
+    def on_epoch_end(self, run, epoch):
+        self.lines.append(f"{epoch.get('validation', 'accuracy'):.2f}")
+
+
+class NeedsAStart(Diary):
+    def on_start(self, run, facts):
+        self.run = run
+
+    def on_end(self, run, report):
+        super().on_end(self.run, report)
+
+
+class ChangesFacts(Diary):
+    def on_start(self, run, facts):
+        facts["device"] = "cuda"
+
+
+class ChangesTheReport(Diary):
+    def on_end(self, run, report):
+        run.report["notes"].append("seen")
+
+
+class ChangesWeights(Diary):
+    def on_epoch_end(self, run, epoch):
+        with torch.no_grad():
+            next(run.model.parameters()).mul_(0.9)
+
+
+class LeavesEvaluationMode(Diary):
+    def on_evaluation(self, run, split, result):
+        run.model.eval()
+
+
+class DrawsAtRandom(Diary):
+    def on_step(self, step):
+        torch.rand(())
+
+
+MUTANTS = {
+    SameGroupTwice: "check_parameter_groups",
+    MovesMatricesAlone: "check_weights_move",
+    OneRateForAll: "check_learning_rates",
+    RateByNameAlone: "check_learning_rates",
+    NothingIsSpared: "check_weight_decay",
+    OneDecayForAll: "check_weight_decay",
+    ForgetsItsMomentum: "check_optimizer_state",
+    StateHoldsAnObject: "check_optimizer_state",
+    RandomSteps: "check_steps_repeat",
+    Constant: "check_course",
+    BelowZero: "check_course",
+    StopsBeforeTheEnd: "check_course",
+    NoSchedule: "check_course",
+    ForgetsItsStep: "check_schedule_state",
+    NoSpaces: "check_metric_declarations",
+    MeanOfNothing: "check_metric_is_finite",
+    TensorInstead: "check_metric_is_finite",
+    FirstRowsCountMore: "check_metric_of_rows",
+    Accumulates: "check_metric_of_rows",
+    ChangesScores: "check_metric_of_rows",
+    TheWrongWayRound: "check_metric_direction",
+    OfTargetsAlone: "check_metric_direction",
+    RaisesWithoutAccuracy: "check_events",
+    ChangesFacts: "check_events",
+    ChangesTheReport: "check_events",
+    ChangesWeights: "check_events",
+    LeavesEvaluationMode: "check_events",
+    DrawsAtRandom: "check_events",
+    NeedsAStart: "check_events_of_others",
+}
+"""Each broken component with the check that is meant for it."""
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda cls: cls.__name__)
+def test_a_mutant_is_caught_by_the_check_meant_for_it(mutant):
+    checks = next(checks for cls, checks in CHECKS.items() if issubclass(mutant, cls))
+    check = next(check for check in checks if check.__name__ == MUTANTS[mutant])
+    with pytest.raises(AssertionError):
+        check(make_subject(mutant))
