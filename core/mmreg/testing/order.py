@@ -74,8 +74,8 @@ def alike(case: FusionCase, state: Tensors) -> dict[str, Tensor]:
     """A state in which all modalities have the same weights.
 
     Weights of one shape whose names differ by numbers or by modalities' names alone become the same. So do the parts of
-    a weight along an axis that is longer or shorter with another number of modalities. A square one becomes symmetric:
-    it may belong to a pair of modalities, which is turned round in another order.
+    a weight along an axis that has another size, or is not there, with another number of modalities. A square one
+    becomes symmetric: it may belong to a pair of modalities, which is turned round in another order.
     """
     cls, names = case.cls, list(case.inputs)
     more = [*names, "another"] if cls.max_inputs is None or len(names) < cls.max_inputs else names[:-1]
@@ -85,9 +85,9 @@ def alike(case: FusionCase, state: Tensors) -> dict[str, Tensor]:
     result = {}
     for name, value in state.items():
         value = first.setdefault((numbered.sub("#", name), value.shape), value)
-        sizes = other[name].shape if name in other else value.shape
+        shape = other[name].shape if name in other else value.shape
         for axis, size in enumerate(value.shape):
-            if size != sizes[axis]:
+            if len(shape) != value.dim() or size != shape[axis]:
                 value = value.narrow(axis, 0, 1).expand_as(value)
         if value.dim() > 1 and value.shape[-1] == value.shape[-2]:
             value = value.triu() + value.triu(1).mT

@@ -403,6 +403,25 @@ class Interleaved(Weighed):
         return super().projected(vectors) * scales.T + 0 * self.scales.sum()
 
 
+class AxisForEach(Weighed):
+    """A multilinear map of all modalities' vectors, with a weight that has an axis for each of them.
+
+    Args:
+        features: the size of the result.
+    """
+
+    def __init__(self, inputs: dict[str, int], *, features: int = 8) -> None:
+        super().__init__(inputs, features=features)
+        del self.maps, self.score
+        self.core = nn.Parameter(torch.randn(features, *inputs.values()))
+
+    def forward(self, features, present):
+        rest = self.core.expand(len(present), *self.core.shape)
+        for vector in self.vectors(features, present):
+            rest = torch.einsum("bfd...,bd->bf...", rest, vector)
+        return Features(pooled=rest)
+
+
 class FromATable(Weighed):
     """Adds a row of a table of a fixed size for each place.
 
@@ -428,8 +447,9 @@ def moved(state, order):
     return new
 
 
-def test_weights_of_several_modalities_may_be_kept_in_any_way_that_grows_with_them():
-    check_order(Interleaved)
+@pytest.mark.parametrize("cls", [Interleaved, AxisForEach])
+def test_weights_of_several_modalities_may_be_kept_in_any_way_that_grows_with_them(cls):
+    check_order(cls)
 
 
 def test_where_neither_names_nor_shapes_show_what_belongs_to_a_modality_the_author_says_how_it_moves():
