@@ -73,8 +73,8 @@ def _check_order(subject: Subject, case: FusionCase) -> None:
 def alike(case: FusionCase, state: Tensors) -> dict[str, Tensor]:
     """A state in which all modalities have the same weights.
 
-    Weights of one shape whose names differ by numbers or by modalities' names alone become the same. So do the parts
-    of a weight along an axis that has another size, or is not there, with another number of modalities. A square one
+    Weights of one shape whose names differ by numbers or by modalities' names alone become the same. So do the parts of
+    a weight along an axis that has another size, or is not there, with another number of modalities. A square one
     becomes symmetric: it may belong to a pair of modalities, which is turned round in another order.
     """
     cls, names = case.cls, list(case.inputs)
