@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmreg.contract.interfaces import Encoder, Outputs
-from mmreg.contract.signals import Features, Signal
-from mmreg.contract.spec import Spec
+from mmreg.contract.signals import Features, Signal, map_values
+from mmreg.contract.spec import Specs, specs_text
 from mmreg.contract.task import Task
 from mmreg.errors import MmregError
 from mmreg.layers import masked_mean
@@ -36,7 +36,7 @@ from mmreg.testing.cases import (
     plain,
     provides_cases,
 )
-from mmreg.testing.signals import LONGEST, UNUSUAL, USUAL, lengthened, make_signal, take
+from mmreg.testing.signals import LONGEST, UNUSUAL, USUAL, is_ragged, lengthened, make_signal, take
 from mmreg.testing.subject import Skipped, Subject, check, expect
 
 MOST_SPECS = 4
@@ -47,8 +47,8 @@ MOST_SPECS = 4
 class EncoderBatch(Batch):
     """A signal of B rows."""
 
-    signal: Signal
-    spec: Spec
+    signal: Signal[Any]
+    spec: Specs
 
     def __len__(self) -> int:
         return len(self.signal)
@@ -60,7 +60,7 @@ class EncoderBatch(Batch):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """See `Batch`."""
-        return replace(self, signal=self.signal.replace(function(self.signal.values)))
+        return replace(self, signal=self.signal.replace(map_values(self.signal.values, function)))
 
     def take(self, rows: Sequence[int]) -> Self:
         """See `Batch`."""
@@ -72,7 +72,7 @@ class EncoderBatch(Batch):
 
     def padded(self) -> Self | None:
         """See `Batch`; padding may hold anything, and holds NaN."""
-        if self.spec.ragged_axis is None:
+        if not is_ragged(self.spec):
             return None
         return replace(self, signal=lengthened(self.signal, self.spec, 5, float("nan")))
 
@@ -96,14 +96,14 @@ class EncoderCase(Case):
     """An encoder built for a spec and asked for one kind of output."""
 
     cls: Any
-    spec: Spec
+    spec: Specs
     outputs: Outputs
     options: Mapping[str, Any]
 
     @property
     def label(self) -> str:
         """The spec and the output."""
-        return f"built for {self.spec}, asked for {self.outputs}"
+        return f"built for {specs_text(self.spec)}, asked for {self.outputs}"
 
     @property
     def hint(self) -> str:
@@ -185,42 +185,47 @@ def encoder_cases(subject: Subject) -> list[EncoderCase]:
 def check_specs(subject: Subject) -> None:
     """A spec that `accepts` lets pass can be built for and encoded; one that it refuses, with a reason, cannot."""
     options = subject.all_options
-    for spec in dict.fromkeys([*subject.specs, *USUAL, *UNUSUAL]):
+    usual = [spec for spec in (*USUAL, *UNUSUAL) if spec not in subject.specs]
+    for spec in (*subject.specs, *usual):
+        shown = specs_text(spec)
         reason = subject.cls.accepts(spec, options)
         if reason is None:
             for outputs in sorted(subject.cls.provides):
                 _expect_encoded(EncoderCase(subject.cls, spec, outputs, options))
             continue
-        expect(spec not in subject.specs, f"it should take {spec}, which was given for it; its reason not to: {reason}")
+        expect(
+            spec not in subject.specs, f"it should take {shown}, which was given for it; its reason not to: {reason}"
+        )
         said = isinstance(reason, str) and reason.strip()
-        expect(said, f"`accepts` should give a reason for refusing {spec}, found {reason!r}")
+        expect(said, f"`accepts` should give a reason for refusing {shown}, found {reason!r}")
         try:
             subject.cls(spec, **passed_in(subject.cls, "pooled"), **options)
         except MmregError:
             continue
         except Exception as error:
             raise AssertionError(
-                f"the constructor should refuse {spec}, which `accepts` refuses, with an error of mmreg's such as "
+                f"the constructor should refuse {shown}, which `accepts` refuses, with an error of mmreg's such as "
                 f"SpecError, found {type(error).__name__}: {error}"
             ) from error
-        raise AssertionError(f"`accepts` refuses {spec} ({reason}), but the constructor takes it")
+        raise AssertionError(f"`accepts` refuses {shown} ({reason}), but the constructor takes it")
 
 
 def _expect_encoded(case: EncoderCase) -> None:
+    shown = specs_text(case.spec)
     try:
         module = case.build().eval()
         outcome = case.batch().run(module)
     except Exception as error:
         raise AssertionError(
-            f"`accepts` lets {case.spec} pass, but {case.label} it raised {type(error).__name__}: {error}{case.hint}"
+            f"`accepts` lets {shown} pass, but {case.label} it raised {type(error).__name__}: {error}{case.hint}"
         ) from error
-    expect_finite(outcome, f"for {case.spec}, which `accepts` lets pass")
+    expect_finite(outcome, f"for {shown}, which `accepts` lets pass")
 
 
 @each_case
 def check_shortest_length(case: EncoderCase) -> None:
     """Rows of length 1, the shortest there is, are encoded and trained on, by themselves and beside longer ones."""
-    if case.spec.ragged_axis is None:
+    if not is_ragged(case.spec):
         raise Skipped("it takes nothing ragged")
     module = plain(case)
     for rows, length in ((4, 1), (4, LONGEST)):

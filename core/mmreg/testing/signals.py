@@ -5,14 +5,15 @@ Axes: B batch, T the ragged axis.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from mmreg.contract.signals import Signal
-from mmreg.contract.spec import GRID, SEQUENCE, TOKENS, VECTOR, Spec
+from mmreg.contract.spec import GRID, SEQUENCE, TOKENS, VECTOR, Spec, Specs, by_name
 
 USUAL = (
     Spec(GRID, (3, 16, 16)),
@@ -44,8 +45,39 @@ LONGEST = 9
 """T of a ragged batch."""
 
 
-def make_signal(spec: Spec, lengths: Sequence[int], generator: torch.Generator, labels: Tensor | None = None) -> Signal:
-    """A random batch.
+def make_signal(
+    specs: Specs, lengths: Sequence[int], generator: torch.Generator, labels: Tensor | None = None
+) -> Signal[Any]:
+    """A random batch; see `_made` for the arguments, and for several arrays a mapping of their specs."""
+    made = {name: _made(spec, lengths, generator, labels) for name, spec in by_name(specs).items()}
+    return _joined(specs, made)
+
+
+def _joined(specs: Specs, signals: Mapping[str, Signal]) -> Signal[Any]:
+    """The signals of a sample's arrays as one."""
+    if isinstance(specs, Spec):
+        return signals[""]
+    ragged = next((signal for signal in signals.values() if signal.lengths is not None), Signal(torch.zeros(0)))
+    return Signal({name: one.values for name, one in signals.items()}, ragged.lengths, ragged.host_lengths)
+
+
+def _parts(signal: Signal[Any], specs: Specs) -> dict[str, Signal]:
+    """A signal of each array by name, with lengths where it is ragged."""
+    found = {}
+    for name, spec in by_name(specs).items():
+        values = signal.values[name] if name else signal.values
+        fixed = spec.ragged_axis is None
+        found[name] = Signal(values) if fixed else Signal(values, signal.lengths, signal.host_lengths)
+    return found
+
+
+def is_ragged(specs: Specs) -> bool:
+    """Whether anything varies from row to row."""
+    return any(spec.ragged_axis is not None for spec in by_name(specs).values())
+
+
+def _made(spec: Spec, lengths: Sequence[int], generator: torch.Generator, labels: Tensor | None) -> Signal:
+    """A random batch of one array.
 
     Args:
         spec: what one sample is.
@@ -78,10 +110,16 @@ def make_signal(spec: Spec, lengths: Sequence[int], generator: torch.Generator, 
     return Signal(torch.where(mask, values, torch.zeros((), dtype=dtype)), known, known)
 
 
-def lengthened(signal: Signal, spec: Spec, more: int, garbage: float) -> Signal:
+def lengthened(signal: Signal[Any], specs: Specs, more: int, garbage: float) -> Signal[Any]:
     """A ragged signal with further padding, and all of its padding set to garbage (of tokens, to the last one)."""
+    parts, by = _parts(signal, specs), by_name(specs)
+    return _joined(specs, {name: _lengthened(part, by[name], more, garbage) for name, part in parts.items()})
+
+
+def _lengthened(signal: Signal, spec: Spec, more: int, garbage: float) -> Signal:
     axis = spec.ragged_axis
-    assert axis is not None
+    if axis is None:
+        return signal
     assert signal.lengths is not None
     values = signal.values
     if not values.is_floating_point():
@@ -94,8 +132,13 @@ def lengthened(signal: Signal, spec: Spec, more: int, garbage: float) -> Signal:
     return Signal(torch.where(mask, values, filler), signal.lengths, signal.host_lengths)
 
 
-def take(signal: Signal, spec: Spec, rows: Sequence[int]) -> Signal:
+def take(signal: Signal[Any], specs: Specs, rows: Sequence[int]) -> Signal[Any]:
     """Some rows of a signal, padded no more than they need."""
+    parts, by = _parts(signal, specs), by_name(specs)
+    return _joined(specs, {name: _taken(part, by[name], rows) for name, part in parts.items()})
+
+
+def _taken(signal: Signal, spec: Spec, rows: Sequence[int]) -> Signal:
     values = signal.values[list(rows)]
     if spec.ragged_axis is None or signal.lengths is None:
         return Signal(values)

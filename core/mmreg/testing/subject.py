@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmreg import registry
 from mmreg.contract.kinds import KINDS
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import Specs
 from mmreg.messages import one_line
 from mmreg.registry import Entry
 from mmreg.registry.options import check_options, options_model
@@ -35,7 +35,8 @@ class Subject:
         cls: its class.
         level: of a fusion: "feature" or "model".
         options: its options, where they should differ from the defaults.
-        specs: of an encoder: what to build it for; none for whatever it takes of some usual ones.
+        specs: of an encoder: what to build it for (of one that takes several arrays, mappings of their specs); none
+            for whatever it takes of some usual ones.
         values: of a modality: raw values that it loads, as a table gives them; none to try texts and arrays.
         bad_values: of a modality: further values that it must refuse.
         targets: of a task: a target column; none to try labels and numbers.
@@ -51,7 +52,7 @@ class Subject:
     cls: Any
     level: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    specs: Sequence[Spec] = ()
+    specs: Sequence[Specs] = ()
     values: Sequence[Any] = ()
     bad_values: Sequence[Any] = ()
     targets: Sequence[Any] = ()
