@@ -1,7 +1,7 @@
 """mmreg: a plugin-based modality registry for PyTorch.
 
-The names below are public, and so are the modules `errors`, `layers`, `messages`, `console`, `registry` and `testing`.
-Each is loaded when it is first used, so that `import mmreg` stays fast and does not import torch.
+The names below are public, and so are the modules `errors`, `files`, `layers`, `messages`, `console`, `registry` and
+`testing`. Each is loaded when it is first used, so that `import mmreg` stays fast and does not import torch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmreg import console, errors, layers, messages, registry, testing
+    from mmreg import console, errors, files, layers, messages, registry, testing
     from mmreg.contract.callback import Callback, FollowedRun, Step
     from mmreg.contract.components import CommandSpec, ComponentSpec, SourceSpec
     from mmreg.contract.fusion import FeatureFusion, ModelFusion
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mmreg.studies.compare import compare
     from mmreg.training.train import train
 
-_MODULES = ("console", "errors", "layers", "messages", "registry", "testing")
+_MODULES = ("console", "errors", "files", "layers", "messages", "registry", "testing")
 _NAMES = {
     "mmreg.contract.callback": ["Callback", "FollowedRun", "Step"],
     "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "SourceSpec"],
@@ -90,6 +90,7 @@ __all__ = [
     "compare",
     "console",
     "errors",
+    "files",
     "fuse",
     "hookimpl",
     "layers",

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from mmreg.files import all_columns
+from mmreg.messages import cell
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -77,9 +80,17 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], title: str = "") -> None:
-    """Rows as a table: drawn on a terminal, else plain columns apart by two blanks or more, never shortened."""
-    cells = [[_text(row.get(column)) for column in columns] for row in rows]
+def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None, title: str = "") -> None:
+    """Rows as a table: drawn on a terminal, else plain columns apart by two blanks or more, never shortened.
+
+    Args:
+        rows: each by its columns' names; a row may lack some.
+        columns: which columns; those of all rows in the order in which they first appear, if not given.
+        title: what stands above.
+    """
+    rows = list(rows)
+    columns = all_columns(rows) if columns is None else columns
+    cells = [[cell(row.get(column)) for column in columns] for row in rows]
     if sys.stdout.isatty():
         from rich import box
         from rich.console import Console
@@ -91,27 +102,19 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], title
             right = bool(cells) and all(_is_number(line[number]) for line in cells if line[number])
             table.add_column(column, overflow="fold", justify="right" if right else "left")
         for line in cells:
-            table.add_row(*(Text(cell) for cell in line))
+            table.add_row(*map(Text, line))
         Console().print(table)
         return
     if title:
         print(title)
     widths = [max(len(column), *(len(line[n]) for line in cells), 0) for n, column in enumerate(columns)]
     for line in [list(columns), *cells]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
 def say(text: str) -> None:
     """A line for people on stderr, where it does not get into the result."""
     print(text, file=sys.stderr, flush=True)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return " ".join(str(value).splitlines())
 
 
 def _is_number(text: str) -> bool:

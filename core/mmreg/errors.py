@@ -1,5 +1,12 @@
 """The errors that mmreg raises: each a `MmregError` and the built-in a reader would expect."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class MmregError(Exception):
     """The base of every error that mmreg raises on purpose.
@@ -16,7 +23,16 @@ class OptionError(MmregError, ValueError):
 
 
 class RecipeError(MmregError, ValueError):
-    """A recipe that cannot be read or contradicts itself; its message lists every problem found."""
+    """A recipe that cannot be read or contradicts itself; its message lists every problem found.
+
+    Args:
+        message: what is said.
+        problems: the problems one by one, each in a line, where the message lists some.
+    """
+
+    def __init__(self, message: str, problems: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class ComponentNotFoundError(MmregError, LookupError):

@@ -1,13 +1,17 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and tables as the text of a file: CSV and Markdown."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from mmreg.messages import cell
 
 
 @contextmanager
@@ -48,3 +52,44 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Write plain data as JSON, whole or not at all."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Rows as CSV with a header; None is an empty cell, and a list or mapping in a cell is JSON.
+
+    Args:
+        rows: each by its columns' names; a row may lack some.
+        columns: which columns; those of all rows in the order in which they first appear, if not given.
+    """
+    rows = list(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or all_columns(rows), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _plain(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    nested = isinstance(value, Mapping | list | tuple)
+    return json.dumps(value, ensure_ascii=False, default=str) if nested else value
+
+
+def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as a Markdown table, its cells as `mmreg.messages.cell` shows values; nothing where there is no row.
+
+    The columns are those of all rows, in the order in which they first appear.
+    """
+    rows = list(rows)
+    columns = all_columns(rows)
+    if not columns:
+        return ""
+    cells = [columns, *([cell(row.get(name)) for name in columns] for row in rows)]
+    lines = [[text.replace("|", "\\|") for text in line] for line in cells]
+    lines.insert(1, ["---"] * len(columns))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def all_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The columns of all rows, in the order in which they first appear."""
+    return list(dict.fromkeys(name for row in rows for name in row))

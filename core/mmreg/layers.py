@@ -72,14 +72,19 @@ def masked_last(values: Tensor, mask: Tensor | None) -> Tensor:
     return values[torch.arange(len(values), device=values.device), index]
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values in float32, or as they are if float64: sums of reduced precision lose too much, or overflow."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def masked_softmax(logits: Tensor, mask: Tensor | None, dim: int = -1) -> Tensor:
     """A softmax over the positions where the mask (broadcastable, bool; None: all) is True; zero elsewhere.
 
     A slice without any valid position gives zeros, not NaN. Computed in float32 under reduced precision.
     """
+    wide = at_least_float32(logits)
     if mask is None:
-        return logits.float().softmax(dim).to(logits.dtype) if logits.dtype != torch.float64 else logits.softmax(dim)
-    wide = logits if logits.dtype == torch.float64 else logits.float()
+        return wide.softmax(dim).to(logits.dtype)
     weights = wide.masked_fill(~mask, torch.finfo(wide.dtype).min).softmax(dim)
     return weights.masked_fill(~mask, 0).to(logits.dtype)
 
@@ -243,3 +248,8 @@ class MLP(nn.Sequential):
             layers += [nn.Linear(in_features, size), nn.ReLU(), nn.Dropout(dropout)]
             in_features = size
         super().__init__(*layers, nn.Linear(in_features, out_features))
+
+
+def trainable_parameters(module: nn.Module) -> int:
+    """How many numbers of a module are trained."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

@@ -57,3 +57,10 @@ def printable(text: str) -> str:
 def shown(value: Any) -> str:
     """A value as messages show it: short, in one line, without addresses, even if its repr is broken."""
     return printable(re.sub(r" at 0x[0-9a-f]+", "", " ".join(reprlib.repr(value).split())))
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it: in one line; None as nothing, and four digits of a number with a fraction."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).splitlines())

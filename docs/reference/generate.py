@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from mmreg import registry
 from mmreg.cli.app import build_app
+from mmreg.contract.kinds import KINDS
 from mmreg.recipe import form
 from mmreg.registry.options import describe_options, type_text
 from mmreg.registry.signature import documentation
@@ -33,13 +34,32 @@ SECTIONS = [
         form.Input,
         "A mapping from each input's name to these keys; further keys are the modality's options.",
     ),
-    ("fusion", form.FusionNode, "A name, or a mapping of these keys; further keys are the operator's options."),
+    (
+        "modalities.NAME.encoder",
+        form.EncoderChoice,
+        "A name, or a mapping of these keys; further keys are the encoder's options, and of its weights (below).",
+    ),
+    (
+        "fusion",
+        form.FusionChoice,
+        "A name, or a mapping of these keys; further keys are the operator's options, and of its weights (below).",
+    ),
+    (
+        "Weights",
+        form.Weights,
+        "How the weights of an encoder or an operator are trained: keys beside its name and options. Where an option "
+        "of the component has such a name, the option is meant.",
+    ),
     ("training", form.Training, "How the model is trained."),
     ("training.early_stopping", form.EarlyStopping, "A number of epochs, or a mapping:"),
 ]
 
 
-WORDS = {"Named": "mapping of name and options", "FusionNode": "fusion", "Input": "input"}
+WORDS = {"FusionChoice": "fusion", "Input": "input", "FreezeUntil": "mapping of until_epoch"}
+WORDS |= dict.fromkeys(
+    ("EncoderChoice", "OptimizerChoice", "ScheduleChoice", "MetricChoice", "CallbackChoice"),
+    "name, or mapping of name and options",
+)
 
 
 def recipe_page() -> str:
@@ -79,16 +99,14 @@ def _fields(model: type[BaseModel]) -> Iterator[str]:
 def components_page() -> str:
     """Every bundled component with its options."""
     lines = [NOTE, "# Bundled components", ""]
-    for kind in ("modality", "encoder", "fusion", "task"):
-        lines += [f"## {kind}", ""]
-        for entry in registry.specs(kind):
-            if entry.distribution != "mmreg":
-                continue
+    for kind in KINDS:
+        bundled = [entry for entry in registry.specs(kind) if entry.distribution == "mmreg"]
+        lines += [f"## {kind}", ""] if bundled else []
+        for entry in bundled:
             cls = registry.load(entry)
             level = f" ({entry.spec.level} level)" if entry.spec.level else ""
             lines += [f"### {entry.spec.name}{level}", "", documentation(cls), ""]
-            if kind == "task":
-                lines += [f"Metrics: {', '.join(f'`{metric}`' for metric in cls.metrics)}.", ""]
+            lines += _promises(kind, cls)
             options = describe_options(cls)
             if options:
                 lines += ["| option | value | default | meaning |", "|---|---|---|---|"]
@@ -98,6 +116,18 @@ def components_page() -> str:
                 lines.append("| " + " | ".join(map(_cell, row)) + " |")
             lines.append("")
     return "\n".join(lines)
+
+
+def _promises(kind: str, cls: Any) -> list[str]:
+    """What a class says of itself beyond its options."""
+    if kind == "task":
+        return [f"Metrics: {', '.join(f'`{metric}`' for metric in cls.metrics)}.", ""]
+    if kind == "metric":
+        spaces = ", ".join(f"`{space}`" for space in sorted(cls.spaces))
+        return [f"Of scores that are {spaces}; {'more' if cls.more_is_better else 'less'} is better.", ""]
+    if kind == "schedule":
+        return [f"Stepped after every {'optimizer step' if cls.per_step else 'epoch'}.", ""]
+    return []
 
 
 def commands_page() -> str:

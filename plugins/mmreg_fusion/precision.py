@@ -1,4 +1,4 @@
-"""Computing in float32 what reduced precision would lose or overflow, and going back."""
+"""Going back to reduced precision from what was computed in float32."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-
-def wide(values: Tensor) -> Tensor:
-    """The values in float32, float64 as it is: sums of reduced precision lose too much, and products overflow."""
-    return values if values.dtype == torch.float64 else values.float()
 
 
 def narrow(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmreg.layers import MaskedBatchNorm
+from mmreg.layers import MaskedBatchNorm, at_least_float32
 
 Normalization = Literal["none", "batch", "group"]
 
@@ -26,8 +26,7 @@ class MaskedGroupNorm(nn.GroupNorm):
     def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalise (B, C, H, W) with mask (B, 1, H or 1, W or 1) bool; padding comes out as zero."""
         batch, channels, height, width = values.shape
-        # As torch's own, it computes in float32 under reduced precision.
-        wide = values if values.dtype == torch.float64 else values.float()
+        wide = at_least_float32(values)  # as torch's own under reduced precision
         grouped = wide.view(batch, self.num_groups, channels // self.num_groups, height, width)
         if mask is None:
             variance, mean = torch.var_mean(grouped, (2, 3, 4), correction=0, keepdim=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmreg.files import markdown_table
+from mmreg.messages import cell
 from mmreg_report.reading import Facts
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -49,13 +51,13 @@ def sparkline(values: Sequence[float | None]) -> str:
 def _summary(facts: Facts) -> str:
     table, report = facts.components["table"], facts.report
     if "fused" in report:
-        return "\n".join(["Combined of these runs:\n", *(f"- {_cell(run)}" for run in report["fused"])])
+        return "\n".join(["Combined of these runs:\n", *(f"- {cell(run)}" for run in report["fused"])])
     rows = ", ".join(f"{count:,} {split}" for split, count in table["rows"].items())
-    lines = [f"- table: {_cell(table['name'])} ({rows} rows)", f"- {report['epochs']} epochs, {report['steps']} steps"]
+    lines = [f"- table: {cell(table['name'])} ({rows} rows)", f"- {report['epochs']} epochs, {report['steps']} steps"]
     best = report.get("best")
     if best:
         lines.append(
-            f"- weights of epoch {best['epoch']}, the best by validation {best['metric']} ({_cell(best['value'])})"
+            f"- weights of epoch {best['epoch']}, the best by validation {best['metric']} ({cell(best['value'])})"
         )
     else:
         lines.append("- weights of the last epoch")
@@ -73,7 +75,7 @@ def _figures(facts: Facts) -> str:
             rows += [{"split": split, "part": name, **part} for name, part in metrics["modalities"].items()]
     if not rows:
         return "## Figures\n\nThere were neither validation nor test rows to measure on."
-    return "## Figures\n\n" + _table(rows)
+    return "## Figures\n\n" + markdown_table(rows)
 
 
 def _classes(facts: Facts) -> list[str]:
@@ -81,7 +83,8 @@ def _classes(facts: Facts) -> list[str]:
     split = next((split for split in reversed(SPLITS) if split in facts.report), None)
     metrics = facts.report[split]["metrics"] if split else {}
     return [
-        f"## {title} ({split} rows)\n\n" + _table([{"name": name, **each} for name, each in metrics[key].items()])
+        f"## {title} ({split} rows)\n\n"
+        + markdown_table([{"name": name, **each} for name, each in metrics[key].items()])
         for key, title in (("per_class", "Classes"), ("per_label", "Labels"))
         if metrics.get(key)
     ]
@@ -93,12 +96,12 @@ def _curve(facts: Facts) -> str:
     for name in columns:
         values = [row.get(name) for row in history]
         known = [value for value in values if value is not None]
-        lines.append(f"{name:<24} {sparkline(values)}  {_cell(known[0])} -> {_cell(known[-1])}")
+        lines.append(f"{name:<24} {sparkline(values)}  {cell(known[0])} -> {cell(known[-1])}")
     step = max(1, math.ceil(len(history) / MOST_EPOCHS))
     best = facts.report.get("best", {}).get("epoch")
     chosen = [row for at, row in enumerate(history) if at % step == 0 or at == len(history) - 1 or row["epoch"] == best]
     rows = [{"epoch": int(row["epoch"] or 0), **{name: row.get(name) for name in columns}} for row in chosen]
-    return "## Learning curve\n\n```text\n" + "\n".join(lines) + "\n```\n\n" + _table(rows)
+    return "## Learning curve\n\n```text\n" + "\n".join(lines) + "\n```\n\n" + markdown_table(rows)
 
 
 def _components(facts: Facts) -> str:
@@ -106,25 +109,8 @@ def _components(facts: Facts) -> str:
         {"role": role, "component": each["name"], "distribution": each["distribution"], "version": each["version"]}
         for role, each in facts.components["components"].items()
     ]
-    return f"## Components\n\n{_table(rows)}\n\nWritten by mmreg {facts.components['mmreg']}."
+    return f"## Components\n\n{markdown_table(rows)}\n\nWritten by mmreg {facts.components['mmreg']}."
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-
-
-def _table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as a Markdown table; the columns are those of all rows."""
-    rows = list(rows)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [columns, ["---"] * len(columns), *([_cell(row.get(name)) for name in columns] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    """A value in one line, without what ends a table's cell."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return " ".join(str(value).split()).replace("|", "\\|")

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from mmreg import Space, Task
 from mmreg.errors import OptionError, TargetError
+from mmreg.layers import at_least_float32
 from mmreg_tasks import classification_metrics
 from mmreg_tasks.labels import PRIOR_FLOOR, Label, Labels, check_class_weights, is_missing, plain, require_labels
-from mmreg_tasks.metrics import check_evaluation, full_precision
+from mmreg_tasks.metrics import check_evaluation
 
 _REMEDY = "give every row a label, or leave these rows out"
 _FRACTIONAL_LABELS = 20
@@ -123,12 +124,12 @@ class Classification(Task):
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy, (B,), of logits or log-probabilities (B, K) with classes (B,)."""
         return nn.functional.cross_entropy(
-            full_precision(scores), targets, reduction="none", label_smoothing=self.label_smoothing
+            at_least_float32(scores), targets, reduction="none", label_smoothing=self.label_smoothing
         )
 
     def scores(self, logits: Tensor) -> Tensor:
         """Log-probabilities, (B, K)."""
-        return full_precision(logits).log_softmax(-1)
+        return at_least_float32(logits).log_softmax(-1)
 
     def prior(self, targets: NDArray[Any], weights: NDArray[np.float32]) -> Tensor:
         """The logarithm of each class's share of the rows' weights, (K,); a class without rows has next to none."""

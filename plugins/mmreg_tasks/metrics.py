@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from mmreg.errors import OptionError, TargetError
@@ -28,11 +27,6 @@ def check_evaluation(rows: int, names: Iterable[str], known: Mapping[str, bool])
             raise OptionError(f"unknown metric {name!r}{near(name, known)} (this task has {', '.join(sorted(known))})")
     if not rows:
         raise TargetError("there are no rows to evaluate")
-
-
-def full_precision(scores: Tensor) -> Tensor:
-    """Scores in float32 if they come in half precision."""
-    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
 def precision_recall_f1(hits: Tensor, predicted: Tensor, actual: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from mmreg import Space, Task
 from mmreg.errors import OptionError, TargetError
+from mmreg.layers import at_least_float32
 from mmreg_tasks import multilabel_metrics
 from mmreg_tasks.labels import PRIOR_FLOOR, Label, Labels, check_class_weights, is_missing, plain, require_labels
-from mmreg_tasks.metrics import check_evaluation, full_precision
+from mmreg_tasks.metrics import check_evaluation
 
 _REMEDY = "leave these rows out, or give a row without labels an empty list or, in a text file, the separator alone"
 
@@ -136,7 +137,7 @@ class Multilabel(Task):
 
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The mean of the labels' binary cross entropies, (B,), of log-odds with 0/1 labels, both (B, K)."""
-        scores = full_precision(scores)
+        scores = at_least_float32(scores)
         targets = targets.to(scores.dtype)
         weights = None
         if self._weights is not None:
@@ -154,7 +155,7 @@ class Multilabel(Task):
 
     def scores(self, logits: Tensor) -> Tensor:
         """The log-odds, (B, K): the logits as they are."""
-        return full_precision(logits)
+        return at_least_float32(logits)
 
     def prior(self, targets: NDArray[Any], weights: NDArray[np.float32]) -> Tensor:
         """The log-odds, (K,), of each label's share of the rows, in the weights of rows and labels."""

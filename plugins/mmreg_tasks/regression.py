@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from mmreg import Space, Task
 from mmreg.errors import TargetError
+from mmreg.layers import at_least_float32
 from mmreg_tasks import regression_metrics
 from mmreg_tasks.labels import most_common
-from mmreg_tasks.metrics import check_evaluation, full_precision
+from mmreg_tasks.metrics import check_evaluation
 
 _LOSSES: Mapping[str, Callable[..., Tensor]] = {
     "mse": nn.functional.mse_loss,
@@ -111,12 +112,12 @@ class Regression(Task):
 
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The mean over the K numbers, (B,), of the loss of scores and targets, (B, K) in standardised units."""
-        scores = full_precision(scores)
+        scores = at_least_float32(scores)
         return _LOSSES[self._loss](scores, targets.to(scores.dtype), reduction="none").mean(1)
 
     def scores(self, logits: Tensor) -> Tensor:
         """The values in standardised units, (B, K): the logits as they are."""
-        return full_precision(logits)
+        return at_least_float32(logits)
 
     def prior(self, targets: NDArray[Any], weights: NDArray[np.float32]) -> Tensor:
         """The targets' weighted mean, (K,), or with the loss "l1" their weighted median, in standardised units."""

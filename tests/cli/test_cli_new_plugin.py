@@ -17,11 +17,11 @@ import pytest
 from typer.testing import CliRunner
 
 from mmreg.cli.app import build_app
+from mmreg.contract.kinds import KINDS
 from mmreg.errors import MmregError
-from mmreg.scaffold import TEMPLATES, new_plugin
+from mmreg.scaffold import SUMMARIES, TEMPLATES, new_plugin
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("modality", "encoder", "fusion", "task")
 
 
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -43,7 +43,14 @@ def python(tmp_path: Path) -> str:
     return str(folder / "bin/python")
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "encoder")) for kind in KINDS])
+def test_everything_that_a_plugin_may_bring_has_a_template() -> None:
+    assert set(SUMMARIES) == {*KINDS, "command", "source"}
+    assert {path.name for path in TEMPLATES.iterdir() if path.is_dir()} == {"common", *SUMMARIES}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "encoder")) for kind in SUMMARIES]
+)
 def test_a_project_installs_and_passes_its_tests_and_the_checks_unedited(
     kind: str, python: str, tmp_path: Path
 ) -> None:
@@ -51,35 +58,44 @@ def test_a_project_installs_and_passes_its_tests_and_the_checks_unedited(
     run(python, "-m", "mmreg", "new-plugin", name, "--kind", kind, cwd=tmp_path)
     install = ("install", "--no-deps", "--no-build-isolation", "--no-index", "--editable", name)
     run(python, "-m", "pip", *install, cwd=tmp_path)
-    listed = run(python, "-m", "mmreg", "list", kind, cwd=tmp_path).stdout
-    assert any(name in line and f"deep_{kind}" in line and "0.1.0" in line for line in listed.splitlines())
     tested = run(python, "-m", "pytest", "-W", "error", name, cwd=tmp_path)
     assert "failed" not in tested.stdout
     run(python, "-m", "mmreg", "check", name, cwd=tmp_path)
 
+    write_rows(tmp_path)
+    if kind in KINDS:
+        listed = run(python, "-m", "mmreg", "list", kind, cwd=tmp_path).stdout
+        assert any(name in line and f"deep_{kind}" in line and "0.1.0" in line for line in listed.splitlines())
+    if kind == "command":
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run/report.json").write_text('{"test": {"rows": 50, "metrics": {"accuracy": 0.5}}}')
+        assert "0.5" in run(python, "-m", "mmreg", "deep-command", "run", cwd=tmp_path).stdout
+        return
     (recipe,) = re.findall(r"^```yaml\n(.*?)^```$", (tmp_path / name / "README.md").read_text(), re.M | re.S)
     (tmp_path / "recipe.yaml").write_text(recipe)
-    write_rows(tmp_path)
     if kind == "encoder":
         run(python, "-m", "mmreg", "train", "recipe.yaml", "--set", "training.epochs=1", "--out", "run", cwd=tmp_path)
-        components = json.loads((tmp_path / "run/components.json").read_text())["components"]
-        assert components["encoder/audio"] == {"name": "deep_encoder", "distribution": name, "version": "0.1.0"}
+        written = json.loads((tmp_path / "run/components.json").read_text())["components"]["encoder/audio"]
+        assert (written["name"], written["distribution"], written["version"]) == ("deep_encoder", name, "0.1.0")
     else:
         run(python, "-m", "mmreg", "validate", "recipe.yaml", cwd=tmp_path)
 
 
 def write_rows(folder: Path) -> None:
-    """The table that the recipes of the templates name, with the sounds of one of its columns."""
+    """What the recipes of the templates name: a table with the sounds of one column, and a folder of photos."""
     rows = ["sound,series,photo,title,label,amount"]
     for number in range(20):
         rows.append(f"{number}.wav,{number}.npy,{number}.png,title {number},{'ab'[number % 2]},{number}.5")
         with wave.open(str(folder / f"{number}.wav"), "wb") as file:
             file.setparams((1, 2, 16_000, 0, "NONE", ""))
             file.writeframes(bytes(range(100)))
+        photo = folder / "photos" / "ab"[number % 2] / f"{number}.png"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        photo.touch()
     (folder / "rows.csv").write_text("\n".join(rows) + "\n")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SUMMARIES)
 def test_nothing_of_the_template_is_left_in_a_project(kind: str, tmp_path: Path) -> None:
     files = new_plugin("mmreg-Depth.Map", kind, tmp_path)
     written = {path.relative_to(tmp_path / "mmreg-Depth.Map").as_posix(): path.read_text() for path in files}
@@ -95,12 +111,32 @@ def test_nothing_of_the_template_is_left_in_a_project(kind: str, tmp_path: Path)
     }
     for path, text in written.items():
         assert "skeleton" not in text.lower(), path
-        assert "KIND" not in text, path
-    assert f"class DepthMap{kind.capitalize()}(" in written[f"src/mmreg_depth_map/{kind}.py"]
+        assert not re.search("KIND|SUMMARY|USAGE", text), path
+        assert SUMMARIES[kind] in text or path not in ("README.md", "src/mmreg_depth_map/plugin.py"), path
+    if kind in KINDS:
+        assert f"class DepthMap{kind.capitalize()}(" in written[f"src/mmreg_depth_map/{kind}.py"]
     project = tomllib.loads(written["pyproject.toml"])["project"]
     assert project["name"] == "mmreg-Depth.Map"
     assert project["dependencies"] == ["mmreg>=0.1"]
     assert project["entry-points"] == {"mmreg": {"depth_map": "mmreg_depth_map.plugin"}}
+
+
+@pytest.mark.parametrize("kind", SUMMARIES)
+def test_a_project_is_linted_and_formatted(kind: str, tmp_path: Path) -> None:
+    """With names that are as long as those of the templates, on which the width of lines depends."""
+    new_plugin("mmreg-sceleton", kind, tmp_path)
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
+    known = [
+        "--config",
+        "lint.isort.known-first-party = ['mmreg']",
+        "--config",
+        "lint.pydocstyle.convention = 'google'",
+    ]
+    for command in (
+        ["check", f"--select={','.join(rules['select'])}", f"--ignore={','.join([*rules['ignore'], 'D1'])}", *known],
+        ["format", "--check"],
+    ):
+        run(sys.executable, "-m", "ruff", *command, "--isolated", "--line-length=120", "mmreg-sceleton", cwd=tmp_path)
 
 
 def test_a_name_that_holds_the_templates_own_words_is_kept(tmp_path: Path) -> None:
@@ -141,6 +177,22 @@ def test_a_name_that_cannot_be_used_is_refused_with_the_reason(name: str, reason
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "reason"),
+    [
+        ("sqlite", "source", "the source 'sqlite' is there already, in mmreg"),
+        ("demo", "command", "the command 'demo' is there already, in mmreg"),
+        ("new.plugin", "command", "mmreg has a command 'new-plugin' of its own"),
+        ("depth", "encodr", "there is no kind 'encodr'; did you mean 'encoder'?"),
+    ],
+)
+def test_what_cannot_be_brought_is_refused_with_the_reason(name: str, kind: str, reason: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(build_app(), ["new-plugin", name, "--kind", kind, "--out", str(tmp_path)])
+    assert isinstance(done.exception, MmregError)
+    assert reason in str(done.exception)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_name_without_the_prefix_is_warned_of(tmp_path: Path) -> None:
     for name, warned in (("depth-things", True), ("mmreg-depth-things", False), ("mmreg_depth_others", False)):
         done = CliRunner().invoke(build_app(), ["new-plugin", name, "--kind", "task", "--out", str(tmp_path)])
@@ -152,7 +204,7 @@ def test_a_name_without_the_prefix_is_warned_of(tmp_path: Path) -> None:
 
 def test_the_templates_name_no_host() -> None:
     texts = [path.read_text() for path in TEMPLATES.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert len(texts) == 4 + 4 * len(KINDS)
+    assert len(texts) >= 6 + 3 * len(SUMMARIES)
     assert not [text for text in texts if "http" in text or ".org" in text]
 
 

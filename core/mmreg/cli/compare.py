@@ -30,7 +30,7 @@ from mmreg.errors import OptionError
 from mmreg.importing import stdout_to_stderr
 
 if TYPE_CHECKING:
-    from mmreg.studies.compare.results import Comparison
+    from mmreg.studies.compare import Comparison
 
 
 class Level(StrEnum):
@@ -91,7 +91,7 @@ def compare(
     numbers = _seeds(seeds)
     from mmreg.studies.compare.grid import run_grid
 
-    display = _Display(quiet)
+    display = _GridDisplay(quiet)
     try:
         with stdout_to_stderr, display.bar:
             comparison = run_grid(
@@ -126,27 +126,26 @@ def compare(
 
 
 def _print(comparison: Comparison, quiet: bool) -> None:
-    rows = comparison.table()
-    print_table(rows, list(rows[0]))
+    print_table(comparison.table())
     if not quiet:
         print()
         for text in comparison.conclusions:
             print(text)
-    for failure in comparison.failed:
-        say(f"failed: {failure.variant}, seed {failure.seed}: {failure.reason}")
+    for training in comparison.failed:
+        say(f"failed: {training.variant}, seed {training.seed}: {training.reason}")
 
 
 def _choices(text: str, option: str) -> list[Any]:
     """Names and mappings, apart by commas."""
     from mmreg.recipe.yaml import read_yaml
 
-    found = read_yaml(f"[{text}]", option)[0]
-    for choice in found:
+    choices = read_yaml(f"[{text}]", option)[0]
+    for choice in choices:
         if not (isinstance(choice, str) or (isinstance(choice, dict) and isinstance(choice.get("name"), str))):
             raise OptionError(f"{option} needs names, or mappings with a name, found {choice!r}")
-    if not found:
+    if not choices:
         raise OptionError(f"{option} names nothing")
-    return list(found)
+    return list(choices)
 
 
 def _encoder(text: str) -> tuple[str, list[Any]]:
@@ -158,17 +157,17 @@ def _encoder(text: str) -> tuple[str, list[Any]]:
 
 def _seeds(text: str) -> list[int]:
     """Numbers and ranges whose end belongs to them, apart by commas."""
-    found: list[int] = []
+    seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if last < first:
             raise OptionError(f"--seeds needs numbers or ranges, such as 0..4 or 0,1,2; found {text!r}")
-        found += range(first, last + 1)
-    return found
+        seeds += range(first, last + 1)
+    return seeds
 
 
-class _Display(Callback):
+class _GridDisplay(Callback):
     """Shows a grid on stderr: a bar on a terminal, and a line for each training that ended."""
 
     def __init__(self, quiet: bool) -> None:

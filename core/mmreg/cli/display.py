@@ -95,12 +95,10 @@ class Display(Callback):
         splits = [split for split in ("validation", "test") if split in report]
         rows = []
         for split in splits:
-            metrics = report[split]["metrics"]
-            rows.append({"split": split, "part": "all", "rows": report[split]["rows"], **_numbers(metrics)})
-            rows += [{"split": split, "part": name, **part} for name, part in metrics["modalities"].items()]
+            rows += [{"split": split, **row} for row in rows_by_part(report[split])]
         if rows and not self.quiet:
             print()
-            print_table(rows, list(dict.fromkeys(key for row in rows for key in row)))
+            print_table(rows)
             print()
         if splits:
             last = splits[-1]
@@ -120,5 +118,13 @@ class Display(Callback):
             self._bar.line(text, lambda line: print(line, flush=True))
 
 
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+def rows_by_part(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The figures of a split as a table's rows: the whole, then each part of the model."""
+    metrics = figures["metrics"]
+    parts = [{"part": name, **part} for name, part in metrics["modalities"].items()]
+    return [{"part": "all", "rows": figures["rows"], **numbers(metrics)}, *parts]
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Those of a split's metrics that are numbers."""
     return {name: value for name, value in metrics.items() if isinstance(value, float)}

@@ -18,6 +18,7 @@ from mmreg import registry
 from mmreg.cli.health import Check, check_libraries, probe, size
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table, say
 from mmreg.data.cache import cache_dir, cache_use, clear_cache
+from mmreg.messages import plural
 from mmreg.registry.installed import Plugin
 
 COLUMNS = ("check", "status", "detail", "advice")
@@ -50,8 +51,7 @@ def doctor(
 def summary(checks: Iterable[Check]) -> str:
     """The checks in one line."""
     count = {status: sum(check.status == status for check in checks) for status in ("error", "warning")}
-    found = [f"{number} {name}{'s' if number > 1 else ''}" for name, number in count.items() if number]
-    return ", ".join(found) or "everything is well"
+    return ", ".join(plural(number, name) for name, number in count.items() if number) or "everything is well"
 
 
 def check_program() -> list[Check]:

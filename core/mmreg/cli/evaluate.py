@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmreg.cli.display import numbers, rows_by_part
 from mmreg.console import (
     BatchSize,
     Debug,
@@ -114,11 +115,11 @@ def evaluate(
     with stdout_to_stderr:
         loaded = load(run, device, precision)
         if not robustness:
-            result = loaded.evaluate(table, split=split, metrics=metric or (), batch_size=batch_size)
+            figures = loaded.evaluate(table, split=split, metrics=metric or (), batch_size=batch_size)
         else:
             from mmreg.studies.robustness import evaluate_robustness
 
-            result = evaluate_robustness(
+            figures = evaluate_robustness(
                 loaded,
                 table,
                 split=split,
@@ -133,88 +134,79 @@ def evaluate(
         if plot is not None:
             from mmreg.studies.robustness.plotting import draw_robustness
 
-            draw_robustness(result, plot)
+            draw_robustness(figures, plot)
     if format is Format.JSON:
-        print_json(result)
+        print_json(figures)
     elif robustness:
-        _print_robustness(result)
+        _print_robustness(figures)
     else:
-        _print_figures(loaded, result)
+        _print_figures(loaded, figures)
 
 
-def _print_figures(run: Run, result: Mapping[str, Any]) -> None:
+def _print_figures(run: Run, figures: Mapping[str, Any]) -> None:
     """A run's figures, those of its parts and classes, and the line that sums them up."""
-    metrics = result["metrics"]
-    parts = [{"part": name, **part} for name, part in metrics["modalities"].items()]
-    _print_rows([{"part": "all", "rows": result["rows"], **_numbers(metrics)}, *parts], f"{result['split']} rows")
+    metrics = figures["metrics"]
+    print_table(rows_by_part(figures), title=f"{figures['split']} rows")
     for name in ("per_class", "per_label"):
         if name in metrics:
             print()
-            _print_rows([{"class": label, **figures} for label, figures in metrics[name].items()])
-    print(f"\n{run.task.headline(metrics, result['rows'])}")
-    if "rows_without_any_modality" in result:
-        say(f"note: {result['rows_without_any_modality']} rows have no modality at all; they got the training prior")
+            print_table([{"class": label, **each} for label, each in metrics[name].items()])
+    print(f"\n{run.task.headline(metrics, figures['rows'])}")
+    if "rows_without_any_modality" in figures:
+        say(f"note: {figures['rows_without_any_modality']} rows have no modality at all; they got the training prior")
 
 
-def _print_robustness(result: Mapping[str, Any]) -> None:
-    """A table for each thing that was asked for."""
-    split = result["split"]
+def _print_robustness(robustness: Mapping[str, Any]) -> None:
+    """A table for each thing that was asked for, and notes on how to read them."""
+    split, seed, metric = robustness["split"], robustness["seed"], robustness["metric"]
+    subsets, rates = robustness.get("subsets", []), robustness.get("rates", [])
+    curves = robustness.get("corruptions", [])
+    sampled = bool(subsets) and len(subsets) < robustness["possible_subsets"]
     tables = []
-    if "subsets" in result:
-        found = result["subsets"]
-        every = len(found) == result["possible_subsets"]
-        which = "each subset" if every else f"{len(found)} of {result['possible_subsets']:,} subsets"
-        rows = [{"modalities": "+".join(one["modalities"]), **_point(one)} for one in found]
+    if subsets:
+        which = f"{len(subsets)} of {robustness['possible_subsets']:,} subsets" if sampled else "each subset"
+        rows = [{"modalities": "+".join(each["modalities"]), **_row(each)} for each in subsets]
         tables.append((f"{split} rows with {which} of the modalities", rows))
-    if "rates" in result:
-        rows = [{"missing rate": one["rate"], **_point(one)} for one in result["rates"]]
-        tables.append((f"{split} rows with each modality left out at random (seed {result['seed']})", rows))
-    curves = result.get("corruptions", [])
-    for one in curves:
-        name = f"{one['modality']}:{one['corruption']}"
-        baseline = f"baseline {result['metric']}"
-        rows = [
-            {"strength": point["strength"], **_point(point), baseline: point.get("baseline")}
-            for point in one["strengths"]
-        ]
-        if result["baseline"] is None:
-            rows = [{key: value for key, value in row.items() if key != baseline} for row in rows]
-        tables.append((f"{split} rows under {name} (strength: {one['unit']}; seed {result['seed']})", rows))
+    if rates:
+        rows = [{"missing rate": each["rate"], **_row(each)} for each in rates]
+        tables.append((f"{split} rows with each modality left out at random (seed {seed})", rows))
+    for curve in curves:
+        rows = []
+        for point in curve["strengths"]:
+            row = {"strength": point["strength"], **_row(point)}
+            rows.append({**row, f"baseline {metric}": point["baseline"]} if "baseline" in point else row)
+        tables.append((f"{split} rows under {_name(curve)} (strength: {curve['unit']}; seed {seed})", rows))
     if curves:
         rows = [
             {
-                "corruption": f"{one['modality']}:{one['corruption']}",
-                "relative robustness": one["relative_robustness"],
-                "effective robustness": one["effective_robustness"],
+                "corruption": _name(curve),
+                "relative robustness": curve["relative_robustness"],
+                "effective robustness": curve["effective_robustness"],
             }
-            for one in curves
+            for curve in curves
         ]
-        better = "more" if result["more_is_better"] else "less"
-        tables.append((f"robustness by {result['metric']} ({better} is better)", rows))
+        better = "more" if robustness["more_is_better"] else "less"
+        tables.append((f"robustness by {metric} ({better} is better)", rows))
     for number, (title, rows) in enumerate(tables):
         if number:
             print()
-        _print_rows(rows, title)
-    if any("without any" in row for _, rows in tables for row in rows):
+        print_table(rows, title=title)
+    points = [*subsets, *rates, *(point for curve in curves for point in curve["strengths"])]
+    if any("rows_without_any_modality" in point for point in points):
         say('note: the rows counted under "without any" have none of the modalities; they got the training prior')
-    if "subsets" in result and len(result["subsets"]) < result["possible_subsets"]:
-        say(f"note: of this many modalities a sample of the subsets is measured (seed {result['seed']})")
-    if curves and result["baseline"] is None:
+    if sampled:
+        say(f"note: of this many modalities a sample of the subsets is measured (seed {seed})")
+    if curves and robustness["baseline"] is None:
         say("note: effective robustness compares with a late-fusion run; give one by --baseline RUN")
 
 
-def _point(figures: Mapping[str, Any]) -> dict[str, Any]:
+def _name(curve: Mapping[str, Any]) -> str:
+    return f"{curve['modality']}:{curve['corruption']}"
+
+
+def _row(figures: Mapping[str, Any]) -> dict[str, Any]:
     """One measurement as a table's row."""
-    row = {"rows": figures["rows"], **_numbers(figures["metrics"])}
+    row = {"rows": figures["rows"], **numbers(figures["metrics"])}
     if "rows_without_any_modality" in figures:
         row["without any"] = figures["rows_without_any_modality"]
     return row
-
-
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if isinstance(value, float)}
-
-
-def _print_rows(rows: list[dict[str, Any]], title: str = "") -> None:
-    """Rows as a table of all their columns."""
-    print_table(rows, list(dict.fromkeys(key for row in rows for key in row)), title)

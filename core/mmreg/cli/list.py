@@ -20,7 +20,7 @@ def list_components(
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
 ) -> None:
-    """List the components that are installed, of every plugin."""
+    """List the components that are installed, of every plugin; the status tells which packages one lacks."""
     rows = [registry.row(entry) for entry in registry.specs(kind)]
     if format is Format.JSON:
         print_json(rows)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
 from mmreg.console import BatchSize, Debug, Device, Precision, Quiet, RunArgument, say
 from mmreg.errors import TableError
-from mmreg.files import replacing, unwritable, write_text
+from mmreg.files import csv_text, replacing, unwritable, write_text
 from mmreg.importing import stdout_to_stderr
-from mmreg.messages import near
+from mmreg.messages import near, plural
 
 
 def predict(
@@ -68,11 +66,10 @@ def predict(
     write(predictions)
     missing = sum(not prediction["modalities"] for prediction in predictions)
     if missing:
-        have = "1 row has no modality at all; it" if missing == 1 else f"{missing:,} rows have no modality at all; they"
-        say(f"note: {have} got the training prior")
+        have, they = ("has", "it") if missing == 1 else ("have", "they")
+        say(f"note: {plural(missing, 'row')} {have} no modality at all; {they} got the training prior")
     if out is not None and not quiet:
-        count = "1 prediction" if len(predictions) == 1 else f"{len(predictions):,} predictions"
-        say(f"wrote {count} to {out}")
+        say(f"wrote {plural(len(predictions), 'prediction')} to {out}")
 
 
 def _row(values: list[str]) -> dict[str, str]:
@@ -101,7 +98,7 @@ def _check_row(row: dict[str, str], columns: list[str], key: str | None) -> None
 def _writer(out: Path | None) -> Any:
     """What writes predictions to this file, chosen before any work is done."""
     if out is None:
-        return _write_csv_to_stdout
+        return lambda predictions: sys.stdout.write(csv_text(predictions))
     if out.is_dir():
         raise TableError(f"--out {str(out)!r} is a folder; name a file")
     writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
@@ -116,21 +113,7 @@ def _writer(out: Path | None) -> Any:
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    _csv(text, rows)
-    write_text(path, text.getvalue())
-
-
-def _write_csv_to_stdout(rows: list[dict[str, Any]]) -> None:
-    _csv(sys.stdout, rows)
-
-
-def _csv(file: TextIO, rows: list[dict[str, Any]]) -> None:
-    """Rows as CSV; a list in a cell is written as JSON."""
-    writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: json.dumps(v, ensure_ascii=False) if isinstance(v, list) else v for k, v in row.items()})
+    write_text(path, csv_text(rows))
 
 
 def _write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ import typer
 from mmreg.console import Debug, Device, OutFolder, Precision, Quiet, Seed, Set, recipe_overrides, say
 from mmreg.errors import OptionError, RecipeError
 from mmreg.files import write_text
+from mmreg.messages import plural
 
 
 def train(
@@ -79,7 +80,7 @@ def _say_how_to_go_on(epochs: int, out: Path) -> None:
     """Say what a training that was stopped has left, and the command that goes on with it."""
     if not epochs:
         return
-    kept = "1 finished epoch is" if epochs == 1 else f"{epochs} finished epochs are"
+    kept = f"{plural(epochs, 'finished epoch')} {'is' if epochs == 1 else 'are'}"
     again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
     say(f"{kept} kept in {out}; go on with:\n  mmreg {shlex.join([*again, '--resume'])}")
 

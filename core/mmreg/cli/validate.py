@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmreg.console import Debug, Device, Precision, RecipeArgument, Seed, Set, print_table, recipe_overrides, say
 
@@ -64,6 +64,7 @@ def missing_files(experiment: Experiment) -> list[str]:
 def print_model(experiment: Experiment) -> None:
     """Rows, shapes and parameters of an experiment."""
     from mmreg.contract.spec import specs_text
+    from mmreg.layers import trainable_parameters
 
     model = experiment.build_model()
     rows = ", ".join(f"{len(numbers)} {split}" for split, numbers in experiment.splits.items())
@@ -78,7 +79,7 @@ def print_model(experiment: Experiment) -> None:
                 "component": f"{given.modality.name} -> {given.encoder.name}",
                 "input": specs_text(experiment.specs[name]),
                 "output": f"{encoder.out_features} features",
-                "parameters": count(encoder),
+                "parameters": trainable_parameters(encoder),
             }
         )
     for node in experiment.plan.fusion.nodes() if experiment.plan.fusion else ():
@@ -91,13 +92,8 @@ def print_model(experiment: Experiment) -> None:
                 "component": f"{node.fusion.name} ({node.level} level)",
                 "input": parts,
                 "output": f"{size} features" if size else f"{experiment.task.num_outputs} scores",
-                "parameters": count(module.fusion),
+                "parameters": trainable_parameters(module.get_submodule("fusion")),
             }
         )
     print_table(table, ("part", "component", "input", "output", "parameters"))
-    print(f"\n{count(model):,} trainable parameters in all, heads included")
-
-
-def count(module: Any) -> int:
-    """The trainable parameters of a module."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    print(f"\n{trainable_parameters(model):,} trainable parameters in all, heads included")

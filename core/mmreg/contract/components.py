@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mmreg.contract.kinds import KINDS
@@ -23,10 +24,13 @@ class ComponentSpec:
         level: for a fusion: "feature" or "model"; empty otherwise.
         install_hint: what to type when a package that only this component needs is missing,
             such as "pip install mmreg-depth[onnx]".
+        requires: the packages that only this component imports, such as ("onnx",), so that a listing tells which are
+            missing without importing anything; names as imported, without the modules in them.
 
     Raises:
-        TypeError: a field that is no text.
-        ValueError: an unknown kind or level, an empty name or one with a forbidden character, a target of another form.
+        TypeError: a field that is no text (of `requires`: no tuple of texts).
+        ValueError: an unknown kind or level, an empty name or one with a forbidden character, a target of another form,
+            a package that has no name of one.
     """
 
     kind: str
@@ -35,11 +39,13 @@ class ComponentSpec:
     summary: str = ""
     level: str = ""
     install_hint: str = ""
+    requires: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_texts("component", self)
+        _check_texts("component", {name: value for name, value in vars(self).items() if name != "requires"})
         check_name(self.kind, self.name, self.level)
         _check_target(f"{self.kind} {self.name!r}", self.target)
+        _check_packages(f"{self.kind} {self.name!r}", self.requires)
 
 
 def check_name(kind: str, name: str, level: str) -> None:
@@ -60,8 +66,8 @@ def check_name(kind: str, name: str, level: str) -> None:
         raise ValueError(f"{kind} {name!r} has the level {level!r}, it must be {allowed}")
 
 
-def _check_texts(what: str, spec: object) -> None:
-    for field, value in vars(spec).items():
+def _check_texts(what: str, fields: Mapping[str, object]) -> None:
+    for field, value in fields.items():
         if not isinstance(value, str):
             raise TypeError(f"a {what}'s {field} must be text, found {value!r}")
 
@@ -70,6 +76,14 @@ def _check_target(what: str, target: str) -> None:
     module, _, attribute = target.partition(":")
     if not module or not attribute:
         raise ValueError(f"the target of {what} must read 'package.module:name', found {target!r}")
+
+
+def _check_packages(what: str, names: object) -> None:
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"what {what} requires must be a tuple of names such as ('onnx',), found {names!r}")
+    # To look for a module within a package would import that package.
+    if wrong := [name for name in names if not name.isidentifier()]:
+        raise ValueError(f"what {what} requires must be packages as they are imported, found {wrong[0]!r}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,7 @@ class CommandSpec:
     target: str
 
     def __post_init__(self) -> None:
-        _check_texts("command", self)
+        _check_texts("command", vars(self))
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
             raise ValueError(f"{self.name!r} is no name for a command: it must be letters, digits, - and _")
         _check_target(f"command {self.name!r}", self.target)
@@ -120,7 +134,7 @@ class SourceSpec:
     summary: str = ""
 
     def __post_init__(self) -> None:
-        _check_texts("source", self)
+        _check_texts("source", vars(self))
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*|\.[^\s/\\:A-Z]+", self.name):
             raise ValueError(
                 f"{self.name!r} is no name for a source: give a scheme such as 'sqlite' or an ending such as "

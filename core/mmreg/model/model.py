@@ -16,7 +16,8 @@ from mmreg.contract.fusion import FeatureFusion, ModelFusion
 from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.signals import Features, Signal
 from mmreg.contract.task import Task
-from mmreg.model.nodes import Branch, FeatureNode, FusionNode, ModelNode, Named, Part, Pass, Supervised, wide
+from mmreg.layers import at_least_float32
+from mmreg.model.nodes import Branch, FeatureNode, FusionNode, ModelNode, Named, Part, Pass, Supervised
 
 
 class Inputs(Protocol):
@@ -130,7 +131,7 @@ class MultimodalModel(nn.Module):
         scores = branch.scores
         if self.head is not None:
             assert branch.features is not None
-            scores = wide(self.head(branch.features.pooled))
+            scores = at_least_float32(self.head(branch.features.pooled))
             batch.supervised.append(Supervised("", scores, branch.present, 1.0))
         assert scores is not None
         scores = self.task.scores(scores)

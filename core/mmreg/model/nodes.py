@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmreg.contract.fusion import FeatureFusion, ModelFusion
 from mmreg.contract.signals import Features
 from mmreg.contract.task import Task
+from mmreg.layers import at_least_float32
 from mmreg.model.seeding import reseed
 
 
@@ -193,7 +194,7 @@ class ModelNode(FusionNode):
             if name in self.heads:
                 logits = self.heads[name](logits)
             assert logits is not None
-            logits = wide(logits)
+            logits = at_least_float32(logits)
             own = self.fusion.part_scores(logits)
             scores[name] = batch.task.scores(logits) if own is None else own
             batch.parts[name] = Part(scores[name], branch.present)
@@ -226,8 +227,3 @@ class ModelNode(FusionNode):
             unseen = f"{num_outputs - seen} of {num_outputs}"
             notes.append(f"{self.name} learned nothing of classes that no validation row has: {unseen}")
         return notes
-
-
-def wide(logits: Tensor) -> Tensor:
-    """At least float32, as losses and probabilities need it under reduced precision."""
-    return logits if logits.dtype == torch.float64 else logits.float()

@@ -78,7 +78,7 @@ class Recipe:
             return
         texts = [f"  line {line}, {p}" if (line := self._line(p.path)) else f"  {p}" for p in listed]
         count = "1 problem" if len(texts) == 1 else f"{len(texts)} problems"
-        raise RecipeError(f"{self.name}: {count}\n" + "\n".join(texts))
+        raise RecipeError(f"{self.name}: {count}\n" + "\n".join(texts), [text.strip() for text in texts])
 
     def _line(self, path: options.KeyPath) -> int:
         """The line of a key, or of the nearest one above it; 0 if the recipe has no lines."""
@@ -130,6 +130,7 @@ def read_recipe(source: Recipe | Mapping[str, Any] | str | Path, overrides: Iter
     for key, value in changes.items():
         steps = key.split(".")
         _set(data, steps, value, key)
+        lines = {path: line for path, line in lines.items() if path[: len(steps)] != tuple(steps)}
         lines[tuple(steps)] = 0  # what stands in the file is not what is used
     return Recipe(data, name=path.name, folder=path.parent, lines=lines)
 

@@ -44,6 +44,11 @@ class Plan:
         return name if name is None or name in self.task.cls.metrics else registry_name(name)
 
     @property
+    def metric_directions(self) -> dict[str, bool]:
+        """Every metric of the task and of the recipe, with whether more is better."""
+        return {**self.task.cls.metrics, **{name: metric.cls.more_is_better for name, metric in self.metrics.items()}}
+
+    @property
     def metric_names(self) -> list[str]:
         """The further metrics that the recipe asks for."""
         own = [each.name for each in self.recipe.form.metrics if each.name in self.task.cls.metrics]

@@ -1,12 +1,13 @@
-"""What is installed: the entry points of every distribution, however damaged its metadata are."""
+"""What is installed: the entry points of every distribution, however damaged its metadata are, and packages."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, DistributionFinder
 from pathlib import Path
@@ -78,6 +79,22 @@ def find_plugins() -> list[Plugin]:
 def normalize(name: str) -> str:
     """A distribution's name as packaging compares it: lower case, with single hyphens."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def missing(packages: Iterable[str]) -> list[str]:
+    """Those of some packages that cannot be found; imports none of them.
+
+    Args:
+        packages: top-level names, as they are imported.
+    """
+    return [name for name in packages if not _is_there(name)]
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # it is imported already, by something else than the import system
+        return True
 
 
 def _in_order(same: list[Plugin]) -> list[Plugin]:

@@ -20,6 +20,7 @@ from mmreg.errors import ComponentImportError, ComponentNotFoundError, Registrat
 from mmreg.importing import import_target
 from mmreg.messages import near
 from mmreg.registry import plugins
+from mmreg.registry.installed import missing
 from mmreg.registry.plugins import Plugin, normalize
 from mmreg.registry.signature import documentation
 
@@ -291,7 +292,6 @@ def describe(kind: str | None, name: str) -> dict[str, Any]:
 def row(entry: Entry) -> dict[str, Any]:
     """An entry as one row of a listing."""
     spec = entry.spec
-    others = [other for other in _entries(spec.kind, spec.name) if other != entry]
     return {
         "kind": spec.kind,
         "name": spec.name,
@@ -299,8 +299,21 @@ def row(entry: Entry) -> dict[str, Any]:
         "summary": spec.summary,
         "distribution": entry.distribution,
         "version": entry.version,
-        "status": f"ambiguous: use {entry.reference}" if others else "ok",
+        "status": _status(entry),
     }
+
+
+def _status(entry: Entry) -> str:
+    """How it is with an entry: "ok", or what to do about it; imports nothing."""
+    spec = entry.spec
+    if lacking := missing(spec.requires):
+        return f"needs {', '.join(lacking)}" + (f": {spec.install_hint}" if spec.install_hint else "")
+    return f"ambiguous: use {entry.reference}" if ambiguous(entry) else "ok"
+
+
+def ambiguous(entry: Entry) -> bool:
+    """Whether another distribution brings a component of the same kind and name, so that the bare name is an error."""
+    return any(other != entry for other in _entries(entry.spec.kind, entry.spec.name))
 
 
 def _check_kind(kind: str) -> None:

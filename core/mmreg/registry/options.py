@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from mmreg.errors import OptionError
-from mmreg.messages import near
+from mmreg.messages import near, shown
 from mmreg.registry.signature import argument_docs, parameters
 
 KeyPath = tuple[str | int, ...]
@@ -153,7 +153,7 @@ def _problems(error: ValidationError, data: Mapping[str, Any], model: type[BaseM
         if len(texts) == 1 and path in found and any(len(p) > len(path) and p[: len(path)] == path for p in messages):
             continue  # one alternative's error, where another one's is told in more detail
         text = " or ".join([texts[0], *(other.removeprefix("must be ") for other in texts[1:])])
-        problems.append(Problem(path, f"{text}, found {_short(found[path])}" if path in found else text))
+        problems.append(Problem(path, f"{text}, found {shown(found[path])}" if path in found else text))
     return problems
 
 
@@ -181,11 +181,6 @@ def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
                 model = candidate
                 break
     return model
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def describe_options(cls: type) -> list[dict[str, Any]]:

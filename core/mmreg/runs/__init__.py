@@ -19,7 +19,6 @@ from mmreg.runs.folder import (
     read_weights,
     write_facts,
     write_predictions,
-    write_rows,
     write_weights,
 )
 from mmreg.runs.matching import Targets, check_same_task, matching_key, written_keys
@@ -55,7 +54,6 @@ __all__ = [
     "with_keys",
     "write_facts",
     "write_predictions",
-    "write_rows",
     "write_weights",
     "written_keys",
 ]

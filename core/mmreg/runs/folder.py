@@ -6,12 +6,10 @@ Nothing in it can run code; it can be moved and renamed, and is read offline.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -223,17 +221,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except Exception as error:  # safetensors raises several kinds
         raise RunError(f"the weights in {path} are damaged: {one_line(error)}") from error
-
-
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; the columns are those of all rows, in the order in which they first appear."""
-    rows = list(rows)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def write_predictions(

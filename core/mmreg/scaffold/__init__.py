@@ -1,61 +1,105 @@
-"""`mmreg new-plugin`: writes the project of a new plugin, tests included, from the templates beside this module."""
+"""`mmreg new-plugin`: writes the project of a new plugin, tests included, from the templates beside this module.
+
+A project has the files of `templates/common` and of its kind's folder; of a file that both have it gets the kind's.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import keyword
 import re
+from collections.abc import Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mmreg import registry
+from mmreg.contract.components import CommandSpec, SourceSpec
+from mmreg.contract.kinds import KINDS
 from mmreg.errors import MmregError
+from mmreg.messages import near
+from mmreg.registry.plugins import call_hook
 
 PREFIX = "mmreg-"
 """How the names of published plugins begin, so that they are found."""
 
 TEMPLATES = Path(__file__).parent / "templates"
 
+USAGE = "usage.md"
+"""The part of a project's README that is its kind's own."""
+
+SUMMARIES: Mapping[str, str] = {
+    "modality": "Sequences of measurements.",
+    "encoder": "A perceptron for every step of a sequence, and their mean.",
+    "fusion": "A sum of projections with a learned weight a modality.",
+    "task": "Numbers of very different sizes, on a logarithmic scale.",
+    "metric": "The share of rows whose class is among the most probable ones.",
+    "optimizer": "Steps along the sign of a momentum (Lion).",
+    "schedule": "A rate that rises, stays, and falls, by step.",
+    "callback": "A line of JSON for every epoch, in the run's folder.",
+    "command": "The figures of several runs, side by side.",
+    "source": "A folder of files, with a folder for each label.",
+}
+"""What a project may bring: the kinds of components, commands and sources, and what that of the template is."""
+
 
 class NewPluginError(MmregError, ValueError):
     """A project that cannot be written: a name that no plugin can have, or something in the way."""
 
 
-def new_plugin(name: str, kind: str, parent: Path) -> list[Path]:
+def new_plugin(name: str, kind: str, parent: Path, reserved: Collection[str] = ()) -> list[Path]:
     """Write a project into a new folder, `parent / name`.
 
-    It brings one component, called as the distribution without its prefix, and passes the conformance checks as it is.
+    What it brings is called as the distribution without its prefix, and passes the conformance checks as it is.
 
     Args:
         name: the distribution's name, such as "mmreg-depth".
-        kind: the component's kind, "modality", "encoder", "fusion" or "task".
+        kind: what it brings, one of `SUMMARIES`.
         parent: the folder to write into; made if it is not there.
+        reserved: names that it must not bring, besides those that plugins have.
 
     Returns:
         The files.
 
     Raises:
-        NewPluginError: the name cannot be used, or `parent / name` exists.
+        NewPluginError: there is no such kind, the name cannot be used, or `parent / name` exists.
     """
-    component = check_name(name, kind)
+    if kind not in SUMMARIES:
+        raise NewPluginError(f"there is no kind {kind!r}{near(kind, SUMMARIES)} (there are {', '.join(SUMMARIES)})")
+    component = check_name(name, kind, reserved)
+    title = "".join(word[:1].upper() + word[1:] for word in component.split("_"))
     words = {
         "KIND": kind,
+        "SUMMARY": SUMMARIES[kind],
+        "SkeletonClass": f"{title}{kind.capitalize()}",
+        "Skeleton": title,
         "mmreg-skeleton": name,
         "mmreg_skeleton": package_name(name),
-        "Skeleton": "".join(word[:1].upper() + word[1:] for word in component.split("_")),
+        "skeleton-name": typed_name(component),
         "skeleton": component,
     }
+    words["USAGE"] = _replaced((TEMPLATES / kind / USAGE).read_text(encoding="utf-8").strip(), words)
     project = parent / name
     try:
         project.mkdir(parents=True)
     except FileExistsError as error:
         raise NewPluginError(f"{str(project)!r} exists already, and nothing is overwritten; choose another") from error
-    return [
-        _write(source, project / _replaced(source.relative_to(template).as_posix(), words), words)
-        for template in (TEMPLATES / "common", TEMPLATES / kind)
-        for source in sorted(template.rglob("*"))
-        if source.is_file() and "__pycache__" not in source.parts  # an installed template may have been compiled
-    ]
+    return [_write(source, project / _replaced(path, words), words) for path, source in _files(kind).items()]
+
+
+def _files(kind: str) -> dict[str, Path]:
+    """The templates of a project by their paths in it."""
+    return {
+        source.relative_to(folder).as_posix(): source
+        for folder in (TEMPLATES / "common", TEMPLATES / kind)
+        for source in sorted(folder.rglob("*"))
+        if source.is_file() and source.name != USAGE
+        if "__pycache__" not in source.parts  # an installed template may have been compiled
+    }
+
+
+def typed_name(component: str) -> str:
+    """A component's name as that of a command or a scheme."""
+    return component.replace("_", "-")
 
 
 def package_name(name: str) -> str:
@@ -63,8 +107,8 @@ def package_name(name: str) -> str:
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
-def check_name(name: str, kind: str) -> str:
-    """The name of the component that a distribution of this name brings.
+def check_name(name: str, kind: str, reserved: Collection[str] = ()) -> str:
+    """The name of the component that a distribution of this name brings; arguments as for `new_plugin`.
 
     Raises:
         NewPluginError: no distribution can have the name, or something that is installed has it; says which.
@@ -83,10 +127,21 @@ def check_name(name: str, kind: str) -> str:
         )
     if found := _installed(name, package):
         raise NewPluginError(f"{name!r} would hide {found}, which is installed; choose another name")
-    if component in registry.names(kind):
-        entries = ", ".join(e.distribution for e in registry.specs(kind) if e.spec.name == component)
-        raise NewPluginError(f"the {kind} {component!r} is there already, in {entries}; choose another name")
+    called = component if kind in KINDS else typed_name(component)
+    if called in reserved:
+        raise NewPluginError(f"mmreg has a {kind} {called!r} of its own; choose another name")
+    if owners := _owners(kind, called):
+        raise NewPluginError(f"the {kind} {called!r} is there already, in {', '.join(owners)}; choose another name")
     return component
+
+
+def _owners(kind: str, name: str) -> list[str]:
+    """The distributions that bring a component, a command or a source of a name."""
+    if kind in KINDS:
+        return [entry.distribution for entry in registry.specs(kind) if entry.spec.name == name]
+    item: type[CommandSpec | SourceSpec] = CommandSpec if kind == "command" else SourceSpec
+    listed = call_hook(registry.all_plugins(), f"mmreg_{kind}s", item)
+    return [plugin.distribution for plugin, spec in listed if spec.name == name]
 
 
 def _installed(name: str, package: str) -> str:

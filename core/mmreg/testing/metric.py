@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from mmreg.contract.interfaces import Metric, Space
+from mmreg.contract.task import Metric, Space
 from mmreg.testing.subject import Subject, expect
 
 ROWS, OUTPUTS = 40, 3
@@ -54,7 +54,7 @@ def measured(subject: Subject, scores: Tensor, targets: Tensor, what: str) -> fl
     """
     metric: Metric = subject.cls(num_outputs=scores.shape[1], **subject.all_options)
     before = scores.clone(), targets.clone()
-    found = metric.compute(scores, targets)
+    found: float = metric.compute(scores, targets)
     expect(type(found) is float, f"{what}: compute should give a float, found {type(found).__name__}")
     expect(math.isfinite(found), f"{what}: the metric should be finite, found {found}")
     kept = torch.equal(scores, before[0]) and torch.equal(targets, before[1])

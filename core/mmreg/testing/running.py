@@ -85,6 +85,7 @@ CHECKS: Mapping[str, Sequence[Check]] = {
         task.check_metrics,
         task.check_task_state,
     ),
+    **dict.fromkeys(("metric", "optimizer", "schedule", "callback"), _GENERAL),
 }
 """The checks of each kind (and level), in the order in which they are run."""
 

@@ -21,12 +21,14 @@ from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import SHOWN, fit_arrays, keep_rows, prior_rows
 from mmreg.errors import RunError, TableError, ValidationRowsError
 from mmreg.experiment import Experiment, checked_plan, open_experiment, prepare_all
-from mmreg.files import unwritable, write_json
+from mmreg.files import csv_text, unwritable, write_json, write_text
+from mmreg.layers import trainable_parameters
+from mmreg.messages import shown
 from mmreg.model.build import States
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FusionNode, ModelNode
-from mmreg.recipe.assets import digest
+from mmreg.recipe.diff import comparable, recipe_differences
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, resolve
 from mmreg.runs import Run
@@ -87,27 +89,14 @@ def _resumes(folder: Path, plan: Plan, *, overwrite: bool, resume: bool) -> bool
             raise RunError(f"the run cannot be written to {str(folder)!r}: {why}; name another folder")
         return False
     before = resolve(read_recipe(folder / runs.RECIPE))
-    changed = _changes(_comparable(before), _comparable(plan))
-    if changed:
+    differences = recipe_differences(comparable(before), comparable(plan))
+    if differences:
+        changes = [f"  {key}: was {shown(old)}, is {shown(new)}" for key, old, new in differences]
         raise RunError(
-            f"the run in {str(folder)!r} was started with another recipe:\n  " + "\n  ".join(changed) + "\n"
+            f"the run in {str(folder)!r} was started with another recipe:\n" + "\n".join(changes) + "\n"
             "resume with the same one, or name another folder"
         )
     return (folder / runs.CHECKPOINT).is_file()
-
-
-def _comparable(plan: Plan) -> dict[str, Any]:
-    """A recipe without what a training may be resumed with another one of; its assets by their contents."""
-    return {**plan.to_data(lambda path: digest(path) or path), "table": None, "callbacks": None}
-
-
-def _changes(before: Any, now: Any, key: str = "") -> list[str]:
-    """The keys of a recipe that differ, each with what it was and what it is."""
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        return [] if before == now else [f"{key}: was {before!r}, is {now!r}"]
-    names = dict.fromkeys([*before, *now])
-    pairs = ((f"{key}.{name}" if key else name, before.get(name), now.get(name)) for name in names)
-    return [change for inner, old, new in pairs for change in _changes(old, new, inner)]
 
 
 def check_validation(plan: Plan, experiment: Experiment) -> None:
@@ -228,8 +217,8 @@ class _Session:
             timings.append(timing)
             if improved:
                 runs.write_weights(self.folder / runs.BEST, trainer.model.state_dict())
-            runs.write_rows(self.folder / runs.METRICS, [each.row() for each in trainer.progress.history])
-            runs.write_rows(self.folder / runs.TIMINGS, timings)
+            write_text(self.folder / runs.METRICS, csv_text(each.row() for each in trainer.progress.history))
+            write_text(self.folder / runs.TIMINGS, csv_text(timings))
             # Last, as a kill between two writes makes a resumed training repeat the epoch with all of its files.
             save_checkpoint(self.folder / runs.CHECKPOINT, trainer.state())
             self.followers.tell("on_epoch_end", run, epoch)
@@ -289,7 +278,7 @@ class _Session:
             "device": str(self.device),
             "precision": str(trainer.dtype).removeprefix("torch."),
             "rows": {split: len(rows) for split, rows in self.experiment.splits.items()},
-            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "parameters": trainable_parameters(model),
             "modalities": {name: specs_text(spec) for name, spec in self.experiment.specs.items()},
             "epochs": self.form.training.epochs,
             "steps": trainer.steps,

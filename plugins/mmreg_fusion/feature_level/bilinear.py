@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
 from mmreg.errors import OptionError
+from mmreg.layers import at_least_float32
 from mmreg_fusion.feature_level.common import (
     Factors,
     PairMaps,
@@ -31,7 +32,7 @@ from mmreg_fusion.feature_level.common import (
     power_normalize,
     random_signs_,
 )
-from mmreg_fusion.precision import common_dtype, narrow, wide
+from mmreg_fusion.precision import common_dtype, narrow
 
 
 class Bilinear(FeatureFusion):
@@ -59,7 +60,7 @@ class Bilinear(FeatureFusion):
         """Fuse features (B, D) with present (B, M) bool to (B, features)."""
         vectors = input_vectors(self.projections, features, present)
         linear = self.linear(torch.cat(vectors, 1))
-        return Features(narrow(wide(linear) + self.pairs(vectors), linear.dtype))
+        return Features(narrow(at_least_float32(linear) + self.pairs(vectors), linear.dtype))
 
 
 class MCB(FeatureFusion):
@@ -87,7 +88,7 @@ class MCB(FeatureFusion):
 
     def sketch(self, index: int, vectors: Tensor) -> Tensor:
         """The count sketch (B, features) of one modality's vectors (B, D), without the one."""
-        signed = wide(vectors) * wide(self.get_buffer(f"signs_{index}"))
+        signed = at_least_float32(vectors) * at_least_float32(self.get_buffer(f"signs_{index}"))
         places = self.get_buffer(f"places_{index}").expand(len(vectors), -1)
         return signed.new_zeros(len(vectors), self.out_features).scatter_add(1, places, signed)
 
@@ -125,7 +126,7 @@ class MLB(FeatureFusion):
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, features)."""
         factors = self.factors(pooled(features, present))
-        products = pair_products(torch.tanh(wide(factors)), present).sum(1)
+        products = pair_products(torch.tanh(at_least_float32(factors)), present).sum(1)
         return Features(self.output(self.dropout(narrow(products, factors.dtype))))
 
 
@@ -165,7 +166,7 @@ class MFH(FeatureFusion):
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, order features)."""
         factors = self.factors(pooled(features, present))
-        products = self.dropout(pair_products(wide(factors), present))
+        products = self.dropout(pair_products(at_least_float32(factors), present))
         factor, *further = products.chunk(self.order, -1)
         expanded = [factor]
         for factor in further:
@@ -232,7 +233,7 @@ class Mutan(FeatureFusion):
         """Fuse features (B, D) with present (B, M) bool to (B, features)."""
         reduced = self.dropout(torch.tanh(self.projections(features, present)))
         factors = self.factors(reduced.unbind(1))
-        products = pair_products(wide(factors), present).sum(1)
+        products = pair_products(at_least_float32(factors), present).sum(1)
         core = products.view(len(present), self.rank, -1).sum(1) * self.rank**-0.5
         return Features(self.output(narrow(core, factors.dtype)))
 
@@ -286,7 +287,7 @@ class Block(FeatureFusion):
         """Fuse features (B, D) with present (B, M) bool to (B, features)."""
         reduced = self.dropout(self.projections(features, present))
         chunks = reduced.view(*reduced.shape[:2], self.chunks, -1)
-        factors = wide(torch.einsum("bmcs,mcsr->bmcr", chunks, self.weight)) + wide(self.bias)
+        factors = at_least_float32(torch.einsum("bmcs,mcsr->bmcr", chunks, self.weight)) + at_least_float32(self.bias)
         products = pair_products(factors, present).sum(1)
         blocks = power_normalize(products.view(len(present), self.chunks, self.rank, -1).sum(2))
         return Features(self.output(narrow(blocks.flatten(1), reduced.dtype)))

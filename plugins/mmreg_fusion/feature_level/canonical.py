@@ -11,9 +11,8 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
-from mmreg.layers import MLP
+from mmreg.layers import MLP, at_least_float32
 from mmreg_fusion.feature_level.common import Share, Size, map_each, pooled
-from mmreg_fusion.precision import wide
 
 
 def canonical_correlation(left: Tensor, right: Tensor, rows: Tensor, ridge: float) -> Tensor:
@@ -108,7 +107,7 @@ class Canonical(FeatureFusion):
 
     def _loss(self, stacked: Tensor, present: Tensor) -> Tensor:
         with torch.autocast(stacked.device.type, enabled=False):
-            views = wide(stacked).unbind(1)
+            views = at_least_float32(stacked).unbind(1)
             left = torch.stack([views[i] for i, _ in self.pairs])
             right = torch.stack([views[j] for _, j in self.pairs])
             rows = torch.stack([present[:, i] & present[:, j] for i, j in self.pairs])

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmreg import FeatureFusion, Features, Outputs
-from mmreg.layers import masked_softmax
+from mmreg.layers import at_least_float32, masked_softmax
 from mmreg_fusion.feature_level.common import Size
 from mmreg_fusion.feature_level.tokens import TokenEmbedding
-from mmreg_fusion.precision import wide
 
 
 class CoAttention(FeatureFusion):
@@ -56,11 +55,13 @@ class CoAttention(FeatureFusion):
         """Fuse to (B, M W)."""
         embedded, masks = self.embedding(features, present)
         tokens = [torch.where(mask.unsqueeze(-1), values, 0) for values, mask in zip(embedded, masks, strict=True)]
-        values = [wide(layer(value)) for layer, value in zip(self.values, tokens, strict=True)]
+        values = [at_least_float32(layer(value)) for layer, value in zip(self.values, tokens, strict=True)]
         hidden = list(values)
         with torch.autocast(present.device.type, enabled=False):
             for (i, j), weight in zip(self.pairs, self.affinities, strict=True):
-                affinity = torch.tanh(wide(tokens[i]) @ wide(weight) @ wide(tokens[j]).mT)
+                affinity = torch.tanh(
+                    at_least_float32(tokens[i]) @ at_least_float32(weight) @ at_least_float32(tokens[j]).mT
+                )
                 hidden[i] = hidden[i] + affinity @ values[j]
                 hidden[j] = hidden[j] + affinity.mT @ values[i]
         fused = []

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmreg import Features
 from mmreg.errors import OptionError
-from mmreg_fusion.precision import wide
+from mmreg.layers import at_least_float32
 
 Size = Annotated[int, Ge(1)]
 """An option that counts something."""
@@ -122,7 +122,7 @@ class PairMaps(nn.Module):
         total: Tensor | int = 0
         for weight, (left, right) in zip(self.weights, combinations(vectors, 2), strict=True):
             maps = nn.functional.linear(left, weight.flatten(0, 1)).view(len(left), self.features, -1)
-            total = total + (wide(maps) * wide(right).unsqueeze(1)).sum(-1)
+            total = total + (at_least_float32(maps) * at_least_float32(right).unsqueeze(1)).sum(-1)
         return total
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
-from mmreg.layers import MLP, AttentionPool, masked_max, masked_mean
+from mmreg.layers import MLP, AttentionPool, at_least_float32, masked_max, masked_mean
 from mmreg_fusion.feature_level.common import Projections, Share, Size, input_vectors, product
-from mmreg_fusion.precision import narrow, wide
+from mmreg_fusion.precision import narrow
 
 
 class Concat(FeatureFusion):
@@ -127,7 +127,7 @@ class Multiply(_Projected):
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, features)."""
         projected = self.projections(features, present)
-        factors = torch.where(present.unsqueeze(-1), wide(projected), 1)
+        factors = torch.where(present.unsqueeze(-1), at_least_float32(projected), 1)
         return Features(narrow(product(factors), projected.dtype))
 
 

@@ -10,9 +10,9 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
-from mmreg.layers import MLP, masked_softmax
+from mmreg.layers import MLP, at_least_float32, masked_softmax
 from mmreg_fusion.feature_level.common import Share, Size, map_each, pooled
-from mmreg_fusion.precision import narrow, wide
+from mmreg_fusion.precision import narrow
 
 
 class ProductOfExperts(FeatureFusion):
@@ -56,7 +56,7 @@ class ProductOfExperts(FeatureFusion):
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse to (B, Z); in training, `losses` holds "kl_divergence" if it has a weight."""
         gaussians = map_each(self.experts, pooled(features, present))
-        means, log_variances = torch.where(present.unsqueeze(-1), wide(gaussians), 0).chunk(2, -1)
+        means, log_variances = torch.where(present.unsqueeze(-1), at_least_float32(gaussians), 0).chunk(2, -1)
         log_precisions = (-log_variances).masked_fill(~present.unsqueeze(-1), -torch.inf)
         log_precisions = torch.cat([torch.zeros_like(log_precisions[:, :1]), log_precisions], 1)
         mean = (log_precisions.softmax(1)[:, 1:] * means).sum(1)
@@ -119,7 +119,7 @@ class MixtureOfExperts(FeatureFusion):
         outputs = map_each(self.experts, vectors)
         if self.router is None:
             return Features(pooled=torch.where(present, outputs[:, 0], 0))
-        logits = wide(self.router(torch.cat(vectors, 1)))
+        logits = at_least_float32(self.router(torch.cat(vectors, 1)))
         gates = masked_softmax(logits, present)
         losses = {}
         if self.training and self.balance_weight:

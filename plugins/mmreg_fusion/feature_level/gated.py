@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
+from mmreg.layers import at_least_float32
 from mmreg_fusion.feature_level.common import Projections, Share, Size, pooled
-from mmreg_fusion.precision import narrow, wide
+from mmreg_fusion.precision import narrow
 
 
 class GMU(FeatureFusion):
@@ -73,9 +74,9 @@ class FiLM(FeatureFusion):
         if self.scale is None or self.shift is None:
             return Features(content)
         conditions = {name: features[name] for name in others}
-        scale = 1 + wide(self.scale(conditions, present[:, 1:])).sum(1)
-        shift = wide(self.shift(conditions, present[:, 1:])).sum(1)
-        return Features(narrow(scale * wide(content) + shift, content.dtype))
+        scale = 1 + at_least_float32(self.scale(conditions, present[:, 1:])).sum(1)
+        shift = at_least_float32(self.shift(conditions, present[:, 1:])).sum(1)
+        return Features(narrow(scale * at_least_float32(content) + shift, content.dtype))
 
 
 class Highway(FeatureFusion):

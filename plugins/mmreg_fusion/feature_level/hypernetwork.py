@@ -10,8 +10,9 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
+from mmreg.layers import at_least_float32
 from mmreg_fusion.feature_level.common import Size, pooled
-from mmreg_fusion.precision import narrow, wide
+from mmreg_fusion.precision import narrow
 
 
 class HyperNetwork(FeatureFusion):
@@ -71,7 +72,7 @@ class HyperNetwork(FeatureFusion):
     def _apply_layer(self, matrices: Tensor, hidden: Tensor) -> Tensor:
         """Identity plus the generated matrix, or product of two, (B, 1 or 2, W, W or R), times hidden (B, W)."""
         with torch.autocast(hidden.device.type, enabled=False):
-            matrices, hidden = wide(matrices), wide(hidden)
+            matrices, hidden = at_least_float32(matrices), at_least_float32(hidden)
             inner = torch.einsum("bir,bi->br", matrices[:, 1], hidden) if self.shape[0] == 2 else hidden
             result: Tensor = hidden + self.scale * torch.einsum("bor,br->bo", matrices[:, 0], inner)
             return result

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
+from mmreg.layers import at_least_float32
 from mmreg_fusion.feature_level.common import (
     Factors,
     PairMaps,
@@ -27,7 +28,7 @@ from mmreg_fusion.feature_level.common import (
     pooled,
     product,
 )
-from mmreg_fusion.precision import common_dtype, narrow, wide
+from mmreg_fusion.precision import common_dtype, narrow
 
 MAX_PRODUCT = 500_000
 """The greatest number of numbers a row of the full tensor product (128 MB for 64 rows in float32)."""
@@ -76,7 +77,7 @@ class TensorFusion(FeatureFusion):
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, out_features)."""
         vectors = input_vectors(self.projections, features, present)
-        first, *others = (nn.functional.pad(wide(vector), (1, 0), value=1.0) for vector in vectors)
+        first, *others = (nn.functional.pad(at_least_float32(vector), (1, 0), value=1.0) for vector in vectors)
         fused = first
         for vector in others:
             fused = (fused.unsqueeze(2) * vector.unsqueeze(1)).flatten(1)
@@ -84,7 +85,9 @@ class TensorFusion(FeatureFusion):
         if self.output is not None:
             # Autocast would put the products into half precision again.
             with torch.autocast(fused.device.type, enabled=False):
-                fused = nn.functional.linear(fused, wide(self.output.weight), wide(self.output.bias))
+                fused = nn.functional.linear(
+                    fused, at_least_float32(self.output.weight), at_least_float32(self.output.bias)
+                )
         return Features(narrow(fused, common_dtype(vectors)))
 
 
@@ -112,8 +115,8 @@ class LowRank(FeatureFusion):
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, features)."""
         factors = self.factors(pooled(features, present))
-        terms = product(wide(factors)).view(len(present), -1, self.out_features)
-        fused = (terms * wide(self.weights).unsqueeze(1)).sum(1) + wide(self.bias)
+        terms = product(at_least_float32(factors)).view(len(present), -1, self.out_features)
+        fused = (terms * at_least_float32(self.weights).unsqueeze(1)).sum(1) + at_least_float32(self.bias)
         return Features(narrow(fused, factors.dtype))
 
 
@@ -164,7 +167,7 @@ class Multiplicative(FeatureFusion):
         else:
             assert self.scales is not None
             assert self.values is not None
-            scales = wide(self.scales(features, present))
+            scales = at_least_float32(self.scales(features, present))
             others = scales.sum(1, keepdim=True) - scales
-            interaction = (others * wide(self.values(features, present))).sum(1)
-        return Features(narrow(wide(linear) + interaction, linear.dtype))
+            interaction = (others * at_least_float32(self.values(features, present))).sum(1)
+        return Features(narrow(at_least_float32(linear) + interaction, linear.dtype))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmreg import ModelFusion, Space
 from mmreg.errors import OptionError, TrainingError
-from mmreg_fusion.precision import wide
+from mmreg.layers import at_least_float32
 
 DISTRIBUTIONS: frozenset[Space] = frozenset({"log_probabilities", "log_odds"})
 """The spaces of operators that need probabilities."""
@@ -78,7 +78,7 @@ class ScoreFusion(ModelFusion):
 
     def stack(self, scores: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """All parts' scores, (B, M, K), those of absent parts replaced by zeros."""
-        stacked = torch.stack([wide(scores[name]) for name in self.names], 1)
+        stacked = torch.stack([at_least_float32(scores[name]) for name in self.names], 1)
         return torch.where(present.unsqueeze(-1), stacked, 0)
 
     def log_distributions(self, scores: Mapping[str, Tensor], present: Tensor) -> Tensor:

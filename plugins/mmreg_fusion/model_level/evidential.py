@@ -14,8 +14,8 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from mmreg import Fused, Space
+from mmreg.layers import at_least_float32
 from mmreg_fusion.model_level.common import ScoreFusion
-from mmreg_fusion.precision import wide
 
 MAX_LOG_ALPHA = 80.0
 """Keeps exp(log alpha) finite in float32; no softplus of a float32 logit comes near it in practice."""
@@ -67,11 +67,11 @@ class Evidential(ScoreFusion):
 
     def part_scores(self, logits: Tensor) -> Tensor:
         """The parameters' logarithms, log alpha (B, K) >= 0: normalised they are the expected log-probabilities."""
-        return torch.nn.functional.softplus(wide(logits)).log1p()
+        return torch.nn.functional.softplus(at_least_float32(logits)).log1p()
 
     def part_loss(self, scores: Tensor, targets: Tensor, progress: float) -> Tensor:
         """The loss (B,) of one part's logits (B, K) for targets (B,) int64."""
-        alpha = torch.nn.functional.softplus(wide(scores)) + 1
+        alpha = torch.nn.functional.softplus(at_least_float32(scores)) + 1
         expected = alpha.sum(-1).digamma() - alpha.gather(-1, targets[:, None]).squeeze(-1).digamma()
         weight = self.kl_weight * min(1.0, progress / self.annealing)
         return expected + weight * divergence_from_uniform(alpha.scatter(-1, targets[:, None], 1.0))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mmreg import Fused, Space
 from mmreg.errors import OptionError
+from mmreg.layers import at_least_float32
 from mmreg_fusion.model_level.common import ScoreFusion
-from mmreg_fusion.precision import wide
 
 
 class Gated(ScoreFusion):
@@ -46,11 +46,11 @@ class Gated(ScoreFusion):
         """
         gates = []
         for index, name in enumerate(self.names):
-            gate = wide(self.bias[index]).expand(len(present))
+            gate = at_least_float32(self.bias[index]).expand(len(present))
             if str(index) in self.weights:
                 if features is None or name not in features:
                     raise OptionError(f"Gated weighs {name} by its features, found none: pass `features`")
-                feature = torch.where(present[:, index, None], wide(features[name]), 0)
+                feature = torch.where(present[:, index, None], at_least_float32(features[name]), 0)
                 # A product and a sum, since autocast would do a matrix product in half precision.
                 gate = gate + (feature * self.weights[str(index)]).sum(-1)
             gates.append(gate)

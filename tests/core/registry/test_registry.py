@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from mmreg.errors import (
     RegistrationError,
 )
 from mmreg.registry import lookup
+from mmreg.registry.installed import missing
 from mmreg.registry.plugins import Plugin
 
 
@@ -153,6 +155,35 @@ def test_a_missing_package_is_named_with_the_install_hint(monkeypatch: pytest.Mo
     with pytest.raises(ComponentImportError, match=r"'no_such_package_xyz'.*pip install mmreg-lidar\[all\]") as caught:
         registry.get("encoder", "lidar")
     assert isinstance(caught.value, ImportError)
+
+
+def test_a_listing_tells_the_missing_packages_of_a_component_and_imports_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    hint = "pip install mmreg-lidar[onnx]"
+    lidar = ComponentSpec("encoder", "lidar", "mmreg_lidar:Lidar", install_hint=hint, requires=("no_such", "nor_this"))
+    radar = ComponentSpec("encoder", "radar", "mmreg_lidar:Radar", requires=("no_such",))
+    sonar = ComponentSpec("encoder", "sonar", "mmreg_lidar:Sonar", requires=("wave", "sys"))
+    install(monkeypatch, plugin("mmreg-lidar", lidar, radar, sonar))
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    assert [registry.row(entry)["status"] for entry in registry.specs()] == [
+        "needs no_such, nor_this: pip install mmreg-lidar[onnx]",
+        "needs no_such",
+        "ok",
+    ]
+    assert "wave" not in sys.modules
+
+
+def test_a_module_that_was_not_imported_in_the_usual_way_counts_as_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "made_by_hand", ModuleType("made_by_hand"))
+    assert missing(["made_by_hand", "no_such"]) == ["no_such"]
+
+
+@pytest.mark.parametrize(
+    ("requires", "error"),
+    [("onnx", TypeError), (["onnx"], TypeError), ((3,), TypeError), (("onnx.helper",), ValueError)],
+)
+def test_what_a_component_requires_are_names_of_packages(requires: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="what encoder 'lidar' requires must be"):
+        ComponentSpec("encoder", "lidar", "mmreg_lidar:Lidar", requires=requires)
 
 
 def test_a_class_of_another_interface_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

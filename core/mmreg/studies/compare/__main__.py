@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from mmreg.errors import MmregError
-from mmreg.studies.compare.running import ERROR, train_one
+from mmreg.studies.compare.jobs import ERROR, train_one
 
 
 def _end_with_parent() -> None:

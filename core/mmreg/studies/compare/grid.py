@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
+from mmreg import runs
 from mmreg.contract.callback import Callback
-from mmreg.errors import MmregError, OptionError, RunError, TrainingError
+from mmreg.data.cache import cache_dir
+from mmreg.errors import MmregError, OptionError, RecipeError, RunError, TrainingError, ValidationRowsError
+from mmreg.experiment import Experiment, open_experiment, prepare_all
+from mmreg.messages import listed, plural, shown
+from mmreg.model.build import build
 from mmreg.model.devices import resolve_device, resolve_precision
+from mmreg.recipe.diff import comparable, recipe_differences
 from mmreg.recipe.recipe import Recipe, read_recipe
-from mmreg.studies.compare.checking import Experiments, check_grid, check_unchanged, prepare_grid
-from mmreg.studies.compare.choices import Choice, grid_variants
-from mmreg.studies.compare.comparison import chosen_metric, compare_outcomes
-from mmreg.studies.compare.outcomes import Outcome, outcome_of
-from mmreg.studies.compare.results import RESAMPLES, Comparison, Failure
-from mmreg.studies.compare.running import Job, device_slots, is_finished, run_jobs
+from mmreg.recipe.resolve import Plan, resolve
+from mmreg.studies.compare.analysis import chosen_metric, compare_variants
+from mmreg.studies.compare.comparison import RESAMPLES, Comparison
+from mmreg.studies.compare.jobs import Job, device_slots, is_finished, run_jobs
+from mmreg.studies.compare.predictions import TrainedRun, trained_run
+from mmreg.studies.compare.results import FailedTraining
+from mmreg.studies.compare.variants import Choice, GridVariant, folder_names, grid_variants
+from mmreg.training.train import check_validation
 
 RUNS = "runs"
 SEEDS = (0, 1, 2)
+Member = TypeVar("Member")
 
 
 def run_grid(
@@ -63,7 +73,7 @@ def run_grid(
         callback: who is told how it goes.
 
     Raises:
-        RecipeError: a variant is wrong; names every problem of all variants.
+        RecipeError: a variant is wrong, or fewer than two fit the recipe; names every problem of all variants.
         TableError, TargetError, DataError: the data are wrong.
         OptionError: the same seed twice, no seed, or fewer than one job.
         RunError: `out` holds something else, or trainings of another recipe.
@@ -73,39 +83,39 @@ def run_grid(
     _check_numbers(seeds, jobs)
     slots = device_slots(device, jobs)
     base = read_recipe(recipe, overrides)
-    variants, notes = grid_variants(base, fusions, level, encoders or {}, singles)
+    variants = grid_variants(base, fusions, level, encoders or {}, singles)
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
-    experiments = Experiments()
-    plans, skipped = check_grid(base, variants, seeds, experiments)
-    chosen_metric(next(iter(plans[0][2].values())), metric)
-    folder = _claim(Path(out))
-    trainings = [
-        Job(name, seed, plan, folder / RUNS / slug / f"seed-{seed}")
-        for name, slug, by_seed in plans
-        for seed, plan in by_seed.items()
-    ]
-    check_unchanged(folder, trainings, experiments)
-    left_out = _left_out(folder, trainings)
-    if left_out:
-        notes.append(f"finished trainings in {folder} that were not asked for are left out: {', '.join(left_out)}")
-    for text in [*notes, *skipped]:
+    folder = Path(out)
+    trainings, notes = check_grid(base, variants, seeds, folder / RUNS)
+    chosen_metric(trainings[0].plan, metric)
+    _check_folder(folder)
+    check_unchanged(trainings, folder)
+    notes += _not_asked_for(folder, trainings)
+    for text in notes:
         callback.on_message(text)
     todo = [job for job in trainings if not is_finished(job.folder)]
     if todo:
-        prepare_grid(todo, experiments, callback)
+        prepare_grid(todo, callback)
         if len(todo) < len(trainings):
             callback.on_message(f"{len(trainings) - len(todo)} of {len(trainings)} trainings are done already")
-    failed = run_jobs(todo, slots, callback)
-    outcomes, unreadable = _outcomes(trainings, failed)
-    failed += unreadable
-    if len(outcomes) < 2:
-        reasons = "".join(f"\n  {failure.variant}, seed {failure.seed}: {failure.reason}" for failure in failed)
-        raise TrainingError(
-            f"{len(outcomes)} of {len(variants)} variants could be trained, too few to compare{reasons}"
-        )
-    comparison = compare_outcomes(outcomes, metric=metric, resamples=resamples)
+    errors = run_jobs(todo, slots, callback)
+    trained: dict[str, list[TrainedRun]] = {}
+    for job in trainings:
+        if job not in errors:
+            try:
+                run = trained_run(job.folder)
+            except MmregError as error:
+                errors[job] = str(error)
+            else:
+                trained.setdefault(job.variant, []).append(run)
+    failed = [FailedTraining(job.variant, job.seed, errors[job]) for job in trainings if job in errors]
+    if len(trained) < 2:
+        count = len({job.variant for job in trainings})
+        reasons = "".join(f"\n  {each.variant}, seed {each.seed}: {each.reason}" for each in failed)
+        raise TrainingError(f"{len(trained)} of {count} variants could be trained, too few to compare{reasons}")
+    comparison = compare_variants(trained, metric=metric, resamples=resamples)
     comparison.failed += failed
-    comparison.notes += [*notes, *skipped]
+    comparison.notes += notes
     return comparison
 
 
@@ -118,36 +128,117 @@ def _check_numbers(seeds: Sequence[int], jobs: int | None) -> None:
         raise OptionError(f"jobs must be at least 1, found {jobs}")
 
 
-def _left_out(folder: Path, trainings: Sequence[Job]) -> list[str]:
-    """Variants and seeds in a comparison's folder that are finished, but not among these trainings."""
-    asked = {job.folder for job in trainings}
-    there = sorted(path for path in folder.glob(f"{RUNS}/*/seed-*") if path.is_dir())
-    found: dict[str, list[str]] = {}
-    for path in there:
-        if path not in asked and is_finished(path):
-            found.setdefault(path.parent.name, []).append(path.name.removeprefix("seed-"))
-    return [f"{name} (seed {', '.join(seeds)})" for name, seeds in found.items()]
+def check_grid(
+    base: Recipe, variants: Sequence[GridVariant], seeds: Sequence[int], folder: Path
+) -> tuple[list[Job], list[str]]:
+    """Resolve every variant and build its model once, so that no wrong one is found hours later.
+
+    Returns:
+        A job for each variant and seed, to be run in the folder; and what was left out, and why, of the variants that
+        were not asked for by name.
+
+    Raises:
+        RecipeError: names every problem of all variants that were asked for; of all if fewer than two fit.
+        TableError, TargetError: the table is wrong.
+    """
+    slugs = folder_names([variant.name for variant in variants])
+    opened: dict[str, Experiment] = {}
+    jobs: list[Job] = []
+    problems: dict[str, Sequence[str]] = {}
+    for variant in variants:
+        try:
+            plans = {seed: resolve(base.replace({**variant.changes, "training.seed": seed})) for seed in seeds}
+            experiments = {seed: _experiment(plan, opened) for seed, plan in plans.items()}
+            experiment = experiments[seeds[0]]
+            build(plans[seeds[0]], experiment.specs, experiment.task)
+            check_validation(plans[seeds[0]], experiment)
+        except (RecipeError, ValidationRowsError) as error:
+            problems[variant.name] = (isinstance(error, RecipeError) and error.problems) or [str(error)]
+        else:
+            place = folder / slugs[variant.name]
+            jobs += [Job(variant.name, seed, plans[seed], experiments[seed], place / f"seed-{seed}") for seed in seeds]
+    fit = len({job.variant for job in jobs})
+    needed = [variant.name for variant in variants if not variant.optional or fit < 2]
+    concerned = _grouped((problem, name) for name in needed for problem in problems.get(name, ()))
+    if concerned:
+        lines = [
+            f"  {'every variant' if len(names) == len(variants) else listed(names)}: {problem}"
+            for problem, names in concerned.items()
+        ]
+        raise RecipeError("\n".join([f"{base.name}: {plural(len(lines), 'problem')}", *lines]))
+    return jobs, [f"{name} is left out: {'; '.join(told)}" for name, told in problems.items()]
 
 
-def _claim(folder: Path) -> Path:
+def _experiment(plan: Plan, opened: dict[str, Experiment]) -> Experiment:
+    """A plan's table and fitted modalities, read once for all plans of a grid with the same modalities and split."""
+    data = plan.to_data()
+    modalities = {name: {**given, "encoder": None} for name, given in data["modalities"].items()}
+    key = json.dumps([modalities, None if isinstance(data["split"], str) else data["training"]["seed"]], sort_keys=True)
+    if key not in opened:
+        opened[key] = open_experiment(plan)
+    return opened[key]
+
+
+def check_unchanged(jobs: Sequence[Job], folder: Path) -> None:
+    """Refuse to go on with trainings of another recipe or table, as their figures could not be compared.
+
+    Raises:
+        RunError: says what differs.
+    """
+    changes: list[tuple[str, Job]] = []
+    for job in jobs:
+        if runs.is_run(job.folder):
+            before = resolve(read_recipe(job.folder / runs.RECIPE))
+            for key, old, new in recipe_differences(comparable(before), comparable(job.plan)):
+                changes.append((f"{key} was {shown(old)} and is {shown(new)}", job))
+            table = job.experiment.table
+            if runs.read_facts(job.folder)["table"]["fingerprint"] != table.fingerprint():
+                changes.append((f"the rows of {table.name} have changed", job))
+    if changes:
+        lines = [
+            f"  {change} ({of[0].title if len(of) == 1 else f'{len(of)} trainings, such as {of[0].title}'})"
+            for change, of in _grouped(changes).items()
+        ]
+        what = f"the trainings in {str(folder)!r} were made with another recipe or table"
+        raise RunError("\n".join([f"{what}; use those, or name another folder", *lines]))
+
+
+def prepare_grid(jobs: Sequence[Job], callback: Callback) -> None:
+    """Decode all data once, so that trainings side by side find them in the cache; and say what is odd about them.
+
+    Raises:
+        DataError: cells cannot be loaded and the policy is to stop.
+    """
+
+    def preparing(done: int, total: int, name: str) -> None:
+        callback.on_progress(f"preparing {name}", done, total)
+
+    opened = {id(job.experiment): job.experiment for job in jobs}
+    for text in dict.fromkeys(text for experiment in opened.values() for text in experiment.messages):
+        callback.on_message(text)
+    for experiment in opened.values():
+        prepare_all(experiment.plan, experiment.table, experiment.modalities, cache_dir(), preparing)
+
+
+def _check_folder(folder: Path) -> None:
     """Refuse a folder that holds something else than a comparison."""
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{str(folder)!r} is a file; name a folder for the comparison")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / RUNS).is_dir():
         raise RunError(f"{str(folder)!r} holds something else than a comparison; name another folder")
-    return folder
 
 
-def _outcomes(trainings: Sequence[Job], failed: Sequence[Failure]) -> tuple[dict[str, list[Outcome]], list[Failure]]:
-    """The finished runs by variant, and those that cannot be read."""
-    lost = {(failure.variant, failure.seed) for failure in failed}
-    found: dict[str, list[Outcome]] = {}
-    unreadable = []
-    for job in trainings:
-        if (job.variant, job.seed) in lost:
-            continue
-        try:
-            found.setdefault(job.variant, []).append(outcome_of(job.folder))
-        except MmregError as error:
-            unreadable.append(Failure(job.variant, job.seed, str(error)))
-    return {name: group for name, group in found.items() if group}, unreadable
+def _not_asked_for(folder: Path, trainings: Sequence[Job]) -> list[str]:
+    """A note on finished trainings in a comparison's folder that are not among these, if there are any."""
+    there = set(folder.glob(f"{RUNS}/*/seed-*")) - {job.folder for job in trainings}
+    seeds = _grouped((path.parent.name, path.name.removeprefix("seed-")) for path in sorted(there) if is_finished(path))
+    others = ", ".join(f"{name} (seed {', '.join(numbers)})" for name, numbers in seeds.items())
+    return [f"finished trainings in {folder} that were not asked for are left out: {others}"] if others else []
+
+
+def _grouped(pairs: Iterable[tuple[str, Member]]) -> dict[str, list[Member]]:
+    """The second ones of pairs by the first."""
+    groups: dict[str, list[Member]] = {}
+    for key, member in pairs:
+        groups.setdefault(key, []).append(member)
+    return groups

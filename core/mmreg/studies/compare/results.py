@@ -1,22 +1,35 @@
-"""The result of a comparison: variants with their figures, tested pairs, and trainings that failed."""
+"""What a comparison finds: variants with their figures, tested pairs, and trainings that failed."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
 
-from mmreg.studies.compare import report
-from mmreg.studies.compare.outcomes import Outcome
+import numpy as np
+from numpy.typing import NDArray
 
-LEVEL = 0.05
-"""The chance of any false claim that is accepted, over all pairs of a comparison."""
-RESAMPLES = 2000
-"""The draws of the bootstrap unless another number is given."""
+from mmreg.studies.compare.predictions import ComparedRun
+from mmreg.studies.statistics import interval
 
-Verdict = Literal["better", "worse", "not distinguishable"]
+
+class Verdict(StrEnum):
+    """What a variant is, seen from another one."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    NOT_DISTINGUISHABLE = "not distinguishable"
+
+    @property
+    def opposite(self) -> Verdict:
+        """What the other one is."""
+        return {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}.get(self, self)
+
+    def than(self, others: str) -> str:
+        """The verdict with what it is about, such as "better than concat"."""
+        return f"{self} {'from' if self is Verdict.NOT_DISTINGUISHABLE else 'than'} {others}"
 
 
 @dataclass(frozen=True)
@@ -26,14 +39,21 @@ class Variant:
     Attributes:
         name: unique in the comparison.
         runs: its runs in the order of their seeds.
-        figures: for each run, its metrics.
-        interval: the bootstrap interval (95%, over test rows) of the mean of the metric; None if it is undefined.
+        draws: (R, S) the metric of its S runs on each of the bootstrap's R draws of the rows.
     """
 
     name: str
-    runs: Sequence[Outcome]
-    figures: Sequence[Mapping[str, float]]
-    interval: tuple[float, float] | None
+    runs: Sequence[ComparedRun]
+    draws: NDArray[np.float64]
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The bootstrap interval (95%, over test rows) of the mean of the metric; None if it is undefined."""
+        return interval(self.mean_draws(self.seeds))
+
+    def mean_draws(self, seeds: Collection[int]) -> NDArray[np.float64]:
+        """(R,) the metric's mean over the runs with these seeds on each of the bootstrap's draws."""
+        return np.asarray(self.draws[:, [seed in seeds for seed in self.seeds]].mean(1))
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -53,16 +73,15 @@ class Variant:
     @property
     def metrics(self) -> list[str]:
         """The metrics that all of its runs have."""
-        return [name for name in self.figures[0] if all(name in figures for figures in self.figures)]
+        return [name for name in self.runs[0].figures if all(name in run.figures for run in self.runs)]
 
     def mean(self, metric: str) -> float:
         """A metric's mean over seeds."""
-        return statistics.fmean(figures[metric] for figures in self.figures)
+        return statistics.fmean(run.figures[metric] for run in self.runs)
 
     def deviation(self, metric: str) -> float | None:
         """A metric's standard deviation over seeds (of a sample); None with one seed."""
-        values = [figures[metric] for figures in self.figures]
-        return statistics.stdev(values) if len(values) > 1 else None
+        return statistics.stdev(run.figures[metric] for run in self.runs) if len(self.runs) > 1 else None
 
     @property
     def seconds(self) -> float | None:
@@ -94,8 +113,8 @@ class Pair:
         test: what `p` comes from: McNemar's test if the metric is accuracy, else the bootstrap.
         p: the p-value.
         adjusted_p: the same after Holm's correction over all pairs.
-        verdict: what the first is, seen from the second: "better" or "worse" only if `adjusted_p` is below 0.05 and
-            it wins (or loses) more seeds than the other, and with McNemar's test more rows.
+        verdict: what the first is, seen from the second: better or worse only if `adjusted_p` is below 0.05 and it
+            wins (or loses) more seeds than the other, and with McNemar's test more rows.
     """
 
     first: str
@@ -112,9 +131,13 @@ class Pair:
     adjusted_p: float
     verdict: Verdict
 
+    def verdict_of(self, name: str) -> Verdict:
+        """What the variant of that name is, seen from the other one."""
+        return self.verdict if name == self.first else self.verdict.opposite
+
 
 @dataclass(frozen=True)
-class Failure:
+class FailedTraining:
     """A training that did not end.
 
     Attributes:
@@ -126,80 +149,3 @@ class Failure:
     variant: str
     seed: int
     reason: str
-
-
-@dataclass
-class Comparison:
-    """The result of comparing variants on the same rows.
-
-    Attributes:
-        metric: what they are compared by.
-        more_is_better: its direction.
-        split: the rows' split.
-        rows: how many rows.
-        variants: the best first.
-        pairs: every pair, each once, the one that stands first in `variants` first.
-        failed: trainings that did not end.
-        notes: what a reader should know.
-        resamples: the draws of the bootstrap.
-    """
-
-    metric: str
-    more_is_better: bool
-    split: str
-    rows: int
-    variants: list[Variant]
-    pairs: list[Pair]
-    failed: list[Failure] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    resamples: int = RESAMPLES
-
-    @property
-    def best(self) -> Variant:
-        """The variant with the best mean."""
-        return self.variants[0]
-
-    @property
-    def best_single(self) -> Variant | None:
-        """The best variant of one modality alone: the baseline of every fusion."""
-        return next((variant for variant in self.variants if len(variant.modalities) == 1), None)
-
-    def variant(self, name: str) -> Variant:
-        """A variant by name."""
-        return next(variant for variant in self.variants if variant.name == name)
-
-    def pair(self, one: str, other: str) -> Pair | None:
-        """The pair of two variants, whichever stands first; None if they cannot be paired."""
-        return next((pair for pair in self.pairs if {pair.first, pair.second} == {one, other}), None)
-
-    def gain(self, variant: Variant) -> float | None:
-        """A variant's mean less that of the best single modality; None for a single one, or without any."""
-        baseline = self.best_single
-        if baseline is None or len(variant.modalities) == 1:
-            return None
-        return variant.mean(self.metric) - baseline.mean(self.metric)
-
-    def sentence(self, pair: Pair) -> str:
-        """What a reader may conclude of a pair."""
-        return report.sentence(self, pair)
-
-    @property
-    def conclusions(self) -> list[str]:
-        """What a reader may conclude of all of it."""
-        return report.conclusions(self)
-
-    def table(self) -> list[dict[str, str]]:
-        """The most important figures as rows of text, the best variant first."""
-        return report.table(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain data."""
-        return report.to_json(self)
-
-    def to_markdown(self) -> str:
-        """A page with the tables, the conclusions, and how the tests were made."""
-        return report.to_markdown(self)
-
-    def write(self, folder: str | Path) -> list[Path]:
-        """Write comparison.csv, .json, .md, and with matplotlib installed .png; returns what was written."""
-        return report.write(self, Path(folder))

@@ -1,21 +1,123 @@
-"""The names of variants: of a grid's choices, and of runs that somebody trained."""
+"""Which variants there are, and how they are called: those of a grid, and those of runs that somebody trained."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from mmreg.errors import RunError
+from mmreg import registry
+from mmreg.errors import OptionError, RecipeError
+from mmreg.messages import near
 from mmreg.recipe.components import FusionPlan
+from mmreg.recipe.diff import comparable, recipe_differences
 from mmreg.recipe.recipe import Recipe
 from mmreg.recipe.resolve import Plan
-from mmreg.studies.compare.outcomes import Outcome
+from mmreg.studies.compare.predictions import TrainedRun
 
+Choice = str | Mapping[str, Any]
+"""A component by name, or as a mapping of `name` and options."""
+
+ALL = "all"
 MOST_TOLD = 160
 """Characters of what differs between variants that a name may hold."""
+
+
+@dataclass(frozen=True)
+class GridVariant:
+    """One cell of the grid, without its seed.
+
+    Attributes:
+        name: unique in the grid.
+        changes: the recipe's keys that it sets, each a dotted path.
+        optional: whether it was not asked for by name, so that it is left out if it does not fit.
+    """
+
+    name: str
+    changes: Mapping[str, Any]
+    optional: bool = False
+
+
+def grid_variants(
+    recipe: Recipe,
+    fusions: Sequence[Choice] | None,
+    level: str | None,
+    encoders: Mapping[str, Sequence[Choice]],
+    singles: bool,
+) -> list[GridVariant]:
+    """Every variant of a grid, fused ones first; whether their components fit the recipe is not checked here.
+
+    Raises:
+        RecipeError: encoders are given for what is no modality.
+        OptionError: nothing is left to compare, or a level is given beside operators by name.
+    """
+    modalities = list(recipe.form.modalities)
+    unknown = [f"{name!r} is no modality{near(name, modalities)}" for name in encoders if name not in modalities]
+    if unknown:
+        raise RecipeError(f"encoders: {', '.join(unknown)}; there are {', '.join(modalities)}")
+    operators = _operators(recipe, fusions, level)
+    by_modality = {name: _encoder_choices(name, encoders.get(name)) for name in modalities}
+    variants = []
+    for operator, optional in operators:
+        for choices in itertools.product(*by_modality.values()):
+            changes = {"fusion": operator, **{key: encoder for _, change in choices for key, encoder in change.items()}}
+            variants.append(GridVariant(_name(choice_name(operator), [text for text, _ in choices]), changes, optional))
+    for modality in modalities if singles or not operators else ():
+        for text, change in by_modality[modality]:
+            variants.append(GridVariant(_name(alone(modality), [text]), {**_only(recipe, modality), **change}))
+    unique = {variant.name: variant for variant in variants}
+    if len(unique) < 2:
+        raise OptionError(f"there is nothing to compare {next(iter(unique))} with; name fusions or encoders")
+    return list(unique.values())
+
+
+def _name(name: str, encoders: Sequence[str]) -> str:
+    told = [text for text in encoders if text]
+    return f"{name} [{', '.join(told)}]" if told else name
+
+
+def _encoder_choices(modality: str, choices: Sequence[Choice] | None) -> list[tuple[str, dict[str, Any]]]:
+    """A modality's encoders: what each adds to a variant's name (nothing if there is one), and the key it sets."""
+    if not choices:
+        return [("", {})]
+    key = f"modalities.{modality}.encoder"
+    several = len(choices) > 1
+    return [(f"{modality}={choice_name(choice)}" if several else "", {key: choice}) for choice in choices]
+
+
+def _only(recipe: Recipe, modality: str) -> dict[str, Any]:
+    """The keys that leave one modality of a recipe."""
+    changes: dict[str, Any] = {"modalities": {modality: recipe.data["modalities"][modality]}, "fusion": None}
+    if isinstance(recipe.form.training.modality_dropout, dict):
+        changes["training.modality_dropout"] = 0
+    return changes
+
+
+def _operators(recipe: Recipe, fusions: Sequence[Choice] | None, level: str | None) -> list[tuple[Choice, bool]]:
+    """The fusions in order, "all" expanded; each with whether it came from there."""
+    if fusions is None and level is None:
+        own = recipe.data.get("fusion")
+        return [(own or "concat", False)] if own or len(recipe.form.modalities) > 1 else []
+    choices: Sequence[Choice] = [ALL] if fusions is None else fusions
+    if level is not None and ALL not in choices:
+        raise OptionError(f"level {level!r} chooses among all operators; leave it out where they are named")
+    every = [
+        entry.reference if registry.ambiguous(entry) else entry.spec.name
+        for entry in registry.specs("fusion")
+        if level in (None, entry.spec.level)
+    ]
+    operators: list[tuple[Choice, bool]] = []
+    for choice in choices:
+        if choice != ALL:
+            operators.append((choice, False))
+            continue
+        named = [operator for operator, _ in operators]
+        operators += [(name, True) for name in every if name not in named]
+    return operators
 
 
 def choice_name(choice: str | Mapping[str, Any]) -> str:
@@ -23,7 +125,7 @@ def choice_name(choice: str | Mapping[str, Any]) -> str:
     if isinstance(choice, str):
         return choice
     inner = [choice_name(part) for part in choice.get("of") or ()]
-    inner += [f"{key}={_short(value)}" for key, value in choice.items() if key not in ("name", "of")]
+    inner += [f"{key}={_spelled_out(value)}" for key, value in choice.items() if key not in ("name", "of")]
     return f"{choice['name']}({', '.join(inner)})" if inner else str(choice["name"])
 
 
@@ -42,57 +144,30 @@ def folder_names(names: Sequence[str]) -> dict[str, str]:
     }
 
 
-def group_runs(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+def group_runs(trained: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
     """Runs by variant: those whose recipes say the same but for the seed and the table's place.
 
     A variant is named by its fusion (or its only modality), and where that is not enough by what differs, or by a
     run's folder if that is shorter.
-
-    Raises:
-        RunError: two runs have the same recipe, seed included.
     """
-    groups: dict[str, list[Outcome]] = {}
+    groups: dict[str, list[TrainedRun]] = {}
     recipes: dict[str, dict[str, Any]] = {}
-    for outcome in outcomes:
-        data = recipe_data(outcome.plan)
-        data.pop("table")
-        seed = data["training"].pop("seed")
-        key = json.dumps(data, sort_keys=True)
-        recipes[key] = data
-        for other in groups.setdefault(key, []):
-            if other.seed == seed:
-                raise RunError(f"{other.folder} and {outcome.folder} are the same recipe with the same seed, {seed}")
-        groups[key].append(outcome)
-    names = {key: _plan_name(group[0].plan) for key, group in groups.items()}
-    found = {}
+    for run in trained:
+        recipe = comparable(run.plan)
+        recipe["training"]["seed"] = 0
+        key = json.dumps(recipe, sort_keys=True)
+        recipes[key] = recipe
+        groups.setdefault(key, []).append(run)
+    short = {key: _plan_name(group[0].plan) for key, group in groups.items()}
+    named = {}
     for key, group in groups.items():
-        alike = [recipes[other] for other in groups if names[other] == names[key]]
-        different = sorted({path for other in alike for path, _, _ in differences(recipes[key], other)})
-        told = ", ".join(f"{path}={_short(_at(recipes[key], path))}" for path in different)
+        namesakes = [recipes[other] for other in groups if short[other] == short[key]]
+        differing = {path: own for other in namesakes for path, own, _ in recipe_differences(recipes[key], other)}
+        told = ", ".join(f"{path}={_spelled_out(differing[path])}" for path in sorted(differing))
         if len(told) > MOST_TOLD:
             told = str(group[0].folder)
-        found[names[key] + (f" ({told})" if told else "")] = group
-    return found
-
-
-def recipe_data(plan: Plan) -> dict[str, Any]:
-    """A resolved recipe as it stands in a run's folder."""
-    return Recipe(plan.to_data()).to_data()
-
-
-def differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two recipes differ: the dotted key, and what stands there in each (None: nothing)."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in dict.fromkeys([*before, *now]):
-            yield from differences(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
-    elif before != now:
-        yield path, before, now
-
-
-def _at(data: Any, path: str) -> Any:
-    for key in path.split("."):
-        data = data.get(key) if isinstance(data, Mapping) else None
-    return data
+        named[short[key] + (f" ({told})" if told else "")] = group
+    return named
 
 
 def _plan_name(plan: Plan) -> str:
@@ -108,5 +183,6 @@ def _fusion_name(fusion: FusionPlan, inputs: int) -> str:
     return f"{fusion.fusion.name}({', '.join(parts)})" if nested else fusion.fusion.name
 
 
-def _short(value: Any) -> str:
+def _spelled_out(value: Any) -> str:
+    """An option's whole value, as what is left out could be what differs."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -110,10 +110,18 @@ def silence(signal: Signal, spec: Spec, strength: float, generators: Sequence[to
     return signal.replace(torch.from_numpy(np.where(silent.numpy(), values.dtype.type(0), values)))
 
 
+def _is_numeric(spec: Spec) -> bool:
+    return spec.vocabulary_size is None and spec.dtype != "bool"
+
+
+def _is_unsigned(spec: Spec) -> bool:
+    return spec.dtype.startswith("uint")
+
+
 CORRUPTIONS = {
     "noise": Corruption(
         noise,
-        lambda spec: _is_numeric(spec),
+        _is_numeric,
         "numbers that are no tokens",
         lambda spec: "share of the full range" if _is_unsigned(spec) else "share of each row's root mean square",
     ),
@@ -162,7 +170,7 @@ def check_corruption(name: str, modality: str, spec: Specs, strengths: Sequence[
     fitting = ", ".join(known for known, corruption in CORRUPTIONS.items() if corruption.fits(spec)) or "none"
     if name not in CORRUPTIONS:
         raise OptionError(
-            f"there is no corruption {name!r}; those that fit {modality} are: {fitting}{near(name, list(CORRUPTIONS))}"
+            f"there is no corruption {name!r}; those that fit {modality} are: {fitting}{near(name, CORRUPTIONS)}"
         )
     corruption = CORRUPTIONS[name]
     if not corruption.fits(spec):
@@ -204,14 +212,6 @@ def corrupting(
         return replace(batch, signals={**batch.signals, modality: corrupted})
 
     return change
-
-
-def _is_numeric(spec: Spec) -> bool:
-    return spec.vocabulary_size is None and spec.dtype != "bool"
-
-
-def _is_unsigned(spec: Spec) -> bool:
-    return spec.dtype.startswith("uint")
 
 
 def _as_stored(wide: Tensor, stored: Tensor) -> Tensor:

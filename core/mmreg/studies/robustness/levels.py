@@ -45,24 +45,23 @@ def read_rates(text: str) -> list[float]:
     """
     rates: set[float] = set()
     for item in text.split(","):
-        first, last = check_rates(_bounds(item, f"the missing rate {text!r}", '"0..0.9", "0,0.25,0.5" or "0.3"'))
+        first, last = _bounds(item, f"the missing rate {text!r}", '"0..0.9", "0,0.25,0.5" or "0.3"')
+        check_rates((first, last))
         count = int((last - first) / RATE_STEP + 1e-6) + 1
         # Rounded, so that the third step from 0 is 0.3 and not 0.30000000000000004.
         rates |= {round(first + index * RATE_STEP, 9) for index in range(count)}
     return sorted(rates)
 
 
-def check_rates(rates: Iterable[float]) -> list[float]:
-    """The same rates.
+def check_rates(rates: Iterable[float]) -> None:
+    """Refuse what is no rate.
 
     Raises:
         OptionError: one of them is not from 0 to 1.
     """
-    found = list(rates)
-    wrong = [rate for rate in found if not 0 <= rate <= 1]
+    wrong = [rate for rate in rates if not 0 <= rate <= 1]
     if wrong:
         raise OptionError(f"a missing rate is a share from 0 to 1, found {wrong[0]:g}")
-    return found
 
 
 def read_corruptions(texts: str | Sequence[str]) -> list[CorruptionRequest]:
@@ -77,7 +76,7 @@ def read_corruptions(texts: str | Sequence[str]) -> list[CorruptionRequest]:
         >>> read_corruptions("image:noise=0..0.5,image:blur=1,2")[1]
         CorruptionRequest(modality='image', corruption='blur', strengths=(1.0, 2.0))
     """
-    found: dict[tuple[str, str], list[float]] = {}
+    strengths: dict[tuple[str, str], list[float]] = {}
     for text in [texts] if isinstance(texts, str) else texts:
         levels: list[float] | None = None
         for item in text.split(","):
@@ -86,13 +85,13 @@ def read_corruptions(texts: str | Sequence[str]) -> list[CorruptionRequest]:
                 modality, colon, corruption = (part.strip() for part in name.rpartition(":"))
                 if not (modality and colon and corruption):
                     raise OptionError(f"the corruption {item!r} has no MODALITY:CORRUPTION before its strength{_HELP}")
-                levels = found.setdefault((modality, corruption), [])
+                levels = strengths.setdefault((modality, corruption), [])
             if levels is None:
                 raise OptionError(f"the corruption {item!r} has no strength{_HELP}")
             first, last = _bounds(value, f"the strength in {item!r}", '"0.1" or "0..0.5"')
             steps = RANGE_LEVELS - 1 if last > first else 0
             levels += [round(first + (last - first) * index / max(steps, 1), 9) for index in range(steps + 1)]
-    return [CorruptionRequest(*names, tuple(levels)) for names, levels in found.items()]
+    return [CorruptionRequest(*names, tuple(levels)) for names, levels in strengths.items()]
 
 
 _HELP = '; write it as "image:noise=0.1", with further strengths after commas or as a range "image:noise=0..0.5"'

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,32 +73,38 @@ def evaluate_robustness(
     check_rates(rates)
     if baseline is not None and not requests:
         raise OptionError("a baseline is compared with under corruptions, but none is asked for")
-    for measured in (run, baseline):
-        if measured is not None:
-            _check_requests(measured, requests)
+    for each in (run, baseline):
+        if each is not None:
+            _check_requests(each, requests)
     if baseline is not None:
         _check_targets(run, baseline)
-    subject = _Subject(run, run.known_rows(table, split, progress), metrics, seed, batch_size)
-    result: dict[str, Any] = {
-        "split": subject.known.split,
-        "rows": len(subject.known.rows),
+    measured = _MeasuredRun(run, run.known_rows(table, split, progress), metrics, seed, batch_size)
+    names, rows = list(run.modalities), len(measured.known.rows)
+    robustness: dict[str, Any] = {
+        "split": measured.known.split,
+        "rows": rows,
         "seed": seed,
         "metric": run.task.main_metric,
-        "more_is_better": run.task.metrics[run.task.main_metric],
+        "more_is_better": run.plan.metric_directions[run.task.main_metric],
     }
     if missing:
-        result["possible_subsets"] = 2 ** len(run.modalities) - 1
-        result["subsets"] = subject.by_subset()
+        robustness["possible_subsets"] = 2 ** len(names) - 1
+        robustness["subsets"] = [
+            {"modalities": list(subset), **measured.figures(drop=all_but(names, subset, rows))}
+            for subset in subsets(names, seed)
+        ]
     if len(rates):
-        result["rates"] = subject.by_rate(sorted(set(rates)))
+        robustness["rates"] = [
+            {"rate": rate, **measured.figures(drop=at_rate(names, rate, rows, seed))} for rate in sorted(set(rates))
+        ]
     if requests:
-        other = None
+        late = None
         if baseline is not None:
-            other = _Subject(baseline, baseline.known_rows(table, split, progress), (), seed, batch_size)
-            _check_rows(subject, other, same_table=table is not None or run.fingerprint == baseline.fingerprint)
-        result["baseline"] = None if baseline is None else str(baseline.folder)
-        result["corruptions"] = _by_strength(subject, other, requests)
-    return result
+            late = _MeasuredRun(baseline, baseline.known_rows(table, split, progress), (), seed, batch_size)
+            _check_rows(measured, late, same_table=table is not None or run.fingerprint == baseline.fingerprint)
+        robustness["baseline"] = None if baseline is None else str(baseline.folder)
+        robustness["corruptions"] = _curves(measured, late, requests)
+    return robustness
 
 
 def relative_robustness(strengths: Sequence[float], values: Sequence[float]) -> float:
@@ -138,85 +146,74 @@ def effective_robustness(values: Sequence[float], baseline: Sequence[float]) -> 
     return float(((own - own[0]) - (other - other[0])).sum())
 
 
-class _Subject:
+@dataclass(frozen=True)
+class _MeasuredRun:
     """A run with the rows that it is measured on."""
 
-    def __init__(self, run: Run, known: KnownRows, metrics: Sequence[str], seed: int, batch_size: int | None) -> None:
-        self.run, self.known, self.metrics, self.seed, self.batch_size = run, known, metrics, seed, batch_size
-
-    def by_subset(self) -> list[dict[str, Any]]:
-        """Figures with each subset of the modalities."""
-        names, rows = list(self.run.modalities), len(self.known.rows)
-        return [
-            {"modalities": list(subset), **self.figures(drop=all_but(names, subset, rows))}
-            for subset in subsets(names, self.seed)
-        ]
-
-    def by_rate(self, rates: Sequence[float]) -> list[dict[str, Any]]:
-        """Figures at each missing rate."""
-        names, rows = list(self.run.modalities), len(self.known.rows)
-        return [{"rate": rate, **self.figures(drop=at_rate(names, rate, rows, self.seed))} for rate in rates]
-
-    def corrupted(self, request: CorruptionRequest, strength: float) -> dict[str, Any]:
-        """Figures under a corruption."""
-        name = request.modality
-        spec = _stored(self.run, name)
-        return self.figures(change=corrupting(request.corruption, name, spec, strength, self.known.rows, self.seed))
+    run: Run
+    known: KnownRows
+    metrics: Sequence[str]
+    seed: int
+    batch_size: int | None
 
     def figures(
-        self,
-        drop: Mapping[str, NDArray[np.bool_]] | None = None,
-        change: Callable[[Batch], Batch] | None = None,
+        self, drop: Mapping[str, NDArray[np.bool_]] | None = None, change: Callable[[Batch], Batch] | None = None
     ) -> dict[str, Any]:
         """The run's figures, without the name of the split."""
         known = self.known
         predicted = self.run.predict_rows(known.prepared, known.rows, self.batch_size, drop, change)
-        found = evaluation(self.run.plan, self.run.task, predicted, known.targets, known.split, self.metrics)
-        del found["split"]
-        return found
+        figures = evaluation(self.run.plan, self.run.task, predicted, known.targets, known.split, self.metrics)
+        del figures["split"]
+        return figures
 
-
-def _by_strength(
-    subject: _Subject, baseline: _Subject | None, requests: Sequence[CorruptionRequest]
-) -> list[dict[str, Any]]:
-    """The curve of each corruption; what is measured without any is measured once."""
-    metric = subject.run.task.main_metric
-    clean = subject.figures()
-    clean_baseline = None if baseline is None else baseline.figures()
-    found = []
-    for request in requests:
-        points = []
+    def corrupted(self, request: CorruptionRequest) -> Iterator[tuple[float, dict[str, Any]]]:
+        """Each strength, 0 first, with the figures under it."""
+        name = request.modality
+        spec = _stored(self.run, name)
         for strength in sorted({0.0, *request.strengths}):
-            point = {"strength": strength, **(subject.corrupted(request, strength) if strength else clean)}
-            if baseline is not None:
-                other = baseline.corrupted(request, strength) if strength else clean_baseline
-                assert other is not None
-                point["baseline"] = other["metrics"][metric]
-            points.append(point)
+            change = corrupting(request.corruption, name, spec, strength, self.known.rows, self.seed)
+            yield strength, self.figures(change=change) if strength else self.clean
+
+    @cached_property
+    def clean(self) -> dict[str, Any]:
+        """The figures without any corruption, which are measured once."""
+        return self.figures()
+
+
+def _curves(
+    measured: _MeasuredRun, baseline: _MeasuredRun | None, requests: Sequence[CorruptionRequest]
+) -> list[dict[str, Any]]:
+    """The curve of each corruption."""
+    metric = measured.run.task.main_metric
+    curves = []
+    for request in requests:
+        points = [{"strength": strength, **figures} for strength, figures in measured.corrupted(request)]
         values = [point["metrics"][metric] for point in points]
-        found.append(
+        effective = None
+        if baseline is not None:
+            others = [figures["metrics"][metric] for _, figures in baseline.corrupted(request)]
+            points = [{**point, "baseline": other} for point, other in zip(points, others, strict=True)]
+            effective = effective_robustness(values, others)
+        curves.append(
             {
                 "modality": request.modality,
                 "corruption": request.corruption,
-                "unit": CORRUPTIONS[request.corruption].unit(_stored(subject.run, request.modality)),
+                "unit": CORRUPTIONS[request.corruption].unit(_stored(measured.run, request.modality)),
                 "strengths": points,
                 "relative_robustness": relative_robustness([point["strength"] for point in points], values),
-                "effective_robustness": (
-                    None if baseline is None else effective_robustness(values, [point["baseline"] for point in points])
-                ),
+                "effective_robustness": effective,
             }
         )
-    return found
+    return curves
 
 
 def _check_requests(run: Run, requests: Sequence[CorruptionRequest]) -> None:
     for request in requests:
         name = request.modality
         if name not in run.modalities:
-            there = ", ".join(run.modalities)
             raise OptionError(
-                f"{request.label} cannot be done: the run {run.folder} has no modality {name!r}; it has {there}"
-                f"{near(name, list(run.modalities))}"
+                f"{request.label} cannot be done: the run {run.folder} has no modality {name!r}; "
+                f"it has {', '.join(run.modalities)}{near(name, run.modalities)}"
             )
         check_corruption(request.corruption, name, run.modalities[name].stored, request.strengths)
 
@@ -236,10 +233,9 @@ def _check_targets(run: Run, baseline: Run) -> None:
         )
 
 
-def _check_rows(subject: _Subject, baseline: _Subject, same_table: bool) -> None:
-    run, other = subject.run, baseline.run
-    if not (same_table and np.array_equal(subject.known.rows, baseline.known.rows)):
+def _check_rows(measured: _MeasuredRun, baseline: _MeasuredRun, same_table: bool) -> None:
+    if not (same_table and np.array_equal(measured.known.rows, baseline.known.rows)):
         raise RunError(
-            f"the baseline {other.folder} has other {subject.known.split} rows than {run.folder}; "
+            f"the baseline {baseline.run.folder} has other {measured.known.split} rows than {measured.run.folder}; "
             "pass the table to compare them on, or train them with the same split"
         )

@@ -36,11 +36,11 @@ def check_plot(path: Path) -> None:
         raise PlotError(f"plots need matplotlib ({error}); install it with: pip install 'mmreg[plot]'") from error
 
 
-def draw_robustness(result: Mapping[str, Any], path: Path) -> None:
+def draw_robustness(robustness: Mapping[str, Any], path: Path) -> None:
     """Draw the main metric of what `evaluate_robustness` gave, a panel for each thing that was asked for.
 
     Args:
-        result: with at least one of "subsets", "rates" and "corruptions".
+        robustness: with at least one of "subsets", "rates" and "corruptions".
         path: the picture; its ending says which kind.
 
     Raises:
@@ -50,17 +50,17 @@ def draw_robustness(result: Mapping[str, Any], path: Path) -> None:
     check_plot(path)
     from matplotlib.figure import Figure  # by itself it needs no display and keeps no global state
 
-    metric = result["metric"]
+    metric = robustness["metric"]
     panels: list[Callable[[Any], None]] = []
-    if "subsets" in result:
-        panels.append(partial(_draw_subsets, result["subsets"], metric))
+    if "subsets" in robustness:
+        panels.append(partial(_draw_subsets, robustness["subsets"], metric))
     first_curve = len(panels)
-    if "rates" in result:
-        panels.append(partial(_draw_rates, result["rates"], metric))
-    panels += [partial(_draw_corruption, one, metric) for one in result.get("corruptions", ())]
+    if "rates" in robustness:
+        panels.append(partial(_draw_rates, robustness["rates"], metric))
+    panels += [partial(_draw_corruption, one, metric) for one in robustness.get("corruptions", ())]
     columns = min(len(panels), MOST_COLUMNS)
     lines = -(-len(panels) // columns)
-    height = max(3.6, 1.2 + BAR_HEIGHT * len(result.get("subsets", ())))
+    height = max(3.6, 1.2 + BAR_HEIGHT * len(robustness.get("subsets", ())))
     figure = Figure(figsize=(4.8 * columns, height if lines == 1 else height + 3.6 * (lines - 1)), layout="constrained")
     heights = [height] + [3.6] * (lines - 1)
     grid = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"height_ratios": heights}).ravel()
@@ -72,7 +72,7 @@ def draw_robustness(result: Mapping[str, Any], path: Path) -> None:
         axes.set_ylim(min(limits), max(limits))
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    figure.suptitle(f"{metric} on {result['rows']} {result['split']} rows", fontsize=11)
+    figure.suptitle(f"{metric} on {robustness['rows']} {robustness['split']} rows", fontsize=11)
     figure.savefig(path, dpi=150)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,9 @@ from mmreg.contract.callback import TRAINING
 from mmreg.errors import DeviceError, OptionError, RecipeError, RunError, TrainingError
 from mmreg.recipe.recipe import Recipe
 from mmreg.studies.compare import Comparison, run_grid
-from mmreg.studies.compare.checking import Experiments, check_grid
-from mmreg.studies.compare.choices import grid_variants
-from mmreg.studies.compare.running import _Processes, _reason, device_slots
-from mmreg.studies.compare.variants import choice_name, folder_names
+from mmreg.studies.compare.grid import check_grid
+from mmreg.studies.compare.jobs import device_slots, reason_of_end
+from mmreg.studies.compare.variants import choice_name, folder_names, grid_variants
 
 TABLE = toys.rows(150)
 
@@ -70,7 +70,8 @@ def test_every_variant_is_an_ordinary_run_for_each_seed(finished: tuple[Path, Co
     run = mmreg.load(folder / "runs" / "product" / "seed-1")
     assert (run.plan.recipe.form.training.seed, run.plan.fusion.fusion.name) == (1, "product")
     assert (
-        run.evaluate(TABLE, split="test")["metrics"]["accuracy"] == comparison.variant("product").figures[1]["accuracy"]
+        run.evaluate(TABLE, split="test")["metrics"]["accuracy"]
+        == comparison.variant("product").runs[1].figures["accuracy"]
     )
     assert list(mmreg.load(folder / "runs" / "b_alone" / "seed-0").modalities) == ["b"]
 
@@ -127,7 +128,7 @@ def test_a_picture_is_drawn_where_matplotlib_is_there(
     pytest.importorskip("matplotlib")
     finished[1].write(tmp_path / "with")
     assert (tmp_path / "with" / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setattr("mmreg.studies.compare.plot.can_plot", lambda: False)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     written = finished[1].write(tmp_path / "without")
     assert all(path.suffix != ".png" for path in written)
 
@@ -258,17 +259,15 @@ def test_what_is_wrong_with_the_grid_itself_is_refused(tmp_path: Path) -> None:
         grid(tmp_path / "full" / "letter.txt")
 
 
-def names(recipe: Mapping[str, Any], *arguments: Any) -> tuple[list[str], list[str]]:
-    variants, notes = grid_variants(Recipe(recipe), *arguments)
-    return [variant.name for variant in variants], notes
+def names(recipe: Mapping[str, Any], *arguments: Any) -> list[str]:
+    return [variant.name for variant in grid_variants(Recipe(recipe), *arguments)]
 
 
 def test_the_grid_is_every_fusion_with_every_encoder() -> None:
     low_rank = {"name": "low_rank", "rank": 8}
     nested = {"name": "product", "of": [{"name": "low_rank", "of": ["a"]}, "b"]}
     encoders = {"a": ["linear", {"name": "linear", "features": 4}], "b": ["linear"]}
-    found, _ = names(toys.recipe("t.csv"), ["concat", low_rank, nested], None, encoders, True)
-    assert found == [
+    assert names(toys.recipe("t.csv"), ["concat", low_rank, nested], None, encoders, True) == [
         "concat [a=linear]",
         "concat [a=linear(features=4)]",
         "low_rank(rank=8) [a=linear]",
@@ -279,39 +278,50 @@ def test_the_grid_is_every_fusion_with_every_encoder() -> None:
         "a alone [a=linear(features=4)]",
         "b alone",
     ]
-    assert names(toys.recipe("t.csv"), None, None, {}, True)[0] == ["concat", "a alone", "b alone"]
+    assert names(toys.recipe("t.csv"), None, None, {}, True) == ["concat", "a alone", "b alone"]
 
 
-def test_all_means_every_operator_that_takes_the_task_and_the_number_of_modalities() -> None:
+def test_all_means_every_operator() -> None:
     levels = {entry.spec.name: entry.spec.level for entry in registry.specs("fusion")}
-    found, notes = names(toys.recipe("t.csv"), ["all"], None, {}, False)
-    assert set(found) == set(levels)
-    assert notes == []
-    found, _ = names(toys.recipe("t.csv"), None, "model", {}, False)
-    assert set(found) == {name for name, level in levels.items() if level == "model"}
-    regression = toys.recipe("t.csv", target={"column": "label", "task": "regression"})
-    found, notes = names(regression, None, "model", {}, False)
-    assert {"mean", "weighted", "stacking"} <= set(found)
-    assert "vote" not in found
-    assert "vote is left out: it cannot combine predictions of the task 'regression'" in notes
-    one = toys.recipe("t.csv", modalities={"a": {"type": "numbers"}}, fusion=None)
-    found, notes = names(one, ["all"], None, {}, False)
-    assert "multiplicative" not in found
-    assert any(note.startswith("multiplicative is left out: it fuses at least 2 inputs") for note in notes)
+    assert set(names(toys.recipe("t.csv"), ["all"], None, {}, False)) == set(levels)
+    model_level = {name for name, level in levels.items() if level == "model"}
+    assert set(names(toys.recipe("t.csv"), None, "model", {}, False)) == model_level
+    assert names(toys.recipe("t.csv"), ["mean", "all"], "model", {}, False).count("mean") == 1
 
 
-def test_an_operator_of_all_that_cannot_be_built_is_left_out_with_the_reason(tmp_path: Path) -> None:
+def fitting(folder: Path, level: str, *chosen: str, **changes: Any) -> tuple[list[str], list[str]]:
+    """Of all operators of a level those chosen, as far as they fit a recipe; and the notes on the others."""
+    base = Recipe({**toys.recipe(TABLE), **changes})
+    variants = [variant for variant in grid_variants(base, ["all"], level, {}, True) if variant.name in chosen]
+    jobs, left_out = check_grid(base, variants, [0], folder)
+    return [job.variant for job in jobs], left_out
+
+
+def test_an_operator_of_all_that_does_not_fit_is_left_out_with_the_reason(tmp_path: Path) -> None:
     class Never(Broken):
         def __init__(self, inputs: Mapping[str, int]) -> None:
             raise OptionError("it is too large")
 
     registry.register("fusion", "never", Never)
-    base = Recipe(toys.recipe(TABLE))
-    variants, _ = grid_variants(base, ["all"], "feature", {}, False)
-    chosen = [variant for variant in variants if variant.name in ("concat", "never")]
-    found, skipped = check_grid(base, chosen, [0], Experiments())
-    assert [name for name, _, _ in found] == ["concat"]
-    assert skipped == ["never is left out: fusion: it is too large"]
+    never = "never is left out: fusion: it is too large"
+    assert fitting(tmp_path, "feature", "concat", "sum", "never") == (["concat", "sum"], [never])
+    table = [{**row, "label": float(index)} for index, row in enumerate(TABLE)]
+    regression = {"table": table, "target": {"column": "label", "task": "regression"}}
+    fits, (vote,) = fitting(tmp_path, "model", "mean", "weighted", "vote", **regression)
+    assert fits == ["mean", "weighted"]
+    assert vote.startswith("vote is left out: fusion: vote cannot combine predictions of the task 'regression'")
+    one = {"modalities": {"a": {"type": "numbers"}}, "fusion": None}
+    fits, (multiplicative,) = fitting(tmp_path, "feature", "concat", "sum", "multiplicative", **one)
+    assert fits == ["concat", "sum"]
+    assert multiplicative.startswith("multiplicative is left out: fusion: multiplicative fuses at least 2 inputs")
+
+
+def test_what_no_operator_of_all_fits_is_a_problem_of_the_recipe(tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"recipe: 1 problem\n  every variant: modalities\.a\.encoder\.name: there is no"
+    ):
+        grid(tmp_path / "grid", ["all"], singles=False, encoders={"a": ["liner"]})
+    assert not (tmp_path / "grid").exists()
 
 
 def test_singles_keep_to_the_keys_that_fit_one_modality(tmp_path: Path) -> None:
@@ -354,7 +364,7 @@ def test_devices_are_dealt_out_to_the_trainings_side_by_side(monkeypatch: pytest
     assert device_slots("cpu", None) == ["cpu"]
     assert device_slots("cpu", 3) == ["cpu"] * 3
     monkeypatch.setattr("mmreg.model.devices.available_devices", lambda: ["cuda:0", "cuda:1", "cpu"])
-    monkeypatch.setattr("mmreg.studies.compare.running.available_devices", lambda: ["cuda:0", "cuda:1", "cpu"])
+    monkeypatch.setattr("mmreg.studies.compare.jobs.available_devices", lambda: ["cuda:0", "cuda:1", "cpu"])
     assert device_slots(None, None) == ["cuda:0", "cuda:1"]
     assert device_slots("cuda", 3) == ["cuda:0", "cuda:1", "cuda:0"]
     assert device_slots("cuda:1", None) == ["cuda:1"]
@@ -362,34 +372,12 @@ def test_devices_are_dealt_out_to_the_trainings_side_by_side(monkeypatch: pytest
         device_slots("cuda:7", None)
 
 
-def test_another_training_starts_only_where_the_largest_so_far_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Process:
-        pid = 1
-
-    class Running:
-        process = Process()
-
-    monkeypatch.setattr("mmreg.studies.compare.running.resident_memory", lambda pid: 400)
-    processes = _Processes([], ["cpu"] * 4, mmreg.Callback())
-    processes.largest = 1000
-    monkeypatch.setattr("mmreg.studies.compare.running.free_memory", lambda: 10)
-    assert processes._has_memory()  # the only one always starts
-    processes.running = [Running()]  # type: ignore[list-item]
-    assert not processes._has_memory()
-    monkeypatch.setattr("mmreg.studies.compare.running.free_memory", lambda: 1699)  # 600 and 1100
-    assert not processes._has_memory()
-    monkeypatch.setattr("mmreg.studies.compare.running.free_memory", lambda: 1700)
-    assert processes._has_memory()
-    monkeypatch.setattr("mmreg.studies.compare.running.free_memory", lambda: None)
-    assert processes._has_memory()
-
-
 def test_the_reason_of_a_failed_process_is_what_it_wrote_last(tmp_path: Path) -> None:
     log = tmp_path / "seed-0.log"
     log.write_text("a warning\nmmreg error: the recipe is wrong\n  in two lines\n")
-    assert _reason(2, log) == "the recipe is wrong\n  in two lines"
+    assert reason_of_end(2, log) == "the recipe is wrong\n  in two lines"
     log.write_text("Traceback ...\nRuntimeError: it broke\n")
-    assert _reason(1, log) == f"RuntimeError: it broke (see {log})"
+    assert reason_of_end(1, log) == f"RuntimeError: it broke (see {log})"
     log.write_text("")
-    assert "signal 9; perhaps there was too little memory: use fewer jobs" in _reason(-9, log)
-    assert "exit code 3" in _reason(3, log)
+    assert "signal 9; perhaps there was too little memory: use fewer jobs" in reason_of_end(-9, log)
+    assert "exit code 3" in reason_of_end(3, log)

@@ -20,10 +20,9 @@ from sklearn.metrics import f1_score, mean_absolute_error
 from mmreg.errors import OptionError, RunError
 from mmreg.recipe.recipe import Recipe
 from mmreg.recipe.resolve import resolve
-from mmreg.studies.compare.comparison import compare_outcomes
-from mmreg.studies.compare.outcomes import Outcome, with_predictions
-from mmreg.studies.compare.report import to_csv
-from mmreg.studies.compare.results import Comparison
+from mmreg.studies.compare import Comparison
+from mmreg.studies.compare.analysis import compare_variants
+from mmreg.studies.compare.predictions import TrainedRun, with_predictions
 from mmreg.studies.compare.variants import group_runs
 
 LABELS = "wxyz"
@@ -42,7 +41,7 @@ class Made:
         self.folder, self.task, self.recipe = folder, task, recipe
         self.count = itertools.count()
 
-    def outcome(self, seed: int, targets: Sequence[Any], scores: np.ndarray, **changes: Any) -> Outcome:
+    def outcome(self, seed: int, targets: Sequence[Any], scores: np.ndarray, **changes: Any) -> TrainedRun:
         keys = changes.pop("keys", range(1, len(targets) + 1))
         fingerprint = changes.pop("fingerprint", "one table")
         split = changes.pop("split", "test")
@@ -57,7 +56,7 @@ class Made:
         columns = {"row": list(keys), "target": list(targets), "scores": scores.tolist()}
         pq.write_table(pa.table(columns), folder / "predictions" / f"{split}.parquet")
         usage = {"epochs": 3, "seconds": 1.5 + seed, "memory_bytes": 2**20 * (seed + 1)}
-        return Outcome(folder, plan, task, fingerprint, 1234, usage)
+        return TrainedRun(folder, plan, task, fingerprint, 1234, usage)
 
 
 def decided(classes: Sequence[int]) -> np.ndarray:
@@ -82,7 +81,7 @@ def classified(tmp_path: Path) -> tuple[Comparison, np.ndarray, dict[str, list[n
         name: [made.outcome(seed, targets, decided(classes)) for seed, classes in enumerate(seeds)]
         for name, seeds in found.items()
     }
-    return compare_outcomes(variants, resamples=1000), truth, found
+    return compare_variants(variants, resamples=1000), truth, found
 
 
 def test_means_and_deviations_are_over_seeds(classified: Any) -> None:
@@ -156,7 +155,7 @@ def test_equal_models_are_not_distinguishable(tmp_path: Path) -> None:
     made = Made(tmp_path)
     truth = np.arange(40) % 4
     outcomes = [made.outcome(0, [LABELS[k] for k in truth], decided(truth)) for _ in range(2)]
-    comparison = compare_outcomes({"low_rank": [outcomes[0]], "concat": [outcomes[1]]}, resamples=100)
+    comparison = compare_variants({"low_rank": [outcomes[0]], "concat": [outcomes[1]]}, resamples=100)
     (pair,) = comparison.pairs
     assert (pair.difference, pair.p, pair.verdict, pair.mcnemar) == (0.0, 1.0, "not distinguishable", (0, 0, 1.0))
     assert "low_rank is not distinguishable from concat on 40 test rows" in comparison.conclusions
@@ -174,7 +173,7 @@ def test_seeds_that_disagree_forbid_a_verdict(tmp_path: Path) -> None:
         name: [made.outcome(seed, targets, decided(classes)) for seed, classes in enumerate(group)]
         for name, group in {"a": first, "b": second}.items()
     }
-    (pair,) = compare_outcomes(variants, resamples=100).pairs
+    (pair,) = compare_variants(variants, resamples=100).pairs
     assert pair.adjusted_p < 1e-6
     assert (pair.seeds_won, pair.seeds_lost) == (1, 1)
     assert pair.verdict == "not distinguishable"
@@ -187,7 +186,7 @@ def test_regression_is_compared_by_an_error_of_which_less_is_better(tmp_path: Pa
     found = {name: truth + random.normal(0, spread, 300) for name, spread in {"fine": 0.2, "rough": 0.4}.items()}
     # The toy task has the mean 1 and the deviation 1, so scores are values less 1.
     variants = {name: [made.outcome(0, truth.tolist(), values[:, None] - 1)] for name, values in found.items()}
-    comparison = compare_outcomes(variants, resamples=2000)
+    comparison = compare_variants(variants, resamples=2000)
     assert (comparison.metric, comparison.more_is_better, comparison.best.name) == ("mae", False, "fine")
     assert comparison.best.mean("mae") == pytest.approx(mean_absolute_error(truth, found["fine"]), rel=1e-5)
     (pair,) = comparison.pairs
@@ -211,7 +210,7 @@ def test_multilabel_is_compared_by_its_own_metric(tmp_path: Path) -> None:
         for name, share in {"a": 0.95, "b": 0.7}.items()
     }
     variants = {name: [made.outcome(0, targets, np.where(labels, 2.0, -2.0))] for name, labels in found.items()}
-    comparison = compare_outcomes(variants, resamples=200)
+    comparison = compare_variants(variants, resamples=200)
     assert comparison.metric == "f1_micro"
     assert comparison.variant("b").mean("f1_micro") == pytest.approx(f1_score(truth, found["b"], average="micro"))
     assert comparison.pairs[0].verdict == "better"
@@ -226,13 +225,13 @@ def test_another_metric_is_tested_by_the_bootstrap(tmp_path: Path) -> None:
         name: [made.outcome(0, targets, decided(guesses(random, truth, share)))]
         for name, share in {"a": 0.9, "b": 0.4}.items()
     }
-    comparison = compare_outcomes(variants, metric="log_loss", resamples=150)
+    comparison = compare_variants(variants, metric="log_loss", resamples=150)
     assert comparison.more_is_better is False
     assert comparison.best.name == "a"
     assert comparison.pairs[0].test == "bootstrap"
     assert comparison.pairs[0].mcnemar is not None
     with pytest.raises(OptionError, match="no metric 'lost'"):
-        compare_outcomes(variants, metric="lost")
+        compare_variants(variants, metric="lost")
 
 
 def test_rows_are_matched_by_key_whatever_their_order(tmp_path: Path) -> None:
@@ -254,7 +253,7 @@ def test_rows_are_matched_by_key_whatever_their_order(tmp_path: Path) -> None:
             )
         ],
     }
-    comparison = compare_outcomes(outcomes, resamples=100)
+    comparison = compare_variants(outcomes, resamples=100)
     assert comparison.rows == 40
     assert comparison.pairs[0].mcnemar == (0, 0, 1.0)
     assert any("up to 1 test rows of a run are left out" in note for note in comparison.notes)
@@ -264,14 +263,14 @@ def test_each_seed_may_have_rows_of_its_own(tmp_path: Path) -> None:
     made = Made(tmp_path, split={"test": 0.5, "validation": 0.1})
     truth = np.arange(60) % 4
     rows = [np.arange(0, 40), np.arange(20, 60)]
-    variants: dict[str, list[Outcome]] = {}
+    variants: dict[str, list[TrainedRun]] = {}
     for name, wrong in (("a", 4), ("b", 10)):
         for seed in range(2):
             own = truth[rows[seed]]
             classes = np.where(np.arange(40) < wrong, (own + 1) % 4, own)
             outcome = made.outcome(seed, [LABELS[k] for k in own], decided(classes), keys=(rows[seed] + 1).tolist())
             variants.setdefault(name, []).append(outcome)
-    comparison = compare_outcomes(variants, resamples=200)
+    comparison = compare_variants(variants, resamples=200)
     assert comparison.rows == 60
     assert comparison.pairs[0].difference == pytest.approx(6 / 40)
     # Seed 0 has a lead on rows 4 to 9, seed 1 on rows 24 to 29.
@@ -285,15 +284,15 @@ def test_variants_without_a_seed_in_common_are_paired_only_on_equal_rows(tmp_pat
     truth = np.arange(40) % 4
     targets = [LABELS[k] for k in truth]
     same = {"a": [made.outcome(0, targets, decided(truth))], "b": [made.outcome(1, targets, decided((truth + 1) % 4))]}
-    pairs = compare_outcomes(same, resamples=100).pairs
+    pairs = compare_variants(same, resamples=100).pairs
     assert [pair.verdict for pair in pairs] == ["better"]
     other = {"a": same["a"], "b": [made.outcome(1, targets, decided(truth), keys=range(5, 45))]}
-    comparison = compare_outcomes(
+    comparison = compare_variants(
         {**other, "b": [made.outcome(1, targets[:20], decided(truth[:20]), keys=range(1, 21))]}, resamples=100
     )
     assert comparison.pairs == []
     assert any("1 pairs share no seed" in note for note in comparison.notes)
-    assert [row["compared_to_best"] for row in csv.DictReader(to_csv(comparison).splitlines())] == [
+    assert [row["compared_to_best"] for row in csv.DictReader(comparison.to_csv().splitlines())] == [
         "best",
         "not tested",
     ]
@@ -307,11 +306,11 @@ def test_validation_rows_stand_in_where_there_are_no_test_rows(tmp_path: Path) -
     outcomes = {
         name: [made.outcome(0, [LABELS[k] for k in truth], decided(truth), split="validation")] for name in "ab"
     }
-    comparison = compare_outcomes(outcomes, resamples=100)
+    comparison = compare_variants(outcomes, resamples=100)
     assert comparison.split == "validation"
     assert any("figures are too good" in note for note in comparison.notes)
     with pytest.raises(RunError, match="no predictions of test rows"):
-        with_predictions([group[0] for group in outcomes.values()], "test")
+        with_predictions([group[0] for group in outcomes.values()], "test", "accuracy")
 
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
@@ -320,9 +319,9 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     targets = [LABELS[k] for k in truth]
     good = made.outcome(0, targets, decided(truth))
 
-    def refused(match: str, outcome: Outcome) -> None:
+    def refused(match: str, outcome: TrainedRun) -> None:
         with pytest.raises(RunError, match=match):
-            compare_outcomes({"a": [good], "b": [outcome]}, resamples=100)
+            compare_variants({"a": [good], "b": [outcome]}, resamples=100)
 
     refused("is a classification, .* a regression", other.outcome(0, [0.0, 1.0], np.zeros((2, 1))))
     refused("matched by a key", made.outcome(0, targets, decided(truth), fingerprint="another"))
@@ -330,7 +329,7 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     refused("has the target 'x'", made.outcome(0, ["x", *targets[1:]], decided(truth)))
     refused("twice; keys must be unique", made.outcome(0, targets, decided(truth), keys=[1, *range(1, 40)]))
     with pytest.raises(RunError, match="a stands there twice with the same seed"):
-        compare_outcomes({"a": [good, good], "b": [good]}, resamples=100)
+        compare_variants({"a": [good, good], "b": [good]}, resamples=100)
 
 
 def test_runs_are_grouped_by_their_recipes_and_named_by_what_differs(tmp_path: Path) -> None:
@@ -359,5 +358,5 @@ def test_runs_are_grouped_by_their_recipes_and_named_by_what_differs(tmp_path: P
     long = [{"name": "mean", "of": [part], "own_loss": {"low_rank": 0.25}, "joint_loss": part["rank"]} for part in long]
     folders = [made.outcome(0, targets, scores, fusion=fusion, key="id") for fusion in long]
     assert [str(each.folder) in name for name, each in zip(group_runs(folders), folders, strict=True)] == [True, True]
-    with pytest.raises(RunError, match="the same recipe with the same seed, 0"):
-        group_runs([*outcomes, made.outcome(0, targets, scores)])
+    with pytest.raises(RunError, match="product stands there twice with the same seed"):
+        compare_variants(group_runs([*outcomes, made.outcome(0, targets, scores, fusion="product")]))

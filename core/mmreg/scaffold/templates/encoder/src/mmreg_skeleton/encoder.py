@@ -25,6 +25,7 @@ class SkeletonEncoder(Encoder):
         dropout: the share of values dropped after the hidden layer.
     """
 
+    version: ClassVar[int] = 1  # raise it whenever the weights of an earlier release would not fit
     provides: ClassVar[frozenset[Outputs]] = frozenset({"pooled", "tokens"})
 
     def __init__(

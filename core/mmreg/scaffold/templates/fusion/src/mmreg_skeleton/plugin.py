@@ -7,13 +7,13 @@ mmreg_api = 1
 
 @hookimpl
 def mmreg_components() -> list[ComponentSpec]:
-    """The fusion `skeleton`."""
+    """The KIND `skeleton`."""
     return [
         ComponentSpec(
-            "fusion",
+            "KIND",
             "skeleton",
-            "mmreg_skeleton.fusion:SkeletonFusion",
-            "A sum of projections with a learned weight a modality.",
+            "mmreg_skeleton.KIND:SkeletonClass",
+            "SUMMARY",
             level="feature",
         ),
     ]

@@ -31,7 +31,7 @@ class SkeletonModality(Modality):
         noise: the deviation of noise that training adds to the normalised numbers.
     """
 
-    version: ClassVar[int] = 1  # raise it whenever `load` would give something else
+    version: ClassVar[int] = 1  # raise it whenever `load` or `state` would give something else
     paths: ClassVar[bool] = True
     extensions: ClassVar[frozenset[str]] = frozenset({".npy"})
     transform_options: ClassVar[frozenset[str]] = frozenset({"noise"})

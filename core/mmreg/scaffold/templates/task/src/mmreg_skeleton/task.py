@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmreg import Space, Task
 from mmreg.errors import OptionError, TargetError
+from mmreg.layers import at_least_float32
 
 
 class SkeletonTask(Task):
@@ -24,6 +25,7 @@ class SkeletonTask(Task):
     below s, logarithmic far above. The loss is the squared error on this scale. Predictions are in the column's units.
     """
 
+    version: ClassVar[int] = 1  # raise it whenever `state` would give something else
     space: ClassVar[Space] = "values"
     main_metric: ClassVar[str] = "median_absolute_error"
     metrics: ClassVar[Mapping[str, bool]] = {"median_absolute_error": False, "mean_absolute_error": False}
@@ -61,7 +63,7 @@ class SkeletonTask(Task):
 
     def scores(self, logits: Tensor) -> Tensor:
         """The logits as they are, in float32 at least."""
-        return logits if logits.dtype == torch.float64 else logits.float()
+        return at_least_float32(logits)
 
     def prior(self, targets: NDArray[Any], weights: NDArray[np.float32]) -> Tensor:
         """The mean of the training rows' targets, (1,)."""

@@ -7,23 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+Sample = tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], float]]
+"""One run's (n,) rows by their numbers among the N rows of all runs, and its metric on some of them.
 
-@dataclass(frozen=True)
-class Sample:
-    """One run on its test rows.
-
-    Attributes:
-        rows: (n,) the numbers of its rows among the N rows of all runs.
-        measure: its metric on some of its rows, given as positions in `rows`, each as often as it counts.
-    """
-
-    rows: NDArray[np.int64]
-    measure: Callable[[NDArray[np.int64]], float]
+The metric is given positions in the n rows, each as often as it counts.
+"""
 
 
 def mcnemar(wins: int, losses: int) -> float:
@@ -58,18 +50,17 @@ def bootstrap(samples: Sequence[Sample], rows: int, resamples: int, seed: int) -
         seed: of the draws.
     """
     random = np.random.default_rng(seed)
-    same: dict[bytes, int] = {}
-    group = [same.setdefault(sample.rows.tobytes(), index) for index, sample in enumerate(samples)]
-    found = np.empty((resamples, len(samples)))
+    alike: dict[bytes, int] = {}  # the first run with the same rows, whose draws are the same
+    groups = [alike.setdefault(own.tobytes(), index) for index, (own, _) in enumerate(samples)]
+    figures = np.empty((resamples, len(samples)))
     for number in range(resamples):
         counts = np.bincount(random.integers(rows, size=rows), minlength=rows)
         drawn: dict[int, NDArray[np.int64]] = {}
-        for index, sample in enumerate(samples):
-            if group[index] not in drawn:
-                drawn[group[index]] = np.repeat(np.arange(len(sample.rows)), counts[sample.rows])
-            chosen = drawn[group[index]]
-            found[number, index] = sample.measure(chosen) if len(chosen) else math.nan
-    return found
+        for index, (group, (own, measure)) in enumerate(zip(groups, samples, strict=True)):
+            if group == index:
+                drawn[group] = np.repeat(np.arange(len(own)), counts[own])
+            figures[number, index] = measure(drawn[group]) if len(drawn[group]) else math.nan
+    return figures
 
 
 def interval(resampled: NDArray[np.float64], level: float = 0.95) -> tuple[float, float] | None:

@@ -7,12 +7,12 @@ mmreg_api = 1
 
 @hookimpl
 def mmreg_components() -> list[ComponentSpec]:
-    """The task `skeleton`."""
+    """The KIND `skeleton`."""
     return [
         ComponentSpec(
-            "task",
+            "KIND",
             "skeleton",
-            "mmreg_skeleton.task:SkeletonTask",
-            "Numbers of very different sizes, on a logarithmic scale.",
+            "mmreg_skeleton.KIND:SkeletonClass",
+            "SUMMARY",
         ),
     ]

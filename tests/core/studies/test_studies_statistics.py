@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from mmreg.studies.compare.statistics import Sample, bootstrap, bootstrap_p, holm, interval, mcnemar
+from mmreg.studies.statistics import Sample, bootstrap, bootstrap_p, holm, interval, mcnemar
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_holm_is_the_step_down_procedure() -> None:
 
 def mean_of(values: np.ndarray, rows: np.ndarray | None = None) -> Sample:
     rows = np.arange(len(values)) if rows is None else rows
-    return Sample(rows, lambda chosen: float(values[chosen].mean()))
+    return rows, lambda chosen: float(values[chosen].mean())
 
 
 def test_the_bootstrap_of_a_paired_difference_agrees_with_the_normal_interval() -> None:

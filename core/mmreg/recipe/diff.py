@@ -1,0 +1,35 @@
+"""Where two recipes differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmreg.recipe.assets import digest
+from mmreg.recipe.resolve import Plan
+
+Difference = tuple[str, Any, Any]
+"""A dotted key, and what stands there in the first and in the second recipe; None where nothing does."""
+
+
+def comparable(plan: Plan) -> dict[str, Any]:
+    """A recipe as plain data without what changes nothing of a training: the table's place, and who follows.
+
+    The table may be moved, and is known by its fingerprint; assets are known by their contents.
+    """
+    data = plan.to_data(lambda path: digest(path) or path)
+    del data["table"], data["callbacks"]
+    return data
+
+
+def recipe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+    """Where two recipes differ that `comparable` gave."""
+    return list(_differences(before, now, ""))
+
+
+def _differences(before: Any, now: Any, path: str) -> Iterator[Difference]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys([*before, *now]):
+            yield from _differences(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
+    elif before != now:
+        yield path, before, now

@@ -1,0 +1,231 @@
+"""Running the trainings of a grid: one after the other in this process, or several side by side in their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+
+from mmreg import runs
+from mmreg.contract.callback import TRAINING, Callback, FollowedRun
+from mmreg.contract.metrics import Epoch
+from mmreg.errors import MmregError
+from mmreg.experiment import Experiment
+from mmreg.files import write_text
+from mmreg.model.devices import available_devices, resolve_device
+from mmreg.recipe.recipe import Recipe
+from mmreg.recipe.resolve import Plan
+from mmreg.studies.compare.usage import measured, read_usage
+from mmreg.training.train import train
+
+ERROR = "mmreg error: "
+"""What a process of its own writes before the message of a training that failed."""
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One training of a grid.
+
+    Attributes:
+        variant: its variant's name.
+        seed: its seed.
+        plan: its resolved recipe.
+        experiment: its table and modalities.
+        folder: the folder of its run.
+    """
+
+    variant: str
+    seed: int
+    plan: Plan
+    experiment: Experiment
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        return f"{self.variant}, seed {self.seed}"
+
+    @property
+    def log(self) -> Path:
+        """Where a process of its own, or an error that is no `MmregError`, leaves its text."""
+        return self.folder.with_suffix(".log")
+
+    def at_epoch(self, epoch: int) -> str:
+        """What it is called while it runs."""
+        return f"{self.title}, epoch {epoch}/{self.plan.recipe.form.training.epochs}"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a training ended in a folder: its weights are written last."""
+    return runs.is_run(folder) and (folder / runs.REPORT).is_file() and (folder / runs.WEIGHTS).is_file()
+
+
+def device_slots(device: str | torch.device | None, jobs: int | None) -> list[str]:
+    """The device of each of the trainings that run side by side.
+
+    Without a number, that is one on a CPU (whose cores one training uses), and one for each accelerator of the kind.
+
+    Raises:
+        DeviceError: there is no such device here.
+    """
+    chosen = resolve_device(device)
+    devices = [str(chosen)]
+    if str(device or "auto") in ("auto", chosen.type):
+        devices = [name for name in available_devices() if torch.device(name).type == chosen.type]
+    return [devices[index % len(devices)] for index in range(jobs or len(devices))]
+
+
+def train_one(recipe: Recipe | Path, folder: Path, device: str, callback: Callback | None = None) -> None:
+    """Train, or go on with a training that was stopped, and keep what it used."""
+    with measured(folder):
+        train(recipe, folder, resume=True, device=device, callback=callback)
+
+
+def run_jobs(jobs: Sequence[Job], slots: Sequence[str], callback: Callback) -> dict[Job, str]:
+    """Train all of them, those that were stopped from where they were; why those that failed did."""
+    for job in jobs:
+        _remove_leftovers(job.folder)
+    only_here = sorted({reason for job in jobs for reason in _only_here(job.plan)})
+    if not only_here:
+        return _side_by_side(jobs, slots, callback)
+    if len(slots) > 1:
+        callback.on_message(f"one training at a time, as {' and '.join(only_here)}")
+    return _one_by_one(jobs, slots[0], callback)
+
+
+def _only_here(plan: Plan) -> list[str]:
+    """Why another process could not train a plan; nothing if it can."""
+    reasons = []
+    if plan.recipe.tables:
+        reasons.append("the table is in this process's memory")
+    names = sorted({component.name for component in plan.components().values() if component.entry.cls is not None})
+    if names:
+        reasons.append(f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} registered in this process")
+    return reasons
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Empty a folder whose training was killed while it wrote the first files, so that it is no unknown folder."""
+    if folder.is_dir() and not runs.is_run(folder):
+        for path in folder.iterdir():
+            if path.name == runs.RECIPE or path.suffix == ".tmp":
+                path.unlink()
+
+
+class _Progress:
+    """Tells those who follow the grid how far it is, and keeps why trainings failed."""
+
+    def __init__(self, callback: Callback, total: int) -> None:
+        self.callback, self.total = callback, total
+        self.done = 0
+        self.errors: dict[Job, str] = {}
+
+    def tell(self, note: str) -> None:
+        self.callback.on_progress(TRAINING, self.done, self.total, note)
+
+    def end(self, job: Job, error: str | None) -> None:
+        self.done += 1
+        if error is not None:
+            self.errors[job] = error
+        self.tell(f"{job.title}: {'done' if error is None else f'failed: {error}'}")
+
+
+class _Epochs(Callback):
+    """Passes the epochs of a training in this process on to those who follow the grid."""
+
+    def __init__(self, progress: _Progress, job: Job) -> None:
+        self.progress, self.job = progress, job
+
+    def on_epoch_end(self, run: FollowedRun, epoch: Epoch) -> None:
+        self.progress.tell(self.job.at_epoch(epoch.number))
+
+
+def _one_by_one(jobs: Sequence[Job], device: str, callback: Callback) -> dict[Job, str]:
+    progress = _Progress(callback, len(jobs))
+    for job in jobs:
+        progress.tell(job.title)
+        error = None
+        try:
+            train_one(job.plan.recipe, job.folder, device, _Epochs(progress, job))
+        except MmregError as problem:
+            error = str(problem)
+        except Exception as problem:  # a component's own; the others go on
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            write_text(job.log, traceback.format_exc())
+            error = f"{type(problem).__name__}: {problem} (see {job.log})"
+        progress.end(job, error)
+    return progress.errors
+
+
+class _Worker:
+    """A training in a process of its own, which ends when this one does."""
+
+    def __init__(self, job: Job, device: str, threads: int) -> None:
+        self.job, self.device = job, device
+        job.folder.parent.mkdir(parents=True, exist_ok=True)
+        recipe = job.folder.with_suffix(".yaml")
+        write_text(recipe, yaml.safe_dump(job.plan.to_data(), sort_keys=False, allow_unicode=True))
+        environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **os.environ}
+        command = [sys.executable, "-m", "mmreg.studies.compare", str(recipe), str(job.folder), device]
+        with job.log.open("wb") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
+
+    def end(self) -> int:
+        """The process's exit code; it is killed if it has not ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        return self.process.wait()
+
+
+def _side_by_side(jobs: Sequence[Job], slots: Sequence[str], callback: Callback) -> dict[Job, str]:
+    progress = _Progress(callback, len(jobs))
+    threads = max(1, _cores() // min(len(slots), len(jobs) or 1))
+    waiting, free = list(jobs), list(slots)
+    workers: list[_Worker] = []
+    try:
+        while waiting or workers:
+            while waiting and free:
+                workers.append(_Worker(waiting.pop(0), free.pop(0), threads))
+            epochs = [worker.job.at_epoch(read_usage(worker.job.folder)["epochs"] or 0) for worker in workers]
+            progress.tell("; ".join(epochs))
+            time.sleep(POLL_SECONDS)
+            for worker in [worker for worker in workers if worker.process.poll() is not None]:
+                workers.remove(worker)
+                free.append(worker.device)
+                code = worker.end()
+                progress.end(worker.job, None if code == 0 else reason_of_end(code, worker.job.log))
+    finally:
+        for worker in workers:
+            worker.end()
+    return progress.errors
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def reason_of_end(code: int, log: Path) -> str:
+    """Why a training's process failed, from its exit code and what it wrote last."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    _, marker, message = text.rpartition(ERROR)
+    if marker:
+        return message.strip()
+    if code < 0:
+        killed = "; perhaps there was too little memory: use fewer jobs" if code == -9 else ""
+        return f"its process was ended by signal {-code}{killed} (see {log})"
+    lines = [line for line in text.splitlines() if line.strip()]
+    return f"{lines[-1] if lines else f'its process ended with exit code {code}'} (see {log})"

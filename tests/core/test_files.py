@@ -1,0 +1,55 @@
+"""Tables as the text of a file: read back by the standard library, or as Markdown's rules have it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+from mmreg.files import csv_text, markdown_table
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_a_csv_cell_with_separators_quotes_and_newlines_comes_back_as_it_was() -> None:
+    cells = {"a": "one, two", "b": 'say "yes"', "c": "two\nlines", "d": " blank ", "é;": "ü"}
+    assert read_csv(csv_text([cells])) == [cells]
+
+
+def test_csv_columns_are_those_of_all_rows_and_what_a_row_lacks_is_empty() -> None:
+    text = csv_text([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": None, "accuracy": 0.1 + 0.2}])
+    assert text == "epoch,loss,accuracy\n1,0.5,\n2,,0.30000000000000004\n"
+
+
+def test_csv_columns_that_are_asked_for_are_all_there_is() -> None:
+    assert csv_text(({"a": n, "b": -n} for n in (1, 2)), ["b", "c"]) == "b,c\n-1,\n-2,\n"
+    assert csv_text([], ["a", "b"]) == "a,b\n"
+
+
+def test_lists_and_mappings_in_a_csv_cell_are_json() -> None:
+    nested = {"labels": ["x, y", "ü", None], "shares": {"a": [0.5, {"b": 1}]}, "pair": (1, 2)}
+    (row,) = read_csv(csv_text([nested]))
+    assert {name: json.loads(text) for name, text in row.items()} == {**nested, "pair": [1, 2]}
+    assert "ü" in row["labels"]
+
+
+def test_a_markdown_table_has_a_line_for_the_columns_and_one_for_each_row() -> None:
+    rows = [{"split": "test", "accuracy": 2 / 3}, {"split": None, "rows": 2000}]
+    assert markdown_table(rows).splitlines() == [
+        "| split | accuracy | rows |",
+        "| --- | --- | --- |",
+        "| test | 0.6667 |  |",
+        "|  |  | 2000 |",
+    ]
+
+
+def test_a_bar_or_a_newline_in_a_cell_does_not_end_it() -> None:
+    header, _, *lines = markdown_table([{"a|b": "x | y", "c": "one\ntwo\r\nthree"}]).splitlines()
+    assert header == "| a\\|b | c |"
+    assert lines == ["| x \\| y | one two three |"]
+
+
+def test_without_rows_there_is_no_markdown_table() -> None:
+    assert markdown_table([]) == ""
