@@ -246,7 +246,7 @@ class _Inputs:
 
 def _model(case: EncoderCase, module: nn.Module) -> MultimodalModel:
     """A model of the encoder alone, with a head of two numbers."""
-    task = cast(Task, SimpleNamespace(scores=lambda logits: logits))
+    task = cast(Task, SimpleNamespace(scores=lambda logits: logits, module=None))
     torch.manual_seed(5)
     head = nn.Linear(cast(int, module.out_features), 2)
     return MultimodalModel(
