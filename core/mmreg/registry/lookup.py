@@ -135,11 +135,11 @@ def find(kind: str | None, name: str) -> Entry:
         >>> find(None, "encoder/mmreg:image_cnn") == find("encoder", "image_cnn")
         True
     """
-    given, slash, rest = name.rpartition("/")
+    named_kind, slash, rest = name.rpartition("/")
     if slash:
-        if kind is not None and given != kind:
-            raise ComponentNotFoundError(f"{name!r} names a {given}, but a {kind} is needed here")
-        kind = given
+        if kind is not None and named_kind != kind:
+            raise ComponentNotFoundError(f"{name!r} names a {named_kind}, but a {kind} is needed here")
+        kind = named_kind
     distribution, _, bare = rest.rpartition(":")
     candidates = [entry for entry in specs(kind) if entry.spec.name == bare]
     matches = [e for e in candidates if not distribution or normalize(e.distribution) == normalize(distribution)]
@@ -324,8 +324,8 @@ def _check_kind(kind: str) -> None:
 def interface(kind: str, level: str) -> type:
     """The class that components of a kind and level implement."""
     module, _, attribute = KINDS[kind].interfaces[level].partition(":")
-    found: type = getattr(importlib.import_module(module), attribute)
-    return found
+    cls: type = getattr(importlib.import_module(module), attribute)
+    return cls
 
 
 def _level(kind: str, cls: Any) -> str:
