@@ -72,14 +72,15 @@ def print_model(experiment: Experiment) -> None:
     print(f"{experiment.table.name}: {rows} rows; {task}\n")
     table = []
     for name, modality in experiment.plan.inputs.items():
-        encoder = model.encoders[name]
+        encoder = model.encoder_of(name)
+        shared = f" of {modality.shares}" if modality.shares else ""
         table.append(
             {
                 "part": name,
-                "component": f"{modality.modality.name} -> {modality.encoder.name}",
+                "component": f"{modality.modality.name} -> {modality.encoder.name}{shared}",
                 "input": specs_text(experiment.specs[name]),
                 "output": f"{encoder.out_features} features",
-                "parameters": trainable_parameters(encoder),
+                "parameters": 0 if shared else trainable_parameters(encoder),
             }
         )
     for node in experiment.plan.fusion.nodes() if experiment.plan.fusion else ():
