@@ -90,6 +90,15 @@ def test_every_problem_is_reported_with_its_line(tmp_path: Path) -> None:
         assert expected in text
 
 
+def test_the_problems_are_there_one_by_one_as_well(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve(read_recipe(write(tmp_path, GOOD.replace("concat", "concatt").replace("cell: gru", "cell: gruu"))))
+    cell, fusion = caught.value.problems
+    assert cell.startswith("line 6, modalities.title.encoder.cell: must be")
+    assert fusion.startswith("line 8, fusion.name: there is no fusion 'concatt'")
+    assert str(caught.value) == "\n  ".join(["recipe.yaml: 2 problems", cell, fusion])
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
