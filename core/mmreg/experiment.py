@@ -23,7 +23,7 @@ from mmreg.data.splits import SPLITS, split_rows
 from mmreg.data.table import Table, concat_tables
 from mmreg.data.targets import TargetColumn, row_weights
 from mmreg.errors import MmregError, RecipeError, TableError
-from mmreg.messages import near
+from mmreg.messages import listed, near
 from mmreg.model.build import States, build
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.assets import digest
@@ -161,7 +161,7 @@ def missing_columns(recipe: Recipe, table: Table, target: bool = True) -> list[P
     missing = [(path, column) for path, column in wanted if column is not None and column not in table.columns]
     if missing and len(table.columns) == 1 and set(table.columns[0]) & set(";|\t,"):
         table.column(missing[0][1])  # says that the file may have another separator
-    there = ", ".join(table.columns)
+    there = listed(table.columns, 20)
     return [
         Problem(path, f"{table.name} has no column {column!r}{near(column, table.columns)} (it has {there})")
         for path, column in missing
@@ -183,7 +183,7 @@ def fit_modality(given: InputPlan, table: Table, rows: NDArray[np.int64]) -> Mod
     try:
         modality.fit_values(iter_present(modality, table, given.columns, rows))
     except MmregError as error:
-        raise type(error)(f"modality {given.name!r} (column {', '.join(given.columns)}): {error}") from error
+        raise type(error)(f"modality {given.name!r} (column {listed(given.columns)}): {error}") from error
     return modality
 
 

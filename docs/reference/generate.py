@@ -119,8 +119,7 @@ def components_page() -> str:
             cls = registry.load(entry)
             level = f" ({entry.spec.level} level)" if entry.spec.level else ""
             lines += [f"### {entry.spec.name}{level}", "", *_markdown(documentation(cls))]
-            if kind == "task":
-                lines += [f"Metrics: {', '.join(f'`{metric}`' for metric in cls.metrics)}.", ""]
+            lines += _promises(kind, cls)
             options = describe_options(cls)
             if options:
                 lines += ["| option | value | default | meaning |", "|---|---|---|---|"]
@@ -130,6 +129,18 @@ def components_page() -> str:
                 lines.append("| " + " | ".join(map(_cell, row)) + " |")
             lines.append("")
     return "\n".join(lines)
+
+
+def _promises(kind: str, cls: Any) -> list[str]:
+    """What a class says of itself beyond its options."""
+    if kind == "task":
+        return [f"Metrics: {', '.join(f'`{metric}`' for metric in cls.metrics)}.", ""]
+    if kind == "metric":
+        spaces = ", ".join(f"`{space}`" for space in sorted(cls.spaces))
+        return [f"Of scores that are {spaces}; {'more' if cls.more_is_better else 'less'} is better.", ""]
+    if kind == "schedule":
+        return [f"Stepped after every {'optimizer step' if cls.per_step else 'epoch'}.", ""]
+    return []
 
 
 def commands_page() -> str:

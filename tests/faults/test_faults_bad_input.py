@@ -23,14 +23,14 @@ BAD_IMAGES = {
     "sound.png": "not a picture but a WAV sound",
     "words.png": "not a picture but plain text",
     "bomb.png": "a picture of 60000 x 60000 pixels is refused",
-    "folder.png": "is a folder, not a file",
+    "folder.png": "a folder, not a file",
     "gone.png": "there is no file",
 }
 BAD_SOUNDS = {
     "zero.wav": "an empty file (0 bytes)",
     "garbage.wav": "cannot be read as a sound",
     "header.wav": "a sound file without a single sample",
-    "folder.wav": "is a folder, not a file",
+    "folder.wav": "a folder, not a sound file",
     "gone.wav": "there is no file",
 }
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import torch
 from annotated_types import Ge
+from metric_references import accuracy, log_loss
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -289,5 +290,5 @@ MATERIAL: Mapping[type, dict[str, Any]] = {
     Weighed: {},
     TokenMean: {},
     Pool: {},
-    Choice: {},
+    Choice: {"references": {"accuracy": accuracy, "log_loss": log_loss}},
 }

@@ -363,6 +363,29 @@ class OrderMatters(Weighed):
         return projected * places[:, None]
 
 
+@caught_by("order")
+class GatedByTheNext(Weighed):
+    """The modalities' projections, each gated by the next one: turned round, it is the same.
+
+    Args:
+        features: the size of the result.
+    """
+
+    def projected(self, vectors: list[Tensor]) -> Tensor:
+        projected = super().projected(vectors)
+        return projected * torch.sigmoid(projected.roll(1, 1))
+
+
+@caught_by("order")
+class CombinesFromTheLeft(Pool):
+    def stacked(self, scores: Mapping[str, Tensor], present: Tensor) -> Tensor:
+        first, *others = super().stacked(scores, present).unbind(1)
+        folded = [first]
+        for each in others:
+            folded.append(0.5 * folded[-1] + each)
+        return torch.stack(folded, 1)
+
+
 @caught_by("absence")
 class AbsentModalityLeaks(Weighed):
     def vectors(self, features: Mapping[str, Features], present: Tensor) -> list[Tensor]:

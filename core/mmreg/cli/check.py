@@ -21,7 +21,7 @@ from mmreg.registry.installed import Plugin, normalize
 
 if TYPE_CHECKING:
     from mmreg.testing import Report
-    from mmreg.testing.running import Outcome
+    from mmreg.testing.running import CheckOutcome
 
 COLUMNS = ("component", "check", "result", "detail")
 
@@ -124,7 +124,7 @@ def run(entries: list[Entry], plugins: list[Plugin], values: list[str]) -> Repor
     report = Report()
     for plugin in plugins:
         for what, problem in _problems(plugin):
-            outcome: Outcome = "failed" if problem else "passed"
+            outcome: CheckOutcome = "failed" if problem else "passed"
             report.results.append(Result(f"plugin {plugin.entry_point}", what, outcome, problem))
     for entry in entries:
         material: dict[str, Any] = {}

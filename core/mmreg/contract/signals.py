@@ -11,6 +11,7 @@ from typing import Any, Generic
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import register_dataclass
 from typing_extensions import TypeVar
 
 Values = TypeVar("Values", bound=Tensor | Mapping[str, Tensor], default=Tensor, covariant=True)
@@ -110,3 +111,7 @@ class Fused:
     scores: Tensor
     losses: Mapping[str, Tensor] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+for _cls in (Signal, Features, Fused):  # trees of tensors to torch, which so maps, compiles and exports them
+    register_dataclass(_cls, serialized_type_name=f"mmreg.{_cls.__name__}")

@@ -18,6 +18,7 @@ from mmreg.data.hashing import is_list, is_text
 from mmreg.data.memory import as_array
 from mmreg.data.table import Table
 from mmreg.errors import TableError
+from mmreg.messages import listed
 
 SIZE = 64
 """Cells that are turned into values at a time."""
@@ -51,7 +52,7 @@ def iter_cells(
             yield broken or (None if absent else dict(zip(columns, values, strict=True)))
         return
     if len(columns) != 1:
-        raise TableError(f"the modality {type(modality).__name__} takes one column, found {', '.join(columns)}")
+        raise TableError(f"the modality {type(modality).__name__} takes one column, found {listed(columns)}")
     yield from iter_column(table, columns[0], paths=modality.paths, rows=rows)
 
 

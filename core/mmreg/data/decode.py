@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Spec, by_name, specs_text
 from mmreg.data.cells import Unreadable
-from mmreg.errors import SpecError
+from mmreg.errors import SpecError, ValueLoadError
 from mmreg.messages import listed, one_line
 
 CHUNK_BYTES = 1 << 22
@@ -66,15 +66,14 @@ def decode(
     Raises:
         SpecError: `load` gives something else than `stored` says, which is an error in the modality's code.
     """
-    stored = by_name(modality.stored)
-    ragged = [name for name, spec in stored.items() if spec.ragged_axis is not None]
+    loader = _Loader(modality)
     position = np.full(total, -1, np.int64)
     lengths: list[int] = []
     causes: dict[int, str] = {}
     done = written = written_bytes = 0
     # Closed at once when this raises, so that no thread goes on behind an error or Ctrl-C.
-    sizes = lambda: _chunk_size(stored, written, written_bytes)  # noqa: E731 (it sees the counts grow)
-    with closing(_in_parallel(modality, stored, values, sizes)) as chunks:
+    sizes = lambda: _chunk_size(loader.specs, written, written_bytes)  # noqa: E731 (it sees the counts grow)
+    with closing(_in_parallel(loader, values, sizes)) as chunks:
         for results in chunks:
             for slot, result in enumerate(results, done):
                 if isinstance(result, str):
@@ -85,12 +84,12 @@ def decode(
                         written_bytes += result[name].nbytes
                     position[slot] = written
                     written += 1
-                    if ragged:
-                        lengths.append(len(result[ragged[0]]))
+                    if loader.ragged:
+                        lengths.append(len(result[loader.ragged[0]]))
             done += len(results)
             if progress is not None:
                 progress(done, total)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64) if ragged else None
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64) if loader.ragged else None
     return Decoded(position, offsets, causes)
 
 
@@ -105,7 +104,7 @@ def _chunk_size(stored: Mapping[str, Spec], written: int, written_bytes: int) ->
 
 
 def _in_parallel(
-    modality: Modality, stored: Mapping[str, Spec], values: Iterator[Any], chunk_size: Callable[[], int]
+    loader: _Loader, values: Iterator[Any], chunk_size: Callable[[], int]
 ) -> Generator[list[Loaded | str | None], None, None]:
     """The results of chunk after chunk; a few are loaded ahead."""
     workers = _num_workers()
@@ -113,7 +112,7 @@ def _in_parallel(
     pending: deque[Future[list[Loaded | str | None]]] = deque()
     try:
         while chunk := list(itertools.islice(values, chunk_size())):
-            pending.append(pool.submit(_load_all, modality, stored, chunk))
+            pending.append(pool.submit(loader.load_all, chunk))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         while pending:
@@ -129,66 +128,74 @@ def _num_workers() -> int:
         return os.cpu_count() or 1
 
 
-def _load_all(modality: Modality, stored: Mapping[str, Spec], values: list[Any]) -> list[Loaded | str | None]:
-    return [_load(modality, stored, value) for value in values]
+class _Loader:
+    """Loads a modality's values, and checks what `load` gives against what `stored` promises."""
+
+    def __init__(self, modality: Modality) -> None:
+        self.modality = modality
+        self.specs = by_name(modality.stored)
+        self._dtypes = {name: np.dtype(spec.dtype) for name, spec in self.specs.items()}
+        self.ragged = [name for name, spec in self.specs.items() if spec.ragged_axis is not None]
+
+    def load_all(self, values: list[Any]) -> list[Loaded | str | None]:
+        """What becomes of each value: see `_load`."""
+        return [self._load(value) for value in values]
+
+    def _load(self, value: Any) -> Loaded | str | None:
+        """A value's arrays; None if it is absent, and the cause if it cannot be loaded."""
+        if value is None:
+            return None
+        if isinstance(value, Unreadable):
+            return value.cause
+        try:
+            loaded = self.modality.load(value)
+        except Exception as error:  # whatever a broken file makes a decoder raise must not end the whole preparation
+            return _path_problem(value, error) or one_line(error) or type(error).__name__
+        arrays = loaded if isinstance(loaded, Mapping) else {"": loaded}
+        found = self._misfit(arrays)
+        if found:
+            raise SpecError(
+                f"the modality {type(self.modality).__name__} promises {specs_text(self.modality.stored)} in `stored`, "
+                f"but its `load` gave {found}; this is an error in the modality, not in the data"
+            )
+        return "nothing is in it" if self.ragged and not len(arrays[self.ragged[0]]) else arrays
+
+    def _misfit(self, arrays: Mapping[str, Any]) -> str:
+        """What `load` gave, if that is not what `stored` promises; nothing if it is."""
+        if arrays.keys() != self.specs.keys():
+            return _described(arrays[""]) if "" in arrays else f"the arrays {listed(arrays) or '(none)'}"
+        for name, spec in self.specs.items():
+            if not _fits(arrays[name], spec, self._dtypes[name]):
+                return _described(arrays[name]) + (f" for {name!r}" if name else "")
+        if len({len(arrays[name]) for name in self.ragged}) > 1:
+            lengths = listed(f"{len(arrays[name])} of {name!r}" for name in self.ragged)
+            return f"arrays that differ in length along the ragged axis, which they share: {lengths}"
+        return ""
 
 
-def _load(modality: Modality, stored: Mapping[str, Spec], value: Any) -> Loaded | str | None:
-    """A value's arrays; None if it is absent, and the cause if it cannot be loaded."""
-    if value is None:
-        return None
-    if isinstance(value, Unreadable):
-        return value.cause
-    try:
-        loaded = modality.load(value)
-    except Exception as error:  # whatever a broken file makes a decoder raise must not end the whole preparation
-        return _path_problem(value) or one_line(error) or type(error).__name__
-    arrays = loaded if isinstance(loaded, Mapping) else {"": loaded}
-    found = _misfit(stored, arrays)
-    if found:
-        raise SpecError(
-            f"the modality {type(modality).__name__} promises {specs_text(modality.stored)} in `stored`, but its "
-            f"`load` gave {found}; this is an error in the modality, not in the data"
-        )
-    empty = any(spec.ragged_axis is not None and not len(arrays[name]) for name, spec in stored.items())
-    return "nothing is in it" if empty else arrays
+def _path_problem(value: Any, error: Exception) -> str | None:
+    """What is wrong with the file, or one of the files, that a value names, whatever it holds.
 
-
-def _path_problem(value: Any) -> str | None:
-    """What is wrong with the file, or one of the files, that a value names, whatever it holds."""
+    A folder is wrong unless the modality itself says what is wrong with it: it may take folders.
+    """
     if isinstance(value, dict):
-        return next(filter(None, map(_path_problem, value.values())), None)
+        return next((found for part in value.values() if (found := _path_problem(part, error))), None)
     if not isinstance(value, Path):
         return None
     try:
         if value.is_dir():
-            return f"{value} is a folder, not a file"
+            return None if isinstance(error, ValueLoadError) else f"{value} is a folder, not a file"
         return None if value.exists() else f"there is no file {value}"
-    except (OSError, ValueError) as error:  # a name that is too long
-        return f"not the name of a file: {error}"
+    except (OSError, ValueError) as wrong:  # a name that is too long
+        return f"not the name of a file: {wrong}"
 
 
-def _misfit(stored: Mapping[str, Spec], arrays: Mapping[str, Any]) -> str:
-    """What `load` gave, if that is not what `stored` promises; nothing if it is."""
-    if arrays.keys() != stored.keys():
-        return _described(arrays[""]) if "" in arrays else f"the arrays {listed(arrays) or '(none)'}"
-    lengths = {}
-    for name, spec in stored.items():
-        array = arrays[name]
-        fits = (
-            isinstance(array, np.ndarray)
-            and array.dtype == np.dtype(spec.dtype)
-            and len(array.shape) == len(spec.shape)
-            and all(expected in (None, size) for size, expected in zip(array.shape, spec.shape, strict=True))
-        )
-        if not fits:
-            return _described(array) + (f" for {name!r}" if name else "")
-        if spec.ragged_axis is not None:
-            lengths[name] = len(array)
-    if len(set(lengths.values())) > 1:
-        found = listed(f"{length} of {name!r}" for name, length in lengths.items())
-        return f"arrays that differ in length along the ragged axis, which they share: {found}"
-    return ""
+def _fits(array: Any, spec: Spec, dtype: np.dtype[Any]) -> bool:
+    if not isinstance(array, np.ndarray) or array.dtype != dtype:
+        return False
+    if spec.ragged_axis is None:
+        return bool(array.shape == spec.shape)
+    return bool(array.ndim == len(spec.shape) and array.shape[1:] == spec.shape[1:])
 
 
 def _described(array: Any) -> str:

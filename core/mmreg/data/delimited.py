@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from mmreg.errors import TableError
+from mmreg.messages import listed, plural
 
 BLOCK = 1 << 26
 """Bytes that are parsed at a time; no row may be longer."""
@@ -57,7 +58,7 @@ def _header(path: Path, delimiter: str) -> list[str]:
         raise TableError(f"{path} holds nothing but empty lines")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise TableError(f"{path}: more than one column is called {', '.join(map(repr, twice))}; rename them")
+        raise TableError(f"{path}: more than one column is called {listed(map(repr, twice))}; rename them")
     return header
 
 
@@ -103,10 +104,9 @@ def _check_rows(path: Path, delimiter: str) -> None:
     if count == 1:
         raise TableError(f"{path} has no rows: there is nothing to read but the names of its columns")
     if ragged:
-        shown = ", ".join(f"line {line} has {count}" for line, count in ragged[:5])
-        more = f" (and {len(ragged) - 5:,} more)" if len(ragged) > 5 else ""
+        lines = listed((f"line {line} has {count}" for line, count in ragged), 5)
         raise TableError(
-            f"{path}: the header has {expected} columns, but {shown}{more}; "
+            f"{path}: the header has {plural(expected, 'column')}, but {lines}; "
             "put quotes around cells that hold the separator, and give every row the same number of cells"
         )
 

@@ -13,7 +13,7 @@ import pyarrow.parquet
 
 from mmreg.data.delimited import BLOCK, check_encoding, read_delimited
 from mmreg.errors import TableError
-from mmreg.messages import near
+from mmreg.messages import listed, near
 
 
 def read_file(path: Path) -> pa.Table:
@@ -27,7 +27,7 @@ def read_file(path: Path) -> pa.Table:
         raise TableError(f"there is no table {path}{_near_sibling(path)}")
     if path.is_dir():
         inside = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in READERS)
-        hint = f": {', '.join(inside[:5])}" if inside else ", of which it holds none"
+        hint = f": {listed(inside, 5)}" if inside else ", of which it holds none"
         raise TableError(f"{path} is a folder; name the table's file in it{hint}")
     if reader is None:
         raise TableError(

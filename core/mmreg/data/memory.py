@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmreg.errors import TableError
+from mmreg.messages import listed
 
 
 def is_tabular(source: Any) -> bool:
@@ -62,7 +63,7 @@ def _as_list(name: Any, values: Any) -> list[Any]:
 def _from_columns(columns: Mapping[str, list[Any]]) -> tuple[pa.Table, dict[str, Sequence[Any]]]:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+        found = listed(f"{name!r} has {length}" for name, length in lengths.items())
         raise TableError(f"the columns differ in length: {found} values")
     objects: dict[str, Sequence[Any]] = {}
     arrays = {name: _from_values(name, values, objects) for name, values in columns.items()}

@@ -6,11 +6,8 @@ Axes: N rows, S distinct cells, V values that could be loaded.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,20 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
-from mmreg.contract.spec import Spec, Specs, by_name, specs_text, specs_to_json
+from mmreg.contract.spec import Spec, Specs, by_name, specs_text
 from mmreg.data.cache import entries_dir, new_entry, read_entry, remove_leftovers, write_meta
-from mmreg.data.cells import iter_cells, iter_paths
+from mmreg.data.cells import Unreadable, iter_cells
 from mmreg.data.decode import Decoded, decode
 from mmreg.data.identity import cell_codes
+from mmreg.data.key import entry_key
 from mmreg.data.prepared import BadCell, OnBad, Prepared, raise_bad
 from mmreg.data.table import Table
 from mmreg.errors import SpecError, TableError
+from mmreg.messages import plural, shortened
 
 __all__ = ["BadCell", "OnBad", "Prepared", "prepare", "raise_bad"]
-
-LAYOUT = 1
-"""The version of what an entry's files hold."""
-VALUE_LENGTH = 80
 
 
 def prepare(
@@ -48,8 +43,9 @@ def prepare(
     """Load a modality's value in every row of a table, or map what an earlier call has loaded.
 
     Equal cells are loaded once. The cache's entry is found again if these are all the same: the cells' values; of
-    files their absolute paths, sizes and times; the modality's class and version; its options but those that only
-    `transform` reads; and the part of its state that `load` reads. Cells that cannot be loaded are part of the entry.
+    files their absolute paths, sizes and times, of folders those of all files below; the modality's class and version;
+    its options but those that only `transform` reads; and the part of its state that `load` reads. Cells that cannot
+    be loaded are part of the entry; among them are folders that cannot be watched for changes.
 
     Args:
         modality: after `fit_values`.
@@ -75,9 +71,10 @@ def prepare(
     codes = cell_codes(table, columns, paths=modality.paths)
     first_rows = np.unique(codes, return_index=True)[1].astype(np.int64)
 
-    def load_into(out: Mapping[str, IO[bytes]]) -> Decoded:
+    def load_into(out: Mapping[str, IO[bytes]], refused: Mapping[Path, str] | None = None) -> Decoded:
         report = None if progress is None else lambda done, total: progress(done, total, name)
-        return decode(modality, iter_cells(modality, table, columns, first_rows), len(first_rows), out, report)
+        cells = iter_cells(modality, table, columns, first_rows)
+        return decode(modality, _without(cells, refused) if refused else cells, len(first_rows), out, report)
 
     if cache_dir is None:
         buffers = {array: io.BytesIO() for array in specs}
@@ -88,14 +85,15 @@ def prepare(
         offsets, index = decoded.offsets, decoded.position[codes]
         bad = _bad_cells(decoded, codes, table, columns)
     else:
-        key = _key(modality, table, columns, options or {}, first_rows)
+        key, refused = entry_key(modality, table, columns, options or {}, first_rows)
         folder, files = entries_dir(cache_dir) / key, _files(stored)
         remove_leftovers(cache_dir)
         meta = read_entry(cache_dir, key)
         if meta is None:
             with new_entry(cache_dir, key) as new:
                 with contextlib.ExitStack() as opened:
-                    decoded = load_into({a: opened.enter_context((new / f).open("wb")) for a, f in files.items()})
+                    out = {array: opened.enter_context((new / file).open("wb")) for array, file in files.items()}
+                    decoded = load_into(out, refused)
                 decoded.position[codes].tofile(new / "index.bin")
                 if decoded.offsets is not None:
                     decoded.offsets.tofile(new / "offsets.bin")
@@ -152,41 +150,12 @@ def _mapped(path: Path) -> NDArray[np.uint8]:
     return np.asarray(np.memmap(path, np.uint8, mode="c"))
 
 
-def _key(
-    modality: Modality, table: Table, columns: Sequence[str], options: Mapping[str, Any], rows: NDArray[np.int64]
-) -> str:
-    cls = type(modality)
-    digest = hashlib.blake2b(digest_size=20)
-    facts = {
-        "layout": LAYOUT,
-        "modality": f"{cls.__module__}.{cls.__qualname__}",
-        "version": modality.version,
-        "options": {name: value for name, value in options.items() if name not in modality.transform_options},
-        "state": modality.load_state_key(),
-        "stored": specs_to_json(modality.stored),
-        "columns": list(columns) if modality.multiple_columns else len(columns),
-        "rows": len(table),
-    }
-    digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
-    for column in columns:
-        table.hash_column(column, digest.update)
-        if modality.paths:
-            current = os.getcwd()  # noqa: PTH109 (see _file_facts)
-            for path in iter_paths(table, column, rows):
-                digest.update(_file_facts(path, current))
-    return digest.hexdigest()
-
-
-def _file_facts(path: str | None, current: str) -> bytes:
-    if path is None:
-        return b"\0"
-    absolute = os.path.join(current, path)  # noqa: PTH118 (pathlib takes longer than the file system)
-    try:
-        status = os.stat(absolute)  # noqa: PTH116
-        facts = f"{absolute}\0{status.st_size}\0{status.st_mtime_ns}\0"
-    except (OSError, ValueError):  # missing; also a name that is too long, or holds a zero byte
-        facts = f"{absolute}\0missing\0"
-    return facts.encode(errors="surrogatepass")
+def _without(cells: Iterator[Any], refused: Mapping[Path, str]) -> Iterator[Any]:
+    """Cells with those that name a folder which cannot be watched taken for unreadable."""
+    for cell in cells:
+        named = cell.values() if isinstance(cell, dict) else (cell,)
+        cause = next((refused[path] for path in named if isinstance(path, Path) and path in refused), None)
+        yield cell if cause is None else Unreadable(cause)
 
 
 def _bad_cells(decoded: Decoded, codes: NDArray[np.int64], table: Table, columns: Sequence[str]) -> list[BadCell]:
@@ -198,20 +167,18 @@ def _bad_cells(decoded: Decoded, codes: NDArray[np.int64], table: Table, columns
 
 def _bad_cell(table: Table, columns: Sequence[str], row: int, value: str | None, cause: str) -> BadCell:
     if value is None:
-        shown = [_shown(next(table.iter_values(column, np.array([row])))) for column in columns]
-        value = ", ".join(shown)
+        value = ", ".join(_in_short(next(table.iter_values(column, np.array([row])))) for column in columns)
     return BadCell(row, ", ".join(columns), value, cause, table.where(row))
 
 
-def _shown(value: Any) -> str:
+def _in_short(value: Any) -> str:
     """A cell in a few words."""
     if isinstance(value, bytes):
-        return f"{len(value):,} bytes"
+        return plural(len(value), "byte")
     if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
-        return _shown(value.get("path") or value["bytes"])
+        return _in_short(value.get("path") or value["bytes"])
     if hasattr(value, "shape"):
         return f"an array {tuple(value.shape)}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    text = " ".join(str(value).split())
-    return text if len(text) <= VALUE_LENGTH else f"{text[:VALUE_LENGTH]}..."
+    return shortened(str(value))

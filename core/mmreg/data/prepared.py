@@ -17,6 +17,7 @@ from mmreg.contract.interfaces import Modality
 from mmreg.contract.signals import Signal
 from mmreg.contract.spec import Specs, by_name
 from mmreg.errors import DataError
+from mmreg.messages import listed, plural
 
 OnBad = Literal["error", "absent", "skip"]
 SHOWN = 10
@@ -145,7 +146,7 @@ class Prepared:
     def _wanted(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         wanted = self.index[rows]
         if (wanted < 0).any():
-            missing = rows[wanted < 0][:5].tolist()
+            missing = listed(rows[wanted < 0].tolist(), 5)
             raise IndexError(f"{self.name}: rows {missing} have no value; gather only rows that are present")
         return wanted
 
@@ -160,12 +161,12 @@ def raise_bad(prepared: Iterable[Prepared]) -> None:
     if not found:
         return
     cells = sorted((cell for part in found for cell in part.bad), key=lambda cell: cell.row)
-    counts = ", ".join(f"{part.name}: {len(part.bad):,} of {len(part):,} rows" for part in found)
+    counts = ", ".join(f"{part.name}: {len(part.bad):,} of {plural(len(part), 'row')}" for part in found)
     more = [f"  and {len(cells) - SHOWN:,} more"] if len(cells) > SHOWN else []
     raise DataError(
         "\n".join(
             [
-                f"{len(cells):,} {'cell' if len(cells) == 1 else 'cells'} cannot be loaded ({counts}):",
+                f"{plural(len(cells), 'cell')} cannot be loaded ({counts}):",
                 *(f"  {cell}" for cell in cells[:SHOWN]),
                 *more,
                 "Mend them, or set on_bad: absent (these values count as absent) or on_bad: skip (their rows are left "

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mmreg.data.identity import value_codes
 from mmreg.data.table import Table
 from mmreg.errors import TableError
+from mmreg.messages import listed, plural, shown
 
 SPLITS = ("train", "validation", "test")
 _NAMES = {"val": "validation", "valid": "validation", "dev": "validation", **{name: name for name in SPLITS}}
@@ -70,14 +71,14 @@ def _by_column(table: Table, column: str) -> dict[str, NDArray[np.int64]]:
     counts = pc.value_counts(table.column(column)).to_pylist()
     names = {item["values"]: _NAMES.get(str(item["values"]).strip().lower()) for item in counts}
     if None in names.values():
-        by_count = sorted(counts, key=lambda item: -item["counts"])[:10]
-        found = ", ".join(
-            f"{'nothing' if (value := item['values']) is None else repr(value)} in {_rows(item['counts'])}"
+        by_count = sorted(counts, key=lambda item: -item["counts"])
+        found = listed(
+            f"{'nothing' if (value := item['values']) is None else shown(value)} in {plural(item['counts'], 'row')}"
             for item in by_count
         )
         raise TableError(
             f"{table.name}: the split column {column!r} must hold train, validation (or val, valid, dev) or test in "
-            f"every row; found {found}{', ...' if len(counts) > 10 else ''}"
+            f"every row; found {found}"
         )
     numbers = [SPLITS.index(str(names[value])) for value in table.iter_values(column)]
     of_row = np.asarray(numbers, np.int64)
@@ -85,10 +86,6 @@ def _by_column(table: Table, column: str) -> dict[str, NDArray[np.int64]]:
     if not len(rows["train"]):
         raise TableError(f"{table.name}: no row is for training: the split column {column!r} never holds train")
     return {name: part for name, part in rows.items() if len(part)}
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _at_random(
@@ -110,7 +107,7 @@ def _at_random(
         of_row = _draw_groups(_groups(table, by), classes, shares, generator, f"{table.name}: split by {by!r}")
     rows = {name: np.flatnonzero(of_row == number) for number, name in enumerate(SPLITS)}
     if not len(rows["train"]):
-        raise TableError(f"{table.name}: no row is left for training out of {len(table)}")
+        raise TableError(f"{table.name}: no row is left for training out of {len(table):,}")
     return {name: part for name, part in rows.items() if len(part)}
 
 

@@ -17,7 +17,7 @@ from mmreg.data.files import read_file
 from mmreg.data.hashing import hash_array, is_text
 from mmreg.data.memory import is_tabular, read_memory
 from mmreg.errors import TableError
-from mmreg.messages import near
+from mmreg.messages import listed, near
 
 CHUNK = 1024
 """Rows that are turned into Python objects at a time."""
@@ -56,7 +56,7 @@ class Table:
     ) -> None:
         twice = sorted({column for column in data.column_names if data.column_names.count(column) > 1})
         if twice:
-            raise TableError(f"{name}: more than one column is called {', '.join(map(repr, twice))}; rename them")
+            raise TableError(f"{name}: more than one column is called {listed(map(repr, twice))}; rename them")
         self.arrow: pa.Table = _plain(data)
         self.objects: dict[str, Sequence[Any]] = dict(objects or {})
         self.row_numbers: NDArray[np.int64] = np.arange(len(data), dtype=np.int64)
@@ -89,11 +89,11 @@ class Table:
             TableError: there is no such column.
         """
         if name not in self.arrow.column_names:
-            shown = ", ".join(map(repr, self.columns[:20])) + (", ..." if len(self.columns) > 20 else "")
             only = self.columns[0] if len(self.columns) == 1 else ""
             hint = " (is another character than the comma or tab its separator?)" if set(only) & set(";\t|,") else ""
             raise TableError(
-                f"{self.name} has no column {name!r}{near(name, self.columns)}; its columns are {shown}{hint}"
+                f"{self.name} has no column {name!r}{near(name, self.columns)}; its columns are "
+                f"{listed(map(repr, self.columns), 20)}{hint}"
             )
         return self.arrow.column(name)
 
@@ -253,7 +253,7 @@ def _concat(tables: list[pa.Table], names: list[str]) -> pa.Table:
             pa.unify_schemas([pa.schema({column: kind}) for kind in kinds], promote_options="permissive")
         except pa.ArrowException:
             if not all(is_text(kind) or pa.types.is_primitive(kind) for kind in kinds):
-                found = ", ".join(f"{kind} in {names[at]}" for at, kind in zip(having, kinds, strict=True))
+                found = listed(f"{kind} in {names[at]}" for at, kind in zip(having, kinds, strict=True))
                 raise TableError(f"column {column!r} holds {found}; make it the same in all tables") from None
             for at in having:  # such as the ids 12 in one file and "007" in another
                 place = tables[at].column_names.index(column)

@@ -103,7 +103,7 @@ def _for_column(
             if options is None:
                 continue
             missing = len(sample) - len(there)
-            told = f"{missing} of the {len(sample)} files looked at are missing" if missing else ""
+            told = f"{missing} of the {plural(len(sample), 'file')} looked at are missing" if missing else ""
             return Suggestion(name, cls, (column,), dict(options), told)
         except (MmregError, TypeError, ValueError):  # not what it takes
             continue

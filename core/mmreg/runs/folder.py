@@ -150,7 +150,8 @@ def write_facts(
         "task": task.state(),
         "states": states,
         "assets": assets.kept,
-        "table": dict(table),
+        # What relative paths in the cells of scheme://... are relative to.
+        "table": {**table, "folder": str((plan.recipe.folder or Path()).absolute())},
     }
     write_json(folder / COMPONENTS, facts)
 

@@ -147,14 +147,16 @@ class Run:
 
         Args:
             rows: a list of dicts (or one dict), a data frame, or a table's path; columns as in the recipe, a missing
-                one counts as absent. Relative paths are relative to the table, or to the working directory.
+                one counts as absent. Relative paths are relative to the table; of scheme://... to the folder of the
+                recipe that the run was trained with; else to the working directory.
             batch_size: rows at a time; the recipe's if not given.
             progress: told of values being decoded: their count so far, their number, the modality.
 
         Returns:
             For each row its key, the prediction in the task's words, and which modalities it had.
         """
-        table = self.with_columns(open_table([rows] if isinstance(rows, Mapping) else rows))
+        rows = [rows] if isinstance(rows, Mapping) else rows
+        table = self.with_columns(open_table(rows, cells=self.plan.recipe.folder))
         keep = cache_dir() if isinstance(rows, str | Path | Table) else None
         prepared = prepare_all(self.plan, table, self.modalities, keep, progress)
         numbers = keep_rows(prepared, np.arange(len(table)))
@@ -215,7 +217,7 @@ class Run:
                 raise RunError(f"there is no split {name!r}; there are {', '.join(experiment.splits)}")
             rows = experiment.splits[name]
             return experiment, self._common_rows(experiment.table, rows, name) if self.fused else rows, name
-        given = open_table(table)
+        given = open_table(table, cells=self.plan.recipe.folder)
         check_columns(self.plan, given, target=False)
         target = TargetColumn(given, self.plan.recipe.form.target.column)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
@@ -273,6 +275,9 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
         hint = f"; it was trained with {came}" if came else ""
         hint += "; register the local ones with mmreg.registry.register before loading" if local else ""
         raise RunError(f"the run {folder} cannot be loaded{hint}: {error}") from error
+    # What a cell of scheme://... names is relative to where the recipe was; all else in it is absolute by now.
+    trained_in = Path(facts["table"].get("folder", folder))
+    plan.recipe.folder = trained_in if trained_in.is_dir() else None
     restoring = Restoring(folder, plan, facts)
     restoring.tell_versions()
     modalities, task = restoring.modalities(), restoring.task()

@@ -1,59 +1,20 @@
-"""The checks that every component has to pass, for plugin authors to run: plainly, from pytest or the command line."""
+"""The checks that every component has to pass, for plugin authors to run: plainly, from pytest or the command line.
 
-from mmreg.testing.devices import check_devices, check_task_devices, check_transform_devices
-from mmreg.testing.encoder import check_absent_rows, check_shortest_length, check_specs
-from mmreg.testing.fusion import (
-    check_absence,
-    check_distributions,
-    check_extreme_values,
-    check_fit,
-    check_number_of_inputs,
-)
-from mmreg.testing.general import (
-    check_light_module,
-    check_options_documented,
-    check_options_typed,
-    check_target,
-    check_unknown_option_refused,
-)
-from mmreg.testing.modality import (
-    check_absent_values,
-    check_bad_values,
-    check_declarations,
-    check_fits_see_training_rows_only,
-    check_load,
-    check_modality_state,
-    check_promised_spec,
-    check_same_fit_same_state,
-    check_transform_randomness,
-    check_transform_rows,
-)
-from mmreg.testing.modules import (
-    check_batch_of_one,
-    check_eval_is_deterministic,
-    check_float64,
-    check_gradients,
-    check_learns,
-    check_output_shape,
-    check_padding,
-    check_reduced_precision,
-    check_rows_are_independent,
-    check_same_seed_same_weights,
-    check_state_round_trip,
-    check_weights_are_parameters,
-)
-from mmreg.testing.order import check_order
-from mmreg.testing.running import CHECKS, Report, Result, checks_of, parametrize_checks, run_checks
-from mmreg.testing.subject import Skipped, Subject, make_subject
-from mmreg.testing.task import (
-    check_bad_targets,
-    check_labels_round_trip,
-    check_loss,
-    check_metrics,
-    check_scores,
-    check_targets,
-    check_task_state,
-)
+Each check is public as `check_NAME`.
+"""
+
+from __future__ import annotations
+
+# The checks of a file are entered when it is imported, and are run in that order.
+# isort: off
+from mmreg.testing import general, modality, modules, encoder, fusion, order, task  # noqa: F401
+from mmreg.testing import metric, optimization, callback  # noqa: F401
+
+# isort: on
+from mmreg.testing.expectations import Skipped
+from mmreg.testing.registration import CHECKS, ComponentCheck, checks_of
+from mmreg.testing.running import Report, Result, parametrize_checks, run_checks
+from mmreg.testing.subject import Subject, make_subject
 
 __all__ = [
     "CHECKS",
@@ -61,54 +22,20 @@ __all__ = [
     "Result",
     "Skipped",
     "Subject",
-    "check_absence",
-    "check_absent_rows",
-    "check_absent_values",
-    "check_bad_targets",
-    "check_bad_values",
-    "check_batch_of_one",
-    "check_declarations",
-    "check_devices",
-    "check_distributions",
-    "check_eval_is_deterministic",
-    "check_extreme_values",
-    "check_fit",
-    "check_fits_see_training_rows_only",
-    "check_float64",
-    "check_gradients",
-    "check_labels_round_trip",
-    "check_learns",
-    "check_light_module",
-    "check_load",
-    "check_loss",
-    "check_metrics",
-    "check_modality_state",
-    "check_number_of_inputs",
-    "check_options_documented",
-    "check_options_typed",
-    "check_order",
-    "check_output_shape",
-    "check_padding",
-    "check_promised_spec",
-    "check_reduced_precision",
-    "check_rows_are_independent",
-    "check_same_fit_same_state",
-    "check_same_seed_same_weights",
-    "check_scores",
-    "check_shortest_length",
-    "check_specs",
-    "check_state_round_trip",
-    "check_target",
-    "check_targets",
-    "check_task_devices",
-    "check_task_state",
-    "check_transform_devices",
-    "check_transform_randomness",
-    "check_transform_rows",
-    "check_unknown_option_refused",
-    "check_weights_are_parameters",
+    *sorted({check.__name__ for checks in CHECKS.values() for check in checks}),
     "checks_of",
     "make_subject",
     "parametrize_checks",
     "run_checks",
 ]
+
+
+def __getattr__(name: str) -> ComponentCheck:
+    for check in (check for checks in CHECKS.values() for check in checks):
+        if check.__name__ == name:
+            return check
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

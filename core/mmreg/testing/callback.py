@@ -17,7 +17,9 @@ from torch import nn
 from mmreg.contract.callback import TRAINING, Callback, Step
 from mmreg.contract.metrics import Epoch, MetricValue
 from mmreg.messages import one_line
-from mmreg.testing.subject import Subject, expect
+from mmreg.testing.expectations import expect
+from mmreg.testing.registration import check
+from mmreg.testing.subject import Subject
 
 EPOCHS = (
     Epoch(1, 2, 0.1, (MetricValue("train", "", "loss", 0.9), MetricValue("validation", "", "accuracy", 0.5))),
@@ -86,6 +88,7 @@ class _Following:
         expect(torch.equal(torch.random.get_rng_state(), random), f"{event} drew from torch's global random state")
 
 
+@check("callback")
 def check_events(subject: Subject) -> None:
     """It follows a whole training, event by event, without raising, and changes neither facts, model nor randomness."""
     with tempfile.TemporaryDirectory() as folder:
@@ -106,6 +109,7 @@ def check_events(subject: Subject) -> None:
         following.tell("on_end", run, copy.deepcopy(dict(run.report)))
 
 
+@check("callback")
 def check_events_of_others(subject: Subject) -> None:
     """It follows what is no whole training, too: the end of a combined run alone, a resumed one, a comparison."""
     with tempfile.TemporaryDirectory() as folder:

@@ -8,65 +8,51 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._pytree import tree_map_only
 
-from mmreg.messages import one_line
-from mmreg.testing.subject import Check, Skipped, Subject, check, expect
-
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
-"""How far results that should be the same may be apart, relative to the greatest of them (at least 1)."""
+from mmreg.contract.signals import Features
+from mmreg.layers import masked_mean
+from mmreg.testing.expectations import LOSS, Skipped, Tensors, expect, named
+from mmreg.testing.registration import ComponentCheck, check, kind_key
+from mmreg.testing.subject import Subject
 
 GARBAGE = 1e3
 """What stands where nothing is, if it has to be an ordinary number."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a module gave for a batch.
-
-    Attributes:
-        rows: named tensors (B, ...), of tokens those that are not valid set to zero.
-        losses: named scalars.
-    """
-
-    rows: Mapping[str, Tensor]
-    losses: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-class Batch(ABC):
-    """A batch of B rows of a component's input."""
+class CaseBatch(ABC):
+    """A batch of B rows of a component's input; a pytree, all of whose tensors are (B, ...)."""
 
     @abstractmethod
-    def __len__(self) -> int: ...
+    def run(self, module: nn.Module) -> Tensors:
+        """What a module makes of the batch: tensors (B, ...), of tokens that are not valid zeros, and scalar losses."""
 
-    @abstractmethod
-    def run(self, module: nn.Module) -> Outcome:
-        """What a module makes of the batch."""
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """The batch with every tensor replaced."""
+        batch: Self = tree_map_only(Tensor, function, self)
+        return batch
 
-    @abstractmethod
-    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """The batch with every tensor of numbers (not of lengths or truth values) replaced."""
-
-    @abstractmethod
     def take(self, rows: Sequence[int]) -> Self:
         """Some rows of the batch, padded no more than they need."""
+        return self.mapped(lambda values: values[list(rows)])
 
-    @abstractmethod
     def on(self, device: torch.device | str) -> Self:
         """The batch on another device."""
+        return self.mapped(lambda values: values.to(device))
+
+    def to(self, dtype: torch.dtype) -> Self:
+        """The batch in another floating-point precision."""
+        return self.mapped(lambda values: values.to(dtype) if values.is_floating_point() else values)
 
     def padded(self) -> Self | None:
         """The batch with more padding, which holds garbage; None if nothing in it is ragged."""
         return None
-
-    def to(self, dtype: torch.dtype) -> Self:
-        """The batch in another floating-point precision."""
-        return self.map(lambda values: values.to(dtype) if values.is_floating_point() else values)
 
 
 class Case(ABC):
@@ -76,11 +62,6 @@ class Case(ABC):
     @abstractmethod
     def label(self) -> str:
         """What messages call it."""
-
-    @property
-    def chance(self) -> float:
-        """The loss in `learning` of a module that ignores its input."""
-        return math.log(2)
 
     @property
     def has_nothing_to_weigh(self) -> bool:
@@ -101,7 +82,7 @@ class Case(ABC):
         """A new component, whose weights come from torch's global random state."""
 
     @abstractmethod
-    def batch(self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None) -> Batch:
+    def batch(self, rows: int = 6, *, seed: int = 1, labels: Tensor | None = None) -> CaseBatch:
         """A batch of random rows.
 
         Args:
@@ -110,7 +91,7 @@ class Case(ABC):
             labels: (B,) 0 or 1: classes that the rows are easily told apart by; None for none.
         """
 
-    def varied(self, rows: int) -> Batch:
+    def varied(self, rows: int) -> CaseBatch:
         """A batch that shows all that the component may meet, so that everything in it has something to learn."""
         return self.batch(rows)
 
@@ -118,59 +99,76 @@ class Case(ABC):
     def check_shape(self, module: nn.Module, rows: int) -> None:
         """Raise an `AssertionError` unless a module gives what it promises for that many rows."""
 
-    @abstractmethod
-    def learning(self, module: nn.Module) -> tuple[nn.Module, Callable[[Batch, Tensor], Tensor]]:
-        """What is trained besides the module, and the loss of a batch and its labels (B,)."""
+    def learning(self, module: nn.Module) -> tuple[nn.Module, Callable[[CaseBatch, Tensor], Tensor], float]:
+        """What is trained besides the module, the loss of a batch and its labels (B,), and what chance brings it to."""
+        head = nn.Linear(cast(int, module.out_features), 2)
+
+        def loss(batch: CaseBatch, labels: Tensor) -> Tensor:
+            found = batch.run(module)
+            pooled = found["pooled"] if "pooled" in found else masked_mean(found["tokens"], found["mask"])
+            return functional.cross_entropy(head(pooled), labels)
+
+        return head, loss, math.log(2)
 
     def fit(self, module: nn.Module) -> None:
         """Fit what is fitted apart from the training; mostly nothing."""
 
 
-Cases = Callable[[Subject], Sequence[Case]]
-_CASES: dict[tuple[str, str], Cases] = {}
+CASES: dict[str, Callable[[Subject], Sequence[Any]]] = {}
+"""By kind (and level), what gives the cases of a subject."""
 
 
-def provides_cases(kind: str, level: str = "") -> Callable[[Cases], Cases]:
-    """Make a function the one that gives the cases of a kind's (and level's) subjects."""
-
-    def add(function: Cases) -> Cases:
-        _CASES[kind, level] = function
-        return function
-
-    return add
-
-
-def cases_of(subject: Subject) -> Sequence[Case] | None:
+def cases_of(subject: Subject) -> Sequence[Any] | None:
     """The ways in which a component is used; None if its kind is no module."""
-    provide = _CASES.get((subject.kind, subject.level))
+    provide = CASES.get(kind_key(subject.kind, subject.level))
     return None if provide is None else provide(subject)
 
 
-def each_case(function: Callable[[Any], None]) -> Check:
-    """A check of a case as a check of a component: of every way in which it is used.
+def case_check(*kinds: str) -> Callable[[Callable[[Any], None]], ComponentCheck]:
+    """Enter a function of a case among the checks: it is run for every way in which a component is used.
 
     It is skipped only if no case has anything to say.
     """
 
-    def over_all(subject: Subject) -> None:
-        cases = _CASES[subject.kind, subject.level](subject)
-        reasons = []
-        for case in cases:
-            torch.manual_seed(0)
-            try:
-                function(case)
-            except Skipped as reason:
-                reasons.append(str(reason))
-            except AssertionError as error:
-                raise AssertionError(f"{case.label}: {error}") from error
-            except Exception as error:
-                raise AssertionError(f"{case.label}: it raised {one_line(error)}{case.hint}") from error
-        if len(reasons) == len(cases):
-            raise Skipped(reasons[0])
+    def enter(function: Callable[[Any], None]) -> ComponentCheck:
+        @functools.wraps(function)
+        def over_all(subject: Subject) -> None:
+            cases = cases_of(subject) or ()
+            reasons = []
+            for case in cases:
+                torch.manual_seed(0)
+                try:
+                    with named(case.label, case.hint):
+                        function(case)
+                except Skipped as reason:
+                    reasons.append(str(reason))
+            if len(reasons) == len(cases):
+                raise Skipped(reasons[0])
 
-    functools.update_wrapper(over_all, function)
-    del over_all.__wrapped__  # type: ignore[attr-defined]  # it takes a subject, not a case
-    return check(over_all)
+        return check(*kinds)(over_all)
+
+    return enter
+
+
+def tensors_of(features: Features) -> Tensors:
+    """Features as what checks compare."""
+    expect(isinstance(features, Features), f"forward should give Features, found {type(features).__name__}")
+    found = {f"{LOSS}{name}": value for name, value in features.losses.items()}
+    if features.pooled is not None:
+        found["pooled"] = features.pooled
+    if features.tokens is not None:
+        mask = features.mask
+        if mask is None:
+            mask = torch.ones(features.tokens.shape[:2], dtype=torch.bool, device=features.tokens.device)
+        found |= {"tokens": torch.where(mask.unsqueeze(-1), features.tokens, 0), "mask": mask}
+    return found
+
+
+def out_features(module: nn.Module) -> int:
+    """The size of what a module gives, which it has to say."""
+    size = getattr(module, "out_features", None)
+    expect(isinstance(size, int) and size > 0, f"out_features should be a positive number, found {size!r}")
+    return cast(int, size)
 
 
 def built(case: Case, seed: int = 0) -> nn.Module:
@@ -180,30 +178,25 @@ def built(case: Case, seed: int = 0) -> nn.Module:
         return case.build()
 
 
-def plain(case: Case, seed: int = 0) -> nn.Module:
+def plain(case: Case) -> nn.Module:
     """A component in training mode, without dropout, whose weights are no longer at their (perhaps zero) start."""
-    module = built(case, seed)
+    module = built(case)
     for part in module.modules():
         if isinstance(part, nn.modules.dropout._DropoutNd):
             part.p = 0.0
         elif isinstance(part, nn.RNNBase | nn.MultiheadAttention):
             part.dropout = 0.0
-    shake(module)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in module.parameters():  # a little noise: none is zero, and no two are the same by chance
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+            parameter.add_(noise.to(parameter.dtype), alpha=0.05)
     return module.train()
 
 
-def shake(module: nn.Module) -> None:
-    """Add a little noise to every parameter, so that none is zero, and no two are the same by chance."""
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
-            parameter.add_(noise.to(parameter.dtype), alpha=0.05)
-
-
-def used(case: Case, seed: int = 0) -> nn.Module:
+def used(case: Case) -> nn.Module:
     """A component in evaluation mode after a little training: its statistics and fits are no longer at their start."""
-    module = plain(case, seed)
+    module = plain(case)
     optimizer = torch.optim.SGD(list(module.parameters()) or [torch.zeros(1, requires_grad=True)], lr=1e-3)
     for step in range(2):
         backward(module, case.batch(8, seed=10 + step).run(module))
@@ -212,78 +205,27 @@ def used(case: Case, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
-def backward(module: nn.Module, outcome: Outcome) -> dict[str, Tensor | None]:
-    """The gradient of a loss with random weights (a plain sum would be constant after a norm) by every parameter."""
+def backward(module: nn.Module, found: Tensors) -> Tensors:
+    """The parameters' gradients by a loss that weighs all results at random (a plain sum is constant after a norm)."""
     module.zero_grad(set_to_none=True)
     generator = torch.Generator().manual_seed(3)
-    terms = list(outcome.losses.values())
-    for values in outcome.rows.values():
+    terms = []
+    for values in found.values():
         if values.requires_grad:
             weights = torch.randn(values.shape, generator=generator, dtype=torch.float64)
-            terms.append((values * weights.to(values)).sum())
-    terms = [term for term in terms if term.requires_grad]
+            terms.append((values * weights.to(values)).sum().double())
     if terms:
-        torch.stack([term.double() for term in terms]).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-    return {name: parameter.grad for name, parameter in module.named_parameters() if parameter.requires_grad}
+        torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    gradients = {name: parameter.grad for name, parameter in module.named_parameters()}
+    return {f"the gradient of {name}": gradient for name, gradient in gradients.items() if gradient is not None}
 
 
-def buffers(module: nn.Module) -> dict[str, Tensor]:
+def untouched(module: nn.Module) -> list[str]:
+    """The parameters that got no gradient from `backward`."""
+    named_parameters = module.named_parameters()
+    return [name for name, parameter in named_parameters if parameter.requires_grad and parameter.grad is None]
+
+
+def buffers(module: nn.Module) -> Tensors:
     """A copy of a module's buffers."""
-    return {name: buffer.clone() for name, buffer in module.named_buffers()}
-
-
-def expect_finite(outcome: Outcome, when: str) -> None:
-    """Raise an `AssertionError` unless all numbers of an outcome are finite."""
-    for name, values in {**outcome.rows, **outcome.losses}.items():
-        expect(values.isfinite().all(), f"{name} should be finite {when}, found {_strange(values)}")
-
-
-def expect_finite_gradients(gradients: Mapping[str, Tensor | None], when: str) -> None:
-    """Raise an `AssertionError` unless all gradients that there are are finite."""
-    for name, gradient in gradients.items():
-        if gradient is not None:
-            expect(gradient.isfinite().all(), f"the gradient of {name} should be finite {when}")
-
-
-def expect_same(found: Outcome, expected: Outcome, what: str, tolerance: float = 0.0) -> None:
-    """Raise an `AssertionError` unless the rows of two outcomes agree; tolerance 0 for bit by bit."""
-    names = sorted(found.rows), sorted(expected.rows)
-    expect(names[0] == names[1], f"{what}: expected {', '.join(names[1])}, found {', '.join(names[0])}")
-    for name, wanted in expected.rows.items():
-        values, wanted = found.rows[name].detach(), wanted.detach()
-        if name in ("tokens", "mask"):
-            values, wanted = _aligned(values, wanted)
-        expect(
-            values.shape == wanted.shape,
-            f"{what}: expected {name} of shape {tuple(wanted.shape)}, found {tuple(values.shape)}",
-        )
-        if not tolerance:
-            expect(
-                torch.equal(values, wanted), f"{what}: {name} should be bit for bit the same, {_apart(values, wanted)}"
-            )
-            continue
-        values, wanted = values.double(), wanted.double()
-        scale = max(1.0, float(wanted.abs().max())) if wanted.numel() else 1.0
-        close = torch.allclose(values, wanted, rtol=0, atol=tolerance * scale)
-        expect(close, f"{what}: {name} should be the same to {tolerance:g}, {_apart(values, wanted)}")
-
-
-def _aligned(values: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens of two batches that are padded to different lengths, with zeros added to the shorter ones."""
-    length = max(values.shape[1], wanted.shape[1])
-    return _lengthened(values, length), _lengthened(wanted, length)
-
-
-def _lengthened(values: Tensor, length: int) -> Tensor:
-    more = values.new_zeros(values.shape[0], length - values.shape[1], *values.shape[2:])
-    return torch.cat([values, more], 1)
-
-
-def _apart(values: Tensor, wanted: Tensor) -> str:
-    if not values.isfinite().all():
-        return f"found {_strange(values)}"
-    return f"found a difference of {float((values.double() - wanted.double()).abs().max()):.2g}"
-
-
-def _strange(values: Tensor) -> str:
-    return f"{int(values.isnan().sum())} NaN and {int(values.isinf().sum())} infinite of {values.numel()} numbers"
+    return {f"the buffer {name}": buffer.clone() for name, buffer in module.named_buffers()}

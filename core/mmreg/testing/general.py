@@ -8,14 +8,16 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from mmreg import registry
 from mmreg.errors import OptionError
 from mmreg.registry.options import check_options, describe_options, find_problems
 from mmreg.registry.signature import argument_docs, documentation, parameters
 from mmreg.testing.cases import cases_of
-from mmreg.testing.subject import Skipped, Subject, check, expect, kind_of
+from mmreg.testing.expectations import Skipped, expect, expect_refused
+from mmreg.testing.registration import check
+from mmreg.testing.subject import Subject, kind_of
 
 HEAVY = ("torch", "torchvision", "torchaudio")
 """What a light module must not import: each costs every command of the command line a second or more."""
@@ -27,11 +29,11 @@ _IMPORT = """
 import importlib, json, sys
 sys.path[:] = json.loads(sys.argv[1])
 importlib.import_module(sys.argv[2])
-print("\\nfound", json.dumps([name for name in json.loads(sys.argv[3]) if name in sys.modules]))
+print("\\nfound", *(name for name in sys.argv[3:] if name in sys.modules))
 """
 
 
-@check
+@check()
 def check_light_module(subject: Subject) -> None:
     """The plugin's module, imported in a fresh process, does not import torch."""
     if not subject.module:
@@ -43,27 +45,19 @@ def check_light_module(subject: Subject) -> None:
 @functools.cache
 def light_module_problem(module: str) -> str:
     """What is wrong with a plugin's light module, in words that read on after its name; empty if nothing is."""
-    arguments = [json.dumps(sys.path), module.partition(":")[0], json.dumps(HEAVY)]
+    command = [sys.executable, "-c", _IMPORT, json.dumps(sys.path), module.partition(":")[0], *HEAVY]
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _IMPORT, *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=SECONDS,
-            check=False,
-        )
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return f"took more than {SECONDS} seconds to import"
-    last = (done.stdout.strip().splitlines() or [""])[-1]
-    if done.returncode or not last.startswith("found "):
+    first, *heavy = (done.stdout.strip().splitlines() or [""])[-1].split() or [""]
+    if done.returncode or first != "found":
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return f"cannot be imported in a process of its own: {said}"
-    heavy = json.loads(last.removeprefix("found "))
     return f"imports {', '.join(heavy)}; import it in the components' modules instead" if heavy else ""
 
 
-@check
+@check()
 def check_target(subject: Subject) -> None:
     """The import string leads to a class that implements all of its kind's interface."""
     if subject.entry is not None:
@@ -76,7 +70,7 @@ def check_target(subject: Subject) -> None:
     expect(not missing, f"its class does not implement {', '.join(missing)}")
 
 
-@check
+@check()
 def check_options_documented(subject: Subject) -> None:
     """The class has a docstring, whose `Args:` section describes every option and nothing that is not there."""
     expect(documentation(subject.cls), "its class has no docstring, which `mmreg info` would show")
@@ -87,7 +81,7 @@ def check_options_documented(subject: Subject) -> None:
     expect(not unknown, f"the docstring's Args: section describes {', '.join(unknown)}, which the constructor lacks")
 
 
-@check
+@check()
 def check_options_typed(subject: Subject) -> None:
     """Every option has a type that says something, and its default is of that type."""
     for name, parameter in parameters(subject.cls).items():
@@ -97,33 +91,22 @@ def check_options_typed(subject: Subject) -> None:
         expect(bare not in (Any, object), f"the option {name} has no type that says what it may be")
     # A default is not validated where the options are read, so it is here.
     defaults = {row["name"]: row["default"] for row in describe_options(subject.cls) if not row["required"]}
-    wrong = [
-        problem for problem in find_problems(subject.cls, defaults) if problem.path and problem.path[0] in defaults
-    ]
-    expect(not wrong, f"a default does not fit its own type or bounds: {'; '.join(map(str, wrong))}")
+    problems = find_problems(subject.cls, defaults)
+    wrong = [str(problem) for problem in problems if problem.path and problem.path[0] in defaults]
+    expect(not wrong, f"a default does not fit its own type or bounds: {'; '.join(wrong)}")
 
 
-@check
+@check()
 def check_unknown_option_refused(subject: Subject) -> None:
     """The constructor takes keyword-only options by name, and no others; `**options` go to that of a base class."""
     given = {"no_such_option": 1}
-    kinds = {parameter.kind: parameter for parameter in inspect.signature(subject.cls).parameters.values()}
-    expect(
-        inspect.Parameter.VAR_POSITIONAL not in kinds,
-        "the constructor takes any number of arguments by position; options have names",
-    )
-    further = kinds.get(inspect.Parameter.VAR_KEYWORD)
-    if further is not None:
-        expect(
-            not _builds(subject, given),
-            f"the constructor's **{further.name} swallows options that are misspelt; "
-            f"hand them on to the base class's constructor, or name every one of them",
-        )
-    try:
-        check_options(subject.cls, {**subject.options, **given})
-    except OptionError:
-        return
-    raise AssertionError(f"the unknown option {given} was accepted")
+    kinds = {parameter.kind: parameter.name for parameter in inspect.signature(subject.cls).parameters.values()}
+    by_position = inspect.Parameter.VAR_POSITIONAL not in kinds
+    expect(by_position, "the constructor takes any number of arguments by position; options have names")
+    if name := kinds.get(inspect.Parameter.VAR_KEYWORD):
+        remedy = "hand them on to the base class's constructor, or name every one of them"
+        expect(not _builds(subject, given), f"the constructor's **{name} swallows options that are misspelt; {remedy}")
+    expect_refused(lambda: check_options(subject.cls, {**subject.options, **given}), OptionError, "an unknown option")
 
 
 def _builds(subject: Subject, given: dict[str, Any]) -> bool:
@@ -134,7 +117,7 @@ def _builds(subject: Subject, given: dict[str, Any]) -> bool:
         if cases is None:
             subject.cls(**options)
         else:
-            replace(cast(Any, cases[0]), options=options).build()
+            replace(cases[0], options=options).build()
     except TypeError:
         return False
     return True

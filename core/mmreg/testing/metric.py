@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from mmreg.contract.task import Metric, Space
-from mmreg.testing.subject import Subject, expect
+from mmreg.testing.expectations import expect
+from mmreg.testing.registration import check
+from mmreg.testing.subject import Subject
 
 ROWS, OUTPUTS = 40, 3
 CERTAIN = 30.0
@@ -89,6 +91,7 @@ def degenerate(space: Space) -> Iterator[tuple[str, Tensor, Tensor]]:
         yield "large numbers", 1e6 * scores, 1e6 * targets
 
 
+@check("metric")
 def check_metric_declarations(subject: Subject) -> None:
     """Its spaces, of which there is at least one, its direction and its version are of the right form."""
     cls = subject.cls
@@ -102,6 +105,7 @@ def check_metric_declarations(subject: Subject) -> None:
     expect(isinstance(cls.version, int), f"version should be a whole number, found {cls.version!r}")
 
 
+@check("metric")
 def check_metric_is_finite(subject: Subject) -> None:
     """It is a plain, finite number on any rows: a single one, equal ones, classes or labels that never occur."""
     for space in sorted(subject.cls.spaces):
@@ -109,6 +113,7 @@ def check_metric_is_finite(subject: Subject) -> None:
             measured(subject, scores, targets, f"{space}, {what}")
 
 
+@check("metric")
 def check_metric_of_rows(subject: Subject) -> None:
     """It is the same for rows in another order, and the same again: nothing is left of rows that it saw before."""
     for space in sorted(subject.cls.spaces):
@@ -129,6 +134,7 @@ def check_metric_of_rows(subject: Subject) -> None:
         expect(close, f"{space}: it should be {first:.6g} whatever it has measured before, found {used:.6g}")
 
 
+@check("metric")
 def check_metric_direction(subject: Subject) -> None:
     """A perfect prediction is never worse than a random one, and sometimes better, in the direction that it says."""
     sign = 1 if subject.cls.more_is_better else -1

@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +23,44 @@ from mmreg.contract.signals import Signal
 from mmreg.contract.spec import Spec, Specs, by_name, specs_text
 from mmreg.data.prepared import Prepared
 from mmreg.errors import MmregError, ValueLoadError
+from mmreg.messages import shown
 from mmreg.registry.options import describe_options
-from mmreg.testing.cases import Outcome, expect_same
-from mmreg.testing.subject import Subject, check, expect, json_text
-from mmreg.testing.values import hostile_values, new, values_of
-
-TOLERANCE = 1e-5
-"""How far a row's values may be apart alone and in a batch, relative to the greatest (at least 1)."""
+from mmreg.testing.devices import expect_to_move
+from mmreg.testing.expectations import (
+    TOLERANCE,
+    Tensors,
+    expect,
+    expect_finite,
+    expect_refused,
+    expect_same,
+    fits,
+    json_text,
+)
+from mmreg.testing.registration import check
+from mmreg.testing.subject import Subject
+from mmreg.testing.values import hostile_values, values_of
 
 Arrays = list[Any]
 """What `load` gave for some values: an array each, or a dict of named arrays each."""
 
 
-def fitted(subject: Subject, values: Sequence[Any]) -> tuple[Modality, Arrays]:
-    """A modality fitted on raw values, and what it made of them."""
-    modality = new(subject)
+def fitted(subject: Subject, values: Sequence[Any] = ()) -> tuple[Modality, Arrays]:
+    """A modality fitted on raw values (none: those to test it with), and what it made of them."""
+    values = values or values_of(subject)
+    modality = subject.new()
     modality.fit_values(iter(values))
     arrays = []
     for value in values:
         try:
             arrays.append(modality.load(value))
         except MmregError as error:
-            raise AssertionError(f"{_short(value)}, which was given for it, cannot be loaded: {error}") from error
+            raise AssertionError(f"{shown(value)}, which was given for it, cannot be loaded: {error}") from error
     modality.fit_arrays(iter(copy.deepcopy(arrays)))
     return modality, arrays
 
 
-def gathered(modality: Modality, arrays: Sequence[Any]) -> Signal[Any]:
-    """Stored arrays as a batch, gathered as training does it."""
+def transformed(modality: Modality, arrays: Sequence[Any], training: bool = False, device: str = "cpu") -> Signal[Any]:
+    """Stored arrays, gathered to a batch as in training, and transformed; in training always with the same draws."""
     stored = modality.stored
     values, offsets = {}, None
     for name, spec in by_name(stored).items():
@@ -59,7 +70,9 @@ def gathered(modality: Modality, arrays: Sequence[Any]) -> Signal[Any]:
         values[name] = np.stack(column) if spec.ragged_axis is None else np.concatenate(column)
     index = np.arange(len(arrays))
     whole = values[""] if isinstance(stored, Spec) else values
-    return Prepared(name="it", stored=stored, values=whole, offsets=offsets, index=index).gather(index)
+    batch = Prepared(name="it", stored=stored, values=whole, offsets=offsets, index=index).gather(index)
+    generator = torch.Generator(device).manual_seed(0) if training else None
+    return modality.transform(batch.to(device), training=training, generator=generator)
 
 
 def _by_name(values: Any) -> Mapping[str, Any]:
@@ -67,20 +80,22 @@ def _by_name(values: Any) -> Mapping[str, Any]:
     return values if isinstance(values, Mapping) else {"": values}
 
 
-def outcome(signal: Signal[Any]) -> Outcome:
+def tensors_of(signal: Signal[Any]) -> Tensors:
     """A signal as what checks compare."""
-    rows = {f"values of {name!r}" if name else "values": tensor for name, tensor in _by_name(signal.values).items()}
-    return Outcome(rows if signal.lengths is None else {**rows, "lengths": signal.lengths})
+    return _values(_by_name(signal.values)) | ({} if signal.lengths is None else {"lengths": signal.lengths})
 
 
-@check
+def _values(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"values of {name!r}" if name else "values": tensor for name, tensor in named.items()}
+
+
+@check("modality")
 def check_declarations(subject: Subject) -> None:
     """Version, file endings, options of `transform` and default encoder are of the right form."""
     cls = subject.cls
     version_fits = isinstance(cls.version, int) and not isinstance(cls.version, bool) and cls.version >= 1
     expect(version_fits, f"version should be a whole number from 1 on, found {cls.version!r}")
-    options = {option["name"] for option in describe_options(cls)}
-    unknown = sorted(set(cls.transform_options) - options)
+    unknown = sorted(set(cls.transform_options) - {option["name"] for option in describe_options(cls)})
     expect(not unknown, f"transform_options names {', '.join(unknown)}, which are no options of it")
     bad = [ending for ending in cls.extensions if not ending.startswith(".") or ending != ending.lower()]
     expect(not bad, f"extensions should be lower-case endings with a dot such as '.png', found {', '.join(bad)}")
@@ -88,7 +103,7 @@ def check_declarations(subject: Subject) -> None:
     expect(default is None or isinstance(default, str), f"default_encoder should be a name or None, found {default!r}")
 
 
-@check
+@check("modality")
 def check_load(subject: Subject) -> None:
     """A value is loaded as the same array every time, in any thread, as `stored` describes it, and left as it was."""
     values = values_of(subject)
@@ -97,8 +112,8 @@ def check_load(subject: Subject) -> None:
         _expect_stored(modality.stored, array)
         before = copy.deepcopy(value)
         again = modality.load(value)
-        expect(_equal(again, array), f"{_short(value)} should be loaded as the same array every time")
-        expect(_equal(before, value), f"loading {_short(before)} changed it")
+        expect(_equal(again, array), f"{shown(value)} should be loaded as the same array every time")
+        expect(_equal(before, value), f"loading {shown(before)} changed it")
     with ThreadPoolExecutor(4) as pool:
         for array, other in zip(arrays * 4, pool.map(modality.load, values * 4), strict=True):
             expect(_equal(array, other), "loading in four threads at once should give the same arrays")
@@ -106,95 +121,89 @@ def check_load(subject: Subject) -> None:
 
 def _expect_stored(stored: Specs, loaded: Any) -> None:
     arrays, specs, lengths = _by_name(loaded), by_name(stored), set()
-    expect(arrays.keys() == specs.keys(), f"load should give {specs_text(stored)}, found {_short(loaded)}")
+    expect(arrays.keys() == specs.keys(), f"load should give {specs_text(stored)}, found {shown(loaded)}")
     for name, spec in specs.items():
         array, what = arrays[name], f"load should give {name}: " if name else "load should give "
         expect(isinstance(array, np.ndarray), f"{what}a NumPy array, found {type(array).__name__}")
         expect(array.dtype == np.dtype(spec.dtype), f"{what}{spec.dtype}, found {array.dtype}")
-        fits = array.ndim == len(spec.shape) and all(
-            size in (None, found) for size, found in zip(spec.shape, array.shape, strict=True)
-        )
-        expect(fits, f"{what}{spec}, found the shape {array.shape}")
+        expect(fits(array.shape, spec.shape), f"{what}{spec}, found the shape {array.shape}")
         expect(spec.ragged_axis in (None, 0), f"only the first axis of `stored` may vary, found {spec}")
         lengths |= {len(array)} if spec.ragged_axis == 0 else set()
     expect(len(lengths) < 2, f"ragged arrays of one value should be of one length, found {sorted(lengths)}")
 
 
-@check
+@check("modality")
 def check_bad_values(subject: Subject) -> None:
     """A value that cannot be loaded raises a `ValueLoadError` that says why, and nothing else; it ends no process."""
-    modality, _ = fitted(subject, values_of(subject))
+    modality, _ = fitted(subject)
     with tempfile.TemporaryDirectory() as folder:
-        tried = [(what, value, False) for what, value in hostile_values(Path(folder)).items()]
-        tried += [(_short(value), value, True) for value in subject.bad_values]
-        for what, value, must_refuse in tried:
+        for what, value in hostile_values(Path(folder)).items():
             try:
                 loaded = modality.load(value)
-            except ValueLoadError as error:
-                expect(str(error).strip(), f"the error about {what} should say why it cannot be loaded")
-                continue
             except Exception as error:
-                raise AssertionError(
-                    f"{what} should be loaded or refused with a ValueLoadError, found {type(error).__name__}: {error}"
-                ) from error
-            expect(not must_refuse, f"{what} should be refused with a ValueLoadError, but it was loaded")
+                why = f"{type(error).__name__}: {error}"
+                refused = isinstance(error, ValueLoadError) and str(error).strip()
+                expect(refused, f"{what} should be loaded or refused with a ValueLoadError that says why, found {why}")
+                continue
             _expect_stored(modality.stored, loaded)
+            if isinstance(value, dict):  # of an empty one nothing is known
+                continue
             finite = all(np.isfinite(array).all() for array in _by_name(loaded).values() if array.dtype.kind == "f")
             expect(finite, f"{what} was loaded as numbers that are not finite; refuse it")
+    for value in subject.bad_values:
+        expect_refused(partial(modality.load, value), ValueLoadError, shown(value))
 
 
-@check
+@check("modality")
+def check_same_fit_same_state(subject: Subject) -> None:
+    """Built and fitted twice on the same rows it has the same state."""
+    (first, ours), (second, theirs) = fitted(subject), fitted(subject)
+    expect(json_text(first.state()) == json_text(second.state()), "the state differs between two fits on the same rows")
+    expect(all(map(_equal, ours, theirs)), "the arrays differ between two fits on the same rows")
+
+
+@check("modality")
 def check_fits_see_training_rows_only(subject: Subject) -> None:
     """What it learns depends on the rows it was fitted on alone: loading or transforming others changes nothing."""
     values = values_of(subject)
     train = values[: len(values) // 2]
     alone, arrays = fitted(subject, train)
-    modality = new(subject)
+    modality = subject.new()
     modality.fit_values(iter(train))
     loaded = [modality.load(value) for value in values]  # all rows are loaded before the arrays are fitted
     modality.fit_arrays(iter(loaded[: len(train)]))
     state = json_text(modality.state())
     expect(state == json_text(alone.state()), "loading other rows changed what was learned from the training rows")
     for training in (False, True):
-        modality.transform(gathered(modality, loaded), training=training, generator=torch.Generator().manual_seed(0))
+        transformed(modality, loaded, training)
     expect(json_text(modality.state()) == state, "transforming other rows changed its state")
-    alone.transform(gathered(alone, arrays), training=False)
-    found, expected = _rows(modality, loaded), _rows(alone, loaded)
-    expect_same(found, expected, "after other rows were seen, a batch")
+    transformed(alone, arrays)
+    _expect_transformed_alike(modality, alone, loaded, "after other rows were seen, a batch")
 
 
-@check
+@check("modality")
 def check_modality_state(subject: Subject) -> None:
     """Its state is plain JSON data from which a new one is rebuilt that loads and transforms the same."""
     values = values_of(subject)
     modality, arrays = fitted(subject, values)
     text = json_text(modality.state())
-    rebuilt = new(subject)
+    rebuilt = subject.new()
     rebuilt.load_state(json.loads(text))
     expect(json_text(rebuilt.state()) == text, "the state of one that loaded a state should be that state")
-    json_text(modality.load_state_key())
+    json_text(modality.load_state_key(), "load_state_key")
     for name in ("stored", "spec"):
         ours, theirs = getattr(modality, name), getattr(rebuilt, name)
         expect(ours == theirs, f"{name} should be {ours} after a state was loaded, found {theirs}")
     for value, array in zip(values, arrays, strict=True):
-        expect(_equal(rebuilt.load(value), array), f"{_short(value)} is loaded otherwise after a state was loaded")
-    expect_same(_rows(rebuilt, arrays), _rows(modality, arrays), "after a state was loaded, a batch")
-    expect_same(_rows(rebuilt, arrays, True), _rows(modality, arrays, True), "after a state was loaded, in training")
+        expect(_equal(rebuilt.load(value), array), f"{shown(value)} is loaded otherwise after a state was loaded")
+    for training in (False, True):
+        _expect_transformed_alike(rebuilt, modality, arrays, "after a state was loaded, a batch", training)
 
 
-@check
-def check_same_fit_same_state(subject: Subject) -> None:
-    """Built and fitted twice on the same rows it has the same state."""
-    values = values_of(subject)
-    (first, ours), (second, theirs) = fitted(subject, values), fitted(subject, values)
-    expect(json_text(first.state()) == json_text(second.state()), "the state differs between two fits on the same rows")
-    expect(all(map(_equal, ours, theirs)), "the arrays differ between two fits on the same rows")
-
-
-@check
+@check("modality")
 def check_absent_values(subject: Subject) -> None:
     """A column without training values is fitted, or refused with an error of mmreg's; a batch of one row will do."""
-    modality = new(subject)
+    modality = subject.new()
     try:
         modality.fit_values(iter(()))
         modality.fit_arrays(iter(()))
@@ -202,49 +211,22 @@ def check_absent_values(subject: Subject) -> None:
         expect(isinstance(modality.spec, Spec | Mapping), f"spec should be a Spec, found {modality.spec!r}")
     except MmregError:
         pass
-    modality, arrays = fitted(subject, values_of(subject))
-    signal = modality.transform(gathered(modality, arrays[:1]), training=False)
-    _expect_promised(modality.spec, signal, 1)
+    modality, arrays = fitted(subject)
+    _expect_promised(modality.spec, transformed(modality, arrays[:1]), 1)
 
 
-@check
-def check_transform_rows(subject: Subject) -> None:
-    """A row is transformed to the same alone and in a batch, whatever padding it gets there."""
-    modality, arrays = fitted(subject, values_of(subject))
-    together = modality.transform(gathered(modality, arrays), training=False)
-    for row, array in enumerate(arrays):
-        alone = modality.transform(gathered(modality, [array]), training=False)
-        found, expected = _valid(alone, 0, modality.spec), _valid(together, row, modality.spec)
-        expect_same(Outcome(found), Outcome(expected), "a row alone and in a batch", TOLERANCE)
-
-
-@check
-def check_transform_randomness(subject: Subject) -> None:
-    """In training all random draws come from the given generator; otherwise there are none."""
-    modality, arrays = fitted(subject, values_of(subject))
-    before = torch.random.get_rng_state()
-    first = _rows(modality, arrays, True)
-    expect(torch.equal(before, torch.random.get_rng_state()), "transform drew from torch's global random state")
-    torch.manual_seed(123)
-    np.random.seed(5)  # what a component must not draw from
-    expect_same(_rows(modality, arrays, True), first, "in training, with the same generator again")
-    expect_same(_rows(modality, arrays), _rows(modality, arrays), "in evaluation, again")
-
-
-@check
+@check("modality")
 def check_promised_spec(subject: Subject) -> None:
     """What `transform` gives is what `spec` promises, in training and in evaluation: axes, sizes, dtype, vocabulary."""
-    modality, arrays = fitted(subject, values_of(subject))
+    modality, arrays = fitted(subject)
     for training in (False, True):
-        generator = torch.Generator().manual_seed(0) if training else None
-        signal = modality.transform(gathered(modality, arrays), training=training, generator=generator)
-        _expect_promised(modality.spec, signal, len(arrays))
+        _expect_promised(modality.spec, transformed(modality, arrays, training), len(arrays))
 
 
 def _expect_promised(promised: Specs, signal: Signal[Any], rows: int) -> None:
     expect(isinstance(promised, Spec | Mapping), f"spec should be a Spec, or several by name, found {promised!r}")
     tensors, specs = _by_name(signal.values), by_name(promised)
-    expect(tensors.keys() == specs.keys(), f"it promises {specs_text(promised)}, but gives {_short(signal.values)}")
+    expect(tensors.keys() == specs.keys(), f"it promises {specs_text(promised)}, but gives {shown(signal.values)}")
     for name, spec in specs.items():
         _expect_values(spec, tensors[name], rows)
     ragged = {name: spec.ragged_axis for name, spec in specs.items() if spec.ragged_axis is not None}
@@ -258,41 +240,69 @@ def _expect_promised(promised: Specs, signal: Signal[Any], rows: int) -> None:
     expect(lengths.shape == (rows,) and lengths.dtype == torch.int64, f"lengths should be ({rows},) int64")
     inside = bool((lengths >= 1).all() and (lengths <= size).all())
     expect(inside, f"lengths should be from 1 to {size}, found {lengths.tolist()}")
-    same = host is None or torch.equal(host, lengths.cpu())
-    expect(same, "host_lengths should be the same numbers as lengths; use Signal.replace")
+    if host is not None:
+        expect_same({"host_lengths": host}, {"host_lengths": lengths.cpu()}, "beside lengths (use Signal.replace)")
 
 
 def _expect_values(spec: Spec, values: Tensor, rows: int) -> None:
     expect(str(values.dtype) == f"torch.{spec.dtype}", f"it promises {spec}, but gives {values.dtype}")
-    fits = values.dim() == len(spec.shape) + 1 and all(
-        size in (None, found) for size, found in zip((rows, *spec.shape), values.shape, strict=True)
-    )
-    expect(fits, f"it promises {spec}, but gives {tuple(values.shape)} for {rows} rows")
-    if values.is_floating_point():
-        expect(values.isfinite().all(), "it gives numbers that are not finite")
+    shape = tuple(values.shape)
+    expect(fits(shape, (rows, *spec.shape)), f"it promises {spec}, but gives {shape} for {rows} rows")
+    expect_finite({"what it gives": values}, "whatever it loaded")
     if spec.vocabulary_size is not None:
-        low, high = int(values.min()), int(values.max())
-        expect(
-            low >= 0 and high < spec.vocabulary_size,
-            f"it promises tokens below {spec.vocabulary_size}, but gives {low} to {high}",
-        )
+        low, high, count = int(values.min()), int(values.max()), spec.vocabulary_size
+        expect(low >= 0 and high < count, f"it promises tokens below {count}, but gives {low} to {high}")
 
 
-def _rows(modality: Modality, arrays: Sequence[Any], training: bool = False) -> Outcome:
-    """Transformed arrays, and their lengths."""
-    generator = torch.Generator().manual_seed(0) if training else None
-    return outcome(modality.transform(gathered(modality, arrays), training=training, generator=generator))
+@check("modality")
+def check_transform_rows(subject: Subject) -> None:
+    """A row is transformed to the same alone and in a batch, whatever padding it gets there."""
+    modality, arrays = fitted(subject)
+    together = transformed(modality, arrays)
+    for row, array in enumerate(arrays):
+        found, expected = _row(transformed(modality, [array]), 0, modality), _row(together, row, modality)
+        expect_same(found, expected, "a row alone and in a batch", TOLERANCE[torch.float32])
 
 
-def _valid(signal: Signal[Any], row: int, specs: Specs) -> dict[str, Tensor]:
+def _row(signal: Signal[Any], row: int, modality: Modality) -> Tensors:
     """One row's values without its padding."""
     found = {}
-    for name, spec in by_name(specs).items():
-        values: Tensor = _by_name(signal.values)[name][row]
+    for name, spec in by_name(modality.spec).items():
+        found[name] = _by_name(signal.values)[name][row]
         if spec.ragged_axis is not None and signal.lengths is not None:
-            values = values.narrow(spec.ragged_axis, 0, int(signal.lengths[row]))
-        found[f"values of {name!r}" if name else "values"] = values
-    return found
+            found[name] = found[name].narrow(spec.ragged_axis, 0, int(signal.lengths[row]))
+    return _values(found)
+
+
+@check("modality")
+def check_transform_randomness(subject: Subject) -> None:
+    """In training all random draws come from the given generator; otherwise there are none."""
+    modality, arrays = fitted(subject)
+    before = torch.random.get_rng_state()
+    first = transformed(modality, arrays, training=True)
+    expect(torch.equal(before, torch.random.get_rng_state()), "transform drew from torch's global random state")
+    torch.manual_seed(123)
+    np.random.seed(5)  # what a component must not draw from
+    again = transformed(modality, arrays, training=True)
+    expect_same(tensors_of(again), tensors_of(first), "in training, with the same generator again")
+    _expect_transformed_alike(modality, modality, arrays, "in evaluation, again")
+
+
+@check("modality")
+def check_transform_devices(subject: Subject) -> None:
+    """On a GPU, where training transforms, a batch stays there and becomes the same; without one, nothing is mixed."""
+    modality, arrays = fitted(subject)
+    expect_to_move(lambda device: tensors_of(transformed(modality, arrays, device=device)))
+    for name, values in tensors_of(transformed(modality, arrays, training=True, device="cuda")).items():
+        expect(values.is_cuda, f"in training, {name} should be on the GPU, where the batch is, found {values.device}")
+
+
+def _expect_transformed_alike(
+    ours: Modality, theirs: Modality, arrays: Sequence[Any], what: str, training: bool = False
+) -> None:
+    """Raise an `AssertionError` unless two modalities transform arrays to the same, bit for bit."""
+    found, expected = (tensors_of(transformed(modality, arrays, training)) for modality in (ours, theirs))
+    expect_same(found, expected, what)
 
 
 def _equal(left: Any, right: Any) -> bool:
@@ -300,9 +310,4 @@ def _equal(left: Any, right: Any) -> bool:
         return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(_equal(left[key], right[key]) for key in left)
-    return bool(left == right)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return left is right or bool(left == right)  # NaN is not equal to itself

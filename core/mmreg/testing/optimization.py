@@ -19,7 +19,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from mmreg.contract.optimization import Optimizer, ParameterGroup, Schedule
 from mmreg.errors import MmregError
 from mmreg.messages import one_line
-from mmreg.testing.subject import Subject, expect
+from mmreg.testing.expectations import expect
+from mmreg.testing.registration import check
+from mmreg.testing.subject import Subject
 
 SHAPES = ((4, 3), (3, 2, 2, 2), (5,))
 """Of a matrix, a convolution and a bias."""
@@ -57,6 +59,7 @@ def built(subject: Subject, groups: Sequence[ParameterGroup]) -> torch.optim.Opt
     return component.build(groups)
 
 
+@check("optimizer")
 def check_parameter_groups(subject: Subject) -> None:
     """It is an optimizer of torch over every given parameter, each once, in groups with a learning rate."""
     parameters = weights()
@@ -73,6 +76,7 @@ def check_parameter_groups(subject: Subject) -> None:
     expect(fits, f"every group should have an lr that is a number from 0 on, found {rates}")
 
 
+@check("optimizer")
 def check_weights_move(subject: Subject) -> None:
     """Steps move every weight that has a gradient to finite values, and leave alone one that has none."""
     parameters = weights()
@@ -88,6 +92,7 @@ def check_weights_move(subject: Subject) -> None:
     expect(torch.equal(still, torch.ones_like(still)), "a weight without a gradient was moved")
 
 
+@check("optimizer")
 def check_learning_rates(subject: Subject) -> None:
     """A group's multiple of the learning rate is in its "lr", and its steps are shorter where that is below one."""
     first, second = weights(), weights()
@@ -112,6 +117,7 @@ def _length(parameters: Sequence[Tensor], before: Sequence[Tensor]) -> float:
     return float(torch.stack(squares).sum().sqrt().detach())
 
 
+@check("optimizer")
 def check_weight_decay(subject: Subject) -> None:
     """Without gradients, weight decay shrinks a group that has its own, if there is any, and spares what does not."""
     decaying, spared = weights(), weights()
@@ -135,6 +141,7 @@ def check_weight_decay(subject: Subject) -> None:
     expect(shrinks or not knows, "a group with weight_decay=0.5 should shrink, but some weights did not")
 
 
+@check("optimizer")
 def check_optimizer_state(subject: Subject) -> None:
     """Its state is tensors and plain data, with which a new one goes on bit for bit."""
     whole = weights()
@@ -150,6 +157,7 @@ def check_optimizer_state(subject: Subject) -> None:
     expect(_same(whole, resumed), "steps differ after the state was loaded into a new optimizer")
 
 
+@check("optimizer")
 def check_steps_repeat(subject: Subject) -> None:
     """Built twice it makes bit for bit the same steps."""
     ends = []
@@ -213,6 +221,7 @@ class Course:
         return found
 
 
+@check("schedule")
 def check_course(subject: Subject) -> None:
     """It changes the learning rate over a whole training, within finite bounds, never below zero."""
     course = Course(subject)
@@ -228,6 +237,7 @@ def check_course(subject: Subject) -> None:
         expect(varied, f"it never changed the learning rate of group {group} in {course.length} steps of it")
 
 
+@check("schedule")
 def check_schedule_state(subject: Subject) -> None:
     """Its state is plain data, with which a new one goes on with the same learning rates."""
     whole, first, second = Course(subject), Course(subject), Course(subject)

@@ -3,93 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmreg.registry import Entry
-from mmreg.testing import encoder, fusion, general, modality, modules, task
-from mmreg.testing.devices import check_devices, check_task_devices, check_transform_devices
-from mmreg.testing.order import check_order
-from mmreg.testing.subject import Check, Skipped, Subject, make_subject
+from mmreg.testing.expectations import Skipped
+from mmreg.testing.registration import ComponentCheck, checks_of
+from mmreg.testing.subject import Subject, make_subject
 
 if TYPE_CHECKING:
     import pytest
 
-_GENERAL = (
-    general.check_light_module,
-    general.check_target,
-    general.check_options_documented,
-    general.check_options_typed,
-    general.check_unknown_option_refused,
-)
-_MODULES = (
-    modules.check_output_shape,
-    modules.check_same_seed_same_weights,
-    modules.check_state_round_trip,
-    modules.check_weights_are_parameters,
-    modules.check_float64,
-    modules.check_reduced_precision,
-    check_devices,
-    modules.check_gradients,
-    modules.check_eval_is_deterministic,
-    modules.check_batch_of_one,
-    modules.check_rows_are_independent,
-    modules.check_padding,
-    modules.check_learns,
-)
-_FUSION = (
-    fusion.check_number_of_inputs,
-    check_order,
-    fusion.check_absence,
-    fusion.check_extreme_values,
-)
-CHECKS: Mapping[str, Sequence[Check]] = {
-    "modality": (
-        *_GENERAL,
-        modality.check_declarations,
-        modality.check_load,
-        modality.check_bad_values,
-        modality.check_same_fit_same_state,
-        modality.check_fits_see_training_rows_only,
-        modality.check_modality_state,
-        modality.check_absent_values,
-        modality.check_promised_spec,
-        modality.check_transform_rows,
-        modality.check_transform_randomness,
-        check_transform_devices,
-    ),
-    "encoder": (
-        *_GENERAL,
-        *_MODULES,
-        encoder.check_specs,
-        encoder.check_shortest_length,
-        encoder.check_absent_rows,
-    ),
-    "feature fusion": (*_GENERAL, *_MODULES, *_FUSION),
-    "model fusion": (
-        *_GENERAL,
-        *(check for check in _MODULES if check is not modules.check_padding),
-        *_FUSION,
-        fusion.check_distributions,
-        fusion.check_fit,
-    ),
-    "task": (
-        *_GENERAL,
-        task.check_targets,
-        task.check_labels_round_trip,
-        task.check_bad_targets,
-        task.check_scores,
-        task.check_loss,
-        check_task_devices,
-        task.check_metrics,
-        task.check_task_state,
-    ),
-    **dict.fromkeys(("metric", "optimizer", "schedule", "callback"), _GENERAL),
-}
-"""The checks of each kind (and level), in the order in which they are run."""
-
-Outcome = Literal["passed", "failed", "skipped", "expected"]
+CheckOutcome = Literal["passed", "failed", "skipped", "expected"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +31,7 @@ class Result:
 
     component: str
     check: str
-    outcome: Outcome
+    outcome: CheckOutcome
     detail: str = ""
 
 
@@ -115,7 +41,7 @@ class Report:
 
     results: list[Result] = field(default_factory=list)
 
-    def of(self, outcome: Outcome) -> list[Result]:
+    def of(self, outcome: CheckOutcome) -> list[Result]:
         """The results with an outcome."""
         return [result for result in self.results if result.outcome == outcome]
 
@@ -138,16 +64,6 @@ class Report:
             for (outcome, name, detail), count in sorted(reasons.items())
         ]
         return "\n".join([self.summary, *lines])
-
-
-def checks_of(kind: str, level: str = "") -> dict[str, Check]:
-    """The checks of a kind (and, of fusions, a level) by their names, without "check_"."""
-    return {check_name(check): check for check in CHECKS[f"{level} {kind}".strip()]}
-
-
-def check_name(check: Check) -> str:
-    """A check's name without "check_"."""
-    return str(getattr(check, "__name__", check)).removeprefix("check_")
 
 
 def run_checks(
@@ -182,11 +98,7 @@ def run_checks(
 
 
 def _named(subject: Subject, given: Mapping[str, str]) -> dict[str, str]:
-    """The given texts by the checks' short names.
-
-    Raises:
-        ValueError: there is no such check for the subject.
-    """
+    """The given texts by the checks' short names; `ValueError` if the subject has no such check."""
     named = {name.removeprefix("check_"): text for name, text in given.items()}
     known = checks_of(subject.kind, subject.level)
     unknown = sorted(set(named) - set(known))
@@ -195,25 +107,24 @@ def _named(subject: Subject, given: Mapping[str, str]) -> dict[str, str]:
     return named
 
 
-def _run(subject: Subject, name: str, check: Check, expected: str | None) -> Result:
-    component = f"{subject.kind}/{subject.name}"
+def _run(subject: Subject, name: str, check: ComponentCheck, expected: str | None) -> Result:
+    outcome: CheckOutcome = "passed"
+    detail = ""
     try:
         check(subject)
     except Skipped as reason:
-        if expected is not None:
-            return Result(component, name, "failed", _skipped_instead(expected, reason))
-        return Result(component, name, "skipped", str(reason))
+        outcome, detail = "skipped", str(reason)
     except AssertionError as error:
-        if expected is not None:
-            return Result(component, name, "expected", expected)
-        return Result(component, name, "failed", str(error).removeprefix(f"{subject}: "))
-    if expected is not None:
-        return Result(component, name, "failed", f"it was expected to fail ({expected}), but passed")
-    return Result(component, name, "passed")
+        outcome, detail = "failed", str(error).removeprefix(f"{subject}: ")
+    if expected is not None and outcome == "failed":
+        outcome, detail = "expected", expected
+    elif expected is not None:
+        outcome, detail = "failed", _no_failure(expected, detail)
+    return Result(f"{subject.kind}/{subject.name}", name, outcome, detail)
 
 
-def _skipped_instead(expected: str, reason: Skipped) -> str:
-    return f"it was expected to fail ({expected}), but was skipped: {reason}"
+def _no_failure(expected: str, reason: str) -> str:
+    return f"it was expected to fail ({expected}), but {f'was skipped: {reason}' if reason else 'passed'}"
 
 
 def parametrize_checks(
@@ -246,15 +157,14 @@ def parametrize_checks(
         subject = make_subject(component, **material)
         expected = _named(subject, expected_failures or {})
         for name, check in checks_of(subject.kind, subject.level).items():
-            marks = []
-            if name in expected:
-                marks.append(pytest.mark.xfail(strict=True, reason=expected[name], raises=AssertionError))
+            reason = expected.get(name)
+            marks = [] if reason is None else [pytest.mark.xfail(strict=True, reason=reason, raises=AssertionError)]
             label = f"{subject.kind}-{subject.name}-{name}"
-            parameters.append(pytest.param(_for_pytest(subject, check, expected.get(name)), id=label, marks=marks))
+            parameters.append(pytest.param(_for_pytest(subject, check, reason), id=label, marks=marks))
     return pytest.mark.parametrize("check", parameters)
 
 
-def _for_pytest(subject: Subject, check: Check, expected: str | None) -> Callable[[], None]:
+def _for_pytest(subject: Subject, check: ComponentCheck, expected: str | None) -> Callable[[], None]:
     def run() -> None:
         import pytest
 
@@ -262,7 +172,7 @@ def _for_pytest(subject: Subject, check: Check, expected: str | None) -> Callabl
             check(subject)
         except Skipped as reason:
             if expected is not None:  # what it raises is no AssertionError, which the strict xfail would take
-                pytest.fail(_skipped_instead(expected, reason))
+                pytest.fail(_no_failure(expected, str(reason)))
             pytest.skip(str(reason))
 
     return run

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from mmreg.contract.signals import Signal
 from mmreg.contract.spec import GRID, SEQUENCE, TOKENS, VECTOR, Spec
+from mmreg.layers import length_mask
 
 USUAL = (
     Spec(GRID, (3, 16, 16)),
@@ -53,52 +54,48 @@ def make_signal(spec: Spec, lengths: Sequence[int], generator: torch.Generator, 
         generator: where the numbers come from.
         labels: (B,) 0 or 1: classes that the rows are easily told apart by, at every position; None for none.
     """
-    rows, axis = len(lengths), spec.ragged_axis
     shape = [max(lengths) if size is None else size for size in spec.shape]
     dtype = getattr(torch, spec.dtype)
     if dtype.is_floating_point:
-        values = torch.randn(rows, *shape, generator=generator)
-        if labels is not None:
-            # 0 and 2 along every axis, so that neither a mean nor a norm over one of them takes the class away.
-            pattern = 1 + torch.randn(shape, generator=generator).sign()
-            values = 0.5 * values + (2.0 * labels - 1).view(-1, *[1] * len(shape)) * pattern
+        values = make_numbers((len(lengths), *shape), generator, labels)
     else:
         count = spec.vocabulary_size or 10
         low = 1 if spec.vocabulary_size else 0  # number 0 is padding
-        values = torch.randint(low, count, (rows, *shape), generator=generator)
+        values = torch.randint(low, count, (len(lengths), *shape), generator=generator)
         if labels is not None:
             half = max(1, (count - low) // 2)
             values = low + (values - low) % half + half * labels.view(-1, *[1] * len(shape))
-    values = values.to(dtype)
-    if axis is None:
-        return Signal(values)
+    if spec.ragged_axis is None:
+        return Signal(values.to(dtype))
     known = torch.tensor(lengths)
-    valid = torch.arange(shape[axis])[None] < known[:, None]
-    mask = valid.view(rows, *(size if place == axis else 1 for place, size in enumerate(shape)))
-    return Signal(torch.where(mask, values, torch.zeros((), dtype=dtype)), known, known)
+    return _filled(Signal(values.to(dtype), known, known), spec.ragged_axis, 0)
+
+
+def make_numbers(shape: Sequence[int], generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
+    """Random numbers (B, ...); with labels (B,), of two classes that are easily told apart."""
+    values = torch.randn(*shape, generator=generator)
+    if labels is None:
+        return values
+    # 0 and 2 along every axis, so that neither a mean nor a norm over one of them takes the class away.
+    pattern = 1 + torch.randn(shape[1:], generator=generator).sign()
+    return 0.5 * values + (2.0 * labels - 1).view(-1, *[1] * (len(shape) - 1)) * pattern
 
 
 def lengthened(signal: Signal, spec: Spec, more: int, garbage: float) -> Signal:
     """A ragged signal with further padding, and all of its padding set to garbage (of tokens, to the last one)."""
     axis = spec.ragged_axis
     assert axis is not None
-    assert signal.lengths is not None
-    values = signal.values
-    if not values.is_floating_point():
+    if not signal.values.is_floating_point():
         garbage = (spec.vocabulary_size or 10) - 1
-    after = values.dim() - 2 - axis
-    values = functional.pad(values, (0, 0) * after + (0, more))
-    valid = torch.arange(values.shape[axis + 1], device=values.device)[None] < signal.lengths[:, None]
-    mask = valid.view(len(values), *(size if n == axis else 1 for n, size in enumerate(values.shape[1:])))
+    after = signal.values.dim() - 2 - axis
+    return _filled(signal.replace(functional.pad(signal.values, (0, 0) * after + (0, more))), axis, garbage)
+
+
+def _filled(signal: Signal, axis: int, garbage: float) -> Signal:
+    """A ragged signal with all of its padding along an axis (of a sample) set to garbage."""
+    values = signal.values.movedim(axis + 1, 1)
+    assert signal.lengths is not None
+    mask = length_mask(signal.lengths, values.shape[1])
     filler = torch.full((), garbage, dtype=values.dtype, device=values.device)
-    return Signal(torch.where(mask, values, filler), signal.lengths, signal.host_lengths)
-
-
-def take(signal: Signal, spec: Spec, rows: Sequence[int]) -> Signal:
-    """Some rows of a signal, padded no more than they need."""
-    values = signal.values[list(rows)]
-    if spec.ragged_axis is None or signal.lengths is None:
-        return Signal(values)
-    lengths = signal.lengths[list(rows)]
-    host = lengths.cpu()
-    return Signal(values.narrow(spec.ragged_axis + 1, 0, int(host.max())), lengths, host)
+    filled = torch.where(mask.view(*mask.shape, *[1] * (values.dim() - 2)), values, filler)
+    return signal.replace(filled.movedim(1, axis + 1).contiguous())

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mmreg import registry
 from mmreg.contract.kinds import KINDS
 from mmreg.contract.spec import Spec
-from mmreg.messages import one_line
 from mmreg.registry import Entry
 from mmreg.registry.options import check_options, options_model
-
-State = Mapping[str, Tensor]
-
-
-class Skipped(Exception):  # not an error: the reason why a check has nothing to say
-    """A check cannot be run on this component, or here; its text is the reason."""
+from mmreg.testing.expectations import Skipped, Tensors
 
 
 @dataclass(frozen=True)
@@ -56,7 +47,7 @@ class Subject:
     bad_values: Sequence[Any] = ()
     targets: Sequence[Any] = ()
     references: Mapping[str, Callable[[Tensor, Tensor], float]] = field(default_factory=dict)
-    permute_state: Callable[[State, Sequence[int]], State] | None = None
+    permute_state: Callable[[Tensors, Sequence[int]], Tensors] | None = None
     entry: Entry | None = None
     module: str = ""
 
@@ -77,6 +68,13 @@ class Subject:
         if missing:
             raise Skipped(f"it needs the options {', '.join(missing)}; pass options={{...}}")
         return check_options(self.cls, self.options, str(self))
+
+    def new(self) -> Any:
+        """A modality or a task that has learned nothing yet; it raises what `all_options` does."""
+        found = self.cls(**self.all_options)
+        if getattr(self.cls, "multiple_columns", False) and self.values and isinstance(self.values[0], Mapping):
+            found.columns = tuple(self.values[0])
+        return found
 
 
 def make_subject(component: type | str | Entry | Subject, *, kind: str = "", **material: Any) -> Subject:
@@ -119,57 +117,8 @@ def kind_of(cls: type) -> tuple[str, str]:
 
 def _of_entry(entry: Entry, cls: type, material: dict[str, Any]) -> Subject:
     spec = entry.spec
-    modules = [
-        plugin.target
-        for plugin in registry.all_plugins()
-        if plugin.distribution == entry.distribution and spec in plugin.components
-    ]
-    known = {"name": spec.name, "module": next(iter(modules), "") if entry.cls is None else ""}
-    return Subject(spec.kind, cls=cls, level=spec.level, entry=entry, **{**known, **material})
-
-
-def expect(condition: object, message: str) -> None:
-    """Raise an `AssertionError` with this message unless the condition holds; unlike `assert` also under `-O`."""
-    if not condition:
-        raise AssertionError(message)
-
-
-def json_text(data: Any) -> str:
-    """Plain data as text.
-
-    Raises:
-        AssertionError: it is not plain JSON data.
-    """
-    try:
-        text = json.dumps(data, allow_nan=False, sort_keys=True)
-    except (TypeError, ValueError) as error:
-        raise AssertionError(f"the state should be plain JSON data, but {error}") from error
-    same = json.loads(text) == data
-    expect(same, "the state should be the same after a round trip through JSON: use lists, not tuples, and text keys")
-    return text
-
-
-Check = Callable[[Subject], None]
-
-
-def check(function: Check) -> Check:
-    """Make a function a check: its failures name the component, whatever it raises, and it leaves no trace.
-
-    Torch's random state is set for the check, so that it always does the same, and put back.
-    """
-
-    @functools.wraps(function)
-    def checked(subject: Subject | type | str) -> None:
-        subject = make_subject(subject)
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(0)
-                function(subject)
-        except Skipped:
-            raise
-        except AssertionError as error:
-            raise AssertionError(f"{subject}: {error}") from error
-        except Exception as error:
-            raise AssertionError(f"{subject}: it raised {one_line(error)}") from error
-
-    return checked
+    plugins = [plugin for plugin in registry.all_plugins() if plugin.distribution == entry.distribution]
+    module = next((plugin.target for plugin in plugins if spec in plugin.components and entry.cls is None), "")
+    return Subject(
+        spec.kind, cls=cls, level=spec.level, entry=entry, **{"name": spec.name, "module": module, **material}
+    )

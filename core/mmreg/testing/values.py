@@ -5,70 +5,61 @@ Axes: T time, C channels, H W height and width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmreg.contract.interfaces import Modality
-from mmreg.testing.subject import Skipped, Subject
+from mmreg.testing.expectations import Skipped
+from mmreg.testing.subject import Subject
 
 LEAST = 4
 """Values that the checks need: some to fit on, and some that are not seen until later."""
 
 
-def usual_values() -> Mapping[str, Sequence[Any]]:
+def usual_values() -> list[Sequence[Any]]:
     """Families of values that a modality is tried with if its author names none: texts, arrays, numbers."""
     random = np.random.default_rng(0)
     words = ["a", "cat", "sat", "on", "the", "mat", "while", "seven", "dogs", "ran", "past", "it"]
     texts = [" ".join(random.choice(words, size)) for size in (5, 1, 3, 8, 2, 7)]
     shapes = ((9, 12, 3), (16, 8, 3), (5, 5, 3), (20, 9, 3), (12, 12, 3), (7, 11, 3))
-    return {
-        "texts": texts,
-        "pictures (H, W, C) uint8": [random.integers(0, 256, shape, np.uint8) for shape in shapes],
-        "waveforms (T,) float32": [
-            (0.3 * random.standard_normal(size)).astype(np.float32) for size in (4000, 1600, 7000, 900, 5000, 3100)
-        ],
-        "sequences (T, C) float32": [
-            random.standard_normal((size, 3)).astype(np.float32) for size in (5, 1, 9, 3, 6, 2)
-        ],
-        "vectors (C,) float32": list(random.standard_normal((6, 4)).astype(np.float32)),
-        "numbers": random.standard_normal(6).tolist(),
-    }
+    pictures = [random.integers(0, 256, shape, np.uint8) for shape in shapes]
+    lengths = (4000, 1600, 7000, 900, 5000, 3100)
+    waveforms = [(0.3 * random.standard_normal(size)).astype(np.float32) for size in lengths]
+    sequences = [random.standard_normal((size, 3)).astype(np.float32) for size in (5, 1, 9, 3, 6, 2)]
+    vectors = list(random.standard_normal((6, 4)).astype(np.float32))
+    return [texts, pictures, waveforms, sequences, vectors, random.standard_normal(6).tolist()]
 
 
 def values_of(subject: Subject) -> list[Any]:
-    """The values to test a modality with.
-
-    Raises:
-        Skipped: none were given, and it does not load any of the usual ones.
-    """
+    """The values to test a modality with; `Skipped` if none were given, and it does not load any of the usual ones."""
     if subject.values:
         if len(subject.values) < LEAST:
             raise Skipped(f"it was given {len(subject.values)} values; pass at least {LEAST}")
         return list(subject.values)
-    for family in usual_values().values():
+
+    def take(family: Sequence[Any]) -> None:
+        modality = subject.new()
+        modality.fit_values(iter(family))
+        for value in family:
+            modality.load(value)
+
+    why = "it needs raw values, as it loads no texts and no arrays; pass values=[...] (or --value)"
+    return first_taken(usual_values(), take, why)
+
+
+def first_taken(families: Iterable[Sequence[Any]], take: Callable[[Sequence[Any]], None], why: str) -> list[Any]:
+    """The first of several families of values that can be taken without an error; `Skipped`, and why, if none can."""
+    for family in families:
         try:
-            modality = new(subject)
-            modality.fit_values(iter(family))
-            for value in family:
-                modality.load(value)
+            take(family)
         except Skipped:
             raise
         except Exception:  # what is not for it is no failure of it
             continue
         return list(family)
-    raise Skipped("it needs raw values, as it loads no texts and no arrays; pass values=[...] (or --value)")
-
-
-def new(subject: Subject) -> Modality:
-    """A modality that has learned nothing yet."""
-    modality: Modality = subject.cls(**subject.all_options)
-    first = next(iter(subject.values), None)
-    if modality.multiple_columns and isinstance(first, Mapping):
-        modality.columns = tuple(first)
-    return modality
+    raise Skipped(why)
 
 
 def hostile_values(folder: Path) -> dict[str, Any]:

@@ -146,6 +146,10 @@ def test_overrides_are_checked_alike_and_name_no_line(tmp_path: Path) -> None:
     assert recipe.form.modalities["image"].encoder.name == "image_cnn"
     with pytest.raises(RecipeError, match=r"\n  training.epochs: must be a valid integer, found 'many'"):
         read_recipe(path, ["training.epochs=many"])
+    with pytest.raises(RecipeError, match=r"\n  modalities.image.encoder.dropout: must be"):
+        resolve(read_recipe(path, ["modalities.image.encoder={name: image_cnn, dropout: 2}"]))
+    with pytest.raises(RecipeError, match=r"\n  modalities.title.encoder.cell: must be"):
+        resolve(read_recipe(path, ["modalities.title.encoder={name: text_rnn, cell: gruu}"]))
     with pytest.raises(RecipeError, match="KEY=VALUE"):
         read_recipe(path, ["training.epochs"])
     with pytest.raises(RecipeError, match="holds no keys"):

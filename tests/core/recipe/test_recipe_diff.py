@@ -44,7 +44,7 @@ def test_what_stands_in_one_of_them_only_is_none_in_the_other() -> None:
     fewer = recipe(modalities={"b": {"type": "numbers"}}, fusion=None)
     assert recipe_differences(recipe(), more) == [
         ("modalities.a.noise", 0.0, 0.1),
-        ("fusion.hidden", [], [8]),
+        ("fusion.hidden", (), (8,)),
     ]
     told = {key: (old, new) for key, old, new in recipe_differences(more, fewer)}
     assert told == {"modalities.a": (more["modalities"]["a"], None), "fusion": (more["fusion"], None)}

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from metric_references import CLASSIFICATION, MULTILABEL, regression
 from PIL import Image
-from scipy import stats
-from sklearn import metrics
 
 from mmreg import registry
 from mmreg.registry.plugins import BUNDLED
@@ -52,63 +51,13 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def classes(metric: Callable[..., float], **options: Any) -> Callable[[Any, Any], float]:
-    """A metric of scikit-learn of predicted classes, as a reference."""
-    return lambda scores, targets: float(metric(targets.numpy(), scores.argmax(1).numpy(), **options))
+NUMBERS = [1.5, -2.0, 0.25, 3.0, -0.5, 7.0, 2.0, 1.0, 0.0, -4.5, 2.5, 6.0]
 
-
-def labels(metric: Callable[..., float], **options: Any) -> Callable[[Any, Any], float]:
-    """A metric of scikit-learn of predicted labels, as a reference."""
-    return lambda scores, targets: float(metric(targets.numpy() > 0.5, (scores > 0).numpy(), **options))
-
-
-def probabilities(metric: Callable[..., float], **options: Any) -> Callable[[Any, Any], float]:
-    """A metric of scikit-learn of labels' probabilities, as a reference."""
-    return lambda scores, targets: float(metric(targets.numpy() > 0.5, scores.double().sigmoid().numpy(), **options))
-
-
-def numbers(metric: Callable[[Any, Any], float]) -> Callable[[Any, Any], float]:
-    """A metric of numbers that is the same in all units, as a reference."""
-    return lambda scores, targets: float(
-        np.mean([metric(*pair) for pair in zip(targets.double().numpy().T, scores.double().numpy().T, strict=True)])
-    )
-
-
-MACRO = {"average": "macro", "zero_division": 0.0}
-
-REFERENCES: dict[str, dict[str, Callable[[Any, Any], float]]] = {
-    "task/classification": {
-        "precision": classes(metrics.precision_score, **MACRO),
-        "recall": classes(metrics.recall_score, **MACRO),
-        "f1": classes(metrics.f1_score, **MACRO),
-        "mcc": classes(metrics.matthews_corrcoef),
-        "kappa": classes(metrics.cohen_kappa_score),
-        "auroc": lambda scores, targets: float(
-            metrics.roc_auc_score(targets.numpy(), scores.double().exp().numpy(), multi_class="ovr")
-        ),
-    },
-    "task/multilabel": {
-        "precision_macro": labels(metrics.precision_score, **MACRO),
-        "recall_macro": labels(metrics.recall_score, **MACRO),
-        "f1_macro": labels(metrics.f1_score, **MACRO),
-        "auroc": probabilities(metrics.roc_auc_score, average="macro"),
-        "average_precision": probabilities(metrics.average_precision_score, average="macro"),
-        "log_loss": lambda scores, targets: float(
-            np.mean(
-                [
-                    metrics.log_loss(t, p, labels=[0, 1])
-                    for t, p in zip(targets.T, scores.double().sigmoid().T, strict=True)
-                ]
-            )
-        ),
-    },
-    "task/regression": {
-        "explained_variance": numbers(metrics.explained_variance_score),
-        "pearson": numbers(lambda actual, predicted: np.corrcoef(actual, predicted)[0, 1]),
-        "spearman": numbers(lambda actual, predicted: stats.spearmanr(actual, predicted)[0]),
-    },
+OTHER_MATERIAL: dict[str, dict[str, Any]] = {
+    "task/classification": {"references": CLASSIFICATION},
+    "task/multilabel": {"references": MULTILABEL},
+    "task/regression": {"references": regression(NUMBERS), "targets": NUMBERS},
 }
-"""Of the tasks' metrics those that the kit has no references for."""
 
 
 def subjects() -> list[Subject]:
@@ -117,11 +66,10 @@ def subjects() -> list[Subject]:
         if entry.distribution != BUNDLED:
             continue
         name = f"{entry.spec.kind}/{entry.spec.name}"
-        references = REFERENCES.get(name, {})
-        found.append(make_subject(entry, references=references))
+        material = OTHER_MATERIAL.get(name, {})
+        found.append(make_subject(entry, **material))
         for number, options in enumerate(OTHER_OPTIONS.get(name, ()), 1):
-            own = {"options": options, "name": f"{entry.spec.name}-{number}", "references": references}
-            found.append(make_subject(entry, **own))
+            found.append(make_subject(entry, options=options, name=f"{entry.spec.name}-{number}", **material))
     return found
 
 
@@ -132,11 +80,13 @@ def test_bundled(check: Callable[[], None]) -> None:
 
 def test_regression_of_several_numbers_passes():
     rows = np.random.default_rng(0).normal(size=(10, 3)).tolist()
-    assert run_checks("task/regression", targets=rows).ok
+    report = run_checks("task/regression", targets=rows, references=regression(rows))
+    assert report.ok, str(report)
 
 
 def test_classification_of_numbers_passes():
-    assert run_checks("task/classification", targets=[1, 2, 3, 2, 1, 3, 2]).ok
+    report = run_checks("task/classification", targets=[1, 2, 3, 2, 1, 3, 2], references=CLASSIFICATION)
+    assert report.ok, str(report)
 
 
 def pictures(folder: Path) -> list[Path]:

@@ -9,7 +9,9 @@ import torch
 from good import MATERIAL, Choice, Pool, Recurrent, Series, Weighed
 from torch import nn
 
+import mmreg.testing
 from mmreg import Encoder, Features, Spec, registry
+from mmreg.errors import ValueLoadError
 from mmreg.testing import (
     CHECKS,
     Skipped,
@@ -25,6 +27,8 @@ from mmreg.testing import (
     parametrize_checks,
     run_checks,
 )
+from mmreg.testing.expectations import expect
+from mmreg.testing.registration import check
 
 
 def outcomes(report):
@@ -131,6 +135,25 @@ def test_parametrized_checks_fail_skip_and_are_expected_to_fail():
 def test_every_check_has_a_mutant_or_a_test_of_its_own():
     names = {name for key in CHECKS for name in checks_of(*reversed(key.split()))}
     assert names == {mutant.check for mutant in mutants.MUTANTS.values()} | {"light_module", "target"}
+
+
+def test_a_check_is_entered_by_its_decorator_alone(monkeypatch):
+    for kind, known in CHECKS.items():
+        monkeypatch.setitem(CHECKS, kind, list(known))
+
+    @check("task")
+    def check_words_are_short(subject):
+        """Its words have three letters at most."""
+        expect(max(map(len, subject.targets)) <= 3, "the words should be short")
+
+    assert list(checks_of("task"))[-1] == "words_are_short"
+    assert "words_are_short" not in checks_of("encoder")
+    assert mmreg.testing.check_words_are_short is check_words_are_short
+    assert outcomes(run_checks(Choice, targets=["a", "b"], checks=["words_are_short"])) == {"words_are_short": "passed"}
+    failed = run_checks(Choice, targets=["a", "long"], checks=["words_are_short"]).of("failed")
+    assert failed[0].detail == "the words should be short"
+    with pytest.raises(AttributeError, match="no attribute 'check_nothing'"):
+        _ = mmreg.testing.check_nothing
 
 
 # --- subjects
@@ -244,6 +267,66 @@ def test_metrics_that_nothing_was_compared_with_are_skipped_and_named():
     assert outcomes(run_checks(Own, checks=["metrics"], references={"share": share})) == {"metrics": "passed"}
 
 
+def test_nothing_is_taken_for_granted_of_a_metric_by_its_name():
+    class InTheBestTwo(Choice):
+        def evaluate(self, scores, targets, metrics=()):
+            result = super().evaluate(scores, targets, metrics)
+            best = scores.topk(2, dim=1).indices
+            return {**result, "accuracy": float((best == targets[:, None]).any(1).double().mean())}
+
+    assert outcomes(run_checks(InTheBestTwo, checks=["metrics"])) == {"metrics": "skipped"}
+    report = run_checks(InTheBestTwo, checks=["metrics"], **MATERIAL[Choice])
+    assert "accuracy should be" in report.of("failed")[0].detail
+
+
+def test_a_reference_of_no_metric_is_a_failure():
+    report = run_checks(Choice, checks=["metrics"], references={"acuracy": lambda scores, targets: 1.0})
+    assert report.of("failed")[0].detail == "there are references for acuracy, which it does not have"
+
+
+@pytest.mark.parametrize("undefined", [{}, None, float("nan")])
+def test_a_metric_that_is_not_defined_may_be_nan_nothing_or_empty(undefined):
+    class Lift(Choice):
+        metrics = {**Choice.metrics, "lift": True}  # noqa: RUF012
+
+        def evaluate(self, scores, targets, metrics=()):
+            return {**super().evaluate(scores, targets, set(metrics) - {"lift"}), "lift": undefined}
+
+    def lift(scores, targets):
+        return float("nan")
+
+    report = run_checks(Lift, checks=["metrics"], references={"lift": lift})
+    assert outcomes(report) == {"metrics": "passed"}, str(report)
+    wrong = run_checks(Lift, checks=["metrics"], references={"lift": lambda scores, targets: 1.0})
+    assert f"lift should be 1 by its definition, found {undefined}" in wrong.of("failed")[0].detail
+
+
+class Record(Series):
+    """Two measurements, of which each may be missing; nothing is known of an empty record.
+
+    Args:
+        noise: the deviation of noise that training adds.
+    """
+
+    def load(self, value):
+        if not isinstance(value, dict) or not all(isinstance(each, float) for each in value.values()):
+            raise ValueLoadError("a record of numbers is needed")
+        return np.array([[value.get(name, np.nan)] for name in ("left", "right")], np.float32)
+
+    def fit_arrays(self, arrays):
+        numbers = np.concatenate([array[:, 0] for array in arrays] or [np.zeros(1)])
+        self.mean = float(np.nan_to_num(numbers).mean())
+
+    def transform(self, signal, *, training, generator=None):
+        return super().transform(signal.replace(signal.values.nan_to_num()), training=training, generator=generator)
+
+
+def test_a_modality_may_mark_all_of_an_empty_mapping_as_missing():
+    values = [{"left": 1.0}, {}, {"left": 2.0, "right": -1.0}, {"right": 0.5}, {}]
+    report = run_checks(Record, values=values)
+    assert report.ok, str(report)
+
+
 def test_an_encoder_without_accepts_is_told_so_where_it_raises():
     class TakesEverything(Recurrent):
         accepts = Encoder.accepts
@@ -304,8 +387,8 @@ def test_a_light_module_that_is_not_light_is_caught(code, problem, tmp_path, mon
 # --- order
 
 
-class ByPlace(Weighed):
-    """Adds one shared weight for each place, kept in a way that the check cannot know.
+class Interleaved(Weighed):
+    """Scales each modality's projection by weights of its own, which are kept in one vector, turn by turn.
 
     Args:
         features: the size of the result.
@@ -313,37 +396,71 @@ class ByPlace(Weighed):
 
     def __init__(self, inputs: dict[str, int], *, features: int = 8) -> None:
         super().__init__(inputs, features=features)
-        self.places = nn.Parameter(torch.randn(2 * len(inputs) + 1))
+        self.scales = nn.Parameter(torch.randn(2 * features * len(inputs) + 1))
 
     def projected(self, vectors):
-        return super().projected(vectors) * self.places[: 2 * len(vectors) : 2, None] + 0 * self.places.sum()
+        scales = self.scales[:-1:2].view(self.out_features, -1)
+        return super().projected(vectors) * scales.T + 0 * self.scales.sum()
 
 
-def by_place(state, order):
+class AxisForEach(Weighed):
+    """A multilinear map of all modalities' vectors, with a weight that has an axis for each of them.
+
+    Args:
+        features: the size of the result.
+    """
+
+    def __init__(self, inputs: dict[str, int], *, features: int = 8) -> None:
+        super().__init__(inputs, features=features)
+        del self.maps, self.score
+        self.core = nn.Parameter(torch.randn(features, *inputs.values()))
+
+    def forward(self, features, present):
+        rest = self.core.expand(len(present), *self.core.shape)
+        for vector in self.vectors(features, present):
+            rest = torch.einsum("bfd...,bd->bf...", rest, vector)
+        return Features(pooled=rest)
+
+
+class FromATable(Weighed):
+    """Adds a row of a table of a fixed size for each place.
+
+    Args:
+        features: the size of the result.
+    """
+
+    def __init__(self, inputs: dict[str, int], *, features: int = 8) -> None:
+        super().__init__(inputs, features=features)
+        self.table = nn.Parameter(torch.randn(16, features))
+
+    def projected(self, vectors):
+        return super().projected(vectors) + self.table[: len(vectors)]
+
+
+def moved(state, order):
     new = dict(state)
     for place, old in enumerate(order):
         for part in ("weight", "bias"):
             new[f"maps.{place}.{part}"] = state[f"maps.{old}.{part}"]
-    new["places"] = state["places"].clone()
-    new["places"][: 2 * len(order) : 2] = state["places"][: 2 * len(order) : 2][list(order)]
+    if "table" in state:
+        new["table"] = torch.cat([state["table"][list(order)], state["table"][len(order) :]])
     return new
 
 
-def test_where_weights_may_hold_parts_of_every_modality_the_order_is_not_judged():
-    with pytest.raises(Skipped, match="unless places hold parts of every modality in a way that the check does not"):
-        check_order(ByPlace)
+@pytest.mark.parametrize("cls", [Interleaved, AxisForEach])
+def test_weights_of_several_modalities_may_be_kept_in_any_way_that_grows_with_them(cls):
+    check_order(cls)
 
 
-def test_an_author_can_say_how_weights_move_with_the_modalities():
-    check_order(make_subject(ByPlace, permute_state=by_place))
-    with pytest.raises(AssertionError, match="the state that permute_state gives for it, the result is another"):
-        check_order(make_subject(mutants.OrderMatters, permute_state=by_place_less))
-
-
-def by_place_less(state, order):
-    return {
-        name: value for name, value in by_place({**state, "places": torch.zeros(99)}, order).items() if name in state
-    }
+def test_where_neither_names_nor_shapes_show_what_belongs_to_a_modality_the_author_says_how_it_moves():
+    with pytest.raises(
+        AssertionError, match=r"in the order text, image, audio: .*; declare it ordered, .*permute_state="
+    ):
+        check_order(FromATable)
+    check_order(make_subject(FromATable, permute_state=moved))
+    for cls, state in ((mutants.OrderMatters, moved), (FromATable, lambda state, order: state)):
+        with pytest.raises(AssertionError, match="in the order text, image, audio: pooled should be the same"):
+            check_order(make_subject(cls, permute_state=state))
 
 
 def test_an_operator_that_is_declared_ordered_may_depend_on_order():
