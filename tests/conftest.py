@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run in parallel processes
 
@@ -27,6 +29,35 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     for name in ("MMREG_DEBUG", "MMREG_STRICT", "MMREG_PLUGINS", "MMREG_DISABLE_PLUGINS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MMREG_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "mmreg-cache"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_seeds() -> Iterator[None]:
+    """`torch.manual_seed` formats a stack trace for every kind of device that torch knows and this machine lacks."""
+    torch: Any = sys.modules.get("torch")
+    with pytest.MonkeyPatch.context() as patch:
+        if torch and not torch.accelerator.is_available():
+            patch.setattr(torch, "manual_seed", torch.default_generator.manual_seed)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_curves() -> Iterator[None]:
+    """Trainings in this process leave their curves undrawn: that takes longer than to train what tests train."""
+    from mmreg_report import callback
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callback, "draw_curves", lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings draw their curves, as they do for everybody."""
+    from mmreg_report import callback
+    from mmreg_report.curves import draw_curves
+
+    monkeypatch.setattr(callback, "draw_curves", draw_curves)
 
 
 def _restored_registrations() -> Iterator[None]:

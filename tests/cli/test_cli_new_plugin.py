@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
+from wheels import several
 
 from mmreg.cli.app import build_app
 from mmreg.contract.kinds import KINDS
@@ -60,25 +61,28 @@ def test_a_project_installs_and_passes_its_tests_and_the_checks_unedited(
     run(python, "-m", "pip", *install, cwd=tmp_path)
     tested = run(python, "-m", "pytest", "-W", "error", name, cwd=tmp_path)
     assert "failed" not in tested.stdout
-    run(python, "-m", "mmreg", "check", name, cwd=tmp_path)
 
     write_rows(tmp_path)
-    if kind in KINDS:
-        listed = run(python, "-m", "mmreg", "list", kind, cwd=tmp_path).stdout
-        assert any(name in line and f"deep_{kind}" in line and "0.1.0" in line for line in listed.splitlines())
     if kind == "command":
         (tmp_path / "run").mkdir()
         (tmp_path / "run/report.json").write_text('{"test": {"rows": 50, "metrics": {"accuracy": 0.5}}}')
-        assert "0.5" in run(python, "-m", "mmreg", "deep-command", "run", cwd=tmp_path).stdout
-        return
-    (recipe,) = re.findall(r"^```yaml\n(.*?)^```$", (tmp_path / name / "README.md").read_text(), re.M | re.S)
-    (tmp_path / "recipe.yaml").write_text(recipe)
+        tried = ["deep-command", "run"]
+    else:
+        (recipe,) = re.findall(r"^```yaml\n(.*?)^```$", (tmp_path / name / "README.md").read_text(), re.M | re.S)
+        (tmp_path / "recipe.yaml").write_text(recipe)
+        tried = ["validate", "recipe.yaml"]
     if kind == "encoder":
-        run(python, "-m", "mmreg", "train", "recipe.yaml", "--set", "training.epochs=1", "--out", "run", cwd=tmp_path)
+        tried = ["train", "recipe.yaml", "--set", "training.epochs=1", "--out", "run"]
+    ended = several(["check", name], ["list"], tried, path=(), cwd=tmp_path, executable=python)
+    assert [each.returncode for each in ended] == [0, 0, 0], [each.stdout + each.stderr for each in ended]
+    if kind in KINDS:
+        listed = ended[1].stdout.splitlines()
+        assert any(name in line and f"deep_{kind}" in line and "0.1.0" in line for line in listed)
+    if kind == "command":
+        assert "0.5" in ended[2].stdout
+    if kind == "encoder":
         written = json.loads((tmp_path / "run/components.json").read_text())["components"]["encoder/audio"]
         assert (written["name"], written["distribution"], written["version"]) == ("deep_encoder", name, "0.1.0")
-    else:
-        run(python, "-m", "mmreg", "validate", "recipe.yaml", cwd=tmp_path)
 
 
 def write_rows(folder: Path) -> None:

@@ -160,6 +160,7 @@ def test_a_terminal_shows_a_bar_and_keeps_the_lines(recipe: Path, tmp_path: Path
 
     ours, theirs = pty.openpty()
     variables = {"TERM": "xterm-256color", "COLUMNS": "100", "MMREG_CACHE_DIR": str(tmp_path / "cache")}
+    variables["MMREG_DISABLE_PLUGINS"] = "report"  # to draw curves takes longer than to train
     training = subprocess.Popen(
         [*MMREG, "train", "text.yaml", "--out", "run", "--set", "training.epochs=3"],
         cwd=tmp_path,

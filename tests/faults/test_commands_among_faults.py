@@ -7,29 +7,12 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 from faulty_plugins import one_encoder
-from wheels import python
-
-DRIVER = """
-import json, sys
-import mmreg.registry.plugins
-from mmreg import registry
-from mmreg.cli import main
-
-mmreg.registry.plugins.SLOW = 0.25  # instead of plugins that take seconds
-for arguments in json.loads(sys.argv[1]):
-    registry.refresh()
-    sys.argv = ["mmreg", *arguments]
-    try:
-        main()
-    except SystemExit as leaving:
-        for stream in (sys.stdout, sys.stderr):
-            print(f"\\n<<{leaving.code or 0}>>", file=stream, flush=True)
-"""
-"""Calls main once for each command, so that torch is imported once for all of them."""
+from wheels import several
 
 COMMANDS = {
     "doctor": ["doctor", "--format", "json"],
@@ -55,8 +38,16 @@ modalities:
 training: {epochs: 1, batch_size: 8, seed: 0}
 """
 
-Said = dict[str, tuple[str, str, str]]
-"""What each command printed on stdout and stderr, and its exit code."""
+BEFORE = """
+import os
+import mmreg.registry.plugins
+
+mmreg.registry.plugins.SLOW = 0.25  # instead of plugins that take seconds
+os.environ["MMREG_DISABLE_PLUGINS"] = "report"  # to draw curves takes longer than to train
+"""
+
+Said = dict[str, CompletedProcess[str]]
+"""What each command printed, and its exit code."""
 
 
 @pytest.fixture(scope="module")
@@ -73,35 +64,32 @@ def said(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Said:
     rows = [f"word{number % 5},some{number % 3},{'ab'[number % 2]},{split}" for number, split in enumerate(splits)]
     (folder / "table.csv").write_text("\n".join(["first,second,label,split", *rows]) + "\n")
     (folder / "recipe.yaml").write_text(RECIPE)
-    done = python("-c", DRIVER, json.dumps(list(COMMANDS.values())), path=folders, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    out, err = ([part.split("\n<<") for part in text.split(">>\n")] for text in (done.stdout, done.stderr))
-    assert len(out) == len(err) == len(COMMANDS) + 1, done.stderr
-    return {name: (o[0], e[0], o[1]) for name, o, e in zip(COMMANDS, out, err, strict=False)}
+    return dict(zip(COMMANDS, several(*COMMANDS.values(), path=folders, cwd=folder, before=BEFORE), strict=True))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_works_and_says_each_failure_once(name: str, said: Said) -> None:
-    _, err, code = said[name]
-    assert code == ("1" if name == "doctor" else "0"), err  # doctor calls a failed plugin an error
-    lost = [line.partition(" is left out (failed): ")[0] for line in err.splitlines() if "is left out" in line]
+    done = said[name]
+    assert done.returncode == (name == "doctor"), done.stderr  # doctor calls a failed plugin an error
+    lines = [line for line in done.stderr.splitlines() if "is left out" in line]
+    lost = [line.partition(" is left out (failed): ")[0] for line in lines]
     assert lost == ["mmreg: plugin same-again (mmreg-same 1.0)"]
 
 
 def test_what_there_is_is_listed_and_shown(said: Said) -> None:
-    listed = [(row["distribution"], row["version"], row["name"]) for row in json.loads(said["list"][0])]
+    listed = [(row["distribution"], row["version"], row["name"]) for row in json.loads(said["list"].stdout)]
     assert [row for row in listed if row[2] in ("image_cnn", "mmreg-depth", "chatty", "same")] == [
         ("mmreg-chatty", "1.0", "chatty"),
         ("mmreg", listed[0][1], "image_cnn"),
         ("mmreg-depth", "2.0", "mmreg-depth"),
         ("mmreg-same", "1.0", "same"),
     ]
-    assert "Train the model that a recipe describes" in said["help"][0]
+    assert "Train the model that a recipe describes" in said["help"].stdout
 
 
 def test_doctor_names_what_is_slow_failed_or_there_twice(said: Said, folders: list[Path]) -> None:
     checks: dict[str, list[dict[str, Any]]] = {}
-    for check in json.loads(said["doctor"][0]):
+    for check in json.loads(said["doctor"].stdout):
         checks.setdefault(check["check"], []).append(check)
     (slow,), (heavy,), (depth,), (again,) = (
         checks[f"plugin {name}"] for name in ("slow", "heavy", "depth", "same-again")
@@ -114,11 +102,11 @@ def test_doctor_names_what_is_slow_failed_or_there_twice(said: Said, folders: li
 
 
 def test_what_components_and_callbacks_print_leaves_stdout_clean(said: Said) -> None:
-    assert "NOISE of a callback" in said["train"][1]
-    assert "NOISE of a callback" not in said["train"][0]
-    assert json.loads(said["evaluate"][0])["rows"] == 4
-    assert len(list(csv.DictReader(io.StringIO(said["predict"][0].strip())))) == 24
-    assert {row["name"] for row in json.loads(said["compare"][0])["variants"]} == {"concat", "sum"}
+    assert "NOISE of a callback" in said["train"].stderr
+    assert "NOISE of a callback" not in said["train"].stdout
+    assert json.loads(said["evaluate"].stdout)["rows"] == 4
+    assert len(list(csv.DictReader(io.StringIO(said["predict"].stdout.strip())))) == 24
+    assert {row["name"] for row in json.loads(said["compare"].stdout)["variants"]} == {"concat", "sum"}
     for name in ("evaluate", "predict"):
-        assert "NOISE of an encoder" in said[name][1]
-        assert "NOISE" not in said[name][0]
+        assert "NOISE of an encoder" in said[name].stderr
+        assert "NOISE" not in said[name].stdout

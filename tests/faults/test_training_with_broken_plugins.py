@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from faulty_plugins import BROKEN, WRONG_HOOKS
-from wheels import mmreg
+from wheels import several
 
 RECIPE = """
 table: lines://{table}
@@ -33,8 +33,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def training(everything: Path, folder: Path) -> CompletedProcess[str]:
-    return mmreg("train", "recipe.yaml", "--out", "run", path=everything, cwd=folder)
+def ended(everything: Path, folder: Path) -> list[CompletedProcess[str]]:
+    """A training, and a look at a recipe that names a component of two distributions."""
+    validate = ["validate", "recipe.yaml", "--set", "modalities.first.encoder=tiny"]
+    return several(["train", "recipe.yaml", "--out", "run"], validate, path=everything, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def training(ended: list[CompletedProcess[str]]) -> CompletedProcess[str]:
+    return ended[0]
 
 
 def lines(process: CompletedProcess[str], distribution: str) -> list[str]:
@@ -97,7 +104,6 @@ def test_the_report_names_the_plugins(training: CompletedProcess[str], folder: P
     assert "| encoder/first | tiny | mmreg-two | 2.5 |" in text
 
 
-def test_a_bare_name_of_two_distributions_is_an_error_in_a_recipe(everything: Path, folder: Path) -> None:
-    found = mmreg("validate", "recipe.yaml", "--set", "modalities.first.encoder=tiny", path=everything, cwd=folder)
-    assert found.returncode == 2
-    assert "say which one: 'mmreg-one:tiny' or 'mmreg-two:tiny'" in found.stderr
+def test_a_bare_name_of_two_distributions_is_an_error_in_a_recipe(ended: list[CompletedProcess[str]]) -> None:
+    assert ended[1].returncode == 2
+    assert "say which one: 'mmreg-one:tiny' or 'mmreg-two:tiny'" in ended[1].stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -72,12 +73,16 @@ def install(wheels: Sequence[Path], target: Path) -> Path:
 
 
 def python(
-    *arguments: str, path: Path | Sequence[Path], cwd: Path | None = None, **environment: str
+    *arguments: str,
+    path: Path | Sequence[Path],
+    cwd: Path | None = None,
+    executable: str = sys.executable,
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with what is installed in some folders, before all else."""
     folders = [path] if isinstance(path, Path) else path
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)), "COLUMNS": "120", **environment}
-    return subprocess.run([sys.executable, *arguments], env=variables, cwd=cwd, capture_output=True, text=True)
+    return subprocess.run([executable, *arguments], env=variables, cwd=cwd, capture_output=True, text=True)
 
 
 def mmreg(
@@ -85,3 +90,38 @@ def mmreg(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line, as `python` does."""
     return python("-m", "mmreg", *arguments, path=path, cwd=cwd, **environment)
+
+
+SEVERAL = """
+import json, sys
+from mmreg import registry
+from mmreg.cli import main
+
+for arguments in json.loads(sys.argv[1]):
+    registry.refresh()
+    sys.argv = ["mmreg", *arguments]
+    try:
+        main()
+    except SystemExit as leaving:
+        for stream in (sys.stdout, sys.stderr):
+            print(f"\\n<<{leaving.code or 0}>>", file=stream, flush=True)
+"""
+
+
+def several(
+    *commands: Sequence[str],
+    path: Path | Sequence[Path],
+    cwd: Path | None = None,
+    executable: str = sys.executable,
+    before: str = "",
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run commands one after the other in one process, which imports torch once; with some Python before them."""
+    done = python("-c", before + SEVERAL, json.dumps(commands), path=path, cwd=cwd, executable=executable)
+    assert done.returncode == 0, done.stderr
+    outputs, errors = (text.split(">>\n")[:-1] for text in (done.stdout, done.stderr))
+    assert len(outputs) == len(errors) == len(commands), done.stderr
+    ended = []
+    for command, output, error in zip(commands, outputs, errors, strict=True):
+        text, _, code = output.rpartition("\n<<")
+        ended.append(subprocess.CompletedProcess(command, int(code), text, error.rpartition("\n<<")[0]))
+    return ended

@@ -199,6 +199,7 @@ def test_a_combination_has_a_report_and_takes_no_run_s_place(folder: Path, tmp_p
     with pytest.raises(RunError, match="is one of the runs to combine"):
         fuse(runs, "mean", tmp_path / "a", overwrite=True, device="cpu")
     shutil.copytree(folder / "both", tmp_path / "fused")
+    (tmp_path / "fused" / "curves.png").touch()
     with pytest.raises(RunError, match="name another folder or replace it by --overwrite"):
         fuse(runs, "mean", tmp_path / "fused", device="cpu")
     fuse(runs, "mean", tmp_path / "fused", overwrite=True, device="cpu")

@@ -131,6 +131,7 @@ def test_the_callback_writes_the_report_and_first_removes_an_old_one(folder: Pat
     assert (folder / "report.md").read_text(encoding="utf-8") == render(read_run(folder))
 
 
+@pytest.mark.usefixtures("curves")
 def test_curves_are_drawn_where_matplotlib_is_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run: Any = SimpleNamespace(folder=folder)
     pytest.importorskip("matplotlib")
