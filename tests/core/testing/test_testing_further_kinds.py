@@ -17,7 +17,9 @@ from mmreg.testing import run_checks
 def test_a_component_that_keeps_every_promise_passes(cls):
     report = run_checks(cls)
     assert report.ok, str(report)
-    assert {each.check for each in report.of("skipped")} == {"light_module"}, "it comes from no plugin, all else is checked"
+    assert {each.check for each in report.of("skipped")} == {"light_module"}, (
+        "it comes from no plugin, all else is checked"
+    )
 
 
 class SameGroupTwice(Descent):
