@@ -28,9 +28,9 @@ def render(facts: Facts) -> str:
 def shown_columns(facts: Facts) -> list[str]:
     """The columns of metrics.csv whose curves are shown: the losses and the metric that chose the weights."""
     metric = facts.report.get("best", {}).get("metric")
-    wanted = ["train_loss", "validation_loss", *([f"validation_{metric}"] if metric else [])]
+    names = ["train_loss", "validation_loss", *([f"validation_{metric}"] if metric else [])]
     present = {name for row in facts.history for name, value in row.items() if value is not None}
-    return [name for name in wanted if name in present]
+    return [name for name in names if name in present]
 
 
 def sparkline(values: Sequence[float | None]) -> str:
@@ -69,9 +69,9 @@ def _figures(facts: Facts) -> str:
     rows = []
     for split in SPLITS:
         if split in facts.report:
-            result = facts.report[split]
-            metrics = result["metrics"]
-            rows.append({"split": split, "part": "all", "rows": result["rows"], **_numbers(metrics)})
+            figures = facts.report[split]
+            metrics = figures["metrics"]
+            rows.append({"split": split, "part": "all", "rows": figures["rows"], **_numbers(metrics)})
             rows += [{"split": split, "part": name, **part} for name, part in metrics["modalities"].items()]
     if not rows:
         return "## Figures\n\nThere were neither validation nor test rows to measure on."
@@ -94,9 +94,9 @@ def _curve(facts: Facts) -> str:
     columns, history = shown_columns(facts), facts.history
     lines = []
     for name in columns:
-        values = [row.get(name) for row in history]
-        known = [value for value in values if value is not None]
-        lines.append(f"{name:<24} {sparkline(values)}  {cell(known[0])} -> {cell(known[-1])}")
+        curve = [row.get(name) for row in history]
+        known = [figure for figure in curve if figure is not None]
+        lines.append(f"{name:<24} {sparkline(curve)}  {cell(known[0])} -> {cell(known[-1])}")
     step = max(1, math.ceil(len(history) / MOST_EPOCHS))
     best = facts.report.get("best", {}).get("epoch")
     chosen = [row for at, row in enumerate(history) if at % step == 0 or at == len(history) - 1 or row["epoch"] == best]

@@ -14,6 +14,7 @@ import yaml
 from small import Caller, read_table, write_table
 
 import mmreg
+from mmreg import registry
 
 
 def written(cli: Caller, table: Path, *arguments: str) -> dict[str, Any]:
@@ -187,6 +188,21 @@ def test_what_a_modality_of_several_columns_must_not_answer_is_no_answer(
     records.register()
     monkeypatch.setattr(records.Records, "suggest_columns", lambda columns: found)
     assert list(written(cli, write_records(tmp_path / "t.jsonl"))["modalities"]) == ["note"]
+
+
+def test_what_one_modality_of_several_columns_has_taken_is_not_shown_to_the_next(
+    cli: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later(records.Records):
+        """Takes whatever is left."""
+
+    records.register()
+    registry.register("modality", "zz_later", Later)
+    monkeypatch.setattr(records.Records, "suggest_columns", lambda columns: (["price"], {}))
+    monkeypatch.setattr(Later, "suggest_columns", lambda columns: ([*columns], {}))
+    recipe = written(cli, write_records(tmp_path / "t.jsonl"))
+    assert recipe["modalities"]["records"]["columns"] == ["price"]
+    assert recipe["modalities"]["zz_later"]["columns"] == ["brand", "weight"]
 
 
 def test_an_input_of_several_columns_gets_a_name_that_no_other_has(cli: Caller, tmp_path: Path) -> None:

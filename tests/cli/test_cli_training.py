@@ -240,3 +240,13 @@ def test_a_full_report_of_an_error_is_there_for_those_who_ask(
     with pytest.raises(SystemExit):
         main()
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_validate_shows_whose_encoder_an_input_shares(cli: Caller, here: Path) -> None:
+    shared = "modalities.again={type: image, column: image, size: 8, encoder: {share: image}}"
+    done = cli("validate", "recipe.yaml", "--set", shared, "--set", "modalities.image.size=8")
+    assert done.code == 0, done.err
+    rows = {line.split()[0]: line for line in done.out.splitlines() if "->" in line}
+    assert "image -> image_cnn of image" in rows["again"]
+    assert rows["again"].split()[-1] == "0"
+    assert int(rows["image"].split()[-1].replace(",", "")) > 0

@@ -27,7 +27,7 @@ import typer
 from typer.testing import CliRunner
 
 import mmreg
-from mmreg import errors, layers, registry, testing
+from mmreg import console, errors, files, layers, messages, registry, testing
 from mmreg.cli import doctor
 from mmreg.cli.app import build_app
 from mmreg.contract import hookspecs
@@ -71,9 +71,12 @@ def contract() -> dict[str, Any]:
         "mmreg": list(mmreg.__all__),
         "functions": {name: signature(value) for name, value in public.items() if inspect.isfunction(value)},
         "classes": {name: describe(value) for name, value in public.items() if inspect.isclass(value)},
-        "registry": {name: signature(value) for name, value in functions(registry).items()},
+        "registry": {name: either(value) for name, value in listed(registry).items()},
         "testing": {name: either(getattr(testing, name)) for name in testing.__all__},
-        "layers": {name: either(value) for name, value in own(layers).items()},
+        **{
+            module.__name__.removeprefix("mmreg."): {n: either(v) for n, v in own(module).items()}
+            for module in (console, files, layers, messages)
+        },
         "errors": {
             name: [base.__name__ for base in value.__mro__[1:] if base not in (object, BaseException)]
             for name, value in vars(errors).items()
@@ -87,6 +90,12 @@ def contract() -> dict[str, Any]:
         "commands": commands(),
         "json": json_outputs(),
     }
+
+
+def listed(module: Any) -> dict[str, Any]:
+    """The functions and classes that a package lists as its own, from wherever they are."""
+    public = {name: getattr(module, name) for name in module.__all__}
+    return {name: value for name, value in public.items() if inspect.isfunction(value) or inspect.isclass(value)}
 
 
 def functions(module: Any) -> dict[str, Any]:
@@ -109,6 +118,8 @@ def either(value: Any) -> Any:
         return describe(value)
     if inspect.isfunction(value):
         return signature(value)
+    if not isinstance(value, Mapping):  # an annotated type, as of a parameter that commands share
+        return str(value).partition(",")[0]
     return {key: [each.__name__ for each in values] for key, values in value.items()}
 
 

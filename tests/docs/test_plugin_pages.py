@@ -14,6 +14,7 @@ import pytest
 
 import mmreg
 from mmreg import layers
+from mmreg.contract.lifecycle import Restorable
 from mmreg.scaffold import new_plugin
 from mmreg.testing import run_checks
 
@@ -25,7 +26,8 @@ REFERENCE = (DOCS / "reference" / "interfaces.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(?:python|toml)\n# (\S+)\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
 CLASSES = (
     *("Modality", "Encoder", "FeatureFusion", "ModelFusion", "Task", "Spec", "Signal", "Features", "Fused"),
-    *("ComponentSpec", "CommandSpec", "SourceSpec", "Callback"),
+    *("Metric", "Optimizer", "ParameterGroup", "Schedule", "ComponentSpec", "CommandSpec", "SourceSpec"),
+    *("Callback", "FollowedRun", "Step", "Epoch", "MetricValue"),
 )
 
 
@@ -71,11 +73,16 @@ def test_who_follows_the_tutorial_has_the_example(tmp_path: Path) -> None:
     assert example - project <= {path for path, _ in BLOCKS} | linked
 
 
-def test_the_pages_link_to_files_that_are_there() -> None:
-    for page in ("plugins.md", "publishing.md", "reference/interfaces.md"):
-        text = (DOCS / page).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#]+)", text):
-            assert ((DOCS / page).parent / target).exists(), f"{page} links to {target}"
+@pytest.mark.parametrize("page", [*DOCS.glob("*.md"), *DOCS.glob("reference/*.md")], ids=lambda page: page.stem)
+def test_a_page_links_to_files_that_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)[)#]", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (DOCS.parent / ".ci" / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    there = {page.relative_to(DOCS).as_posix() for page in (*DOCS.glob("*.md"), *DOCS.glob("reference/*.md"))}
+    assert set(re.findall(r": (\S+\.md)$", navigation, re.MULTILINE)) == there
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -86,6 +93,13 @@ def test_the_reference_names_every_public_attribute_and_method(name: str) -> Non
         each for each in public_names(getattr(mmreg, name)) if not re.search(rf"`{each}(?:\([^`]*\))?`", section[1])
     ]
     assert not missing, f"the section {name} of docs/reference/interfaces.md says nothing of {', '.join(missing)}"
+
+
+def test_the_reference_tells_the_life_of_a_component() -> None:
+    section = REFERENCE.partition("\n## A component's life\n")[2].partition("\n## ")[0]
+    told = set(re.findall(r"^\| `(\w+(?:\([^)]*\))?)` \|", section, re.MULTILINE))
+    assert told == {"version", "passed_in", "state()", "load_state(state)", "migrate(state, version)"}
+    assert set(public_names(Restorable)) == {name.partition("(")[0] for name in told}
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -156,6 +156,7 @@ def test_the_table_names_what_is_bundled(monkeypatch: pytest.MonkeyPatch, capsys
         ("fusion of features", "fusion", "feature"),
         ("fusion of models", "fusion", "model"),
         ("task", "task", ""),
+        ("metric", "metric", ""),
     ]:
         there = {entry.spec.name for entry in bundled if (entry.spec.kind, entry.spec.level) == (kind, level)}
         assert set(re.findall(r"`(\w+)`", rows[row])) == there

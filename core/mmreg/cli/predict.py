@@ -53,7 +53,7 @@ def predict(
 
     with stdout_to_stderr:
         loaded = load(run, device, precision)
-        columns = list(dict.fromkeys(column for given in loaded.plan.inputs.values() for column in given.columns))
+        columns = list(dict.fromkeys(column for modality in loaded.plan.inputs.values() for column in modality.columns))
         if table is None:
             _check_row(row, columns, loaded.plan.recipe.form.key)
             predictions = loaded.predict(row, batch_size=batch_size)
@@ -72,10 +72,10 @@ def predict(
         say(f"wrote {plural(len(predictions), 'prediction')} to {out}")
 
 
-def _row(values: list[str]) -> dict[str, str]:
+def _row(settings: list[str]) -> dict[str, str]:
     """The row that COLUMN=VALUE texts make up."""
     row: dict[str, str] = {}
-    for text in values:
+    for text in settings:
         column, sign, value = text.partition("=")
         if not sign:
             raise TableError(f"--value needs COLUMN=VALUE, found {text!r}")

@@ -44,21 +44,21 @@ def missing_files(experiment: Experiment) -> list[str]:
 
     from mmreg.data.cells import iter_paths
 
-    table, found = experiment.table, []
+    table, warnings = experiment.table, []
     used = np.sort(np.concatenate(list(experiment.splits.values())))
     rows = used[np.linspace(0, len(used) - 1, min(FILES, len(used))).astype(np.int64)]
-    for name, given in experiment.plan.inputs.items():
-        for column in given.columns if given.modality.cls.paths else ():
+    for name, modality in experiment.plan.inputs.items():
+        for column in modality.columns if modality.modality.cls.paths else ():
             paths = list(iter_paths(table, column, rows))
             missing = [at for at, path in enumerate(paths) if path is not None and not os.path.exists(path)]  # noqa: PTH110 (texts)
             if missing:
                 first = rows[missing[0]]
                 files = sum(path is not None for path in paths)
-                found.append(
+                warnings.append(
                     f"{name}: {len(missing):,} of {files:,} files looked at are missing (first: {table.where(first)}, "
                     f"column {column}: {paths[missing[0]]})"
                 )
-    return found
+    return warnings
 
 
 def print_model(experiment: Experiment) -> None:
@@ -71,15 +71,16 @@ def print_model(experiment: Experiment) -> None:
     task = f"task {experiment.plan.task.name}, {experiment.task.num_outputs} outputs"
     print(f"{experiment.table.name}: {rows} rows; {task}\n")
     table = []
-    for name, given in experiment.plan.inputs.items():
-        encoder = model.encoders[name]
+    for name, modality in experiment.plan.inputs.items():
+        encoder = model.encoder_of(name)
+        shared = f" of {modality.shares}" if modality.shares else ""
         table.append(
             {
                 "part": name,
-                "component": f"{given.modality.name} -> {given.encoder.name}",
+                "component": f"{modality.modality.name} -> {modality.encoder.name}{shared}",
                 "input": specs_text(experiment.specs[name]),
                 "output": f"{encoder.out_features} features",
-                "parameters": trainable_parameters(encoder),
+                "parameters": 0 if shared else trainable_parameters(encoder),
             }
         )
     for node in experiment.plan.fusion.nodes() if experiment.plan.fusion else ():

@@ -22,7 +22,7 @@ hookimpl = pluggy.HookimplMarker("mmreg")
 
 @hookspec
 def mmreg_components() -> Sequence[ComponentSpec]:  # type: ignore[empty-body]
-    """Modalities, encoders, fusion operators and tasks.
+    """All that a recipe can name: modalities, encoders, fusion operators, tasks, metrics, optimizers and so on.
 
     Called once, when the registry is first used.
 
@@ -45,7 +45,7 @@ def mmreg_commands() -> Sequence[CommandSpec]:  # type: ignore[empty-body]
 
 @hookspec
 def mmreg_callbacks() -> Sequence[Callback]:  # type: ignore[empty-body]
-    """Objects that follow a training's events.
+    """Objects that follow the events of every training, besides those that a recipe names.
 
     Called once for every training, before it starts.
 

@@ -130,6 +130,7 @@ def read_recipe(source: Recipe | Mapping[str, Any] | str | Path, overrides: Iter
     for key, value in changes.items():
         steps = key.split(".")
         _set(data, steps, value, key)
+        lines = {path: line for path, line in lines.items() if path[: len(steps)] != tuple(steps)}
         lines[tuple(steps)] = 0  # what stands in the file is not what is used
     return Recipe(data, name=path.name, folder=path.parent, lines=lines)
 

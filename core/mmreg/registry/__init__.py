@@ -3,21 +3,19 @@
 The names below are public. Listing imports neither torch nor any component.
 """
 
+from mmreg.registry.describing import ambiguous, describe, row
+from mmreg.registry.interfaces import interface
 from mmreg.registry.lookup import (
     LOCAL,
     Entry,
     all_plugins,
-    ambiguous,
     build,
-    describe,
     find,
     get,
-    interface,
     load,
     names,
     refresh,
     register,
-    row,
     specs,
     unregister,
 )

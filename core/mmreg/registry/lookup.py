@@ -20,9 +20,8 @@ from mmreg.errors import ComponentImportError, ComponentNotFoundError, Registrat
 from mmreg.importing import import_target
 from mmreg.messages import near
 from mmreg.registry import plugins
-from mmreg.registry.installed import missing
+from mmreg.registry.interfaces import check_class, level_of
 from mmreg.registry.plugins import Plugin, normalize
-from mmreg.registry.signature import documentation
 
 FEW = 10
 """Names up to this number are listed beside the nearest one."""
@@ -100,10 +99,10 @@ def specs(kind: str | None = None) -> list[Entry]:
     if kind is not None:
         _check_kind(kind)
     order = list(KINDS)
-    return sorted(_entries(kind), key=lambda e: (order.index(e.spec.kind), e.spec.name, e.distribution))
+    return sorted(entries(kind), key=lambda e: (order.index(e.spec.kind), e.spec.name, e.distribution))
 
 
-def _entries(kind: str | None, name: str | None = None) -> Iterator[Entry]:
+def entries(kind: str | None, name: str | None = None) -> Iterator[Entry]:
     """Every component of a kind and with a name, or of all."""
     for plugin in all_plugins():
         for spec in plugin.components if plugin.status == "ok" else ():
@@ -135,11 +134,11 @@ def find(kind: str | None, name: str) -> Entry:
         >>> find(None, "encoder/mmreg:image_cnn") == find("encoder", "image_cnn")
         True
     """
-    given, slash, rest = name.rpartition("/")
+    named_kind, slash, rest = name.rpartition("/")
     if slash:
-        if kind is not None and given != kind:
-            raise ComponentNotFoundError(f"{name!r} names a {given}, but a {kind} is needed here")
-        kind = given
+        if kind is not None and named_kind != kind:
+            raise ComponentNotFoundError(f"{name!r} names a {named_kind}, but a {kind} is needed here")
+        kind = named_kind
     distribution, _, bare = rest.rpartition(":")
     candidates = [entry for entry in specs(kind) if entry.spec.name == bare]
     matches = [e for e in candidates if not distribution or normalize(e.distribution) == normalize(distribution)]
@@ -180,7 +179,7 @@ def load(entry: Entry) -> type:
             hint = f"; install it with: {spec.install_hint}" if missing else f" (perhaps: {spec.install_hint})"
         raise ComponentImportError(f"{what} {error}{hint}") from error.__cause__
     try:
-        _check_class(spec.kind, spec.level, cls)
+        check_class(spec.kind, spec.level, cls)
     except RegistrationError as error:
         raise ComponentImportError(f"{what}: {error}") from error
     loaded: type = cls
@@ -244,12 +243,12 @@ def register(kind: str, name: str, cls: Any = None, *, level: str = "", summary:
     """
     if cls is None:
         return lambda decorated: register(kind, name, decorated, level=level, summary=summary)
-    level = level or _level(kind, cls)
+    level = level or level_of(kind, cls)
     try:
         check_name(kind, name, level)
     except ValueError as error:
         raise RegistrationError(str(error)) from error
-    _check_class(kind, level, cls)
+    check_class(kind, level, cls)
     with _lock:
         for entry in specs(kind):
             own = entry.cls is not None and entry.cls.__module__ == cls.__module__
@@ -274,74 +273,9 @@ def unregister(kind: str, name: str) -> None:
             raise ComponentNotFoundError(f"no {kind} {name!r} was registered in this process")
 
 
-def describe(kind: str | None, name: str) -> dict[str, Any]:
-    """A component as plain data: where it comes from, its documentation and its options; imports it.
-
-    Raises:
-        ComponentNotFoundError: see `find`.
-        ComponentImportError: see `get`.
-    """
-    from mmreg.registry.options import describe_options  # see above
-
-    entry = find(kind, name)
-    cls = load(entry)
-    facts = {**row(entry), "documentation": documentation(cls), "options": describe_options(cls)}
-    return {**facts, "metrics": list(cls.metrics)} if hasattr(cls, "metrics") else facts  # a task's
-
-
-def row(entry: Entry) -> dict[str, Any]:
-    """An entry as one row of a listing."""
-    spec = entry.spec
-    return {
-        "kind": spec.kind,
-        "name": spec.name,
-        "level": spec.level,
-        "summary": spec.summary,
-        "distribution": entry.distribution,
-        "version": entry.version,
-        "status": _status(entry),
-    }
-
-
-def _status(entry: Entry) -> str:
-    """How it is with an entry: "ok", or what to do about it; imports nothing."""
-    spec = entry.spec
-    if lacking := missing(spec.requires):
-        return f"needs {', '.join(lacking)}" + (f": {spec.install_hint}" if spec.install_hint else "")
-    return f"ambiguous: use {entry.reference}" if ambiguous(entry) else "ok"
-
-
-def ambiguous(entry: Entry) -> bool:
-    """Whether another distribution brings a component of the same kind and name, so that the bare name is an error."""
-    return any(other != entry for other in _entries(entry.spec.kind, entry.spec.name))
-
-
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise ComponentNotFoundError(f"there is no kind {kind!r}{near(kind, KINDS)}; kinds are {', '.join(KINDS)}")
-
-
-def interface(kind: str, level: str) -> type:
-    """The class that components of a kind and level implement."""
-    module, _, attribute = KINDS[kind].interfaces[level].partition(":")
-    found: type = getattr(importlib.import_module(module), attribute)
-    return found
-
-
-def _level(kind: str, cls: Any) -> str:
-    """The level whose interface a class implements; empty if none."""
-    levels = KINDS[kind].interfaces if kind in KINDS else {}
-    matching = (level for level in levels if isinstance(cls, type) and issubclass(cls, interface(kind, level)))
-    return next(matching, next(iter(levels), ""))
-
-
-def _check_class(kind: str, level: str, cls: Any) -> None:
-    base = interface(kind, level)
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise RegistrationError(f"a {kind} must be a subclass of mmreg.{base.__name__}, found {cls!r}")
-    missing = sorted(getattr(cls, "__abstractmethods__", ()))
-    if missing:
-        raise RegistrationError(f"{cls.__name__} does not implement {', '.join(missing)} of {base.__name__}")
 
 
 def _not_found(kind: str | None, what: str, distribution: str, bare: str, same_name: Iterable[Entry]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmreg import registry, runs
 from mmreg.contract.fusion import ModelFusion
@@ -21,14 +21,12 @@ from mmreg.errors import OptionError, RunError
 from mmreg.files import write_json
 from mmreg.model.build import build
 from mmreg.model.devices import resolve_device
-from mmreg.model.inference import Predicted
-from mmreg.model.nodes import ModelNode, Part
+from mmreg.model.nodes import ModelNode
 from mmreg.recipe.recipe import Recipe
 from mmreg.recipe.resolve import resolve
 from mmreg.runs import Run
+from mmreg.runs.common_rows import CommonRows, fit_operator
 from mmreg.runs.followers import Followers
-
-MAX_ITERATIONS = 200
 
 
 def fuse(
@@ -75,7 +73,7 @@ def fuse(
     assert all(name.startswith("root.fusion.") for name in missing)
     assert isinstance(model.root, ModelNode)
     validation, test = (parts.common_rows(split, model.root.part_names) for split in ("validation", "test"))
-    notes = _fit(model.root, task, validation)
+    notes = fit_operator(model.root, task, validation)
     runs.clear(target)
     prints = {run.fingerprint for run in loaded}
     fingerprint = prints.pop() if len(prints) == 1 else ""
@@ -132,29 +130,6 @@ def _common_task(loaded: Sequence[Run]) -> Task:
 def _short(state: Mapping[str, Any]) -> str:
     text = str(state)
     return text if len(text) <= 200 else text[:197] + "..."
-
-
-class _Rows:
-    """Rows of one split that all runs have: keys, targets, and each part's scores."""
-
-    def __init__(self, name: str, keys: list[Any], targets: list[Any], scores: Mapping[str, list[Any]], k: int) -> None:
-        self.name, self.keys, self.targets = name, keys, targets
-        self.present = torch.tensor([[row is not None for row in rows] for rows in scores.values()]).T
-        zeros = [0.0] * k
-        self.scores = {part: torch.tensor([row or zeros for row in rows]) for part, rows in scores.items()}
-
-    def predict(self, fusion: ModelFusion, task: Task, prior: Tensor) -> tuple[Predicted, dict[str, list[Any]]]:
-        """The combination's predictions, (K,) the prior where no part is there, and the columns that people read."""
-        present = self.present.any(1)
-        with torch.no_grad():
-            fused = fusion(self.scores, self.present)
-            scores = torch.where(present[:, None], fused.scores, prior.to(fused.scores.dtype))
-        parts = {name: Part(self.scores[name], self.present[:, i]) for i, name in enumerate(self.scores)}
-        predicted = Predicted(scores, present, parts, fused.extras)
-        columns = {**task.predictions(scores), **{name: values.tolist() for name, values in fused.extras.items()}}
-        names = list(self.scores)
-        had = ["+".join(name for name, there in zip(names, row, strict=True) if there) for row in self.present.tolist()]
-        return predicted, runs.with_keys(self.name, self.keys, {**columns, "modalities": had})
 
 
 class _Parts:
@@ -256,7 +231,7 @@ class _Parts:
             found |= _moved(run.model.state_dict(), names, root, head)
         return {name: tensor for name, tensor in found.items() if not name.startswith("root.fusion.")}
 
-    def common_rows(self, split: str, part_names: Sequence[str]) -> _Rows | None:
+    def common_rows(self, split: str, part_names: Sequence[str]) -> CommonRows | None:
         """The rows of a split that every run has predicted, in the first run's order; None if one has no such split.
 
         Raises:
@@ -287,7 +262,7 @@ class _Parts:
                 columns.append([row if had else None for row, had in zip(values, there, strict=True)])
         scores = dict(zip(part_names, columns, strict=True))
         # On the targets given last all runs agree.
-        return _Rows(column, keys, given, scores, self.loaded[0].task.num_outputs)
+        return CommonRows(column, keys, given, scores, self.loaded[0].task.num_outputs)
 
 
 def _renamed(tree: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -317,37 +292,3 @@ def _moved(state: Mapping[str, Tensor], names: Mapping[str, str], root: str, hea
                     break
             moved[".".join([root, *steps[1:]])] = tensor
     return moved
-
-
-def _fit(node: ModelNode, task: Task, rows: _Rows | None) -> list[str]:
-    """Fit what the operator has to learn on validation rows: by its own `fit`, or its parameters by the task's loss.
-
-    Returns:
-        What a person should know of the result.
-    """
-    fusion = node.fusion
-    parameters = [parameter for parameter in fusion.parameters() if parameter.requires_grad]
-    if not (fusion.fitted or parameters):
-        return []
-    if rows is None:
-        raise RunError(f"{type(fusion).__name__} is fitted on validation rows, which not all of the runs have")
-    targets = torch.from_numpy(task.encode(rows.targets))
-    if fusion.fitted:
-        fusion.fit(rows.scores, rows.present, targets)
-    if parameters:
-        _minimise(fusion, parameters, task, rows, targets)
-    return node.fit_notes(targets, task.num_outputs)
-
-
-def _minimise(fusion: ModelFusion, parameters: list[nn.Parameter], task: Task, rows: _Rows, targets: Tensor) -> None:
-    """Set an operator's parameters to those of least loss."""
-    optimizer = torch.optim.LBFGS(parameters, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
-    present = rows.present.any(1)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = task.loss(fusion(rows.scores, rows.present).scores, targets)[present].mean()
-        torch.autograd.backward(loss)
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]

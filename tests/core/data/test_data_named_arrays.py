@@ -14,8 +14,10 @@ import torch
 import toys
 from numpy.typing import NDArray
 from small import Caller, call
+from torch import Tensor, nn
 
 import mmreg
+from mmreg import Encoder, Features
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.signals import Signal
 from mmreg.contract.spec import SEQUENCE, VECTOR, Spec, Specs, specs_from_json, specs_text, specs_to_json
@@ -337,6 +339,40 @@ def test_an_encoder_of_several_arrays_may_refuse_one(tmp_path: Path) -> None:
     inputs = {"a": {"type": "numbers", "encoder": "record_mlp"}}
     with pytest.raises(RecipeError, match=r"record_mlp does not take what numbers gives, .*: it takes records"):
         mmreg.train(records.recipe(records.rows(), modalities=inputs), tmp_path / "run", device="cpu")
+
+
+def test_the_conformance_checks_of_the_encoder_pass() -> None:
+    spec = {"numbers": Spec(VECTOR, (4,)), "categories": Spec(VECTOR, (3,), "int64", 9)}
+    report = run_checks(records.RecordMLP, specs=[spec])
+    assert report.ok, str(report)
+
+
+def test_the_conformance_checks_find_padding_that_leaks_from_one_of_several_arrays() -> None:
+    class Sums(Encoder):
+        """The sum of everything, padding included.
+
+        Args:
+            features: the size of the result.
+        """
+
+        multiple_arrays = True
+
+        def __init__(self, spec: Mapping[str, Spec], *, features: int = 4) -> None:
+            super().__init__()
+            self.out_features = features
+            self.layer = nn.Linear(2, features)
+
+        def forward(self, signal: Signal[dict[str, Tensor]]) -> Features:
+            times, level = signal.values["times"], signal.values["level"]
+            return Features(pooled=self.layer(torch.cat([times.mean(1), level], 1)))
+
+    spec = {"times": Spec(SEQUENCE, (None, 1)), "level": Spec(VECTOR, (1,))}
+    report = run_checks(Sums, specs=[spec], checks=["padding", "rows_are_independent", "batch_of_one"])
+    assert {result.check: result.outcome for result in report.results} == {
+        "padding": "failed",
+        "rows_are_independent": "failed",
+        "batch_of_one": "passed",
+    }
 
 
 def test_the_conformance_checks_pass() -> None:

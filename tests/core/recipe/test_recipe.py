@@ -90,6 +90,15 @@ def test_every_problem_is_reported_with_its_line(tmp_path: Path) -> None:
         assert expected in text
 
 
+def test_the_problems_are_there_one_by_one_as_well(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve(read_recipe(write(tmp_path, GOOD.replace("concat", "concatt").replace("cell: gru", "cell: gruu"))))
+    cell, fusion = caught.value.problems
+    assert cell.startswith("line 6, modalities.title.encoder.cell: must be")
+    assert fusion.startswith("line 8, fusion.name: there is no fusion 'concatt'")
+    assert str(caught.value) == "\n  ".join(["recipe.yaml: 2 problems", cell, fusion])
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -146,6 +155,10 @@ def test_overrides_are_checked_alike_and_name_no_line(tmp_path: Path) -> None:
     assert recipe.form.modalities["image"].encoder.name == "image_cnn"
     with pytest.raises(RecipeError, match=r"\n  training.epochs: must be a valid integer, found 'many'"):
         read_recipe(path, ["training.epochs=many"])
+    with pytest.raises(RecipeError, match=r"\n  modalities.image.encoder.dropout: must be"):
+        resolve(read_recipe(path, ["modalities.image.encoder={name: image_cnn, dropout: 2}"]))
+    with pytest.raises(RecipeError, match=r"\n  modalities.title.encoder.cell: must be"):
+        resolve(read_recipe(path, ["modalities.title.encoder={name: text_rnn, cell: gruu}"]))
     with pytest.raises(RecipeError, match="KEY=VALUE"):
         read_recipe(path, ["training.epochs"])
     with pytest.raises(RecipeError, match="holds no keys"):

@@ -137,6 +137,9 @@ def test_a_name_of_two_distributions_needs_the_distribution(monkeypatch: pytest.
         "ambiguous: use one:cnn",
         "ambiguous: use two:cnn",
     ]
+    assert all(map(registry.ambiguous, registry.specs("encoder")))
+    install(monkeypatch, plugin("one", ComponentSpec("encoder", "cnn", "one:CNN"), ComponentSpec("task", "cnn", "f:F")))
+    assert not any(map(registry.ambiguous, registry.specs()))
 
 
 def test_a_name_of_two_kinds_needs_the_kind_only_without_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,12 +80,21 @@ def test_a_schedule_changes_the_rates_of_both():
     assert same_weights(model, moved)
 
 
+def test_a_greatest_rate_is_that_of_matrices_and_the_others_keep_their_proportion():
+    optimizer = registry.build("optimizer", "Muon", **OPTIONS).build(default_groups(small_model()))
+    schedule = registry.build("schedule", "OneCycleLR", max_lr=0.2, cycle_momentum=False)
+    schedule.build(optimizer, steps=4, epochs=4)
+    assert [group["max_lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.03, 0.03])
+
+
 def test_a_saved_state_goes_on_bit_for_bit(tmp_path):
     ours = small_model()
     component = registry.build("optimizer", "Muon", **OPTIONS)
     optimizer = component.build(default_groups(ours))
     for number in range(3):
         step(ours, optimizer, number)
+    for group in optimizer.param_groups:  # as a schedule would
+        group["lr"] /= 2
     torch.save({"model": ours.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "state.pt")
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     resumed = small_model()

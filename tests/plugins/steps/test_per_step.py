@@ -193,11 +193,13 @@ def test_lengths_that_are_on_the_device_alone_will_do():
     assert torch.equal(encoder(Signal(signal.values, signal.lengths)).pooled, encoder(signal).pooled)
 
 
-def test_it_may_be_an_encoder_of_vectors_whose_losses_go_on():
-    encoder = registry.build("encoder", "per_step", Spec("TC", (None, 2)), encoder="vectors")
+@pytest.mark.parametrize("outputs", ["pooled", "tokens"])
+def test_it_may_be_an_encoder_of_vectors_whose_losses_go_on(outputs):
+    encoder = build(Spec("TC", (None, 2)), encoder="vectors", outputs=outputs)
     values = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [9.0, 9.0]]])
     features = encoder(Signal(values, torch.tensor([2, 1])))
-    torch.testing.assert_close(features.pooled[1], encoder.encoder.linear(values[1, 0]))
+    found = features.pooled[1] if outputs == "pooled" else features.tokens[1, 0]
+    torch.testing.assert_close(found, encoder.encoder.linear(values[1, 0]))
     valid = torch.tensor([1.0, 2, 3, 4, 5, 6])
     torch.testing.assert_close(features.losses["size"], valid.square().mean())
 

@@ -121,9 +121,8 @@ def run_grid(
 
 def _check_numbers(seeds: Sequence[int], jobs: int | None) -> None:
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise OptionError(
-            f"seeds must be different numbers of at least 0, found {', '.join(map(str, seeds)) or 'none'}"
-        )
+        told = ", ".join(map(str, seeds)) or "none"
+        raise OptionError(f"seeds must be different numbers of at least 0, found {told}")
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs must be at least 1, found {jobs}")
 
@@ -158,6 +157,7 @@ def check_grid(
             place = folder / slugs[variant.name]
             jobs += [Job(variant.name, seed, plans[seed], experiments[seed], place / f"seed-{seed}") for seed in seeds]
     fit = len({job.variant for job in jobs})
+    # Where too little is left to compare, what the others lack is a problem as well.
     needed = [variant.name for variant in variants if not variant.optional or fit < 2]
     concerned = _grouped((problem, name) for name in needed for problem in problems.get(name, ()))
     if concerned:
@@ -172,7 +172,7 @@ def check_grid(
 def _experiment(plan: Plan, opened: dict[str, Experiment]) -> Experiment:
     """A plan's table and fitted modalities, read once for all plans of a grid with the same modalities and split."""
     data = plan.to_data()
-    modalities = {name: {**given, "encoder": None} for name, given in data["modalities"].items()}
+    modalities = {name: {**options, "encoder": None} for name, options in data["modalities"].items()}
     key = json.dumps([modalities, None if isinstance(data["split"], str) else data["training"]["seed"]], sort_keys=True)
     if key not in opened:
         opened[key] = open_experiment(plan)

@@ -91,7 +91,11 @@ def _encoder_choices(modality: str, choices: Sequence[Choice] | None) -> list[tu
 
 def _only(recipe: Recipe, modality: str) -> dict[str, Any]:
     """The keys that leave one modality of a recipe."""
-    changes: dict[str, Any] = {"modalities": {modality: recipe.data["modalities"][modality]}, "fusion": None}
+    given = dict(recipe.data["modalities"][modality])
+    encoder = recipe.form.modalities[modality].encoder
+    if encoder is not None and encoder.share in recipe.data["modalities"]:
+        given["encoder"] = recipe.data["modalities"][encoder.share].get("encoder")  # its owner is not there
+    changes: dict[str, Any] = {"modalities": {modality: given}, "fusion": None}
     if isinstance(recipe.form.training.modality_dropout, dict):
         changes["training.modality_dropout"] = 0
     return changes

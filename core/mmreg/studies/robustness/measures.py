@@ -188,19 +188,19 @@ def _curves(
     curves = []
     for request in requests:
         points = [{"strength": strength, **figures} for strength, figures in measured.corrupted(request)]
-        values = [point["metrics"][metric] for point in points]
+        own = [point["metrics"][metric] for point in points]
         effective = None
         if baseline is not None:
             others = [figures["metrics"][metric] for _, figures in baseline.corrupted(request)]
             points = [{**point, "baseline": other} for point, other in zip(points, others, strict=True)]
-            effective = effective_robustness(values, others)
+            effective = effective_robustness(own, others)
         curves.append(
             {
                 "modality": request.modality,
                 "corruption": request.corruption,
                 "unit": CORRUPTIONS[request.corruption].unit(_stored(measured.run, request.modality)),
                 "strengths": points,
-                "relative_robustness": relative_robustness([point["strength"] for point in points], values),
+                "relative_robustness": relative_robustness([point["strength"] for point in points], own),
                 "effective_robustness": effective,
             }
         )

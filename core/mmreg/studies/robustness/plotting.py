@@ -77,11 +77,11 @@ def draw_robustness(robustness: Mapping[str, Any], path: Path) -> None:
 
 
 def _draw_subsets(subsets: list[Mapping[str, Any]], metric: str, axes: Any) -> None:
-    values = [subset["metrics"][metric] for subset in subsets]
+    figures = [subset["metrics"][metric] for subset in subsets]
     labels = [" + ".join(subset["modalities"]) for subset in subsets]
     sizes = [len(subset["modalities"]) for subset in subsets]
-    bars = axes.barh(range(len(values)), values, color=[f"C{size - 1}" for size in sizes], height=0.75)
-    axes.bar_label(bars, [f"{value:.3g}" for value in values], padding=3, fontsize=8)
+    bars = axes.barh(range(len(figures)), figures, color=[f"C{size - 1}" for size in sizes], height=0.75)
+    axes.bar_label(bars, [f"{figure:.3g}" for figure in figures], padding=3, fontsize=8)
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.15, y=0.01)

@@ -381,3 +381,12 @@ def test_the_reason_of_a_failed_process_is_what_it_wrote_last(tmp_path: Path) ->
     log.write_text("")
     assert "signal 9; perhaps there was too little memory: use fewer jobs" in reason_of_end(-9, log)
     assert "exit code 3" in reason_of_end(3, log)
+
+
+def test_a_modality_that_shares_an_encoder_has_one_of_its_own_where_it_is_alone() -> None:
+    modalities = {"a": {"type": "numbers", "encoder": {"name": "linear", "features": 5}}}
+    modalities["b"] = {"type": "numbers", "encoder": {"share": "a"}}
+    recipe = Recipe(toys.recipe("table.csv", modalities=modalities))
+    alone = {variant.name: variant.changes for variant in grid_variants(recipe, ["concat"], None, {}, True)}["b alone"]
+    assert alone["modalities"]["b"]["encoder"] == {"name": "linear", "features": 5}
+    assert recipe.replace(alone).form.modalities["b"].encoder is not None
