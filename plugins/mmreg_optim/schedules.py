@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -22,6 +23,17 @@ LeastRate = Annotated[NotNegative, Doc("the least rate.")]
 CycleMomentum = Annotated[bool, Doc("whether momentum goes down where the rate goes up, and back.")]
 
 
+_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "CosineAnnealingWarmRestarts": {"T_0": 2},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1},
+    "ExponentialLR": {"gamma": 0.9},
+    "MultiStepLR": {"milestones": [1]},
+    "OneCycleLR": {"max_lr": 0.3},
+    "StepLR": {"step_size": 2},
+}
+"""Options of the schedules that have some without a default."""
+
+
 class TorchSchedule(Schedule):
     """The class of torch.optim.lr_scheduler that has the same name; its options are torch's."""
 
@@ -33,6 +45,11 @@ class TorchSchedule(Schedule):
     def arguments(self, optimizer: torch.optim.Optimizer, epochs: int) -> dict[str, Any]:
         """What torch's constructor takes besides the optimizer."""
         return vars(self)
+
+    @classmethod
+    def conformance_material(cls) -> dict[str, Any]:
+        """What `mmreg check` builds it with: values for the options that have no default."""
+        return {"options": _EXAMPLES.get(cls.__name__, {})}
 
 
 def _by_group(rate: float | list[float], optimizer: torch.optim.Optimizer) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +14,17 @@ import typer
 from mmreg import registry
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table, say
 from mmreg.contract.components import CommandSpec, SourceSpec
-from mmreg.errors import ComponentImportError
+from mmreg.contract.spec import Specs, specs_from_json
+from mmreg.errors import ComponentImportError, OptionError
 from mmreg.importing import import_target, stdout_to_stderr
 from mmreg.messages import one_line, shown
+from mmreg.recipe.yaml import read_yaml
 from mmreg.registry import Entry
 from mmreg.registry.installed import Plugin, normalize
+from mmreg.registry.options import check_options
 
 if TYPE_CHECKING:
+    from mmreg.contract.interfaces import Modality
     from mmreg.testing import Report
     from mmreg.testing.running import CheckOutcome
 
@@ -40,8 +45,26 @@ def check(
         typer.Option(
             "--value",
             metavar="VALUE",
-            help="A value that a modality loads (a file's path, or a text), four or more of them; otherwise it is "
-            "tried with some texts and arrays.",
+            help="A value that a modality loads (a file's path, a text, or a list, a number or a mapping as JSON), "
+            "four or more of them; otherwise it is tried with some texts and arrays.",
+            show_default=False,
+        ),
+    ] = None,
+    spec: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--spec",
+            metavar="SPEC",
+            help="What an encoder is built for, such as '{axes: TCHW, shape: [null, 3, 8, 8]}'; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            metavar="KEY=VALUE",
+            help="An option to build the component with, its value as YAML; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -54,8 +77,15 @@ def check(
     entries = [entry for entry in registry.specs() if normalize(entry.distribution) == normalize(name)]
     if not plugins and not entries:
         entries = [registry.find(None, name)]
+    if option and len(entries) != 1:
+        raise typer.BadParameter(
+            f"it is for one component, but {name} stands for {len(entries)}", param_hint="--option"
+        )
+    options, specs = _options(option or []), [_spec(each) for each in spec or ()]
     with stdout_to_stderr:
-        report = run(entries, plugins, value or [])
+        report = run(entries, plugins, values=value or [], specs=specs, options=options)
+    for warning in report.warnings:
+        say(f"warning: {warning}")
     rows = [
         {**dataclasses.asdict(result), "result": result.outcome}
         for result in report.results
@@ -63,7 +93,8 @@ def check(
     ]
     if format is Format.JSON:
         results = [{column: row[column] for column in COLUMNS} for row in rows]
-        print_json({"ok": report.ok, "summary": report.summary, "results": results})
+        data = {"ok": report.ok, "summary": report.summary, "warnings": report.warnings, "results": results}
+        print_json(data)
     else:
         if rows:
             print_table(rows, COLUMNS)
@@ -117,9 +148,52 @@ def _targets(plugin: Plugin, hook: str, item: type[CommandSpec | SourceSpec], wa
         yield f"{hook}: {spec.name}", problem
 
 
-def run(entries: list[Entry], plugins: list[Plugin], values: list[str]) -> Report:
+def _options(settings: list[str]) -> dict[str, Any]:
+    """The options that KEY=VALUE settings stand for."""
+    options = {}
+    for setting in settings:
+        key, sign, text = setting.partition("=")
+        if not sign or not key.strip():
+            raise typer.BadParameter(
+                f"it needs KEY=VALUE, such as features=8; found {setting!r}", param_hint="--option"
+            )
+        options[key.strip()] = read_yaml(text, f"--option {key.strip()}")[0]
+    return options
+
+
+def _spec(text: str) -> Specs:
+    """The spec that a mapping of its attributes, or of names to such mappings, stands for."""
+    try:
+        return specs_from_json(read_yaml(text, "--spec")[0])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        told = (
+            f"it needs axes and shape, such as {{axes: TCHW, shape: [null, 3, 8, 8]}}; found {text}: {one_line(error)}"
+        )
+        raise typer.BadParameter(told, param_hint="--spec") from error
+
+
+def _refuse(word: str) -> Any:
+    raise ValueError(f"{word} is a text")
+
+
+def _value(text: str, cls: type[Modality]) -> Any:
+    """A value for a modality as a table gives it: a path, what is JSON (but true, false, null and NaN), or a text."""
+    if cls.paths and not cls.multiple_columns:
+        return Path(text).absolute()
+    try:
+        found = json.loads(text, parse_constant=_refuse)
+    except ValueError:
+        return text
+    if cls.multiple_columns and cls.paths and isinstance(found, dict):
+        return {key: Path(each).absolute() if isinstance(each, str) else each for key, each in found.items()}
+    return text if found is None or isinstance(found, bool) else found
+
+
+def run(
+    entries: list[Entry], plugins: list[Plugin], *, values: list[str], specs: list[Specs], options: dict[str, Any]
+) -> Report:
     """Check plugins themselves, and components one after the other."""
-    from mmreg.testing import Report, Result, run_checks
+    from mmreg.testing import Report, Result, make_subject, run_checks
 
     report = Report()
     for plugin in plugins:
@@ -127,14 +201,25 @@ def run(entries: list[Entry], plugins: list[Plugin], values: list[str]) -> Repor
             outcome: CheckOutcome = "failed" if problem else "passed"
             report.results.append(Result(f"plugin {plugin.entry_point}", what, outcome, problem))
     for entry in entries:
-        material: dict[str, Any] = {}
+        material: dict[str, Any] = {"options": options} if options else {}
+        name = f"{entry.spec.kind}/{entry.spec.name}"
         if sys.stderr.isatty():
-            say(f"checking {entry.spec.kind}/{entry.spec.name}")
+            say(f"checking {name}")
         try:
+            cls: Any = registry.load(entry)
             if values and entry.spec.kind == "modality":
-                paths = getattr(registry.load(entry), "paths", False)
-                material = {"values": [Path(value).absolute() if paths else value for value in values]}
-            report.results += run_checks(entry, **material).results
+                material["values"] = [_value(value, cls) for value in values]
+            if specs and entry.spec.kind == "encoder":
+                material["specs"] = specs
+            if options:
+                check_options(cls, options, f"{entry.spec.kind} {entry.spec.name!r}")
+            subject = make_subject(entry, **material)
         except ComponentImportError as error:
-            report.results.append(Result(f"{entry.spec.kind}/{entry.spec.name}", "target", "failed", str(error)))
+            report.results.append(Result(name, "target", "failed", str(error)))
+        except OptionError:
+            raise
+        except Exception as error:  # of what the class says to test it with
+            report.results.append(Result(name, "material", "failed", one_line(error)))
+        else:
+            report.results += run_checks(subject).results
     return report

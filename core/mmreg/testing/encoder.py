@@ -6,7 +6,7 @@ Axes: B batch, T tokens, D features.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Self, cast
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import register_dataclass
 
-from mmreg.contract.interfaces import Encoder, Outputs
+from mmreg import registry
+from mmreg.contract.interfaces import Encoder, Modality, Outputs
 from mmreg.contract.signals import Signal
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import Spec, Specs, specs_text
 from mmreg.contract.task import Task
 from mmreg.errors import MmregError
 from mmreg.model.model import MultimodalModel, Output
@@ -45,8 +46,8 @@ from mmreg.testing.expectations import (
     named,
 )
 from mmreg.testing.registration import check
-from mmreg.testing.signals import LONGEST, UNUSUAL, USUAL, lengthened, make_signal
-from mmreg.testing.subject import Subject
+from mmreg.testing.signals import LONGEST, UNUSUAL, USUAL, is_ragged, lengthened, make_signal, map_ragged
+from mmreg.testing.subject import Subject, make_subject
 
 MOST_SPECS = 4
 """Of the usual specs that an encoder takes, so many are tested."""
@@ -56,8 +57,8 @@ MOST_SPECS = 4
 class SignalBatch(CaseBatch):
     """A signal of B rows."""
 
-    signal: Signal
-    spec: Spec
+    signal: Signal[Any]
+    spec: Specs
 
     def run(self, module: nn.Module) -> Tensors:
         """Encode the signal."""
@@ -66,11 +67,14 @@ class SignalBatch(CaseBatch):
     def take(self, rows: Sequence[int]) -> Self:
         """See `CaseBatch`."""
         taken = super().take(rows)
-        if self.spec.ragged_axis is None or taken.signal.lengths is None:
+        if taken.signal.lengths is None:
             return taken
         longest = int(taken.signal.lengths.max())
-        values = taken.signal.values.narrow(self.spec.ragged_axis + 1, 0, longest)
-        return replace(taken, signal=taken.signal.replace(values))
+
+        def shorter(values: Tensor, spec: Spec) -> Tensor:
+            return values.narrow(cast(int, spec.ragged_axis) + 1, 0, longest)
+
+        return replace(taken, signal=map_ragged(taken.signal, self.spec, shorter))
 
     def on(self, device: torch.device | str) -> Self:
         """See `CaseBatch`; what is known on the host stays there."""
@@ -78,7 +82,7 @@ class SignalBatch(CaseBatch):
 
     def padded(self) -> Self | None:
         """See `CaseBatch`; padding may hold anything, and holds NaN."""
-        if self.spec.ragged_axis is None:
+        if not is_ragged(self.spec):
             return None
         return replace(self, signal=lengthened(self.signal, self.spec, 5, float("nan")))
 
@@ -91,14 +95,14 @@ class EncoderCase(Case):
     """An encoder built for a spec and asked for one kind of output."""
 
     cls: Any
-    spec: Spec
+    spec: Specs
     outputs: Outputs
     options: Mapping[str, Any]
 
     @property
     def label(self) -> str:
         """The spec and the output."""
-        return f"built for {self.spec}, asked for {self.outputs}"
+        return f"built for {specs_text(self.spec)}, asked for {self.outputs}"
 
     @property
     def hint(self) -> str:
@@ -133,11 +137,12 @@ class EncoderCase(Case):
 
 
 def encoder_cases(subject: Subject) -> list[EncoderCase]:
-    """Every spec that the encoder takes, with everything that it provides; `Skipped` if it takes no usual one."""
+    """Every spec that the encoder takes, with everything that it provides; `Skipped` if it takes none that is known."""
     options = subject.all_options
-    specs = list(subject.specs) or [spec for spec in USUAL if subject.cls.accepts(spec, options) is None][:MOST_SPECS]
+    specs = list(subject.specs) or _taken(subject, [*needed_specs(subject), *USUAL])[:MOST_SPECS]
+    specs = specs or _taken(subject, default_specs(subject))
     if not specs:
-        raise Skipped("it takes none of the usual specs; pass specs=[Spec(...)] that it takes")
+        raise Skipped("it takes none of the usual specs; pass specs=[Spec(...)] that it takes (or --spec)")
     provided = sorted(subject.cls.provides)
     return [EncoderCase(subject.cls, spec, outputs, options) for spec in specs for outputs in provided]
 
@@ -145,29 +150,66 @@ def encoder_cases(subject: Subject) -> list[EncoderCase]:
 CASES["encoder"] = encoder_cases
 
 
+def _taken(subject: Subject, specs: Iterable[Specs]) -> list[Specs]:
+    """Those of some specs that the encoder takes, each once; it is asked as a recipe asks it."""
+    several, taken = subject.cls.multiple_arrays, []
+    for spec in specs:
+        asked = several or isinstance(spec, Spec)
+        if asked and spec not in taken and subject.cls.accepts(spec, subject.all_options) is None:
+            taken.append(spec)
+    return taken
+
+
+def needed_specs(subject: Subject) -> list[Specs]:
+    """What installed modalities give with the options that the encoder needs of its own, such as a fixed size."""
+    needs = subject.cls.modality_options(subject.all_options)
+    return _given(needs, lambda modality: True) if needs else []
+
+
+def default_specs(subject: Subject) -> list[Specs]:
+    """What the modalities give whose default encoder it is."""
+    return _given({}, lambda modality: modality.default_encoder == subject.name)
+
+
+def _given(options: Mapping[str, Any], wanted: Callable[[type[Modality]], bool]) -> list[Specs]:
+    """What those of the installed modalities give that are wanted and have some options."""
+    found: list[Specs] = []
+    for entry in registry.specs("modality"):
+        try:
+            modality = make_subject(entry)
+            if wanted(modality.cls):
+                found.append(replace(modality, options={**modality.options, **options}).new().spec)
+        except Exception:  # one that lacks the options, needs others or is broken says nothing of the encoder
+            continue
+    return found
+
+
 @check("encoder")
 def check_specs(subject: Subject) -> None:
     """A spec that `accepts` lets pass can be built for and encoded; one that it refuses, with a reason, cannot."""
     options = subject.all_options
-    for spec in dict.fromkeys([*subject.specs, *USUAL, *UNUSUAL]):
+    for spec in (*subject.specs, *needed_specs(subject), *USUAL, *UNUSUAL):
+        if not (subject.cls.multiple_arrays or isinstance(spec, Spec)):
+            continue
+        text = specs_text(spec)
         reason = subject.cls.accepts(spec, options)
         if reason is None:
             for outputs in sorted(subject.cls.provides):
                 case = EncoderCase(subject.cls, spec, outputs, options)
-                with named(f"`accepts` lets {spec} pass, but {case.label}", case.hint):
+                with named(f"`accepts` lets {text} pass, but {case.label}", case.hint):
                     expect_finite(case.batch().run(case.build().eval()), "in evaluation")
             continue
-        expect(spec not in subject.specs, f"it should take {spec}, which was given for it; its reason not to: {reason}")
+        expect(spec not in subject.specs, f"it should take {text}, which was given for it; its reason not to: {reason}")
         said = isinstance(reason, str) and reason.strip()
-        expect(said, f"`accepts` should give a reason for refusing {spec}, found {reason!r}")
+        expect(said, f"`accepts` should give a reason for refusing {text}, found {reason!r}")
         build = EncoderCase(subject.cls, spec, "pooled", options).build
-        expect_refused(build, MmregError, f"{spec}, which `accepts` refuses ({reason}),")
+        expect_refused(build, MmregError, f"{text}, which `accepts` refuses ({reason}),")
 
 
 @case_check("encoder")
 def check_shortest_length(case: EncoderCase) -> None:
     """Rows of length 1, the shortest there is, are encoded and trained on, by themselves and beside longer ones."""
-    if case.spec.ragged_axis is None:
+    if not is_ragged(case.spec):
         raise Skipped("it takes nothing ragged")
     module = plain(case)
     for lengths in ([1] * 4, [1] + [LONGEST] * 3):

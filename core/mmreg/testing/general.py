@@ -12,7 +12,7 @@ from typing import Any
 
 from mmreg import registry
 from mmreg.errors import OptionError
-from mmreg.registry.options import check_options, describe_options, find_problems
+from mmreg.registry.options import check_options, describe_options, find_problems, option_names
 from mmreg.registry.signature import argument_docs, documentation, parameters
 from mmreg.testing.cases import cases_of
 from mmreg.testing.expectations import Skipped, expect, expect_refused
@@ -84,8 +84,9 @@ def check_options_documented(subject: Subject) -> None:
 @check()
 def check_options_typed(subject: Subject) -> None:
     """Every option has a type that says something, and its default is of that type."""
+    names = option_names(subject.cls)
     for name, parameter in parameters(subject.cls).items():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        if name not in names:
             continue
         bare = getattr(parameter.annotation, "__origin__", parameter.annotation)  # without the bounds, if there are any
         expect(bare not in (Any, object), f"the option {name} has no type that says what it may be")

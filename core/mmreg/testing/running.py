@@ -51,6 +51,18 @@ class Report:
         return not self.of("failed")
 
     @property
+    def warnings(self) -> list[str]:
+        """The components of whose checks more than half were skipped, each with the most common reason."""
+        told = []
+        for component, count in Counter(result.component for result in self.results).items():
+            reasons = [each.detail for each in self.of("skipped") if each.component == component]
+            if 2 * len(reasons) > count:
+                ((reason, _),) = Counter(reasons).most_common(1)
+                skipped = f"{component}: {len(reasons)} of {count} checks were skipped; mostly because {reason}"
+                told.append(f"{skipped}; or have its class give that by a classmethod conformance_material")
+        return told
+
+    @property
     def summary(self) -> str:
         """Such as "17 run, 2 skipped, 1 failed"."""
         failed, skipped, expected = (len(self.of(outcome)) for outcome in ("failed", "skipped", "expected"))

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mmreg import registry
 from mmreg.contract.kinds import KINDS
-from mmreg.contract.spec import Spec
+from mmreg.contract.spec import Specs
+from mmreg.messages import shown
 from mmreg.registry import Entry
 from mmreg.registry.options import check_options, options_model
 from mmreg.testing.expectations import Skipped, Tensors
@@ -26,7 +27,8 @@ class Subject:
         cls: its class.
         level: of a fusion: "feature" or "model".
         options: its options, where they should differ from the defaults.
-        specs: of an encoder: what to build it for; none for whatever it takes of some usual ones.
+        specs: of an encoder: what to build it for; none for whatever it takes of some usual ones and of what modalities
+            give with the options that it needs of them.
         values: of a modality: raw values that it loads, as a table gives them; none to try texts and arrays.
         bad_values: of a modality: further values that it must refuse.
         targets: of a task: a target column; none to try labels and numbers.
@@ -42,7 +44,7 @@ class Subject:
     cls: Any
     level: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    specs: Sequence[Spec] = ()
+    specs: Sequence[Specs] = ()
     values: Sequence[Any] = ()
     bad_values: Sequence[Any] = ()
     targets: Sequence[Any] = ()
@@ -66,7 +68,7 @@ class Subject:
         required = [info.alias or name for name, info in fields if info.is_required()]
         missing = [name for name in required if name not in self.options]
         if missing:
-            raise Skipped(f"it needs the options {', '.join(missing)}; pass options={{...}}")
+            raise Skipped(f"it needs the options {', '.join(missing)}; pass options={{...}} (or --option)")
         return check_options(self.cls, self.options, str(self))
 
     def new(self) -> Any:
@@ -77,17 +79,22 @@ class Subject:
         return found
 
 
+MATERIAL = frozenset({"options", "specs", "values", "bad_values", "targets", "references", "permute_state"})
+"""The attributes of a subject that say what to test it with."""
+
+
 def make_subject(component: type | str | Entry | Subject, *, kind: str = "", **material: Any) -> Subject:
     """The subject that stands for a component.
 
     Args:
         component: a class, a name as the registry takes it, an entry of the registry, or a subject.
         kind: its kind, where the class does not tell by the interface that it implements.
-        material: further attributes of `Subject`.
+        material: further attributes of `Subject`; each takes the place of what `conformance_material` on the class
+            gives for it.
 
     Raises:
         ComponentNotFoundError, ComponentImportError: there is no such component, or it cannot be imported.
-        TypeError: the class implements no interface.
+        TypeError: the class implements no interface, or its `conformance_material` gives something else.
     """
     if isinstance(component, Subject):
         return replace(component, kind=kind or component.kind, **material)
@@ -103,7 +110,8 @@ def make_subject(component: type | str | Entry | Subject, *, kind: str = "", **m
         found = (kind, next(iter(KINDS[kind].interfaces)))
     if not found[0]:
         raise TypeError(f"{component!r} implements none of the interfaces {', '.join(KINDS)}; say which by kind=")
-    return Subject(**{"kind": found[0], "name": component.__name__, "cls": component, "level": found[1], **material})
+    given = {"kind": found[0], "name": component.__name__, "cls": component, "level": found[1], **material}
+    return Subject(**{**declared_material(component), **given})
 
 
 def kind_of(cls: type) -> tuple[str, str]:
@@ -119,6 +127,19 @@ def _of_entry(entry: Entry, cls: type, material: dict[str, Any]) -> Subject:
     spec = entry.spec
     plugins = [plugin for plugin in registry.all_plugins() if plugin.distribution == entry.distribution]
     module = next((plugin.target for plugin in plugins if spec in plugin.components and entry.cls is None), "")
-    return Subject(
-        spec.kind, cls=cls, level=spec.level, entry=entry, **{"name": spec.name, "module": module, **material}
-    )
+    given = {"name": spec.name, "module": module, **declared_material(cls), **material}
+    return Subject(spec.kind, cls=cls, level=spec.level, entry=entry, **given)
+
+
+def declared_material(cls: type) -> dict[str, Any]:
+    """What a class says to test it with, by an optional classmethod `conformance_material`.
+
+    Raises:
+        TypeError: it is no mapping of material.
+    """
+    declare = getattr(cls, "conformance_material", None)
+    given = {} if declare is None else declare()
+    if not isinstance(given, Mapping) or not given.keys() <= MATERIAL:
+        told = f"a mapping of some of {', '.join(sorted(MATERIAL))}"
+        raise TypeError(f"{cls.__name__}.conformance_material should give {told}, found {shown(given)}")
+    return dict(given)

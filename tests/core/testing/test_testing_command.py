@@ -7,13 +7,16 @@ import json
 import mutants
 import pytest
 import torch
-from good import Choice
+from good import Choice, Recurrent
 from PIL import Image
+from records import RecordMLP, Records
 from typer.testing import CliRunner
 
-from mmreg import registry
+from mmreg import Encoder, Spec, registry
 from mmreg.cli.app import build_app
+from mmreg.cli.check import _value
 from mmreg.contract.components import CommandSpec, SourceSpec
+from mmreg.errors import SpecError
 from mmreg.registry.installed import Plugin
 
 
@@ -188,3 +191,153 @@ def test_values_for_a_modality_are_given_as_paths_or_texts(tmp_path, components)
     missing = mmreg("modality/image", *values, "--value", str(tmp_path / "missing.png"), "--format", "json")
     assert missing.exit_code == 1
     assert ", which was given for it, cannot be loaded: no such file" in missing.stdout
+
+
+class Clip(Encoder):
+    """Takes videos of 8 x 8 pixels alone.
+
+    Args:
+        size: of an image; it has no default.
+    """
+
+    provides = frozenset({"pooled", "tokens"})
+
+    def __init__(self, spec, *, size: int, outputs="pooled"):
+        if reason := self.accepts(spec, {}):
+            raise SpecError(reason)
+        super().__init__()
+        self.frames = Recurrent(Spec("TC", (None, 3)), outputs=outputs)
+        self.out_features = self.frames.out_features
+
+    @classmethod
+    def accepts(cls, spec, options):
+        return None if spec == Spec("TCHW", (None, 3, 8, 8)) else "it takes TCHW (any, 3, 8, 8)"
+
+    def forward(self, signal):
+        return self.frames(signal.replace(signal.values.mean((3, 4))))
+
+
+@pytest.fixture
+def further():
+    """Components that need material, registered by hand."""
+    added = []
+
+    def add(kind, name, cls):
+        registry.register(kind, name, cls)
+        added.append((kind, name))
+
+    yield add
+    for kind, name in added:
+        registry.unregister(kind, name)
+
+
+SPEC = ("--spec", "{axes: TCHW, shape: [null, 3, 8, 8]}")
+RECORDS = [
+    {"price": 1.5, "brand": "acme", "weight": 3.0},
+    {"price": None, "brand": "best", "weight": 1.0},
+    {"price": 4.0, "brand": None, "weight": 2.0},
+    {"price": 0.5, "brand": "acme", "weight": 0.0},
+    {"price": 2.5, "brand": "best", "weight": 4.0},
+]
+
+
+def test_an_encoder_is_built_with_the_options_and_for_the_spec_that_are_given(further):
+    further("encoder", "clip", Clip)
+    result = mmreg("clip", "--option", "size=8", *SPEC, "--format", "json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    assert data["warnings"] == []
+    skipped = {row["check"] for row in data["results"] if row["result"] == "skipped"}
+    assert skipped <= {"light_module", "devices"}
+
+
+def test_a_warning_says_what_to_give_where_most_checks_are_skipped(further):
+    further("encoder", "clip", Clip)
+    for arguments, needed in (((), "--option"), (("--option", "size=8"), "--spec")):
+        result = mmreg("clip", *arguments, "--format", "json")
+        assert result.exit_code == 0, result.output
+        (warning,) = json.loads(result.stdout)["warnings"]
+        assert f"warning: {warning}" in result.stderr
+        assert warning.startswith("encoder/clip: ")
+        assert "checks were skipped" in warning
+        assert needed in warning
+
+
+def test_a_class_gives_its_own_material_and_what_the_caller_gives_takes_its_place(further):
+    class Declared(Clip):
+        __doc__ = Clip.__doc__
+
+        @classmethod
+        def conformance_material(cls):
+            return {"options": {"size": 8}, "specs": [Spec("TCHW", (None, 3, 8, 8))]}
+
+    further("encoder", "clip", Declared)
+    result = mmreg("clip", "--format", "json")
+    assert (result.exit_code, json.loads(result.stdout)["warnings"]) == (0, []), result.output
+    other = mmreg("clip", "--spec", '{"axes": "TCHW", "shape": [null, 3, 9, 9]}', "--format", "json")
+    assert other.exit_code == 1
+    assert "it should take TCHW (any, 3, 9, 9) float32, which was given for it" in other.stdout
+
+
+@pytest.mark.parametrize("given", [{"sizes": [1]}, ["specs"]])
+def test_material_of_another_form_is_a_failure(further, given):
+    class Misspelt(Choice):
+        """Classes."""
+
+        @classmethod
+        def conformance_material(cls):
+            return given
+
+    further("task", "misspelt", Misspelt)
+    result = mmreg("task/misspelt", "--format", "json")
+    assert result.exit_code == 1
+    (row,) = json.loads(result.stdout)["results"]
+    assert (row["check"], row["result"]) == ("material", "failed")
+    assert "Misspelt.conformance_material should give a mapping of some of bad_values, options" in row["detail"]
+
+
+def test_values_may_be_json_and_specs_may_be_of_several_arrays(further):
+    further("modality", "records", Records)
+    further("encoder", "record_mlp", RecordMLP)
+    values = [part for record in RECORDS for part in ("--value", json.dumps(record))]
+    result = mmreg("modality/records", *values, "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["warnings"] == []
+    spec = {
+        "numbers": {"axes": "C", "shape": [2]},
+        "categories": {"axes": "T", "shape": [3], "dtype": "int64", "vocabulary_size": 9},
+    }
+    result = mmreg("encoder/record_mlp", "--spec", json.dumps(spec), "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a cat", "a cat"),
+        ("[1, 2.5]", [1, 2.5]),
+        ("42", 42),
+        ('"42"', "42"),
+        ('{"a": [1]}', {"a": [1]}),
+        ("true", "true"),
+        ("NaN", "NaN"),
+    ],
+)
+def test_a_value_is_json_or_else_a_text(text, value):
+    assert _value(text, Records) == value
+
+
+def test_what_cannot_be_read_is_refused(further):
+    further("encoder", "clip", Clip)
+    for arguments, told in (
+        (("clip", "--option", "size"), "it needs KEY=VALUE"),
+        (("clip", "--spec", "{axes: T}"), "it needs axes and shape"),
+        (("mmreg", "--option", "size=8"), "it is for one component"),
+    ):
+        result = mmreg(*arguments)
+        assert result.exit_code == 2
+        assert told in " ".join(result.stderr.replace("│", " ").split())
+    wrong = mmreg("clip", "--option", "sizes=8")
+    assert wrong.exit_code != 0
+    assert "sizes" in str(wrong.exception)

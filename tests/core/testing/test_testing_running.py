@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import further_mutants
 import mutants
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 
 import mmreg.testing
 from mmreg import Encoder, Features, Spec, registry
-from mmreg.errors import ValueLoadError
+from mmreg.errors import SpecError, ValueLoadError
 from mmreg.testing import (
     CHECKS,
     Skipped,
@@ -134,7 +135,8 @@ def test_parametrized_checks_fail_skip_and_are_expected_to_fail():
 
 def test_every_check_has_a_mutant_or_a_test_of_its_own():
     names = {name for key in CHECKS for name in checks_of(*reversed(key.split()))}
-    assert names == {mutant.check for mutant in mutants.MUTANTS.values()} | {"light_module", "target"}
+    caught = {mutant.check for mutant in mutants.MUTANTS.values()} | set(further_mutants.MUTANTS.values())
+    assert names == caught | {"light_module", "target"}
 
 
 def test_a_check_is_entered_by_its_decorator_alone(monkeypatch):
@@ -172,6 +174,37 @@ def test_what_implements_no_interface_is_no_subject():
         make_subject(dict)
 
 
+@pytest.mark.parametrize("says_it", ["by modality_options", "as a modality's default"])
+def test_an_encoder_with_needs_is_checked_for_what_a_modality_gives_that_meets_them(says_it, monkeypatch):
+    class Fixed(Encoder):
+        """Takes images of one size."""
+
+        def __init__(self, spec: Spec) -> None:
+            super().__init__()
+            if reason := self.accepts(spec, {}):
+                raise SpecError(reason)
+            self.linear, self.out_features = nn.Linear(3 * 8 * 8, 4), 4
+
+        @classmethod
+        def accepts(cls, spec, options):
+            return None if spec == Spec("CHW", (3, 8, 8)) else "it takes CHW (3, 8, 8)"
+
+        @classmethod
+        def modality_options(cls, options):
+            return {"size": 8} if says_it == "by modality_options" else {}
+
+        def forward(self, signal):
+            return Features(pooled=self.linear(signal.values.flatten(1)))
+
+    if says_it == "as a modality's default":
+        image = registry.get("modality", "image")
+        monkeypatch.setattr(image, "default_encoder", "Fixed")
+        monkeypatch.setattr(image, "conformance_material", lambda: {"options": {"size": 8}}, raising=False)
+    report = run_checks(Fixed, checks=["specs", "output_shape", "learns"])
+    assert set(outcomes(report).values()) == {"passed"}, str(report)
+    assert report.warnings == []
+
+
 def test_a_component_with_required_options_is_skipped_until_they_are_given():
     class Needs(Recurrent):
         """Needs a size.
@@ -185,7 +218,7 @@ def test_a_component_with_required_options_is_skipped_until_they_are_given():
 
     report = run_checks(Needs, checks=["learns", "options_typed"])
     assert outcomes(report) == {"learns": "skipped", "options_typed": "passed"}
-    assert report.of("skipped")[0].detail == "it needs the options hidden; pass options={...}"
+    assert report.of("skipped")[0].detail == "it needs the options hidden; pass options={...} (or --option)"
     assert run_checks(Needs, options={"hidden": 3}).ok
 
 
