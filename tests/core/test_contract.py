@@ -124,8 +124,9 @@ def either(value: Any) -> Any:
 
 
 def signature(function: Any) -> str:
-    """A signature as it is written, without the quotes of annotations that are not evaluated."""
-    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))
+    """A signature as it is written: annotations without quotes, and functions as defaults by their names alone."""
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))
+    return re.sub(r"<function (\S+) at 0x\w+>", r"\1", text)
 
 
 def describe(cls: type) -> dict[str, str]:
