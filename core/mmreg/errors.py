@@ -87,6 +87,19 @@ class RunError(MmregError, ValueError):
     """A run folder that is missing, incomplete, in the way, or needs something that is not there."""
 
 
+class ComponentRestoreError(MmregError, RuntimeError):
+    """A component that cannot be restored from what a run says of it.
+
+    Attributes:
+        role: which one, such as "encoder/image".
+        reason: why.
+    """
+
+    def __init__(self, role: str, reason: str) -> None:
+        super().__init__(f"{role} cannot be restored: {reason}")
+        self.role, self.reason = role, reason
+
+
 class TrainingError(MmregError, RuntimeError):
     """A training that cannot go on, such as one whose loss is no longer finite."""
 

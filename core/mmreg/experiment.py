@@ -26,6 +26,7 @@ from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.messages import listed, near
 from mmreg.model.build import States, build
 from mmreg.model.model import MultimodalModel
+from mmreg.model.seeding import seeded
 from mmreg.recipe.assets import digest
 from mmreg.recipe.components import InputPlan
 from mmreg.recipe.form import Fractions
@@ -109,11 +110,13 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     target = TargetColumn(table, form.target.column)
     task: Task = plan.task.cls(**plan.task.options)
     splits, messages = target.known(_split(plan, tables, target.values, task), skip=form.on_bad == "skip")
-    target.fit(task, splits["train"])
+    seed = form.training.seed
+    with seeded(seed, "task"):  # it may make parameters of its own
+        target.fit(task, splits["train"])
     targets = target.encode(task, splits)
     weights = row_weights(task, table, form.target.weight, targets, splits)
     if modalities is None:
-        modalities = {name: fit_modality(given, table, splits["train"]) for name, given in plan.inputs.items()}
+        modalities = {name: fit_modality(given, table, splits["train"], seed) for name, given in plan.inputs.items()}
     columns = {column: given.modality.cls.paths for given in plan.inputs.values() for column in given.columns}
     for leak in leaks(table, splits, list(columns), [column for column, are_paths in columns.items() if are_paths]):
         messages.append(f"{leak}; the {leak.second} figures may be too good")
@@ -177,11 +180,12 @@ def _split(plan: Plan, tables: Table | dict[str, Table], values: list[Any], task
     return {name: splits.get(name, np.zeros(0, np.int64)) for name in SPLITS}
 
 
-def fit_modality(given: InputPlan, table: Table, rows: NDArray[np.int64]) -> Modality:
+def fit_modality(given: InputPlan, table: Table, rows: NDArray[np.int64], seed: int) -> Modality:
     """A modality built and fitted on raw training values."""
     modality = given.new_modality()
     try:
-        modality.fit_values(iter_present(modality, table, given.columns, rows))
+        with seeded(seed, "fit", given.name):
+            modality.fit_values(iter_present(modality, table, given.columns, rows))
     except MmregError as error:
         raise type(error)(f"modality {given.name!r} (column {listed(given.columns)}): {error}") from error
     return modality

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import typing
 from dataclasses import dataclass, fields
 from typing import Annotated, TypeVar, dataclass_transform
@@ -24,7 +25,7 @@ def options(cls: type[T]) -> type[T]:
     described = dataclass(kw_only=True, eq=False)(cls)
     hints = typing.get_type_hints(cls, include_extras=True)
     lines = [f"    {field.name}: {_text(hints[field.name])}" for field in fields(described)]  # type: ignore[arg-type]
-    described.__doc__ = "\n".join([f"{cls.__doc__}".rstrip(), "", "Args:", *lines])
+    described.__doc__ = "\n".join([inspect.cleandoc(f"{cls.__doc__}"), "", "Args:", *lines])
     return described
 
 

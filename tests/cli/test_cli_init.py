@@ -254,3 +254,19 @@ def test_tables_that_nothing_can_be_learned_from_are_refused(
     assert done.code == 2
     assert said in done.err
     assert not (tmp_path / "r.yaml").exists()
+
+
+def test_a_column_of_lists_of_numbers_is_no_split_and_stops_nothing(cli: Caller, here: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {**row, "image": str(here / row["image"]), "measured": [0.5, 1.5]} for row in read_table(here / "table.csv")
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table.parquet")
+    recipe = written(cli, tmp_path / "table.parquet", "--target", "label")
+    assert "image" in recipe["modalities"]
+    assert "measured" not in recipe["modalities"]
+    done = cli("validate", tmp_path / "table.yaml", "--set", "split=measured")
+    assert done.code == 2
+    assert "the split column 'measured' holds list<element: double>, not names of splits" in done.err

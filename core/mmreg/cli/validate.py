@@ -65,6 +65,7 @@ def print_model(experiment: Experiment) -> None:
     """Rows, shapes and parameters of an experiment."""
     from mmreg.contract.spec import specs_text
     from mmreg.layers import trainable_parameters
+    from mmreg.training.parameters import count_trained
 
     model = experiment.build_model()
     rows = ", ".join(f"{len(numbers)} {split}" for split, numbers in experiment.splits.items())
@@ -74,13 +75,14 @@ def print_model(experiment: Experiment) -> None:
     for name, modality in experiment.plan.inputs.items():
         encoder = model.encoder_of(name)
         shared = f" of {modality.shares}" if modality.shares else ""
+        frozen = " (frozen)" if modality.encoder.weights.frozen_epochs is None else ""
         table.append(
             {
                 "part": name,
-                "component": f"{modality.modality.name} -> {modality.encoder.name}{shared}",
+                "component": f"{modality.modality.name} -> {modality.encoder.name}{shared}{frozen}",
                 "input": specs_text(experiment.specs[name]),
                 "output": f"{encoder.out_features} features",
-                "parameters": 0 if shared else trainable_parameters(encoder),
+                "parameters": 0 if shared or frozen else trainable_parameters(encoder),
             }
         )
     for node in experiment.plan.fusion.nodes() if experiment.plan.fusion else ():
@@ -97,4 +99,4 @@ def print_model(experiment: Experiment) -> None:
             }
         )
     print_table(table, ("part", "component", "input", "output", "parameters"))
-    print(f"\n{trainable_parameters(model):,} trainable parameters in all, heads included")
+    print(f"\n{count_trained(model, experiment.plan):,} trainable parameters in all, heads included")

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -68,7 +69,13 @@ def split_rows(
 
 
 def _by_column(table: Table, column: str) -> dict[str, NDArray[np.int64]]:
-    counts = pc.value_counts(table.column(column)).to_pylist()
+    cells = table.column(column)
+    try:
+        counts = pc.value_counts(cells).to_pylist()
+    except pa.ArrowNotImplementedError as error:  # lists and the like
+        raise TableError(
+            f"{table.name}: the split column {column!r} holds {cells.type}, not names of splits"
+        ) from error
     names = {item["values"]: _NAMES.get(str(item["values"]).strip().lower()) for item in counts}
     if None in names.values():
         by_count = sorted(counts, key=lambda item: -item["counts"])

@@ -13,7 +13,8 @@ from mmreg import registry
 from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.spec import Spec, Specs, specs_text
 from mmreg.contract.task import Task
-from mmreg.errors import MmregError
+from mmreg.errors import ComponentRestoreError, MmregError
+from mmreg.messages import one_line
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FeatureNode, FusionNode, ModelNode
 from mmreg.model.seeding import seeded
@@ -91,7 +92,12 @@ class _Builder:
     def encoder(self, given: InputPlan, outputs: Outputs) -> Encoder | None:
         spec, encoder = self.specs[given.name], given.encoder
         path = ("modalities", given.name, "encoder")
-        reason = _refusal(encoder.cls, spec, encoder.options)
+        try:
+            reason = _refusal(encoder.cls, spec, encoder.options)
+        except Exception as error:  # whatever a plugin's code raises
+            what = f"encoder {encoder.entry.reference} cannot say whether it takes {specs_text(spec)}"
+            self.problems.append(Problem(path, f"{what}: {one_line(error)}"))
+            return None
         if reason is not None:
             fits = _encoders_for(spec)
             self.problems.append(
@@ -110,19 +116,25 @@ class _Builder:
     def construct(
         self, role: str, path: tuple[str | int, ...], component: Component, *arguments: Any, **passed_in: Any
     ) -> Any:
-        """Build or restore a component; an error of its own becomes a problem of the recipe that names it."""
+        """Build or restore a component; an error of its own becomes a problem of the recipe that names it.
+
+        Raises:
+            ComponentRestoreError: it cannot be restored, which is not the recipe's fault.
+        """
         try:
             built = component.build(*arguments, restored=role in self.states, **passed_in)
             if role in self.states:
                 built.load_state(self.states[role])
-        except MmregError as error:
-            self.problems.append(Problem(path, str(error)))
-            return None
-        except Exception as error:  # whatever a plugin's code raises
-            kind = component.entry.spec.kind
-            what = f"{kind} {component.entry.reference} cannot be {'restored' if role in self.states else 'built'}"
-            inputs = ", ".join(map(str, arguments))
-            self.problems.append(Problem(path, f"{what} for {inputs}: {type(error).__name__}: {error}"))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a plugin's code raises
+            if role in self.states:
+                raise ComponentRestoreError(role, one_line(error)) from error
+            told = str(error)
+            if not isinstance(error, MmregError):
+                what = f"{component.entry.spec.kind} {component.entry.reference} cannot be built"
+                told = f"{what} for {', '.join(map(str, arguments))}: {one_line(error)}"
+            self.problems.append(Problem(path, told))
             return None
         if any(isinstance(parameter, UninitializedParameter) for parameter in built.parameters()):
             told = f"{component.name} has a lazy module, which has no size yet; take sizes from the spec"
@@ -187,13 +199,12 @@ def _encoders_for(spec: Specs) -> list[str]:
     fits = []
     for entry in registry.specs("encoder"):
         try:
-            cls = registry.load(entry)
-            assert issubclass(cls, Encoder)
+            cls: Any = registry.load(entry)
             options = {
                 option["name"]: option["default"] for option in registry.describe("encoder", entry.reference)["options"]
             }
             if _refusal(cls, spec, options) is None:
                 fits.append(entry.spec.name)
-        except (MmregError, KeyError):
+        except Exception:  # whatever a plugin's code raises; it is not the one that was asked for
             continue
     return fits

@@ -82,6 +82,7 @@ def predict(
     )
 
 
+@torch.no_grad()
 def mean_loss(task: Task, scores: Tensor, targets: Tensor, weights: Tensor) -> float:
     """The weighted mean of the task's loss over N rows."""
     return float((task.loss(scores, targets) * weights).sum() / weights.sum())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,10 +11,13 @@ from torch import Tensor
 
 from mmreg.contract.task import Metric, Task
 from mmreg.errors import ComponentNotFoundError, OptionError
-from mmreg.messages import near
+from mmreg.importing import stdout_to_stderr
+from mmreg.messages import near, one_line, plural
 from mmreg.recipe.components import Component
 from mmreg.recipe.find import fitting_metrics
 from mmreg.registry import build, find
+
+logger = logging.getLogger("mmreg")
 
 
 class Measures:
@@ -27,6 +32,7 @@ class Measures:
         self.task = task
         self._named = dict(metrics or {})
         self._built: dict[str, Metric] = {}
+        self._told: set[str] = set()
 
     def metric(self, name: str) -> Metric | None:
         """The metric with a name; None if it is the task's own.
@@ -61,8 +67,33 @@ class Measures:
         return self.task.metrics[name] if metric is None else metric.more_is_better
 
     def evaluate(self, scores: Tensor, targets: Tensor, names: Sequence[str] = ()) -> dict[str, Any]:
-        """The task's figures of N rows, and further metrics by name; see `Task.evaluate`. Raises as `metric` does."""
+        """The task's figures of N rows, and further metrics by name; see `Task.evaluate`. Raises as `metric` does.
+
+        A plugin's metric that fails, or gives no finite number, is told in one line and has no figure.
+        """
         metrics = {name: self.metric(name) for name in dict.fromkeys(names)}
         figures = self.task.evaluate(scores, targets, [name for name, metric in metrics.items() if metric is None])
         host = scores.detach().cpu(), targets.cpu()
-        return figures | {n: float(metric.compute(*host)) for n, metric in metrics.items() if metric is not None}
+        for name, metric in metrics.items():
+            value = None if metric is None else self._computed(name, metric, *host)
+            if value is not None:
+                figures[name] = value
+        return figures
+
+    def _computed(self, name: str, metric: Metric, scores: Tensor, targets: Tensor) -> float | None:
+        try:
+            with stdout_to_stderr:
+                value = float(metric.compute(scores, targets))
+            problem = "" if math.isfinite(value) else f"gave {value}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever it is, it is not the training's
+            value, problem = math.nan, f"raised {one_line(error)}"
+        if not problem:
+            return value
+        if name not in self._told:
+            self._told.add(name)
+            where = type(metric).__module__.partition(".")[0]
+            rows = plural(len(targets), "row")
+            logger.warning("mmreg: the metric %s (of %s) %s on %s; it is left out", name, where, problem, rows)
+        return None

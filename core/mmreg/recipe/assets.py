@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +29,9 @@ def with_absolute_assets(cls: type, options: Mapping[str, Any], folder: Path | N
         given = options[name]
         if isinstance(given, str):
             path = (folder or Path()) / given
-            paths[name] = str((Path(given) if Path(given).exists() and not path.exists() else path).absolute())
+            # os.path: what no file can be called is not there, rather than an error.
+            elsewhere = os.path.exists(given) and not os.path.exists(path)  # noqa: PTH110
+            paths[name] = str((Path(given) if elsewhere else path).absolute())
     return {**options, **paths}
 
 

@@ -83,7 +83,7 @@ class Component:
     def assets(self) -> dict[str, str]:
         """The absolute paths of the files that it is built from, by option, less those of its parts."""
         given = {name: self.options[name] for name in marked(self.cls, AssetMark)}
-        return {name: path for name, path in given.items() if path is not None}
+        return {name: path for name, path in given.items() if isinstance(path, str)}
 
     def build(self, *arguments: Any, restored: bool = False, **passed_in: Any) -> Any:
         """It, constructed.

@@ -93,7 +93,8 @@ def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | N
     if encoder_name is None:
         finder.problem(path, f"encoder is missing; there are {', '.join(registry.names('encoder'))}")
         return None
-    encoder = finder.component("encoder", encoder_name, choice.options, (*path, "encoder"))
+    own = finder if source == name else Finder(finder.folder)  # of a shared one its owner tells the problems
+    encoder = own.component("encoder", encoder_name, choice.options, (*path, "encoder"))
     options = dict(given.options)
     if encoder is not None:
         for key, value in encoder.cls.modality_options(encoder.options).items():
@@ -149,11 +150,14 @@ def _metrics(finder: Finder, form: Form, task: type[Task]) -> dict[str, Componen
             if options:
                 finder.problem(path, f"{name} is the task's own metric and takes no options")
             continue
-        entries = [entry for entry in registry.specs("metric") if entry.spec.name == registry_name(name)]
         fitting = [each for each in fitting_metrics(task) if each not in task.metrics]
-        if not entries or (len(entries) == 1 and registry_name(name) not in fitting):
+        takes = _spaces(registry_name(name))
+        if takes is not None and registry_name(name) not in fitting:
+            of = f"the task {form.target.task!r}"
             known = [*task.metrics, *fitting]
-            told = f"the task {form.target.task!r} has no metric {name!r}{near(name, known)}; it has {', '.join(known)}"
+            told = f"{of} has no metric {name!r}{near(name, known)}; it has {', '.join(known)}"
+            if takes:
+                told = f"{name} has no meaning for {of}, whose scores are {task.space}; it takes {', '.join(takes)}"
             finder.problem(path, told)
             continue
         component = finder.component("metric", name, options, path)
@@ -162,6 +166,17 @@ def _metrics(finder: Finder, form: Form, task: type[Task]) -> dict[str, Componen
         elif component is not None:
             metrics[component.name] = component
     return metrics
+
+
+def _spaces(name: str) -> list[str] | None:
+    """The spaces of scores that a metric takes; none if there is no such metric, None if it cannot be told."""
+    entries = [entry for entry in registry.specs("metric") if entry.spec.name == name]
+    if len(entries) > 1:
+        return None
+    try:
+        return sorted(space for entry in entries for space in getattr(registry.load(entry), "spaces", ()))
+    except ComponentImportError:
+        return None
 
 
 def registry_name(name: str) -> str:
@@ -174,7 +189,7 @@ def fitting_metrics(task: type[Task]) -> list[str]:
     names = []
     for entry in registry.specs("metric"):
         try:
-            if task.space in registry.load(entry).spaces:  # type: ignore[attr-defined]
+            if task.space in getattr(registry.load(entry), "spaces", ()):
                 names.append(entry.spec.name)
         except ComponentImportError:
             continue

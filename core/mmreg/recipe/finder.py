@@ -10,6 +10,7 @@ from typing import Any
 from mmreg import registry
 from mmreg.contract.markers import ComponentOf
 from mmreg.errors import ComponentImportError, ComponentNotFoundError, MmregError
+from mmreg.messages import one_line
 from mmreg.recipe.assets import with_absolute_assets
 from mmreg.recipe.components import Component, TrainedWeights
 from mmreg.recipe.form import Weights
@@ -46,6 +47,7 @@ class Finder:
         options: Mapping[str, Any],
         path: KeyPath,
         name_key: str = "name",
+        within: bool = False,
     ) -> Component | None:
         """Find one component and check its options; None if there is a problem.
 
@@ -55,6 +57,7 @@ class Finder:
             options: those that are given, and of one with weights how these are trained.
             path: where it stands in the recipe.
             name_key: the key of its name.
+            within: whether it is an option of another one, with which its weights are trained.
         """
         try:
             entry = registry.find(kind, name)
@@ -62,7 +65,7 @@ class Finder:
         except (ComponentNotFoundError, ComponentImportError) as error:
             self.problem((*path, name_key), str(error))
             return None
-        keys = WEIGHT_KEYS - option_names(cls) if kind in WITH_WEIGHTS else set()
+        keys = WEIGHT_KEYS - option_names(cls) if kind in WITH_WEIGHTS and not within else set()
         given = {key: value for key, value in options.items() if key in keys}
         weights, problems = validate(Weights, given)
         complete, others = validate(options_model(cls), {k: v for k, v in options.items() if k not in keys})
@@ -78,6 +81,8 @@ class Finder:
                 cls(**complete)
             except MmregError as error:
                 self.problem(path, str(error))
+            except Exception as error:  # whatever a plugin's code raises
+                self.problem(path, f"{kind} {entry.reference} cannot be built: {one_line(error)}")
         return Component(entry, cls, complete, parts, TrainedWeights.of(Weights.model_construct(**weights)))
 
     def parts(self, cls: type, options: dict[str, Any], path: KeyPath) -> dict[str, Component] | None:
@@ -87,12 +92,13 @@ class Finder:
             given = options[name]
             if given is None:
                 continue
-            chosen = {"name": given} if isinstance(given, str) else dict(given)
+            chosen = {"name": given} if isinstance(given, str) else dict(given) if isinstance(given, Mapping) else {}
             inner = chosen.pop("name", None)
             if not isinstance(inner, str):
-                self.problem((*path, name), f"must be the name of a {mark.kind}, or a mapping with its name")
+                told = f"must name a component of the kind {mark.kind}, or be a mapping with its name"
+                self.problem((*path, name), told)
                 return None
-            part = self.component(mark.kind, inner, chosen, (*path, name))
+            part = self.component(mark.kind, inner, chosen, (*path, name), within=True)
             if part is None:
                 return None
             parts[name] = part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 OnBad = Literal["error", "absent", "skip"]
@@ -68,7 +68,7 @@ class Weights(_Closed):
     Where an option of the component has such a name, the option is meant.
     """
 
-    lr: Annotated[float, Gt(0)] = 1.0
+    lr: Annotated[float, Gt(0), Le(1e6)] = 1.0
     """By what the learning rate is multiplied for its weights."""
     freeze: bool | FreezeUntil = False
     """Whether its weights stay as they are, always or until an epoch; it then computes as in use (no dropout, norms by

@@ -5,9 +5,7 @@ Nothing in it can run code; it can be moved and renamed, and is read offline.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -41,8 +39,8 @@ PREDICTIONS = "predictions"
 ASSETS = "assets"
 CHECKPOINT = "checkpoints/last.pt"
 BEST = "checkpoints/best.safetensors"
-LARGE = 1 << 26
-"""Bytes from which on an asset is not copied where it can be linked."""
+LONGEST_NAME = 100
+"""Characters of an asset's own name that its copy keeps."""
 FORMAT = 1
 """The version of the folder's layout."""
 
@@ -77,11 +75,14 @@ def claim(folder: Path, *, overwrite: bool, resumable: bool = True) -> Path:
 
 
 def clear(folder: Path) -> None:
-    """Make the folder if it is not there, and remove what an earlier run left in it, and nothing else."""
+    """Make the folder if it is not there, and remove what an earlier run left in it, and nothing else.
+
+    Its assets stay, as the next run may be built from them; `write_facts` removes those that it is not.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, METRICS, TIMINGS, REPORT):
         (folder / name).unlink(missing_ok=True)
-    for name in (PREDICTIONS, ASSETS, "checkpoints"):
+    for name in (PREDICTIONS, "checkpoints"):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
@@ -107,6 +108,16 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def keep_assets(folder: Path, plan: Plan) -> None:
+    """Copy the files that a recipe's components are built from into a run's folder, before anything in it goes.
+
+    Raises:
+        RunError: one is gone.
+        OSError: it cannot be copied.
+    """
+    plan.to_data(_Assets(folder).keep)
+
+
 def write_facts(
     folder: Path,
     plan: Plan,
@@ -129,6 +140,7 @@ def write_facts(
 
     assets = _Assets(folder)
     recipe = plan.to_data(assets.keep)
+    assets.remove_others()
     write_text(folder / RECIPE, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
     states = {role: state for role, part in model.components().items() if (state := part.state())}
     components = {}
@@ -176,23 +188,20 @@ class _Assets:
         content = digest(path)
         if content is None:
             raise RunError(f"the file {path} of the recipe is gone")
-        name = f"{ASSETS}/{content[:8]}-{Path(path).name}"
+        name = f"{ASSETS}/{content[:8]}-{Path(path).name[-LONGEST_NAME:]}"
         copy = self.folder / name
         self.kept[name] = content
         if digest(copy) != content:
-            copy.parent.mkdir(exist_ok=True)
+            copy.parent.mkdir(parents=True, exist_ok=True)
             with replacing(copy) as temporary:
-                _copy(Path(path), temporary)
+                shutil.copyfile(path, temporary)
         return name
 
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file; of a large one, make another name where the file system can."""
-    if source.stat().st_size > LARGE:
-        with contextlib.suppress(OSError):
-            os.link(source, target)
-            return
-    shutil.copyfile(source, target)
+    def remove_others(self) -> None:
+        """Remove what an earlier run kept."""
+        for path in (self.folder / ASSETS).glob("*"):
+            if f"{ASSETS}/{path.name}" not in self.kept:
+                path.unlink()
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -14,7 +14,7 @@ from mmreg.contract.interfaces import Modality
 from mmreg.contract.lifecycle import Restorable
 from mmreg.contract.spec import Specs, specs_from_json
 from mmreg.contract.task import Task
-from mmreg.errors import RunError
+from mmreg.errors import ComponentRestoreError, RunError
 from mmreg.messages import one_line
 from mmreg.model.build import build
 from mmreg.model.model import MultimodalModel
@@ -80,7 +80,10 @@ class Restoring:
 
     def model(self, task: Task) -> MultimodalModel:
         """The model, without its weights."""
-        return build(self.plan, self.specs(), task, states=self.states())
+        try:
+            return build(self.plan, self.specs(), task, states=self.states())
+        except ComponentRestoreError as error:
+            raise self._lost(error.role, error.reason) from error
 
     def load_weights(self, model: MultimodalModel, weights: Mapping[str, Tensor]) -> None:
         """Put a run's weights into its model.
@@ -93,7 +96,7 @@ class Restoring:
         wrong += [name for name in weights if name not in own]
         if wrong:
             misfits = self._misfits(model, wrong)
-            raise RunError(f"the weights of {self.folder} are damaged or of another model: {misfits}")
+            raise RunError(f"the weights of {self.folder} do not fit its components: {misfits}")
         model.load_state_dict(dict(weights))
 
     def _misfits(self, model: MultimodalModel, names: list[str]) -> str:
@@ -129,9 +132,14 @@ class Restoring:
     def _naming(self, role: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # a plugin's code may raise anything
-            told = f"{role} of the run {self.folder} cannot be restored: {one_line(error)}; it {self._versions(role)}"
-            raise RunError(told) from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's code may raise anything
+            raise self._lost(role, one_line(error)) from error
+
+    def _lost(self, role: str, reason: str) -> RunError:
+        told = f"{role} of the run {self.folder} cannot be restored: {reason}; it {self._versions(role)}"
+        return RunError(f"{told}; install the release that it was saved by, or train again")
 
 
 def _migrates(cls: type) -> bool:

@@ -20,14 +20,15 @@ from mmreg.data.prepared import Prepared, keep_rows
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn
-from mmreg.errors import MmregError, RunError
+from mmreg.errors import MmregError, RecipeError, RunError
 from mmreg.experiment import Experiment, check_columns, open_experiment, prepare_all
+from mmreg.messages import one_line
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.model.inference import Predicted, predict
 from mmreg.model.model import MultimodalModel
-from mmreg.recipe.recipe import read_recipe
-from mmreg.recipe.resolve import Plan, resolve
-from mmreg.runs.folder import RECIPE, REPORT, WEIGHTS, read_facts, read_predictions, read_weights
+from mmreg.recipe.recipe import Recipe, read_recipe
+from mmreg.recipe.resolve import Plan, find_problems, resolve
+from mmreg.runs.folder import COMPONENTS, RECIPE, REPORT, WEIGHTS, read_facts, read_predictions, read_weights
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
 from mmreg.runs.restoring import Restoring
@@ -261,10 +262,21 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
     """
     folder = Path(folder)
     facts = read_facts(folder)
-    if not (folder / WEIGHTS).is_file():
-        raise RunError(f"the training of {folder} did not end; go on with: mmreg train RECIPE --out {folder} --resume")
     try:
-        plan = resolve(read_recipe(folder / RECIPE))
+        return _loaded(folder, facts, resolve_device(device), precision)
+    except MmregError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:  # all else names its component
+        raise RunError(f"{folder / COMPONENTS} is damaged, or was edited: {one_line(error)}; train again") from error
+
+
+def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precision: str | None) -> Run:
+    """A run by what its folder says of its components."""
+    if not (folder / WEIGHTS).is_file():
+        what = "has lost its weights" if (folder / REPORT).is_file() else "did not end"
+        raise RunError(f"the training of {folder} {what}; go on with: mmreg train RECIPE --out {folder} --resume")
+    try:
+        plan = _resolved_for_use(read_recipe(folder / RECIPE))
     except MmregError as error:
         came = ", ".join(
             f"{role} from {c['distribution']} {c['version']}".rstrip()
@@ -279,10 +291,25 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
     trained_in = Path(facts["table"].get("folder", folder))
     plan.recipe.folder = trained_in if trained_in.is_dir() else None
     restoring = Restoring(folder, plan, facts)
-    restoring.tell_versions()
     modalities, task = restoring.modalities(), restoring.task()
     model = restoring.model(task)
     restoring.load_weights(model, read_weights(folder / WEIGHTS))
+    restoring.tell_versions()
     table = facts["table"]
-    where = resolve_device(device)
-    return Run(folder, plan, modalities, task, model, table["fingerprint"], where, precision, bool(table.get("fused")))
+    return Run(folder, plan, modalities, task, model, table["fingerprint"], device, precision, bool(table.get("fused")))
+
+
+def _resolved_for_use(recipe: Recipe) -> Plan:
+    """A recipe with its components; what only a training needs may be missing."""
+    try:
+        return resolve(recipe)
+    except RecipeError:
+        keys = {problem.path[:2] for problem in find_problems(recipe)}
+        spared: dict[str, Any] = {}
+        if any(key[0] == "callbacks" for key in keys):
+            spared["callbacks"] = []
+        if ("training", "optimizer") in keys or ("training", "schedule") in keys:
+            spared |= {"training.optimizer": "AdamW", "training.schedule": None}
+        if not spared:
+            raise
+        return resolve(recipe.replace(spared))

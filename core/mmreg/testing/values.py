@@ -39,6 +39,9 @@ def values_of(subject: Subject) -> list[Any]:
             raise Skipped(f"it was given {len(subject.values)} values; pass at least {LEAST}")
         return list(subject.values)
 
+    if subject.cls.multiple_columns:
+        raise Skipped("it reads several columns; pass values=[{column: value, ...}, ...] (or --value as JSON)")
+
     def take(family: Sequence[Any]) -> None:
         modality = subject.new()
         modality.fit_values(iter(family))

@@ -278,12 +278,17 @@ class Trainer:
             if rows.any():
                 found.append((name, "loss", mean_loss(self.task, part.scores[rows], targets[rows], weights[rows])))
                 result = self.measures.evaluate(self.task.scores(part.scores)[rows], targets[rows], [self.metric])
-                found.append((name, self.metric, result[self.metric]))
+                found += [(name, self.metric, result[self.metric])] if self.metric in result else []
         return [MetricValue("validation", *each) for each in found]
 
     def _judge(self, epoch: Epoch) -> bool:
         """Whether the epoch is the best so far by the metric; ties go to the earlier one."""
         value = epoch.get("validation", self.metric)
+        if value is None and len(self.rows.validation):
+            raise TrainingError(
+                f"the metric {self.metric!r} chooses the weights, but gave no finite number on the validation rows; "
+                "choose another one by training.metric"
+            )
         if value is None:
             return True
         sign = 1 if self.measures.more_is_better(self.metric) else -1

@@ -42,6 +42,12 @@ def parameter_groups(model: MultimodalModel, settings: Mapping[str, TrainedWeigh
     return [group for group in groups if group.parameters]
 
 
+def count_trained(model: MultimodalModel, plan: Plan) -> int:
+    """How many numbers a training moves; those that stay frozen do not count."""
+    groups = parameter_groups(model, trained_weights(plan))
+    return sum(parameter.numel() for group in groups for parameter in group.parameters)
+
+
 class Freezing:
     """Keeps weights as they are for as long as the recipe says.
 

@@ -22,7 +22,6 @@ from mmreg.data.prepared import SHOWN, fit_arrays, keep_rows, prior_rows
 from mmreg.errors import RunError, TableError, ValidationRowsError
 from mmreg.experiment import Experiment, checked_plan, open_experiment, prepare_all
 from mmreg.files import csv_text, unwritable, write_json, write_text
-from mmreg.layers import trainable_parameters
 from mmreg.messages import shown
 from mmreg.model.build import States
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision
@@ -36,6 +35,7 @@ from mmreg.runs.followers import Followers
 from mmreg.runs.restoring import Restoring
 from mmreg.training.checkpoint import load_checkpoint, save_checkpoint
 from mmreg.training.loop import Trainer, TrainingRows
+from mmreg.training.parameters import count_trained
 
 
 def train(
@@ -204,6 +204,7 @@ class _Session:
 
     def _start_folder(self, model: MultimodalModel, fingerprint: str) -> None:
         """An empty folder with the run's facts; what an earlier run left there goes."""
+        runs.keep_assets(self.folder, self.plan)
         runs.clear(self.folder)
         experiment = self.experiment
         rows = {split: len(numbers) for split, numbers in experiment.splits.items()}
@@ -278,7 +279,7 @@ class _Session:
             "device": str(self.device),
             "precision": str(trainer.dtype).removeprefix("torch."),
             "rows": {split: len(rows) for split, rows in self.experiment.splits.items()},
-            "parameters": trainable_parameters(model),
+            "parameters": count_trained(model, self.plan),
             "modalities": {name: specs_text(spec) for name, spec in self.experiment.specs.items()},
             "epochs": self.form.training.epochs,
             "steps": trainer.steps,

@@ -129,7 +129,7 @@ def test_a_metric_may_be_asked_for_afterwards_too(tmp_path: Path) -> None:
         ({"metrics": [{"name": "hits", "fctor": 1}]}, "metrics.0.fctor: is no option here; did you mean 'factor'"),
         ({"metrics": [{"name": "accuracy", "top": 1}]}, "accuracy is the task's own metric and takes no options"),
         ({"metrics": ["hits", {"name": "hits", "factor": 3.0}]}, "the metric 'hits' is named twice"),
-        ({"metrics": ["hits"], "target": {"column": "a", "task": "regression"}}, "has no metric 'hits'"),
+        ({"metrics": ["hits"], "target": {"column": "a", "task": "regression"}}, "hits has no meaning for the task"),
         ({"callbacks": ["writng"]}, "there is no callback 'writng'; did you mean 'writing'"),
         ({"training": {"optimizer": {"name": "signs", "lr": 0}}}, "training.optimizer.lr: must be greater than 0"),
     ],
@@ -292,3 +292,116 @@ def test_an_option_that_is_a_component_is_checked_completed_recorded_and_in_the_
     assert {"$ref": "#/$defs/EncoderChoice"} in rule["then"]["properties"]["inner"]["anyOf"]
     described = registry.describe("encoder", "wrapping")["options"][0]
     assert described["type"] == "encoder by name, or with options"
+
+
+class Failing(Metric):
+    """A metric that fails.
+
+    Args:
+        how: how.
+    """
+
+    spaces = frozenset({"log_probabilities"})
+
+    def __init__(self, *, num_outputs: int, how: str = "nan") -> None:
+        self.how = how
+
+    def compute(self, scores: Tensor, targets: Tensor) -> float:
+        if self.how == "raise":
+            raise ValueError("of its own")
+        if self.how == "exit":
+            raise SystemExit(0)
+        return float(self.how)
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("nan", "gave nan"),
+        ("inf", "gave inf"),
+        ("raise", "raised ValueError: of its own"),
+        ("exit", "raised SystemExit"),
+    ],
+)
+def test_a_metric_that_fails_is_told_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str, told: str
+) -> None:
+    registry.register("metric", "failing", Failing)
+    run = train(tmp_path, metrics=[{"name": "failing", "how": how}, "hits"])
+    assert "failing" not in run.report["test"]["metrics"]
+    assert run.report["test"]["metrics"]["hits"] > 0
+    assert f"the metric failing (of {Failing.__module__.partition('.')[0]}) {told}" in caplog.text
+    assert mmreg.load(tmp_path, "cpu").plan.metric_names == ["failing", "hits"]
+
+
+def test_weights_cannot_be_chosen_by_a_metric_that_fails(tmp_path: Path) -> None:
+    registry.register("metric", "failing", Failing)
+    with pytest.raises(mmreg.errors.TrainingError, match="the metric 'failing' chooses the weights, but gave"):
+        train(tmp_path, overrides=["training.metric=failing"])
+
+
+def test_a_metric_that_says_no_spaces_stands_in_nobody_s_way(tmp_path: Path) -> None:
+    class Spaceless(Metric):
+        """A metric without spaces."""
+
+        def compute(self, scores: Tensor, targets: Tensor) -> float:
+            return 1.0
+
+    registry.register("metric", "spaceless", Spaceless)
+    with pytest.raises(RecipeError, match="has no metric 'hts'; did you mean 'hits'"):
+        resolve(Recipe(toys.recipe(toys.rows(40), metrics=["hts"])))
+
+
+def test_a_metric_for_other_scores_says_which(tmp_path: Path) -> None:
+    target = {"column": "a", "task": "regression"}
+    with pytest.raises(RecipeError, match="hits has no meaning for the task 'regression', whose scores are values"):
+        resolve(Recipe(toys.recipe(toys.rows(40), target=target, metrics=["hits"])))
+
+
+def test_a_component_that_raises_is_a_problem_of_the_recipe_that_names_it() -> None:
+    class Raising(Callback):
+        """Raises."""
+
+        def __init__(self) -> None:
+            raise ValueError("of its own")
+
+    registry.register("callback", "raising", Raising)
+    with pytest.raises(RecipeError, match=r"callback local:raising cannot be built: ValueError: of its own"):
+        resolve(Recipe(toys.recipe(toys.rows(40), callbacks=["raising"])))
+
+
+def test_an_encoder_whose_accepts_raises_is_told_and_hides_no_other_reason(tmp_path: Path) -> None:
+    class Unsure(toys.Linear):
+        __doc__ = toys.Linear.__doc__
+
+        @classmethod
+        def accepts(cls, spec: mmreg.Spec, options: Mapping[str, Any]) -> str | None:
+            raise RuntimeError("of its own")
+
+    registry.register("encoder", "unsure", Unsure)
+    inputs: dict[str, Any] = {"a": {"type": "numbers", "encoder": "unsure"}}
+    with pytest.raises(RecipeError, match="encoder local:unsure cannot say whether it takes"):
+        mmreg.build_model(toys.recipe(toys.rows(40), modalities=inputs, fusion=None))
+    inputs["a"]["encoder"] = "image_cnn"
+    with pytest.raises(RecipeError, match="image_cnn does not take what numbers gives"):
+        mmreg.build_model(toys.recipe(toys.rows(40), modalities=inputs, fusion=None))
+
+
+def test_parameters_of_a_task_come_from_the_recipe_s_seed(tmp_path: Path) -> None:
+    class Random(Ordinal):
+        def _set(self, labels: list[Any]) -> None:
+            super()._set(labels)
+            self.module = nn.ParameterDict({"cuts": nn.Parameter(torch.randn(len(labels) - 1))})
+
+    registry.register("task", "random", Random)
+    target = {"column": "label", "task": "random"}
+    cuts = [train(tmp_path / name, target=target).model.state_dict()["task_module.cuts"] for name in "ab"]
+    assert torch.equal(*cuts)
+
+
+def test_how_weights_are_trained_is_said_of_a_component_as_a_whole() -> None:
+    inner = {"name": "image_cnn", "freeze": True}
+    encoder = {"name": "per_step", "encoder": inner}
+    inputs = {"a": {"type": "numbers", "encoder": encoder}}
+    with pytest.raises(RecipeError, match=r"a\.encoder\.encoder\.freeze: is no option here"):
+        resolve(Recipe(toys.recipe(toys.rows(40), modalities=inputs, fusion=None)))

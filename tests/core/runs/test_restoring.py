@@ -240,3 +240,108 @@ def test_weights_that_do_not_fit_name_the_component_and_both_versions(tmp_path: 
     with pytest.raises(RunError) as caught:
         mmreg.load(tmp_path / "run", "cpu")
     assert "encoder/a (encoders.a.more.weight, encoders.a.more.bias) was saved by version 1" in str(caught.value)
+
+
+class Reading(toys.Linear):
+    """An encoder that reads its file whenever it is made.
+
+    Args:
+        weights: the file.
+    """
+
+    def __init__(self, spec: Spec, *, weights: Asset) -> None:
+        READ.append(Path(weights).read_text())
+        super().__init__(spec)
+
+
+def test_a_run_can_be_trained_anew_in_its_place_from_its_own_recipe_and_assets(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in toys.rows(60)))
+    encoder = {"name": "pretrained", "weights": str(weights)}
+    recipe = toys.recipe(str(tmp_path / "table.jsonl"), modalities=with_encoder(encoder))
+    run = mmreg.train(recipe, tmp_path / "run", device="cpu")
+    weights.unlink()
+    again = mmreg.train(run.folder / "recipe.yaml", tmp_path / "run", overwrite=True, device="cpu")
+    assert again.predict(toys.rows()) == run.predict(toys.rows())
+    with pytest.raises(RecipeError, match="there is no file"):
+        mmreg.train(recipe, tmp_path / "run", overwrite=True, device="cpu")
+    assert mmreg.load(tmp_path / "run", "cpu").predict(toys.rows()) == run.predict(toys.rows())
+
+
+def test_an_asset_is_a_copy_of_the_file_behind_a_link_and_has_a_name_of_bearable_length(tmp_path: Path) -> None:
+    registry.register("encoder", "reading", Reading)
+    blob = tmp_path / "blob"
+    blob.write_text("first")
+    link = tmp_path / ("n" * 250)
+    link.symlink_to(blob)
+    run = train(tmp_path / "run", modalities=with_encoder({"name": "reading", "weights": str(link)}))
+    (copy,) = (run.folder / "assets").iterdir()
+    assert not copy.is_symlink()
+    with blob.open("r+") as file:
+        file.write("other")
+    assert copy.read_text() == "first"
+    mmreg.load(run.folder, "cpu")
+    assert READ[-1] == "first"
+    train(tmp_path / "run", overwrite=True)
+    assert not list((run.folder / "assets").iterdir())
+
+
+def test_a_run_is_used_without_what_only_its_training_needed(tmp_path: Path) -> None:
+    class Following(mmreg.Callback):
+        """Nothing."""
+
+    class Own(mmreg.Optimizer):
+        """Plain descent."""
+
+        def build(self, groups: Any) -> torch.optim.Optimizer:
+            return torch.optim.SGD([{"params": list(group.parameters)} for group in groups], lr=0.1)
+
+    registry.register("callback", "following", Following)
+    registry.register("optimizer", "own", Own)
+    run = train(tmp_path, callbacks=["following"], overrides=["training.optimizer=own"])
+    before = run.predict(toys.rows())
+    registry.unregister("callback", "following")
+    registry.unregister("optimizer", "own")
+    assert mmreg.load(tmp_path, "cpu").predict(toys.rows()) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("components", None),
+        ("components", []),
+        ("table", None),
+        ("modalities", {"a": 1, "b": 2}),
+        ("modalities", {"a": {"spec": {"axes": 3}, "state": {}}, "b": {"spec": {}, "state": {}}}),
+    ],
+)
+def test_facts_that_were_edited_are_told_as_damaged(tmp_path: Path, key: str, value: Any) -> None:
+    train(tmp_path)
+    path = tmp_path / "components.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(RunError):
+        mmreg.load(tmp_path, "cpu")
+
+
+def test_an_encoder_s_state_that_does_not_fit_names_it_and_both_versions(tmp_path: Path, weights: Path) -> None:
+    class Renamed(Pretrained):
+        __doc__ = Pretrained.__doc__
+        version = 2
+
+        def load_state(self, state: Mapping[str, Any]) -> None:
+            self._make(state["width"])
+
+    train(tmp_path / "run", modalities=with_encoder({"name": "pretrained", "weights": str(weights)}))
+    replace("encoder", "pretrained", Renamed)
+    with pytest.raises(RunError) as caught:
+        mmreg.load(tmp_path / "run", "cpu")
+    assert "encoder/a of the run" in str(caught.value)
+    assert "cannot be restored: KeyError: 'width'; it was saved by version 1 of pretrained" in str(caught.value)
+
+
+def test_a_run_that_lost_its_weights_says_so_and_resuming_writes_them_anew(tmp_path: Path) -> None:
+    run = train(tmp_path)
+    before = run.predict(toys.rows())
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(RunError, match="has lost its weights; go on with"):
+        mmreg.load(tmp_path, "cpu")
+    assert train(tmp_path, resume=True).predict(toys.rows()) == before

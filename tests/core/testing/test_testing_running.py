@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from good import MATERIAL, Choice, Pool, Recurrent, Series, Weighed
+from records import Records
 from torch import nn
 
 import mmreg.testing
@@ -558,3 +559,10 @@ def test_with_a_gpu_transforms_and_tasks_compute_there():
 def test_with_a_gpu_a_constant_that_stays_behind_is_caught():
     with pytest.raises(AssertionError):
         check_devices(mutants.ConstantStaysBehind)
+
+
+def test_a_modality_of_several_columns_asks_for_rows_of_them() -> None:
+    report = run_checks(Records)
+    skipped = {result.check: result.detail for result in report.of("skipped")}
+    assert "it reads several columns; pass values=[{column: value, ...}, ...]" in skipped["load"]
+    assert report.ok, str(report)

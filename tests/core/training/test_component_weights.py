@@ -144,3 +144,25 @@ def test_inputs_that_differ_cannot_share_an_encoder() -> None:
     modalities["b"]["size"] = 2
     with pytest.raises(RecipeError, match="to share an encoder they must give the same"):
         build_model(toys.recipe(rows, modalities=modalities))
+
+
+def test_what_stays_frozen_is_not_counted_among_what_is_trained(tmp_path: Path) -> None:
+    told: list[int] = []
+
+    class Counting(mmreg.Callback):
+        def on_start(self, run: Any, facts: Any) -> None:
+            told.append(facts["parameters"])
+
+    for name, freeze in (("all", False), ("later", {"until_epoch": 1}), ("frozen", True)):
+        encoder = {"name": "linear", "freeze": freeze}
+        run = train(tmp_path / name, modalities=inputs(a=encoder), callback=Counting())
+    own = sum(parameter.numel() for parameter in run.model.encoder_of("a").parameters())
+    assert told[0] == told[1] == told[2] + own
+
+
+def test_a_shared_encoder_s_problem_is_told_of_its_owner_alone() -> None:
+    modalities = inputs(a={"name": "linear", "features": "many"}, b={"share": "a"})
+    with pytest.raises(RecipeError) as caught:
+        resolve(Recipe(toys.recipe(toys.rows(40), modalities=modalities)))
+    assert "1 problem" in str(caught.value)
+    assert "modalities.a.encoder.features" in str(caught.value)

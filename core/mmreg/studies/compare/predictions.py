@@ -17,11 +17,11 @@ from torch import Tensor
 from mmreg import runs
 from mmreg.contract.task import Task
 from mmreg.errors import RunError, TargetError
-from mmreg.layers import trainable_parameters
 from mmreg.model.measures import Measures
 from mmreg.recipe.resolve import Plan
 from mmreg.runs import Run
 from mmreg.studies.compare.usage import read_usage
+from mmreg.training.parameters import count_trained
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def trained_run(run: Run | str | Path) -> TrainedRun:
     """
     if not isinstance(run, Run):
         run = runs.load(run, "cpu")
-    parameters = trainable_parameters(run.model)
+    parameters = count_trained(run.model, run.plan)
     return TrainedRun(run.folder, run.plan, run.task, run.fingerprint, parameters, read_usage(run.folder))
 
 
@@ -97,7 +97,7 @@ class ComparedRun(TrainedRun):
             return float(self.correct[chosen].mean())
         at = torch.from_numpy(chosen)
         try:
-            return float(self.measures.evaluate(self.scores[at], self.targets[at], [metric])[metric])
+            return float(self.measures.evaluate(self.scores[at], self.targets[at], [metric]).get(metric, math.nan))
         except TargetError:
             return math.nan
 
