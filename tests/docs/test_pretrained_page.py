@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,11 +20,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.models.resnet import BasicBlock, ResNet
+from typer.testing import CliRunner
 
 import mmreg
 from mmreg import registry
+from mmreg.cli.app import build_app
 from mmreg.errors import RecipeError
-from mmreg.testing import run_checks
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "pretrained.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^```python\n# (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
@@ -94,10 +96,12 @@ def test_the_page_shows_the_whole_package() -> None:
 
 
 @pytest.mark.slow
-def test_the_encoder_conforms(folder: Path) -> None:
-    specs = [mmreg.Spec("CHW", (3, 80, 64))]
-    report = run_checks("encoder/resnet", options={"weights": str(folder / "resnet18.safetensors")}, specs=specs)
-    assert report.ok, str(report)
+def test_the_encoder_conforms(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (command,) = re.findall(r"^mmreg (check .*)$", PAGE, re.MULTILINE)
+    done = CliRunner().invoke(build_app(), shlex.split(command))
+    assert done.exit_code == 0, done.output
+    assert ", 0 failed" in done.stdout
 
 
 def test_frozen_it_keeps_its_pretrained_weights_and_the_run_alone_is_enough(folder: Path, tmp_path: Path) -> None:
