@@ -169,7 +169,7 @@ def test_a_damaged_run_is_refused_by_what_is_damaged(cli: Caller, here: Path, tm
     (run / "recipe.yaml").write_bytes((here / "run/recipe.yaml").read_bytes())
     done = cli("evaluate", run)
     assert done.code == 2
-    assert "did not end; go on with: mmreg train" in done.err
+    assert "has lost its weights; go on with: mmreg train" in done.err
 
 
 @pytest.mark.parametrize(

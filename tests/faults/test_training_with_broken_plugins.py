@@ -57,8 +57,9 @@ def test_it_succeeds_and_says_each_broken_plugin_once(training: CompletedProcess
 
 def test_the_run_records_whose_components_it_used(training: CompletedProcess[str], folder: Path) -> None:
     components = json.loads((folder / "run/components.json").read_text())["components"]
-    assert components["encoder/first"] == {"name": "tiny", "distribution": "mmreg-two", "version": "2.5"}
-    assert components["encoder/second"] == {"name": "neighbour", "distribution": "mmreg-partial", "version": "1.0"}
+    first = {"name": "tiny", "distribution": "mmreg-two", "version": "2.5", "component_version": 1}
+    second = {"name": "neighbour", "distribution": "mmreg-partial", "version": "1.0", "component_version": 1}
+    assert (components["encoder/first"], components["encoder/second"]) == (first, second)
     assert "mmreg-two:tiny" in (folder / "run/recipe.yaml").read_text()
 
 

@@ -57,7 +57,7 @@ class PerStep(Encoder):
 
 def register() -> None:
     registry.register("modality", "steps", Steps)
-    registry.register("encoder", "per_step", PerStep)
+    registry.register("encoder", "each_step", PerStep)
 
 
 def rows(table: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:

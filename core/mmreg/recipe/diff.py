@@ -29,6 +29,9 @@ def recipe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
 
 def _differences(before: Any, now: Any, path: str) -> Iterator[Difference]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
+        if before.get("name") != now.get("name"):  # options of different components have nothing in common
+            yield f"{path}.name", before.get("name"), now.get("name")
+            return
         for key in dict.fromkeys([*before, *now]):
             yield from _differences(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
     elif before != now:

@@ -6,6 +6,7 @@ Nothing in it can run code; it can be moved and renamed, and is read offline.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -39,6 +40,8 @@ PREDICTIONS = "predictions"
 ASSETS = "assets"
 CHECKPOINT = "checkpoints/last.pt"
 BEST = "checkpoints/best.safetensors"
+OWN_ASSET = re.compile(r"[0-9a-f]{8}-")
+"""How the names of assets in a run's folder begin."""
 LONGEST_NAME = 100
 """Characters of an asset's own name that its copy keeps."""
 FORMAT = 1
@@ -48,6 +51,13 @@ FORMAT = 1
 def is_run(folder: Path) -> bool:
     """Whether a folder was written by a training."""
     return (folder / COMPONENTS).is_file() and (folder / RECIPE).is_file()
+
+
+def _only_begun(folder: Path) -> bool:
+    """Whether a folder holds nothing but the first files of a training that was killed while it wrote them."""
+    there = [path for path in folder.rglob("*") if path.suffix != ".tmp" and path.is_file()]
+    assets = {path for path in there if path.parent == folder / ASSETS and OWN_ASSET.match(path.name)}
+    return set(there) <= {*assets, folder / COMPONENTS}
 
 
 def claim(folder: Path, *, overwrite: bool, resumable: bool = True) -> Path:
@@ -64,6 +74,8 @@ def claim(folder: Path, *, overwrite: bool, resumable: bool = True) -> Path:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{str(folder)!r} is a file; name a folder for the run")
     if folder.is_dir() and any(folder.iterdir()):
+        if _only_begun(folder):
+            return folder
         if not is_run(folder):
             raise RunError(f"{str(folder)!r} holds something else than a run; name another folder")
         if not overwrite:
@@ -141,7 +153,6 @@ def write_facts(
     assets = _Assets(folder)
     recipe = plan.to_data(assets.keep)
     assets.remove_others()
-    write_text(folder / RECIPE, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
     states = {role: state for role, part in model.components().items() if (state := part.state())}
     components = {}
     for role, component in plan.components().items():
@@ -165,7 +176,9 @@ def write_facts(
         # What relative paths in the cells of scheme://... are relative to.
         "table": {**table, "folder": str((plan.recipe.folder or Path()).absolute())},
     }
+    # The recipe last: without it a killed training leaves a folder that is known as its own, and may be begun anew.
     write_json(folder / COMPONENTS, facts)
+    write_text(folder / RECIPE, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
 
 
 class _Assets:
@@ -200,7 +213,7 @@ class _Assets:
     def remove_others(self) -> None:
         """Remove what an earlier run kept."""
         for path in (self.folder / ASSETS).glob("*"):
-            if f"{ASSETS}/{path.name}" not in self.kept:
+            if f"{ASSETS}/{path.name}" not in self.kept and OWN_ASSET.match(path.name):
                 path.unlink()
 
 
@@ -229,7 +242,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # safetensors raises several kinds
-        raise RunError(f"the weights in {path} are damaged: {one_line(error)}") from error
+        raise RunError(f"the weights of {path.parent} are damaged: {one_line(error)}") from error
 
 
 def write_predictions(

@@ -133,7 +133,7 @@ TOKEN_OPERATORS = [
 def test_absent_tokens_have_no_influence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     check_takes_two(name)
     table = sequences.rows(toys.rows(ROWS, absent=0.3))
-    inputs = {key: {"type": "steps", "encoder": "per_step"} for key in "ab"}
+    inputs = {key: {"type": "steps", "encoder": "each_step"} for key in "ab"}
     run, _ = train(tmp_path / "run", table, fusion=name, modalities=inputs)
     expected = run.predict_rows(**prepared_rows(run, table))
     complete = prepared_rows(run, sequences.rows(toys.rows(ROWS)))
