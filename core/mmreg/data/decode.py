@@ -66,7 +66,7 @@ def decode(
     Raises:
         SpecError: `load` gives something else than `stored` says, which is an error in the modality's code.
     """
-    loader = _Loader(modality)
+    loader = _CellLoader(modality)
     position = np.full(total, -1, np.int64)
     lengths: list[int] = []
     causes: dict[int, str] = {}
@@ -104,7 +104,7 @@ def _chunk_size(stored: Mapping[str, Spec], written: int, written_bytes: int) ->
 
 
 def _in_parallel(
-    loader: _Loader, values: Iterator[Any], chunk_size: Callable[[], int]
+    loader: _CellLoader, values: Iterator[Any], chunk_size: Callable[[], int]
 ) -> Generator[list[Loaded | str | None], None, None]:
     """The results of chunk after chunk; a few are loaded ahead."""
     workers = _num_workers()
@@ -128,7 +128,7 @@ def _num_workers() -> int:
         return os.cpu_count() or 1
 
 
-class _Loader:
+class _CellLoader:
     """Loads a modality's values, and checks what `load` gives against what `stored` promises."""
 
     def __init__(self, modality: Modality) -> None:

@@ -44,12 +44,13 @@ class Found:
     problems: list[Problem] = field(default_factory=list)
 
 
-def find_components(form: Form, folder: Path | None) -> Found:
+def find_components(form: Form, folder: Path | None, trains: bool = True) -> Found:
     """Find all that a form names.
 
     Args:
         form: of a recipe.
         folder: what the paths of assets are relative to.
+        trains: whether to try the optimizer and the schedule as well, which takes a second.
     """
     finder = Finder(folder)
     found = Found(problems=finder.problems)
@@ -60,7 +61,7 @@ def find_components(form: Form, folder: Path | None) -> Found:
     if found.task is not None:
         check_space(finder, found.fusion, found.task.cls, form.target.task)
         found.metrics = _metrics(finder, form, found.task.cls)
-    _training(finder, form, found)
+    _training(finder, form, found, trains)
     callbacks = [
         finder.component("callback", chosen.name, chosen.options, ("callbacks", index))
         for index, chosen in enumerate(form.callbacks)
@@ -196,7 +197,7 @@ def fitting_metrics(task: type[Task]) -> list[str]:
     return names
 
 
-def _training(finder: Finder, form: Form, found: Found) -> None:
+def _training(finder: Finder, form: Form, found: Found, tried: bool) -> None:
     """The optimizer and the schedule, tried together; and the names that the training's keys hold."""
     training, path = form.training, ("training",)
     chosen = training.optimizer
@@ -204,7 +205,7 @@ def _training(finder: Finder, form: Form, found: Found) -> None:
     course = training.schedule
     if course is not None:
         found.schedule = finder.component("schedule", course.name, course.options, (*path, "schedule"))
-    if found.optimizer is not None and (course is None or found.schedule is not None):
+    if tried and found.optimizer is not None and (course is None or found.schedule is not None):
         refused = refusal(found.optimizer, found.schedule, training.epochs)
         if refused is not None:
             finder.problem((*path, refused[0]), refused[1])

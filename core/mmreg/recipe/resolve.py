@@ -111,13 +111,17 @@ def _with_parts(role: str, component: Component) -> Iterator[tuple[str, Componen
         yield from _with_parts(f"{role}.{name}", part)
 
 
-def resolve(recipe: Recipe) -> Plan:
+def resolve(recipe: Recipe, trains: bool = True) -> Plan:
     """Find and check every component that a recipe names.
+
+    Args:
+        recipe: the recipe.
+        trains: whether it is for a training, of which optimizer and schedule are then tried.
 
     Raises:
         RecipeError: names every problem with its line.
     """
-    found = find_components(recipe.form, recipe.folder)
+    found = find_components(recipe.form, recipe.folder, trains)
     recipe.fail_if(found.problems)
     assert found.task is not None
     assert found.optimizer is not None

@@ -302,7 +302,7 @@ def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precis
 def _resolved_for_use(recipe: Recipe) -> Plan:
     """A recipe with its components; what only a training needs may be missing."""
     try:
-        return resolve(recipe)
+        return resolve(recipe, trains=False)
     except RecipeError:
         keys = {problem.path[:2] for problem in find_problems(recipe)}
         spared: dict[str, Any] = {}
@@ -312,4 +312,4 @@ def _resolved_for_use(recipe: Recipe) -> Plan:
             spared |= {"training.optimizer": "AdamW", "training.schedule": None}
         if not spared:
             raise
-        return resolve(recipe.replace(spared))
+        return resolve(recipe.replace(spared), trains=False)

@@ -93,8 +93,6 @@ def train_one(recipe: Recipe | Path, folder: Path, device: str, callback: Callba
 
 def run_jobs(jobs: Sequence[Job], slots: Sequence[str], callback: Callback) -> dict[Job, str]:
     """Train all of them, those that were stopped from where they were; why those that failed did."""
-    for job in jobs:
-        _remove_leftovers(job.folder)
     only_here = sorted({reason for job in jobs for reason in _only_here(job.plan)})
     if not only_here:
         return _side_by_side(jobs, slots, callback)
@@ -112,14 +110,6 @@ def _only_here(plan: Plan) -> list[str]:
     if names:
         reasons.append(f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} registered in this process")
     return reasons
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Empty a folder whose training was killed while it wrote the first files, so that it is no unknown folder."""
-    if folder.is_dir() and not runs.is_run(folder):
-        for path in folder.iterdir():
-            if path.name == runs.RECIPE or path.suffix == ".tmp":
-                path.unlink()
 
 
 class _Progress:

@@ -189,7 +189,7 @@ def test_a_stopped_grid_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_a_training_killed_while_it_wrote_its_first_file_starts_anew(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "concat" / "seed-0"
     folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text("table: x")
+    (folder / "components.json").write_text("{}")
     assert len(grid(tmp_path, ["concat"], [0]).variants) == 3
 
 
