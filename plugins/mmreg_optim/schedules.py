@@ -20,7 +20,10 @@ Length = Annotated[int, Ge(1)]
 Factor = Annotated[Positive, Doc("what the rate is multiplied by.")]
 Iterations = Annotated[Count, Doc("over how many epochs.")]
 LeastRate = Annotated[NotNegative, Doc("the least rate.")]
-CycleMomentum = Annotated[bool, Doc("whether momentum goes down where the rate goes up, and back.")]
+CycleMomentum = Annotated[
+    bool,
+    Doc("whether momentum goes down where the rate goes up, and back; false for optimizers without one, such as Muon."),
+]
 
 
 _EXAMPLES: Mapping[str, Mapping[str, Any]] = {
