@@ -56,7 +56,7 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
     found = Found(problems=finder.problems)
     found.task = finder.component("task", form.target.task, form.target.options, ("target",), name_key="task")
     inputs = {name: _input(finder, form, name, given) for name, given in form.modalities.items()}
-    found.inputs = {name: plan for name, plan in _shared(finder, form, inputs).items() if plan is not None}
+    found.inputs = {name: plan for name, plan in _shared(inputs).items() if plan is not None}
     found.fusion = FusionFinder(finder, list(inputs)).tree(form.fusion)
     if found.task is not None:
         check_space(finder, found.fusion, found.task.cls, form.target.task)
@@ -127,7 +127,7 @@ def _encoder_source(finder: Finder, form: Form, name: str) -> str | None:
     return choice.share
 
 
-def _shared(finder: Finder, form: Form, inputs: dict[str, InputPlan | None]) -> dict[str, InputPlan | None]:
+def _shared(inputs: dict[str, InputPlan | None]) -> dict[str, InputPlan | None]:
     """The inputs, those that share an encoder with the very same component."""
     result = dict(inputs)
     for name, plan in inputs.items():
@@ -146,12 +146,13 @@ def _metrics(finder: Finder, form: Form, task: type[Task]) -> dict[str, Componen
     named = {registry_name(name) for _, name, _ in chosen}
     if form.training.metric is not None and form.training.metric not in named:
         chosen.append((("training", "metric"), form.training.metric, {}))
+    further = any(name not in task.metrics for _, name, _ in chosen)  # only then is every metric imported
+    fitting = [each for each in fitting_metrics(task) if each not in task.metrics] if further else []
     for path, name, options in chosen:
         if name in task.metrics:
             if options:
                 finder.problem(path, f"{name} is the task's own metric and takes no options")
             continue
-        fitting = [each for each in fitting_metrics(task) if each not in task.metrics]
         takes = _spaces(registry_name(name))
         if takes is not None and registry_name(name) not in fitting:
             of = f"the task {form.target.task!r}"

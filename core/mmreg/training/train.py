@@ -88,7 +88,7 @@ def _resumes(folder: Path, plan: Plan, *, overwrite: bool, resume: bool) -> bool
         if why is not None:
             raise RunError(f"the run cannot be written to {str(folder)!r}: {why}; name another folder")
         return False
-    before = resolve(read_recipe(folder / runs.RECIPE))
+    before = resolve(read_recipe(folder / runs.RECIPE), trains=False)
     differences = recipe_differences(comparable(before), comparable(plan))
     if differences:
         changes = [f"  {key}: was {shown(old)}, is {shown(new)}" for key, old, new in differences]
