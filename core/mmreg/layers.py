@@ -198,7 +198,6 @@ def recurrent(layer: nn.RNNBase, values: _Steps, state: Any = None) -> tuple[_St
     return _cast(states, dtype), _cast(state, dtype)
 
 
-@cache
 def has_recurrent_kernel(mode: str, device: str, dtype: torch.dtype) -> bool:
     """Whether torch trains a recurrent layer under autocast to this dtype here, found by trying it once a process.
 
@@ -207,6 +206,11 @@ def has_recurrent_kernel(mode: str, device: str, dtype: torch.dtype) -> bool:
         device: the type of the device, such as "cpu".
         dtype: what autocast asks for.
     """
+    return _trains(mode, device, dtype)
+
+
+@cache
+def _trains(mode: str, device: str, dtype: torch.dtype) -> bool:
     # Asked in the middle of a forward pass, this changes neither the random state nor what is recorded there.
     with torch.random.fork_rng(devices=()), torch.inference_mode(False), torch.enable_grad():
         layer = _CELLS[mode](1, 1, batch_first=True).to(device)

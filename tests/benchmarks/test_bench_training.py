@@ -109,12 +109,10 @@ def test_training_is_as_fast_as_a_bare_loop(tmp_path: Path) -> None:
     fit_arrays(prepared, experiment.modalities, train)
     device = resolve_device()
     trainer = Trainer(
+        experiment.plan,
         experiment.build_model().to(device),
         experiment.modalities,
-        experiment.task,
         TrainingRows(prepared, experiment.targets, experiment.weights, train, train[:0]),
-        experiment.plan.recipe.form.training,
-        [],
         device,
         torch.float32,
         lambda step: None,

@@ -64,9 +64,9 @@ def lacking(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     for name in KERNELS:
         replace(name)
-    layers.has_recurrent_kernel.cache_clear()
+    layers._trains.cache_clear()
     yield failed
-    layers.has_recurrent_kernel.cache_clear()
+    layers._trains.cache_clear()
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -136,7 +136,7 @@ def test_asking_changes_no_random_state_and_may_happen_anywhere() -> None:
     before = torch.get_rng_state()
     answers = set()
     for context in (torch.enable_grad(), torch.no_grad(), torch.inference_mode(), autocast()):
-        layers.has_recurrent_kernel.cache_clear()
+        layers._trains.cache_clear()
         with context:
             answers.add(has_recurrent_kernel("LSTM", "cpu", torch.bfloat16))
     assert len(answers) == 1
@@ -148,7 +148,7 @@ def test_a_device_out_of_memory_says_nothing_of_its_kernels(monkeypatch: pytest.
         raise torch.OutOfMemoryError("out of memory")
 
     there = has_recurrent_kernel("LSTM", "cpu", torch.bfloat16)
-    layers.has_recurrent_kernel.cache_clear()
+    layers._trains.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(torch._VF, "lstm", full)
         with pytest.raises(torch.OutOfMemoryError):
