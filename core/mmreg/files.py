@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,19 +20,59 @@ from mmreg.messages import cell
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside a file, which replaces the file if the block succeeds and vanishes otherwise.
 
+    It is on the disk before it gets its name, so that not even a power failure leaves half of a file.
+
     Raises:
         OSError: it cannot be written; names the file, which a full disk's error does not by itself.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        sync(temporary)
         os.replace(temporary, path)  # noqa: PTH105 (atomic on every platform)
+        sync(path.parent)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(temporary)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk, where the system can tell."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # a folder on Windows
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EROFS, errno.EBADF, errno.ENOTSUP):  # a place that cannot be synced
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def irregular(path: Path) -> str:
+    """What is there that must not be opened as a file, such as "a folder" or "a FIFO"; empty for a file or nothing.
+
+    Whoever opens a FIFO waits for somebody to write into it, and a device may never end.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # nothing is there, or the name is none that a file can have
+        return ""
+    return next((what for holds, what in _IRREGULAR if holds(mode)), "")
+
+
+_IRREGULAR: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
 
 def unwritable(path: Path) -> str | None:

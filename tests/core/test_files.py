@@ -1,12 +1,17 @@
-"""Tables as the text of a file: read back by the standard library, or as Markdown's rules have it."""
+"""Files written whole; tables as the text of a file: read back by the standard library, or as Markdown has it."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import os
+import socket
+from pathlib import Path
 
-from mmreg.files import csv_text, markdown_table
+import pytest
+
+from mmreg.files import csv_text, irregular, markdown_table, write_text
 
 
 def read_csv(text: str) -> list[dict[str, str]]:
@@ -53,3 +58,23 @@ def test_a_bar_or_a_newline_in_a_cell_does_not_end_it() -> None:
 
 def test_without_rows_there_is_no_markdown_table() -> None:
     assert markdown_table([]) == ""
+
+
+def test_what_must_not_be_opened_as_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(str(tmp_path / "socket"))
+    found = {name: irregular(tmp_path / name) for name in ("file", "pipe", "socket", "nothing", "x" * 300)}
+    assert found == {"file": "", "pipe": "a FIFO", "socket": "a socket", "nothing": "", "x" * 300: ""}
+    assert (irregular(tmp_path), irregular(Path("/dev/zero"))) == ("a folder", "a device")
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (events.append("sync"), fsync(descriptor)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (events.append("name"), replace(*paths)))
+    write_text(tmp_path / "file", "whole")
+    assert events == ["sync", "name", "sync"]
+    assert (tmp_path / "file").read_text() == "whole"
