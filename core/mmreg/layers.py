@@ -5,6 +5,7 @@ Axes: B batch, C channels, T time or tokens, D features.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, Literal, TypeVar
@@ -15,6 +16,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 Pooling = Literal["last", "mean", "max", "attention"]
 _Steps = TypeVar("_Steps", Tensor, PackedSequence)
+GLOBAL_DRAWS = threading.RLock()
+"""Held by whoever seeds torch's global random state, for as long as it draws from it: threads share that state."""
 _CELLS: dict[str, Callable[..., nn.RNNBase]] = {
     "LSTM": nn.LSTM,
     "GRU": nn.GRU,
@@ -212,7 +215,7 @@ def has_recurrent_kernel(mode: str, device: str, dtype: torch.dtype) -> bool:
 @cache
 def _trains(mode: str, device: str, dtype: torch.dtype) -> bool:
     # Asked in the middle of a forward pass, this changes neither the random state nor what is recorded there.
-    with torch.random.fork_rng(devices=()), torch.inference_mode(False), torch.enable_grad():
+    with GLOBAL_DRAWS, torch.random.fork_rng(devices=()), torch.inference_mode(False), torch.enable_grad():
         layer = _CELLS[mode](1, 1, batch_first=True).to(device)
         try:
             with torch.autocast(device, dtype):

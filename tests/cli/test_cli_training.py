@@ -106,7 +106,7 @@ def test_an_epoch_is_told_when_it_is_kept(text_recipe: Path, tmp_path: Path) -> 
 
     class Keeping(mmreg.Callback):
         def on_epoch_end(self, run: mmreg.FollowedRun, epoch: mmreg.Epoch) -> None:
-            kept = load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["epoch"]
+            kept = load_checkpoint(tmp_path / "run")[0]["progress"]["epoch"]
             told.append((epoch.number, kept))
 
     train(text_recipe, tmp_path / "run", device="cpu", callback=Keeping())

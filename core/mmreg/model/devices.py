@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -60,18 +61,38 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
+_LOCK = threading.Lock()
+_computing: list[tuple[int, bool]] = []
+"""The threads that compute in `deterministic`, and whether each wants it."""
+_settings: list[tuple[bool, bool]] = []
+"""Torch's settings from before the first that wants it; empty while none does."""
+
+
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """A context in which a repeated computation gives the same bits, if wanted; restores what it changes."""
-    if not wanted:
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS asks for it
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+    """A context in which a repeated computation gives the same bits, if wanted; restores what it changes.
+
+    Raises:
+        DeviceError: another thread computes in the other way; torch has one setting for all.
+    """
+    own = (threading.get_ident(), wanted)
+    with _LOCK:
+        if any(thread != own[0] and other != wanted for thread, other in _computing):
+            raise DeviceError(
+                f"training.deterministic is {str(wanted).lower()} here, and the opposite in a training that another "
+                "thread of this process runs; train one after the other, or in processes of their own"
+            )
+        _computing.append(own)
+        if wanted and not _settings:
+            _settings.append((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS asks for it
+            torch.use_deterministic_algorithms(True)
+            torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
+        with _LOCK:
+            _computing.remove(own)
+            if _settings and not any(wants for _, wants in _computing):
+                algorithms, torch.backends.cudnn.benchmark = _settings.pop()
+                torch.use_deterministic_algorithms(algorithms)

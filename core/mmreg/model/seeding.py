@@ -1,4 +1,8 @@
-"""Random numbers keyed by what they are for, so that no draw depends on how many others came before it."""
+"""Random numbers keyed by what they are for, so that no draw depends on how many others came before it.
+
+Layers such as dropout draw from torch's global state, which all threads of a process share. Whoever seeds it holds
+`GLOBAL_DRAWS` until it has drawn, so that trainings in several threads give what they give alone.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from mmreg.layers import GLOBAL_DRAWS
 
 
 def derive(seed: int, *purpose: str | int) -> int:
@@ -37,6 +43,19 @@ def reseed(seed: int, *purpose: str | int) -> None:
 @contextmanager
 def seeded(seed: int, *purpose: str | int) -> Iterator[None]:
     """Torch's global random state on the CPU set for one purpose, and put back afterwards."""
-    with torch.random.fork_rng(devices=[]):
+    with GLOBAL_DRAWS, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, *purpose))
         yield
+
+
+@contextmanager
+def random_state_kept(device: torch.device) -> Iterator[None]:
+    """Torch's global random state, on the CPU and on this device, as it was before once the block has ended."""
+    kept = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with GLOBAL_DRAWS:
+        kept.__enter__()
+    try:
+        yield
+    finally:
+        with GLOBAL_DRAWS:
+            kept.__exit__(None, None, None)

@@ -189,6 +189,9 @@ class Training(_Closed):
     """Passes over the training rows."""
     max_steps: Annotated[int, Ge(1)] | None = None
     """Optimizer steps after which training ends, whatever the epochs."""
+    max_minutes: Annotated[float, Gt(0)] | None = None
+    """Minutes after which training ends, with the best weights so far; counted from the first step of each call, so a
+    training that goes on has as many again. The learning rate's course is that of all epochs."""
     batch_size: Annotated[int, Ge(1)] = 64
     """Rows a batch."""
     accumulate: Annotated[int, Ge(1)] = 1

@@ -3,7 +3,9 @@
 from mmreg.runs.folder import (
     BEST,
     CHECKPOINT,
+    CHECKPOINTS,
     COMPONENTS,
+    EARLIER_CHECKPOINT,
     FORMAT,
     METRICS,
     PREDICTIONS,
@@ -15,22 +17,27 @@ from mmreg.runs.folder import (
     clear,
     is_run,
     keep_assets,
+    own_folder,
     read_facts,
     read_predictions,
-    read_weights,
+    run_file,
     write_facts,
     write_predictions,
-    write_weights,
 )
+from mmreg.runs.lock import LOCK, writer, writing
 from mmreg.runs.matching import Targets, check_same_task, matching_key, written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, report_split, with_keys
 from mmreg.runs.run import KnownRows, Run, load
+from mmreg.runs.weights import read_weights, write_weights
 
 __all__ = [
     "BEST",
     "CHECKPOINT",
+    "CHECKPOINTS",
     "COMPONENTS",
+    "EARLIER_CHECKPOINT",
     "FORMAT",
+    "LOCK",
     "METRICS",
     "PREDICTIONS",
     "RECIPE",
@@ -48,14 +55,18 @@ __all__ = [
     "keep_assets",
     "load",
     "matching_key",
+    "own_folder",
     "prediction_columns",
     "read_facts",
     "read_predictions",
     "read_weights",
     "report_split",
+    "run_file",
     "with_keys",
     "write_facts",
     "write_predictions",
     "write_weights",
+    "writer",
+    "writing",
     "written_keys",
 ]

@@ -5,6 +5,8 @@ Nothing in it can run code; it can be moved and renamed, and is read offline.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 import re
 import shutil
@@ -15,20 +17,18 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import specs_to_json
 from mmreg.contract.task import Task
 from mmreg.errors import RunError
-from mmreg.files import replacing, write_json, write_text
+from mmreg.files import irregular, remove_unfinished, replacing, write_json, write_text
 from mmreg.messages import one_line
 from mmreg.model.inference import Predicted
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.assets import digest
 from mmreg.recipe.resolve import Plan
+from mmreg.runs.lock import LOCK
 
 RECIPE = "recipe.yaml"
 COMPONENTS = "components.json"
@@ -38,12 +38,17 @@ TIMINGS = "timings.csv"
 REPORT = "report.json"
 PREDICTIONS = "predictions"
 ASSETS = "assets"
-CHECKPOINT = "checkpoints/last.pt"
-BEST = "checkpoints/best.safetensors"
+CHECKPOINTS = "checkpoints"
+CHECKPOINT = f"{CHECKPOINTS}/last.pt"
+EARLIER_CHECKPOINT = f"{CHECKPOINTS}/earlier.pt"
+"""The one before the last, for the case that the last is damaged."""
+BEST = f"{CHECKPOINTS}/best.safetensors"
 OWN_ASSET = re.compile(r"[0-9a-f]{8}-")
 """How the names of assets in a run's folder begin."""
 LONGEST_NAME = 100
 """Characters of an asset's own name that its copy keeps."""
+CHECKSUM = "checksum"
+"""The key in the facts of what all the others hash to."""
 FORMAT = 1
 """The version of the folder's layout."""
 
@@ -53,11 +58,37 @@ def is_run(folder: Path) -> bool:
     return (folder / COMPONENTS).is_file() and (folder / RECIPE).is_file()
 
 
+def run_file(folder: Path, name: str) -> Path:
+    """The path of a file of a run, whether it is there or not, for reading.
+
+    Raises:
+        RunError: it is no file, or a link, or in a linked folder: a run's own files never are, and what a link leads to
+            is not the run's.
+    """
+    path = folder / name
+    for place in (path, *path.parents[: len(Path(name).parts) - 1]):
+        if place.is_symlink():
+            raise RunError(f"{place} is a symbolic link, which nothing in a run's folder is; put what it names there")
+    what = irregular(path)
+    if what:
+        raise RunError(f"{path} is {what}, where a run has a file")
+    return path
+
+
+def own_folder(folder: Path, name: str) -> Path:
+    """A folder in a run's folder, made if it is not there, for writing; a link in its place goes."""
+    path = folder / name
+    if path.is_symlink():
+        path.unlink()
+    path.mkdir(exist_ok=True)
+    return path
+
+
 def _only_begun(folder: Path) -> bool:
     """Whether a folder holds nothing but the first files of a training that was killed while it wrote them."""
-    there = [path for path in folder.rglob("*") if path.suffix != ".tmp" and path.is_file()]
+    there = [path for path in folder.rglob("*") if path.suffix != ".tmp" and not path.is_dir()]
     assets = {path for path in there if path.parent == folder / ASSETS and OWN_ASSET.match(path.name)}
-    return set(there) <= {*assets, folder / COMPONENTS}
+    return set(there) <= {*assets, folder / COMPONENTS, folder / LOCK}
 
 
 def claim(folder: Path, *, overwrite: bool, resumable: bool = True) -> Path:
@@ -87,15 +118,16 @@ def claim(folder: Path, *, overwrite: bool, resumable: bool = True) -> Path:
 
 
 def clear(folder: Path) -> None:
-    """Make the folder if it is not there, and remove what an earlier run left in it, and nothing else.
+    """Remove what an earlier run left in a folder that is locked, and nothing else.
 
     Its assets stay, as the next run may be built from them; `write_facts` removes those that it is not.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder)
     for name in (WEIGHTS, METRICS, TIMINGS, REPORT):
         (folder / name).unlink(missing_ok=True)
-    for name in (PREDICTIONS, "checkpoints"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (PREDICTIONS, CHECKPOINTS):
+        if (folder / name).exists():
+            shutil.rmtree(own_folder(folder, name))
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -109,12 +141,17 @@ def read_facts(folder: Path) -> dict[str, Any]:
         there = f"; there are {', '.join(near[:10])}" if near else ""
         raise RunError(f"there is no run folder {str(folder)!r}{there}")
     try:
-        facts: dict[str, Any] = json.loads((folder / COMPONENTS).read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads(run_file(folder, COMPONENTS).read_text(encoding="utf-8"))
+        checksum = facts.pop(CHECKSUM, None)  # mmreg 0.1.0 wrote none
         found = facts["format"]
     except FileNotFoundError as error:
         raise RunError(f"{str(folder)!r} is no run folder: it has no {COMPONENTS}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except RunError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder / COMPONENTS} is damaged: {error}") from error
+    if checksum is not None and checksum != _facts_checksum(facts):
+        raise RunError(f"{folder / COMPONENTS} is damaged, or was edited: it does not fit its checksum; train again")
     if found != FORMAT:
         raise RunError(f"{str(folder)!r} is a run of format {found!r}, this mmreg reads format {FORMAT}")
     return facts
@@ -154,18 +191,11 @@ def write_facts(
     recipe = plan.to_data(assets.keep)
     assets.remove_others()
     states = {role: state for role, part in model.components().items() if (state := part.state())}
-    components = {}
-    for role, component in plan.components().items():
-        components[role] = {
-            "name": component.name,
-            "distribution": component.entry.distribution,
-            "version": component.entry.version,
-            "component_version": getattr(component.cls, "version", 1),
-        }
     facts = {
         "format": FORMAT,
         "mmreg": version("mmreg"),
-        "components": components,
+        "torch": version("torch"),
+        "components": component_facts(plan),
         "modalities": {
             name: {"spec": specs_to_json(modality.spec), "state": modality.state()}
             for name, modality in modalities.items()
@@ -176,9 +206,43 @@ def write_facts(
         # What relative paths in the cells of scheme://... are relative to.
         "table": {**table, "folder": str((plan.recipe.folder or Path()).absolute())},
     }
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    facts["recipe"] = _hash(text)
     # The recipe last: without it a killed training leaves a folder that is known as its own, and may be begun anew.
-    write_json(folder / COMPONENTS, facts)
-    write_text(folder / RECIPE, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+    write_json(folder / COMPONENTS, {**facts, CHECKSUM: _facts_checksum(facts)})
+    write_text(folder / RECIPE, text)
+
+
+def component_facts(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Where each component of a recipe comes from, by its role; `code` is a hash of the file that its class is in."""
+    facts = {}
+    for role, component in plan.components().items():
+        try:
+            file = inspect.getsourcefile(component.cls)
+        except TypeError:  # it was typed at a prompt
+            file = None
+        facts[role] = {
+            "name": component.name,
+            "distribution": component.entry.distribution,
+            "version": component.entry.version,
+            "component_version": getattr(component.cls, "version", 1),
+            "code": digest(file) if file else None,
+        }
+    return facts
+
+
+def recipe_was_edited(folder: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether a run's recipe is another text than the one that was written with its facts."""
+    text = run_file(folder, RECIPE).read_text(encoding="utf-8")
+    return bool(facts.get("recipe", _hash(text)) != _hash(text))
+
+
+def _facts_checksum(facts: Mapping[str, Any]) -> str:
+    return _hash(json.dumps(facts, sort_keys=True))
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class _Assets:
@@ -202,47 +266,22 @@ class _Assets:
         if content is None:
             raise RunError(f"the file {path} of the recipe is gone")
         name = f"{ASSETS}/{content[:8]}-{Path(path).name[-LONGEST_NAME:]}"
-        copy = self.folder / name
+        copy = own_folder(self.folder, ASSETS) / Path(name).name
         self.kept[name] = content
-        if digest(copy) != content:
-            copy.parent.mkdir(parents=True, exist_ok=True)
+        if copy.is_symlink() or digest(copy) != content:
             with replacing(copy) as temporary:
                 shutil.copyfile(path, temporary)
         return name
 
     def remove_others(self) -> None:
         """Remove what an earlier run kept."""
-        for path in (self.folder / ASSETS).glob("*"):
+        folder = self.folder / ASSETS
+        if folder.is_symlink():
+            folder.unlink()
+        remove_unfinished(folder)
+        for path in folder.glob("*"):
             if f"{ASSETS}/{path.name}" not in self.kept and OWN_ASSET.match(path.name):
                 path.unlink()
-
-
-def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write weights as safetensors, whole or not at all.
-
-    Raises:
-        OSError: they cannot be written, as on a full disk.
-    """
-    with replacing(path) as temporary:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # safetensors makes files that nobody else can read
-        try:
-            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, temporary)
-        except SafetensorError as error:
-            raise OSError(f"{path} cannot be written: {error}") from error
-        temporary.chmod(mode)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """What `write_weights` wrote, in host memory.
-
-    Raises:
-        RunError: the file is damaged.
-    """
-    try:
-        return load_file(path)
-    except Exception as error:  # safetensors raises several kinds
-        raise RunError(f"the weights of {path.parent} are damaged: {one_line(error)}") from error
 
 
 def write_predictions(
@@ -252,12 +291,13 @@ def write_predictions(
 
     The scores of a part stand in a column "scores/NAME", null where a row lacks it; those of the whole in "scores".
     """
-    (folder / PREDICTIONS).mkdir(exist_ok=True)
+    predictions = own_folder(folder, PREDICTIONS)
+    remove_unfinished(predictions)
     scores = {"target": targets, "scores": predicted.scores.tolist()}
     for name, part in predicted.parts.items():
         rows = zip(part.scores.tolist(), part.present.tolist(), strict=True)
         scores[f"scores/{name}"] = [values if there else None for values, there in rows]
-    with replacing(folder / PREDICTIONS / f"{split}.parquet") as temporary:
+    with replacing(predictions / f"{split}.parquet") as temporary:
         pq.write_table(pa.table({**columns, **scores}), temporary)
 
 
@@ -267,7 +307,7 @@ def read_predictions(folder: Path, split: str) -> pa.Table | None:
     Raises:
         RunError: the file is damaged.
     """
-    path = folder / PREDICTIONS / f"{split}.parquet"
+    path = run_file(folder, f"{PREDICTIONS}/{split}.parquet")
     if not path.is_file():
         return None
     try:

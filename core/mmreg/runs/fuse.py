@@ -60,9 +60,13 @@ def fuse(
     if any(Path(folder).resolve() == Path(out).resolve() for folder in folders):
         raise RunError(f"{out} is one of the runs to combine; name another folder for the combination")
     chosen = _chosen(fusion)
-    target = runs.claim(Path(out), overwrite=overwrite, resumable=False)
-    where = resolve_device(device)
-    loaded = [runs.load(folder, "cpu") for folder in folders]
+    with runs.writing(Path(out)):
+        target = runs.claim(Path(out), overwrite=overwrite, resumable=False)
+        return _fuse([runs.load(folder, "cpu") for folder in folders], chosen, target, resolve_device(device))
+
+
+def _fuse(loaded: Sequence[Run], chosen: dict[str, Any], target: Path, where: torch.device) -> Run:
+    """Combine loaded runs in a folder that is held for writing."""
     task = _common_task(loaded)
     parts = _Parts(loaded, chosen)
     plan = resolve(Recipe(parts.recipe(), folder=loaded[0].plan.recipe.folder))
@@ -77,7 +81,7 @@ def fuse(
     runs.clear(target)
     prints = {run.fingerprint for run in loaded}
     fingerprint = prints.pop() if len(prints) == 1 else ""
-    combined = [str(folder) for folder in folders]
+    combined = [str(run.folder) for run in loaded]
     runs.write_facts(target, plan, parts.modalities, task, model, {"fused": combined, "fingerprint": fingerprint})
     report: dict[str, Any] = {"fused": combined, "notes": notes}
     for split, rows in (("validation", validation), ("test", test)):

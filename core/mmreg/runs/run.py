@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,23 @@ from mmreg.model.inference import Predicted, predict
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, find_problems, resolve
-from mmreg.runs.folder import COMPONENTS, RECIPE, REPORT, WEIGHTS, read_facts, read_predictions, read_weights
+from mmreg.runs.folder import (
+    COMPONENTS,
+    RECIPE,
+    REPORT,
+    WEIGHTS,
+    read_facts,
+    read_predictions,
+    recipe_was_edited,
+    run_file,
+)
+from mmreg.runs.lock import writer
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
 from mmreg.runs.restoring import Restoring
+from mmreg.runs.weights import read_weights
+
+logger = logging.getLogger("mmreg")
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ class Run:
     @property
     def report(self) -> dict[str, Any]:
         """What training measured at its end, by split."""
-        report: dict[str, Any] = json.loads((self.folder / REPORT).read_text(encoding="utf-8"))
+        report: dict[str, Any] = json.loads(run_file(self.folder, REPORT).read_text(encoding="utf-8"))
         return report
 
     def evaluate(
@@ -272,11 +286,11 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
 
 def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precision: str | None) -> Run:
     """A run by what its folder says of its components."""
-    if not (folder / WEIGHTS).is_file():
-        what = "has lost its weights" if (folder / REPORT).is_file() else "did not end"
-        raise RunError(f"the training of {folder} {what}; go on with: mmreg train RECIPE --out {folder} --resume")
+    weights = run_file(folder, WEIGHTS)
+    if not weights.is_file():
+        raise RunError(_unfinished(folder))
     try:
-        plan = _resolved_for_use(read_recipe(folder / RECIPE))
+        plan = _resolved_for_use(read_recipe(run_file(folder, RECIPE)))
     except MmregError as error:
         came = ", ".join(
             f"{role} from {c['distribution']} {c['version']}".rstrip()
@@ -287,16 +301,30 @@ def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precis
         hint = f"; it was trained with {came}" if came else ""
         hint += "; register the local ones with mmreg.registry.register before loading" if local else ""
         raise RunError(f"the run {folder} cannot be loaded{hint}: {error}") from error
+    if recipe_was_edited(folder, facts):
+        logger.warning("mmreg: %s was edited after the training; it is used as it stands", folder / RECIPE)
     # What a cell of scheme://... names is relative to where the recipe was; all else in it is absolute by now.
     trained_in = Path(facts["table"].get("folder", folder))
     plan.recipe.folder = trained_in if trained_in.is_dir() else None
     restoring = Restoring(folder, plan, facts)
     modalities, task = restoring.modalities(), restoring.task()
     model = restoring.model(task)
-    restoring.load_weights(model, read_weights(folder / WEIGHTS))
+    restoring.load_weights(model, read_weights(weights))
     restoring.tell_versions()
     table = facts["table"]
     return Run(folder, plan, modalities, task, model, table["fingerprint"], device, precision, bool(table.get("fused")))
+
+
+def _unfinished(folder: Path) -> str:
+    """Why a run has no weights, and what to do."""
+    holder = writer(folder)
+    if holder:
+        return f"the training of {folder} has not ended: {holder} is at it; wait until it has"
+    what = "has lost its weights" if (folder / REPORT).is_file() else "did not end"
+    return (
+        f"the training of {folder} {what}; go on with: mmreg train RECIPE --out {folder} --resume, or make a run of "
+        f"its best weights so far: mmreg finish {folder}"
+    )
 
 
 def _resolved_for_use(recipe: Recipe) -> Plan:

@@ -1,50 +1,95 @@
-"""A training's state in a file: written whole or not at all, and read without running anything it holds."""
+"""A training's states in files, the last two: each whole or not there, checked, and read without running anything."""
 
 from __future__ import annotations
 
+import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
+from mmreg import runs
 from mmreg.contract.metrics import Epoch, MetricValue
 from mmreg.errors import RunError
 from mmreg.files import replacing
+from mmreg.messages import one_line
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain data; a kill leaves the previous checkpoint as it was.
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain data into a run's folder, and keep the checkpoint before.
 
     Raises:
-        OSError: it cannot be written, as on a full disk.
+        OSError: it cannot be written, as on a full disk; what is there stays.
     """
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        try:
-            torch.save(state, file)
-        except RuntimeError as error:  # torch's own, raised while it closes what it could not write
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
+    path = folder / runs.CHECKPOINT
+    with replacing(path) as temporary:
+        with temporary.open("wb") as file:
+            write_state(file, state)
+        if path.is_file():
+            os.replace(path, folder / runs.EARLIER_CHECKPOINT)  # noqa: PTH105 (atomic on every platform)
 
 
-def load_checkpoint(path: Path, parts: Sequence[str] = ()) -> dict[str, Any]:
-    """Read what `save_checkpoint` wrote, into host memory.
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a state in a run's folder to go on from."""
+    return any((folder / name).is_file() for name in (runs.CHECKPOINT, runs.EARLIER_CHECKPOINT))
+
+
+def load_checkpoint(folder: Path, parts: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+    """Read the last state that `save_checkpoint` wrote, or the one before if that is damaged, into host memory.
 
     Args:
-        path: the file.
+        folder: the run's.
         parts: the names of the model's parts, by which the composed names of an earlier release are told apart.
 
+    Returns:
+        The state, and what a person should know of it; empty if nothing is odd.
+
     Raises:
-        RunError: the file is damaged or holds more than tensors and plain data.
+        RunError: both are damaged, or hold more than tensors and plain data.
     """
+    problems = []
+    for name in (runs.CHECKPOINT, runs.EARLIER_CHECKPOINT):
+        path = runs.run_file(folder, name)
+        if not path.is_file():
+            continue
+        try:
+            state = read_state(path)
+            history = state["progress"]["history"]
+            history = [each if "values" in each else _epoch_of_row(each, parts) for each in history]
+            state["progress"]["history"] = history
+        except Exception as error:  # torch raises many kinds for a damaged file
+            problems.append(f"{path} is damaged ({one_line(error)})")
+        else:
+            from_here = f"; going on from the one before, of epoch {state['progress']['epoch']}"
+            return state, f"the checkpoint {problems[0]}{from_here}" if problems else ""
+    raise RunError(f"the checkpoint {' and '.join(problems)}; train anew with --overwrite")
+
+
+def write_state(file: IO[bytes], state: Mapping[str, Any]) -> None:
+    """Write tensors and plain data to an open file."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise RunError(f"the checkpoint {path} cannot be read ({error}); train anew with --overwrite") from error
-    history = state["progress"]["history"]
-    state["progress"]["history"] = [each if "values" in each else _epoch_of_row(each, parts) for each in history]
-    return state
+        torch.save(state, file)
+    except RuntimeError as error:  # torch's own, raised while it closes what it could not write
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def read_state(file: Path | IO[bytes]) -> Any:
+    """What `write_state` wrote, into host memory; runs nothing that the file holds.
+
+    Raises:
+        Exception: of many kinds: the file is damaged, or holds more than tensors and plain data.
+    """
+    with zipfile.ZipFile(file) as archive:  # torch writes a checksum of every part into its files, but reads none
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise RunError(f"{damaged} does not fit its checksum")
+    if not isinstance(file, Path):
+        file.seek(0)
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _epoch_of_row(row: Mapping[str, Any], parts: Sequence[str]) -> dict[str, Any]:

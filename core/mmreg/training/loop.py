@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from mmreg.contract.optimization import Schedule
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.prepare import Prepared
 from mmreg.errors import TrainingError
+from mmreg.layers import GLOBAL_DRAWS
 from mmreg.model.devices import autocast
 from mmreg.model.inference import mean_loss, predict, transform
 from mmreg.model.measures import Measures
@@ -32,6 +33,7 @@ from mmreg.training.blending import blending_weights
 from mmreg.training.dropout import dropped_modalities
 from mmreg.training.losses import total_loss
 from mmreg.training.parameters import Freezing, parameter_groups, trained_weights
+from mmreg.training.progress import Clock, Progress, rates_after
 
 
 @dataclass(frozen=True)
@@ -57,36 +59,6 @@ class TrainingRows:
         return Batches(self.prepared, rows, self.targets[rows], self.weights[rows], batch_size, **options)
 
 
-@dataclass
-class Progress:
-    """Where a training stands at the end of an epoch, besides the state of model and optimizer: plain data.
-
-    Attributes:
-        epoch: epochs done.
-        step: optimizer steps done.
-        history: what each epoch came to.
-        best: the best value of the metric so far, with its epoch.
-        stale: epochs since the last improvement.
-        finished: whether training has ended.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    history: list[Epoch] = field(default_factory=list)
-    best: tuple[float, int] | None = None
-    stale: int = 0
-    finished: bool = False
-
-    def to_plain(self) -> dict[str, Any]:
-        """All of it as plain data; `from_plain` reads it back."""
-        return {**vars(self), "history": [epoch.to_plain() for epoch in self.history]}
-
-    @classmethod
-    def from_plain(cls, data: Mapping[str, Any]) -> Progress:
-        """What `to_plain` gave."""
-        return cls(**{**data, "history": [Epoch.from_plain(epoch) for epoch in data["history"]]})
-
-
 class Trainer:
     """Trains a model.
 
@@ -98,6 +70,9 @@ class Trainer:
         device: where to compute.
         dtype: the dtype of the forward pass.
         on_step: told of every optimizer step.
+
+    Attributes:
+        out_of_time: whether `max_minutes` has ended the training before its time.
     """
 
     def __init__(
@@ -126,6 +101,8 @@ class Trainer:
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
         self.scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=dtype == torch.float16)
         self.progress = Progress()
+        self.out_of_time = False
+        self._clock = Clock(options.max_minutes)
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on from the end of an epoch, as tensors and plain data."""
@@ -135,16 +112,26 @@ class Trainer:
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": self.progress.to_plain(),
+            "course": {"steps": self.steps, "epochs": self.options.epochs},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Go on from what `state` gave, also where the training is to be longer or shorter now."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress.from_plain(state["progress"])
+        course = {"steps": self.steps, "epochs": self.options.epochs}
+        rates = None
+        if self.schedule is not None and self.course is not None:
+            if state.get("course", course) == course or self.course.follows_loss:
+                self.schedule.load_state_dict(state["schedule"])
+            else:
+                done = self.progress.step if self.course.per_step else self.progress.epoch
+                rates = rates_after(self.schedule, self.optimizer, done)
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, rates or (), strict=False):
+            group.update(own)
+        self.scaler.load_state_dict(state["scaler"])
+        self.progress.finished = self._is_done() or self._is_stale()
 
     def epochs(self) -> Iterator[tuple[Epoch, dict[str, Any], bool]]:
         """Train epoch by epoch.
@@ -163,15 +150,19 @@ class Trainer:
             rate = float(self.optimizer.param_groups[0]["lr"])
             losses = self._train_epoch()
             seconds = time.perf_counter() - started
-            epoch = Epoch(self.progress.epoch + 1, self.progress.step, rate, (*losses, *self._validate()))
+            with self._clock.validating():
+                measured = self._validate()
+            epoch = Epoch(self.progress.epoch + 1, self.progress.step, rate, (*losses, *measured))
             improved = self._judge(epoch)
             self.progress.epoch += 1
             self.progress.history.append(epoch)
-            done = self.progress.epoch >= self.options.epochs or self.progress.step >= self.steps
-            self.progress.finished = done or self._is_stale()
+            self.progress.finished = self._is_done() or self._is_stale()
+            self.out_of_time = self._clock.is_over() and not self.progress.finished
             if self.course is not None and not self.course.per_step:
                 self._step_schedule(epoch)
             yield epoch, self._timings(seconds, started), improved
+            if self.out_of_time:
+                break
         self.freezing.end()
 
     def _train_epoch(self) -> list[MetricValue]:
@@ -199,7 +190,7 @@ class Trainer:
             for key, term in terms.items():
                 sums[key] = sums.get(key, 0.0) + term * group_weight
             self.on_step(Step(epoch + 1, self.progress.step, self.steps, rows, loss.item))
-            if self.progress.step >= self.steps:
+            if self.progress.step >= self.steps or self._clock.is_over():
                 break
         mean = float(total) / weight
         if not math.isfinite(mean):
@@ -223,11 +214,14 @@ class Trainer:
             assert inputs.targets is not None
             assert inputs.weights is not None
             share = batch.size / rows
-            with autocast(self.device, self.dtype):
-                output = self.model(inputs, seed)
             progress = self.progress.step / self.steps
-            part, named = total_loss(output, inputs.targets, inputs.weights, self.task, total_weight, share, progress)
-            torch.autograd.backward(self.scaler.scale(part))
+            with GLOBAL_DRAWS:  # backward, too: a checkpointed layer draws again there
+                with autocast(self.device, self.dtype):
+                    output = self.model(inputs, seed)
+                part, named = total_loss(
+                    output, inputs.targets, inputs.weights, self.task, total_weight, share, progress
+                )
+                torch.autograd.backward(self.scaler.scale(part))
             loss += part.detach()
             for key, term in named.items():
                 terms[key] = terms.get(key, 0.0) + term
@@ -301,6 +295,9 @@ class Trainer:
         if improved:
             self.progress.best = (value, self.progress.epoch + 1)
         return improved
+
+    def _is_done(self) -> bool:
+        return self.progress.epoch >= self.options.epochs or self.progress.step >= self.steps
 
     def _is_stale(self) -> bool:
         early = self.options.early_stopping

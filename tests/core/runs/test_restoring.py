@@ -317,7 +317,12 @@ def test_a_run_is_used_without_what_only_its_training_needed(tmp_path: Path) -> 
 def test_facts_that_were_edited_are_told_as_damaged(tmp_path: Path, key: str, value: Any) -> None:
     train(tmp_path)
     path = tmp_path / "components.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    facts = {**json.loads(path.read_text()), key: value}
+    path.write_text(json.dumps(facts))
+    with pytest.raises(RunError, match="does not fit its checksum"):
+        mmreg.load(tmp_path, "cpu")
+    del facts["checksum"]
+    path.write_text(json.dumps(facts))
     with pytest.raises(RunError):
         mmreg.load(tmp_path, "cpu")
 

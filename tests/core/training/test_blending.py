@@ -90,7 +90,7 @@ def test_a_part_of_noise_loses_its_weight_and_the_training_resumes_as_if_never_s
     recipe = toys.recipe(table, fusion={"name": "mean", "own_loss": "gradient_blending", "joint_loss": joint})
     settings: dict[str, Any] = {"device": "cpu", "overrides": ["training.epochs=20"]}
     whole = mmreg.train(recipe, tmp_path / "whole", **settings)
-    written = load_checkpoint(whole.folder / "checkpoints/last.pt")["progress"]["history"]
+    written = load_checkpoint(whole.folder)[0]["progress"]["history"]
     epochs = [Epoch.from_plain(each) for each in written]
     parts = {**AB, "mean": ""} if joint else AB
     weights = [blending_weights(epochs[:epoch], parts) for epoch in range(20)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -50,7 +51,8 @@ def test_a_run_folder_holds_what_it_promises(tmp_path: Path) -> None:
         "predictions/validation.parquet",
     }
     facts = json.loads((run.folder / "components.json").read_text())
-    linear = {"name": "linear", "distribution": "local", "version": "", "component_version": 1}
+    code = hashlib.blake2b(Path(toys.__file__).read_bytes(), digest_size=16).hexdigest()
+    linear = {"name": "linear", "distribution": "local", "version": "", "component_version": 1, "code": code}
     assert facts["components"]["encoder/a"] == linear
     assert facts["components"]["fusion/product"]["distribution"] == "mmreg"
     with (run.folder / "metrics.csv").open() as file:

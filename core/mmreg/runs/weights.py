@@ -1,0 +1,63 @@
+"""Weights in a file, with a checksum of what they are: a damaged file is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmreg.errors import RunError
+from mmreg.files import replacing
+from mmreg.messages import one_line
+
+CHECKSUM = "checksum"
+"""The key of the checksum in the file's own metadata."""
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write weights as safetensors, whole or not at all.
+
+    Raises:
+        OSError: they cannot be written, as on a full disk.
+    """
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors makes files that nobody else can read
+        try:
+            save_file(plain, temporary, {CHECKSUM: weights_checksum(plain)})
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
+        temporary.chmod(mode)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """What `write_weights` wrote, in host memory.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except Exception as error:  # safetensors raises several kinds
+        raise RunError(f"the weights {path} are damaged: {one_line(error)}; train again") from error
+    if metadata.get(CHECKSUM, "") not in ("", weights_checksum(state)):  # mmreg 0.1.0 wrote none
+        raise RunError(f"the weights {path} are damaged: they do not fit their checksum; train again")
+    return state
+
+
+def weights_checksum(state: Mapping[str, Tensor]) -> str:
+    """A hash of names, types, shapes and values of tensors in host memory, in hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(state):
+        tensor = state[name]
+        digest.update(f"{name}\0{tensor.dtype}{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,92 @@
+"""How far a training is, the time that it may take, and the learning rate's course where its length has changed."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+
+from mmreg.contract.metrics import Epoch
+
+
+@dataclass
+class Progress:
+    """Where a training stands at the end of an epoch, besides the state of model and optimizer: plain data.
+
+    Attributes:
+        epoch: epochs done.
+        step: optimizer steps done.
+        history: what each epoch came to.
+        best: the best value of the metric so far, with its epoch.
+        stale: epochs since the last improvement.
+        finished: whether training has ended.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    history: list[Epoch] = field(default_factory=list)
+    best: tuple[float, int] | None = None
+    stale: int = 0
+    finished: bool = False
+
+    def to_plain(self) -> dict[str, Any]:
+        """All of it as plain data; `from_plain` reads it back."""
+        return {**vars(self), "history": [epoch.to_plain() for epoch in self.history]}
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Progress:
+        """What `to_plain` gave."""
+        return cls(**{**data, "history": [Epoch.from_plain(epoch) for epoch in data["history"]]})
+
+
+class Clock:
+    """The time that a training may take, counted from the first question for it.
+
+    Args:
+        minutes: how many; None for as many as it takes.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self._minutes = minutes
+        self._began: float | None = None
+        self._validation = 0.0
+
+    def is_over(self) -> bool:
+        """Whether there is no time for more than one validation, which takes as long as the last one."""
+        if self._minutes is None:
+            return False
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now
+        return now - self._began + self._validation >= 60 * self._minutes
+
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        """Time a validation."""
+        began = time.monotonic()
+        yield
+        self._validation = time.monotonic() - began
+
+
+def rates_after(schedule: LRScheduler, optimizer: torch.optim.Optimizer, steps: int) -> list[dict[str, Any]]:
+    """Step a new schedule as often as it would have been by now, and give what it has set.
+
+    Args:
+        schedule: over the optimizer, as built.
+        optimizer: as built, too.
+        steps: how often.
+
+    Returns:
+        For each group of the optimizer all that it holds but the parameters: learning rate, momentum and the like.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of a schedule that is stepped before its optimizer
+        for _ in range(steps):
+            schedule.step()
+    return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]

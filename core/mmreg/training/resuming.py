@@ -1,0 +1,107 @@
+"""Going on with a training that was stopped: what has to be as it was, and what may be another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mmreg import runs
+from mmreg.errors import RunError
+from mmreg.messages import shown
+from mmreg.recipe.diff import comparable, recipe_differences
+from mmreg.recipe.recipe import read_recipe
+from mmreg.recipe.resolve import Plan, resolve
+from mmreg.runs.folder import component_facts
+from mmreg.runs.restoring import Restoring
+
+EXTENDING = ("training.epochs", "training.max_steps", "training.max_minutes", "training.early_stopping")
+"""What says when a training ends, and so may be another when it goes on."""
+
+
+@dataclass
+class Resumption:
+    """A training that goes on.
+
+    Attributes:
+        facts: what its run's folder says.
+        restoring: its components, restored from there.
+        extends: whether the recipe says otherwise when to end.
+        finishes: whether to end here, with the weights that there are.
+        accepted: what has changed and is to be used nevertheless.
+    """
+
+    facts: dict[str, Any]
+    restoring: Restoring
+    extends: bool = False
+    finishes: bool = False
+    accepted: list[str] = field(default_factory=list)
+
+
+def resumption(folder: Path, plan: Plan, *, accept_changes: bool, finishes: bool = False) -> Resumption:
+    """What there is to go on with in a run's folder.
+
+    Args:
+        folder: the run's, in which there is a checkpoint.
+        plan: the recipe to go on with.
+        accept_changes: whether components and versions may be others than those that the training was started with.
+        finishes: see `Resumption`.
+
+    Raises:
+        RunError: the recipe is another, or components are and that is not accepted; names every difference.
+    """
+    extends = check_recipe(folder, plan)
+    facts = runs.read_facts(folder)
+    changes = _changes(facts, plan)
+    if changes and not accept_changes:
+        raise RunError(changed(folder, changes))
+    return Resumption(facts, Restoring(folder, plan, facts), extends, finishes, changes)
+
+
+def check_recipe(folder: Path, plan: Plan) -> bool:
+    """Refuse a recipe that is not that of the training in a folder; whether it says otherwise when to end.
+
+    Raises:
+        RunError: names every difference.
+    """
+    before = resolve(read_recipe(runs.run_file(folder, runs.RECIPE)), trains=False)
+    differences = recipe_differences(comparable(before), comparable(plan))
+    others = [each for each in differences if not each[0].startswith(EXTENDING)]
+    if others:
+        lines = [f"  {key}: was {shown(old)}, is {shown(new)}" for key, old, new in others]
+        raise RunError(
+            f"the run in {str(folder)!r} was started with another recipe:\n" + "\n".join(lines) + "\n"
+            "resume with the same one, or name another folder"
+        )
+    return bool(differences)
+
+
+def changed(folder: Path, changes: list[str]) -> str:
+    """The message that says what has changed since a training was started."""
+    return "\n".join(
+        [
+            f"since the run in {str(folder)!r} was started, these have changed:",
+            *(f"  {text}" for text in changes),
+            "go on with what there was then, or nevertheless by --accept-changes, or train anew by --overwrite",
+        ]
+    )
+
+
+def _changes(facts: dict[str, Any], plan: Plan) -> list[str]:
+    """What computes otherwise than it did, as far as versions and code tell."""
+    packages = {package: version(package) for package in ("mmreg", "torch")}
+    others = {package: now for package, now in packages.items() if facts.get(package, now) != now}
+    changes = [f"{package} was {facts[package]}, is {now}" for package, now in others.items()]
+    for role, now in component_facts(plan).items():
+        before = {"component_version": 1, **facts["components"].get(role, {})}  # mmreg 0.1.0 kept none
+        releases = [f"{each.get('distribution')} {each.get('version')}".strip() for each in (before, now)]
+        versions = [each.get("component_version") for each in (before, now)]
+        if releases[0] != releases[1]:
+            if now["distribution"] != "mmreg":  # which is told above
+                changes.append(f"{role} ({now['name']}) was of {releases[0]}, is of {releases[1]}")
+        elif versions[0] != versions[1]:
+            changes.append(f"{role} ({now['name']}) was version {versions[0]}, is version {versions[1]}")
+        elif before.get("code", now["code"]) != now["code"]:
+            changes.append(f"{role} ({now['name']}): the file with its code has changed")
+    return changes

@@ -1,0 +1,254 @@
+"""One training, step by step: prepare, train, keep the best weights, fit what is fitted last, measure."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmreg import runs
+from mmreg.contract.spec import specs_text
+from mmreg.data.cache import cache_dir
+from mmreg.data.prepared import SHOWN, fit_arrays, keep_rows, prior_rows
+from mmreg.errors import RunError, TableError
+from mmreg.experiment import Experiment, prepare_all
+from mmreg.files import csv_text, write_json, write_text
+from mmreg.model.devices import resolve_precision
+from mmreg.model.model import MultimodalModel
+from mmreg.model.nodes import FusionNode, ModelNode
+from mmreg.runs import Run
+from mmreg.runs.followers import Followers
+from mmreg.training.checkpoint import load_checkpoint, save_checkpoint
+from mmreg.training.loop import Trainer, TrainingRows
+from mmreg.training.parameters import count_trained
+from mmreg.training.resuming import Resumption
+
+
+class Session:
+    """One training; its steps in order.
+
+    Args:
+        folder: the run's, held for writing.
+        experiment: what is worked on.
+        device: where to compute.
+        followers: who is told of events.
+        resumption: what is gone on with; None for a new training.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        experiment: Experiment,
+        device: torch.device,
+        followers: Followers,
+        resumption: Resumption | None = None,
+    ) -> None:
+        self.folder, self.experiment, self.device, self.followers = folder, experiment, device, followers
+        self.resumption = resumption
+        self.plan = experiment.plan
+        self.form = experiment.plan.recipe.form
+        self.notes: list[str] = []
+
+    def run(self) -> Run:
+        """Do all of it; the run has the best weights."""
+        experiment, resumption = self.experiment, self.resumption
+        for text in experiment.messages:
+            self._note(text)
+        fingerprint = experiment.table.fingerprint()
+        if resumption is not None and resumption.facts["table"]["fingerprint"] != fingerprint:
+            raise RunError(f"{experiment.table.name} has changed since the run in {str(self.folder)!r} was started")
+        self.prepared = prepare_all(
+            self.plan, experiment.table, experiment.modalities, cache_dir(), self.followers.preparing
+        )
+        self._drop_skipped()
+        if resumption is None:
+            fit_arrays(self.prepared, experiment.modalities, experiment.splits["train"])
+        states = None if resumption is None else resumption.restoring.states()
+        model = experiment.build_model(states).to(self.device)
+        trainer = self._trainer(model)
+        if resumption is None:
+            self._start_folder(model, fingerprint)
+        else:
+            self._go_on(resumption, trainer, fingerprint)
+        run = Run(self.folder, self.plan, experiment.modalities, experiment.task, model, fingerprint, self.device)
+        self.followers.tell("on_start", run, self._facts(model, trainer))
+        self._train(trainer, run)
+        if self.form.training.keep == "best" and trainer.progress.best is not None:
+            model.load_state_dict(runs.read_weights(runs.run_file(self.folder, runs.BEST)))
+        self._fit_fusions(run, experiment.splits["validation"])
+        report = self._report(run, trainer)
+        runs.write_weights(self.folder / runs.WEIGHTS, model.state_dict())
+        self.followers.tell("on_end", run, report)
+        return run
+
+    def _drop_skipped(self) -> None:
+        """Leave out rows with bad cells where that is the policy, and say what was lost and what is empty."""
+        for name, values in self.prepared.items():
+            if values.bad:
+                what = "left out" if values.on_bad == "skip" else "taken for absent"
+                cells = "1 cell" if len(values.bad) == 1 else f"{len(values.bad):,} cells"
+                self._note(f"{name}: {cells} cannot be loaded, {what} (first: {values.bad[0]})")
+        for split, rows in self.experiment.splits.items():
+            self.experiment.splits[split] = rows = keep_rows(self.prepared, rows)
+            empty = prior_rows(self.prepared, rows) if len(rows) else 0
+            if empty:
+                have = f"1 {split} row has" if empty == 1 else f"{empty:,} {split} rows have"
+                self._note(f"{have} no modality at all; {'it gets' if empty == 1 else 'they get'} the training prior")
+        if not len(self.experiment.splits["train"]):
+            raise TableError("no training row is left after rows with bad cells were left out")
+
+    def _note(self, text: str) -> None:
+        """Say something that a person should know, and keep it for the report."""
+        self.notes.append(text)
+        self.followers.message(text)
+
+    def _trainer(self, model: MultimodalModel) -> Trainer:
+        experiment, training = self.experiment, self.form.training
+        splits = experiment.splits
+        rows = TrainingRows(
+            self.prepared, experiment.targets, experiment.weights, splits["train"], splits["validation"]
+        )
+        dtype = resolve_precision(training.precision, self.device)
+        on_step = partial(self.followers.tell, "on_step")
+        return Trainer(self.plan, model, experiment.modalities, rows, self.device, dtype, on_step)
+
+    def _go_on(self, resumption: Resumption, trainer: Trainer, fingerprint: str) -> None:
+        """Take up a training where its last checkpoint left it."""
+        for text in resumption.accepted:
+            self._note(f"gone on with although it has changed: {text}")
+        resumption.restoring.tell_versions()
+        state, note = load_checkpoint(self.folder, list(trainer.model.parts()))
+        if note:
+            self._note(note)
+        trainer.load_state(state)
+        if trainer.progress.best is not None and self.form.training.keep == "best":
+            try:
+                runs.read_weights(runs.run_file(self.folder, runs.BEST))
+            except RunError as error:
+                self._note(f"{error}; the best of the epochs from here on are kept instead")
+                trainer.progress.best = None
+        if resumption.finishes:
+            trainer.progress.finished = True
+        if resumption.accepted or resumption.extends:
+            self._write_facts(trainer.model, fingerprint)
+
+    def _start_folder(self, model: MultimodalModel, fingerprint: str) -> None:
+        """An empty folder with the run's facts; what an earlier run left there goes."""
+        runs.keep_assets(self.folder, self.plan)
+        runs.clear(self.folder)
+        runs.own_folder(self.folder, runs.CHECKPOINTS)
+        self._write_facts(model, fingerprint)
+
+    def _write_facts(self, model: MultimodalModel, fingerprint: str) -> None:
+        experiment = self.experiment
+        rows = {split: len(numbers) for split, numbers in experiment.splits.items()}
+        table = {"name": experiment.table.name, "fingerprint": fingerprint, "rows": rows}
+        runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, model, table)
+
+    def _train(self, trainer: Trainer, run: Run) -> None:
+        timings = _read_timings(self.folder, trainer.progress.epoch)
+        for epoch, timing, improved in trainer.epochs():
+            timings.append(timing)
+            if improved:
+                runs.write_weights(self.folder / runs.BEST, trainer.model.state_dict())
+            write_text(self.folder / runs.METRICS, csv_text(each.row() for each in trainer.progress.history))
+            write_text(self.folder / runs.TIMINGS, csv_text(timings))
+            # Last, as a kill between two writes makes a resumed training repeat the epoch with all of its files.
+            save_checkpoint(self.folder, trainer.state())
+            self.followers.tell("on_epoch_end", run, epoch)
+
+    def _fit_fusions(self, run: Run, rows: NDArray[np.int64]) -> None:
+        """Fit the operators that are fitted on held-out rows, those below before those above."""
+        for node in _model_nodes(run.model):
+            if node.fusion.fitted:
+                predicted = run.predict_rows(self.prepared, rows)
+                parts = {name: predicted.parts[name] for name in node.part_names}
+                present = torch.stack([part.present for part in parts.values()], 1)
+                targets = torch.from_numpy(self.experiment.targets[rows])
+                node.fusion.cpu().fit({name: part.scores for name, part in parts.items()}, present, targets)
+                node.fusion.to(self.device)
+                for note in node.fit_notes(targets, self.experiment.task.num_outputs):
+                    self._note(note)
+        for name in _fitted_too_late(run.model.root):
+            self._note(
+                f"{name} was fitted after what is above it had learned from its unfitted scores, which may cost "
+                "accuracy: an operator that is fitted belongs on top"
+            )
+
+    def _report(self, run: Run, trainer: Trainer) -> dict[str, Any]:
+        """Measure the kept weights on validation and test rows, and write predictions and figures."""
+        experiment = self.experiment
+        report: dict[str, Any] = {"epochs": trainer.progress.epoch, "steps": trainer.progress.step}
+        report["bad_cells"] = {
+            name: {"count": len(part.bad), "on_bad": part.on_bad, "first": [str(cell) for cell in part.bad[:SHOWN]]}
+            for name, part in self.prepared.items()
+            if part.bad
+        }
+        report["notes"] = self.notes
+        if trainer.progress.best is not None and self.form.training.keep == "best":
+            report["best"] = {
+                "metric": trainer.metric,
+                "value": trainer.progress.best[0],
+                "epoch": trainer.progress.best[1],
+            }
+        for split in ("validation", "test"):
+            rows = experiment.splits[split]
+            if not len(rows):
+                continue
+            predicted = run.predict_rows(self.prepared, rows)
+            columns = runs.prediction_columns(
+                self.plan, experiment.task, experiment.table, self.prepared, rows, predicted
+            )
+            true = list(experiment.table.iter_values(self.form.target.column, rows))
+            report[split] = runs.report_split(self.folder, self.plan, experiment.task, split, columns, true, predicted)
+            self.followers.tell("on_evaluation", run, split, report[split])
+        write_json(self.folder / runs.REPORT, report)
+        return report
+
+    def _facts(self, model: MultimodalModel, trainer: Trainer) -> dict[str, Any]:
+        """What a follower may want to know at the start."""
+        return {
+            "out": os.fspath(self.folder),
+            "device": str(self.device),
+            "precision": str(trainer.dtype).removeprefix("torch."),
+            "rows": {split: len(rows) for split, rows in self.experiment.splits.items()},
+            "parameters": count_trained(model, self.plan),
+            "modalities": {name: specs_text(spec) for name, spec in self.experiment.specs.items()},
+            "epochs": self.form.training.epochs,
+            "steps": trainer.steps,
+            "metric": trainer.metric,
+            "resumed_after_epoch": trainer.progress.epoch,
+        }
+
+
+def _model_nodes(model: MultimodalModel) -> list[ModelNode]:
+    """The model-level operators, those below before those above."""
+    nodes = [module for module in model.modules() if isinstance(module, ModelNode)]
+    return nodes[::-1]
+
+
+def _fitted_too_late(node: FusionNode | None, learned_from: bool = False) -> Iterator[str]:
+    """The operators that are fitted, but stand below layers that are trained."""
+    if node is None:
+        return
+    if isinstance(node, ModelNode) and node.fusion.fitted and learned_from:
+        yield node.name
+    for part in node.nodes.children():
+        assert isinstance(part, FusionNode)
+        yield from _fitted_too_late(part, learned_from or node.learns_from(part.name))
+
+
+def _read_timings(folder: Path, epochs: int) -> list[dict[str, Any]]:
+    """The timings of the epochs that a resumed training does not repeat."""
+    path = runs.run_file(folder, runs.TIMINGS)
+    if not epochs or not path.is_file():
+        return []
+    with path.open(encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs]
