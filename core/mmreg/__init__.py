@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mmreg.runs.fuse import fuse
     from mmreg.runs.run import Run, load
     from mmreg.studies.compare import compare
-    from mmreg.training.train import train
+    from mmreg.training.train import finish, train
 
 _MODULES = ("console", "errors", "files", "layers", "messages", "registry", "testing")
 _NAMES = {
@@ -49,7 +49,7 @@ _NAMES = {
     "mmreg.runs.fuse": ["fuse"],
     "mmreg.runs.run": ["Run", "load"],
     "mmreg.studies.compare": ["compare"],
-    "mmreg.training.train": ["train"],
+    "mmreg.training.train": ["finish", "train"],
 }
 """The public names by where they are."""
 
@@ -91,6 +91,7 @@ __all__ = [
     "console",
     "errors",
     "files",
+    "finish",
     "fuse",
     "hookimpl",
     "layers",

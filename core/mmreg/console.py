@@ -54,6 +54,10 @@ Set = Annotated[
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows at a time.")]
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).", show_default=False)]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
+AcceptChanges = Annotated[
+    bool,
+    typer.Option("--accept-changes", help="Go on although components, versions or files have changed since."),
+]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The run's folder, to be made.")]
 
 

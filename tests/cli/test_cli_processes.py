@@ -139,14 +139,14 @@ def test_stdout_on_a_full_disk_is_a_failure_of_the_machine(tmp_path: Path) -> No
 def test_a_training_that_cannot_write_its_checkpoint_says_how_to_go_on(
     cli: Caller, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mmreg.training import train as session
+    from mmreg.training import session
 
     save, calls = session.save_checkpoint, iter(range(10))
 
-    def fail_later(path: Path, state: dict[str, object]) -> None:
+    def fail_later(folder: Path, state: dict[str, object]) -> None:
         if next(calls) == 2:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        save(path, state)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "checkpoints/last.pt"))
+        save(folder, state)
 
     monkeypatch.setattr(session, "save_checkpoint", fail_later)
     done = cli("train", recipe, "--out", tmp_path / "run", "-q")

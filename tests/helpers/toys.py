@@ -133,7 +133,8 @@ def recipe(table: Any, **changes: Any) -> dict[str, Any]:
 
 def train(folder: Path, table: Any = None, **changes: Any) -> mmreg.Run:
     """Train on such rows; changes are of the recipe, or are options of the training."""
-    options = {key: changes.pop(key) for key in ("overrides", "resume", "overwrite", "callback") if key in changes}
+    keys = ("overrides", "resume", "accept_changes", "overwrite", "callback")
+    options = {key: changes.pop(key) for key in keys if key in changes}
     return mmreg.train(recipe(table or rows(), **changes), folder, device="cpu", **options)
 
 

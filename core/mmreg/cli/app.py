@@ -17,6 +17,7 @@ COMMANDS = {
     "init": "mmreg.cli.init:init",
     "validate": "mmreg.cli.validate:validate",
     "train": "mmreg.cli.train:train",
+    "finish": "mmreg.cli.finish:finish",
     "evaluate": "mmreg.cli.evaluate:evaluate",
     "predict": "mmreg.cli.predict:predict",
     "fuse": "mmreg.cli.fuse:fuse",

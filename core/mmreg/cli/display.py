@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from mmreg.cli.pace import Heartbeat, Pace
 from mmreg.console import Bar, print_table
 from mmreg.contract.callback import Callback, FollowedRun, Step
 from mmreg.contract.metrics import Epoch
@@ -38,12 +39,18 @@ class Display(Callback):
         self._rows = 0
         self._metric = ""
         self._started = time.perf_counter()
+        self._pace: Pace | None = None
+        self._heartbeat = Heartbeat(self._write)
 
     def __enter__(self) -> Self:
         self._bar.__enter__()
+        if not self.quiet and not self._bar.drawn:
+            self._heartbeat.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
+        if not self.quiet and not self._bar.drawn:
+            self._heartbeat.__exit__(*error)
         self._bar.__exit__(*error)
 
     def on_message(self, text: str) -> None:
@@ -52,6 +59,7 @@ class Display(Callback):
 
     def on_progress(self, what: str, done: int, total: int, note: str = "") -> None:
         """Show how far the decoding of a modality's values is."""
+        self._heartbeat.doing(lambda: f"{what}: {done:,} of {total:,}")
         self._bar.advance(what, done, total, note)
 
     def on_start(self, run: FollowedRun, facts: Mapping[str, Any]) -> None:
@@ -60,6 +68,7 @@ class Display(Callback):
         self._metric = facts["metric"]
         self._started = self._read = time.perf_counter()
         self._bar.clear()  # what is prepared
+        self._pace = Pace(facts, run.recipe["training"]["max_minutes"])
         rows = ", ".join(f"{count} {split}" for split, count in facts["rows"].items())
         self._print(f"rows: {rows}; {facts['parameters']:,} parameters; {facts['device']}, {facts['precision']}")
         if facts["resumed_after_epoch"]:
@@ -67,6 +76,10 @@ class Display(Callback):
 
     def on_step(self, step: Step) -> None:
         """Move the bar, with speed and loss now and then."""
+        self._heartbeat.doing(lambda: f"step {step.step:,} of {step.steps:,}")
+        estimate = "" if self._pace is None else self._pace.estimate(step)
+        if estimate:
+            self._print(estimate)
         self._rows += step.rows
         now = time.perf_counter()
         if not self._bar.drawn or (now - self._read < INTERVAL and step.step < step.steps):
@@ -115,7 +128,12 @@ class Display(Callback):
 
     def _print(self, text: str) -> None:
         if not self.quiet:
-            self._bar.line(text, lambda line: print(line, flush=True))
+            self._heartbeat.said()
+            self._bar.line(text, self._write)
+
+    @staticmethod
+    def _write(text: str) -> None:
+        print(f"{text}\n", end="", flush=True)  # in one piece, as the heartbeat writes from another thread
 
 
 def rows_by_part(figures: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mmreg.console import Debug, Device, OutFolder, Precision, Quiet, Seed, Set, recipe_overrides, say
+from mmreg.console import AcceptChanges, Debug, Device, OutFolder, Precision, Quiet, Seed, Set, recipe_overrides, say
 from mmreg.errors import OptionError, RecipeError
 from mmreg.files import write_text
 from mmreg.messages import plural
@@ -30,7 +30,20 @@ def train(
     seed: Seed = None,
     device: Device = "auto",
     precision: Precision = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--max-minutes",
+            min=0.01,
+            help="End after so many minutes, with the best weights so far.",
+            metavar="MINUTES",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a training that was stopped, or longer with one that has ended."),
+    ] = False,
+    accept_changes: AcceptChanges = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only check the recipe (written first for a table), as validate does.")
@@ -41,15 +54,18 @@ def train(
     """Train the model that a recipe describes; with a table, write the recipe first (as init does)."""
     if resume and overwrite:
         raise OptionError("--resume goes on with a run and --overwrite replaces it; give one of them")
+    if accept_changes and not resume:
+        raise OptionError("--accept-changes goes with --resume; give both")
     recipe = Path(source)
     if is_table(source):
         recipe = _recipe_for(source, target, out, quiet=quiet, overwrite=overwrite, resume=resume)
     elif target is not None:
         raise OptionError(f"--target goes with a table, and {source} is a recipe; use --set target.column=...")
+    settings = [*(set_ or []), *([] if max_minutes is None else [f"training.max_minutes={max_minutes}"])]
     if dry_run:
         from mmreg.cli.validate import validate
 
-        validate(recipe, set_, seed, device, precision)
+        validate(recipe, settings, seed, device, precision)
         return
     from mmreg.cli.display import Display
     from mmreg.training.train import train as run_training
@@ -60,9 +76,10 @@ def train(
             run = run_training(
                 recipe,
                 out,
-                overrides=recipe_overrides(set_, precision, seed),
+                overrides=recipe_overrides(settings, precision, seed),
                 overwrite=overwrite,
                 resume=resume,
+                accept_changes=accept_changes,
                 device=device,
                 callback=display,
             )
@@ -83,6 +100,7 @@ def _say_how_to_go_on(epochs: int, out: Path) -> None:
     kept = f"{plural(epochs, 'finished epoch')} {'is' if epochs == 1 else 'are'}"
     again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
     say(f"{kept} kept in {out}; go on with:\n  mmreg {shlex.join([*again, '--resume'])}")
+    say(f"or take the best weights so far:\n  mmreg finish {shlex.quote(str(out))}")
 
 
 def is_table(source: str) -> bool:

@@ -117,12 +117,18 @@ def claim(folder: Path, *, overwrite: bool, resumable: bool = True) -> Path:
     return folder
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a writer that was killed left half written in a folder that is locked."""
+    for place in (folder, *(folder / name for name in (PREDICTIONS, CHECKPOINTS, ASSETS))):
+        if not place.is_symlink():
+            remove_unfinished(place)
+
+
 def clear(folder: Path) -> None:
     """Remove what an earlier run left in a folder that is locked, and nothing else.
 
     Its assets stay, as the next run may be built from them; `write_facts` removes those that it is not.
     """
-    remove_unfinished(folder)
     for name in (WEIGHTS, METRICS, TIMINGS, REPORT):
         (folder / name).unlink(missing_ok=True)
     for name in (PREDICTIONS, CHECKPOINTS):
@@ -278,7 +284,6 @@ class _Assets:
         folder = self.folder / ASSETS
         if folder.is_symlink():
             folder.unlink()
-        remove_unfinished(folder)
         for path in folder.glob("*"):
             if f"{ASSETS}/{path.name}" not in self.kept and OWN_ASSET.match(path.name):
                 path.unlink()
@@ -292,7 +297,6 @@ def write_predictions(
     The scores of a part stand in a column "scores/NAME", null where a row lacks it; those of the whole in "scores".
     """
     predictions = own_folder(folder, PREDICTIONS)
-    remove_unfinished(predictions)
     scores = {"target": targets, "scores": predicted.scores.tolist()}
     for name, part in predicted.parts.items():
         rows = zip(part.scores.tolist(), part.present.tolist(), strict=True)

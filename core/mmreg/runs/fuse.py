@@ -62,6 +62,7 @@ def fuse(
     chosen = _chosen(fusion)
     with runs.writing(Path(out)):
         target = runs.claim(Path(out), overwrite=overwrite, resumable=False)
+        runs.remove_leftovers(target)
         return _fuse([runs.load(folder, "cpu") for folder in folders], chosen, target, resolve_device(device))
 
 

@@ -163,6 +163,11 @@ class Session:
             # Last, as a kill between two writes makes a resumed training repeat the epoch with all of its files.
             save_checkpoint(self.folder, trainer.state())
             self.followers.tell("on_epoch_end", run, epoch)
+        if trainer.out_of_time:
+            self._note(
+                f"ended in epoch {trainer.progress.epoch} of {self.form.training.epochs}, as max_minutes: "
+                f"{self.form.training.max_minutes:g} says; go on by --resume"
+            )
 
     def _fit_fusions(self, run: Run, rows: NDArray[np.int64]) -> None:
         """Fit the operators that are fitted on held-out rows, those below before those above."""

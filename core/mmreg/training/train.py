@@ -112,6 +112,7 @@ def finish(
 
 def _run(folder: Path, plan: Plan, device: torch.device, callback: Callback | None, goes_on: Resumption | None) -> Run:
     """Train in a folder that is held for writing."""
+    runs.remove_leftovers(folder)
     experiment = open_experiment(plan, None if goes_on is None else goes_on.restoring.modalities())
     check_validation(plan, experiment)
     followers = Followers(callback, plan.callbacks)
