@@ -1,0 +1,249 @@
+"""Going on with a training: damaged checkpoints, changed code, longer and shorter trainings, and the end of one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import toys
+from toys import Linear, Listening, train
+
+import mmreg
+from mmreg import registry, runs
+from mmreg.errors import RunError, TableError
+from mmreg.training import resuming
+from mmreg.training.progress import Clock
+
+NOISY: dict[str, Any] = {
+    "modalities": {
+        name: {"type": "numbers", "noise": 0.1, "encoder": {"name": "linear", "dropout": 0.2}} for name in "ab"
+    },
+    "fusion": "weighted",
+}
+
+
+@pytest.fixture(autouse=True)
+def _toys() -> None:
+    toys.register()
+
+
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    toys.register()
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, callback=Listening(18), **NOISY)
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_once: Path, tmp_path: Path) -> Path:
+    """A training of three epochs that was stopped in the third."""
+    return Path(shutil.copytree(stopped_once, tmp_path / "stopped"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same training, not stopped."""
+    toys.register()
+    return train(tmp_path_factory.mktemp("whole") / "run", **NOISY).folder
+
+
+def assert_same(one: Path, two: Path) -> None:
+    assert (one / runs.METRICS).read_bytes() == (two / runs.METRICS).read_bytes()
+    first, second = (runs.read_weights(place / runs.WEIGHTS) for place in (one, two))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def learning_rates(folder: Path) -> list[float]:
+    with (folder / runs.METRICS).open() as file:
+        return [float(row["learning_rate"]) for row in csv.DictReader(file)]
+
+
+def flip(path: Path, bit: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[bit // 8 % len(data)] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(stopped: Path, whole: Path) -> None:
+    path = stopped / runs.CHECKPOINT
+    flip(path, 8 * (path.stat().st_size // 2))
+    listening = Listening()
+    train(stopped, resume=True, callback=listening, **NOISY)
+    (note,) = (text for text in listening.messages if "damaged" in text)
+    assert f"the checkpoint {path} is damaged" in note
+    assert "going on from the one before, of epoch 1" in note
+    assert_same(stopped, whole)
+
+
+def test_a_lost_checkpoint_gives_way_to_the_one_before(stopped: Path, whole: Path) -> None:
+    (stopped / runs.CHECKPOINT).unlink()
+    train(stopped, resume=True, **NOISY)
+    assert_same(stopped, whole)
+
+
+@pytest.mark.parametrize("bit", range(11, 400_000, 40_009))
+def test_a_flipped_bit_in_a_checkpoint_never_changes_the_run(stopped: Path, whole: Path, bit: int) -> None:
+    flip(stopped / runs.CHECKPOINT, bit)
+    train(stopped, resume=True, **NOISY)
+    assert_same(stopped, whole)
+
+
+def test_two_damaged_checkpoints_are_refused(stopped: Path) -> None:
+    for name in (runs.CHECKPOINT, runs.EARLIER_CHECKPOINT):
+        (stopped / name).write_bytes(b"nothing")
+    with pytest.raises(RunError, match=r"last\.pt is damaged .* and .*earlier\.pt is damaged .*; train anew"):
+        train(stopped, resume=True, **NOISY)
+
+
+def test_damaged_best_weights_are_told_and_later_ones_kept(stopped: Path) -> None:
+    flip(stopped / runs.BEST, 8 * 1000)
+    listening = Listening()
+    run = train(stopped, resume=True, callback=listening, **NOISY)
+    assert any("the best of the epochs from here on are kept instead" in text for text in listening.messages)
+    assert run.report["best"]["epoch"] == 3
+
+
+class Changed(Linear):
+    __doc__ = Linear.__doc__
+    version = 2
+
+
+def test_another_version_of_a_component_is_refused_unless_accepted(stopped: Path) -> None:
+    registry.unregister("encoder", "linear")
+    registry.register("encoder", "linear", Changed)
+    try:
+        with pytest.raises(RunError) as caught:
+            train(stopped, resume=True, **NOISY)
+        assert "encoder/a (linear) was version 1, is version 2" in str(caught.value)
+        assert "--accept-changes" in str(caught.value)
+        run = train(stopped, resume=True, accept_changes=True, **NOISY)
+        notes = [text for text in run.report["notes"] if "although it has changed" in text]
+        assert len(notes) == 2
+        assert json.loads((stopped / runs.COMPONENTS).read_text())["components"]["encoder/a"]["component_version"] == 2
+        train(stopped, resume=True, **NOISY)
+    finally:
+        registry.unregister("encoder", "linear")
+
+
+def test_changed_code_and_packages_are_refused(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = resuming.component_facts
+    monkeypatch.setattr(
+        resuming, "component_facts", lambda plan: {r: {**c, "code": "other"} for r, c in facts(plan).items()}
+    )
+    with pytest.raises(RunError, match=r"encoder/a \(linear\): the file with its code has changed"):
+        train(stopped, resume=True, **NOISY)
+    monkeypatch.setattr(resuming, "component_facts", facts)
+    monkeypatch.setattr(resuming, "version", lambda package: "99")
+    with pytest.raises(RunError, match=r"torch was .*, is 99"):
+        train(stopped, resume=True, **NOISY)
+
+
+@pytest.mark.parametrize("schedule", ["null", "cosine", "CosineAnnealingLR", "OneCycleLR", "ReduceLROnPlateau"])
+def test_a_run_that_is_extended_has_the_rates_of_one_as_long_from_the_start(tmp_path: Path, schedule: str) -> None:
+    optional = ", max_lr: 0.1" if schedule == "OneCycleLR" else ""
+    chosen = f"training.schedule={schedule if schedule == 'null' else f'{{name: {schedule}{optional}}}'}"
+    train(tmp_path / "run", overrides=[chosen, "training.epochs=2"], **NOISY)
+    extended = train(tmp_path / "run", overrides=[chosen, "training.epochs=5"], resume=True, **NOISY)
+    train(tmp_path / "long", overrides=[chosen, "training.epochs=5"], **NOISY)
+    assert learning_rates(extended.folder)[2:] == pytest.approx(learning_rates(tmp_path / "long")[2:])
+    assert extended.report["epochs"] == 5
+    assert extended.recipe["training"]["epochs"] == 5
+    if schedule in ("null", "ReduceLROnPlateau"):
+        assert_same(tmp_path / "run", tmp_path / "long")
+
+
+def test_an_extended_training_that_is_stopped_goes_on_as_it_was_extended(tmp_path: Path) -> None:
+    train(tmp_path / "run", overrides=["training.epochs=2"], **NOISY)
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    train(tmp_path / "whole", overrides=["training.epochs=4"], resume=True, **NOISY)
+    for step in (17, 25):
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run", overrides=["training.epochs=4"], resume=True, callback=Listening(step), **NOISY)
+    train(tmp_path / "run", overrides=["training.epochs=4"], resume=True, **NOISY)
+    assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_what_is_no_matter_of_length_may_not_change(stopped: Path) -> None:
+    with pytest.raises(RunError, match=r"another recipe:\n  training\.batch_size: was 16, is 8\nresume"):
+        train(stopped, resume=True, overrides=["training.batch_size=8", "training.epochs=9"], **NOISY)
+
+
+def test_a_training_that_was_stopped_is_finished_with_its_best_weights(stopped: Path) -> None:
+    run = mmreg.finish(stopped, toys.rows(), device="cpu")
+    best = runs.read_weights(stopped / runs.BEST)
+    assert all(torch.equal(tensor, best[name]) for name, tensor in run.model.state_dict().items())
+    again = mmreg.load(stopped, "cpu")
+    assert again.evaluate(toys.rows(), split="test")["metrics"] == run.report["test"]["metrics"]
+    assert run.report["epochs"] == 2
+    with pytest.raises(RunError, match="has ended, and is a run"):
+        mmreg.finish(stopped, toys.rows())
+
+
+def test_a_finished_run_goes_on_to_the_run_that_was_not_stopped(stopped: Path, whole: Path) -> None:
+    mmreg.finish(stopped, toys.rows(), device="cpu")
+    train(stopped, resume=True, **NOISY)
+    assert_same(stopped, whole)
+
+
+def test_what_cannot_be_finished_is_refused(stopped: Path, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="pass the table"):
+        mmreg.finish(stopped)
+    with pytest.raises(RunError, match="has changed since"):
+        mmreg.finish(stopped, toys.rows(seed=3))
+    with pytest.raises(RunError, match="no run folder"):
+        mmreg.finish(tmp_path / "nothing")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "early", callback=Listening(3))
+    with pytest.raises(RunError, match="before an epoch had ended"):
+        mmreg.finish(tmp_path / "early", toys.rows())
+
+
+class Ticking:
+    """A clock that a step moves on."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self.seconds = 0.0, seconds
+
+    def __call__(self) -> float:
+        self.now += self.seconds
+        return self.now
+
+
+def test_a_training_that_is_out_of_time_is_a_whole_run_and_goes_on(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmreg.training.progress.time.monotonic", Ticking(10))
+    limited = train(tmp_path / "run", overrides=["training.max_minutes=1.5"], **NOISY)
+    epochs = limited.report["epochs"]
+    assert 1 <= epochs < 3
+    assert any("as max_minutes: 1.5 says; go on by --resume" in text for text in limited.report["notes"])
+    assert limited.evaluate(toys.rows(), split="test")["metrics"] == limited.report["test"]["metrics"]
+    monkeypatch.undo()
+    rest = train(tmp_path / "run", resume=True, **NOISY)
+    assert rest.report["epochs"] == 3
+    assert rest.recipe["training"]["max_minutes"] is None
+
+
+def test_a_clock_leaves_time_for_a_validation_as_long_as_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("mmreg.training.progress.time.monotonic", lambda: now[0])
+    clock = Clock(1)
+    assert not clock.is_over()
+    now[0] = 30
+    with clock.validating():
+        now[0] = 45
+    assert not Clock(None).is_over()
+    now[0] = 44
+    assert not clock.is_over()
+    now[0] = 45
+    assert clock.is_over()
+    assert math.isfinite(now[0])
