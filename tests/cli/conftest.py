@@ -7,6 +7,16 @@ from pathlib import Path
 import pytest
 from small import Called, Caller, call, make_folder
 
+TINY = "encoder: {name: text_rnn, embedding_size: 4, hidden_size: 4, num_layers: 1, features: 4}"
+TEXT_ONLY = f"""\
+table: table.csv
+split: split
+target: {{column: label}}
+modalities:
+  title: {{type: text, {TINY}}}
+training: {{epochs: 2, batch_size: 16}}
+"""
+
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -35,3 +45,11 @@ def here(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder with the table and the run, as working directory."""
     monkeypatch.chdir(trained)
     return trained
+
+
+@pytest.fixture
+def text_recipe(here: Path, tmp_path: Path) -> Path:
+    """A recipe that trains in no time, in a folder of its own."""
+    path = tmp_path / "text.yaml"
+    path.write_text(TEXT_ONLY.replace("table.csv", str(here / "table.csv")))
+    return path

@@ -157,7 +157,7 @@ def test_a_folder_that_is_no_run_is_refused(command: str, folder: str, said: str
 def test_a_damaged_run_is_refused_by_what_is_damaged(cli: Caller, here: Path, tmp_path: Path) -> None:
     for name, content, said in [
         ("components.json", b"{", "components.json is damaged"),
-        ("model.safetensors", b"nonsense", "the weights of"),
+        ("model.safetensors", b"nonsense", "model.safetensors are damaged"),
         ("recipe.yaml", b"table: [", "cannot be loaded"),
     ]:
         run = shutil.copytree(here / "run", tmp_path / name)

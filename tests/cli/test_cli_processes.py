@@ -87,7 +87,8 @@ def test_ctrl_c_keeps_finished_epochs_and_the_same_training_goes_on(cli: Caller,
     assert stopped.returncode == 130
     kept = re.fullmatch(
         r"\nstopped\n(\d+) finished epochs are kept in run; go on with:\n"
-        r"  mmreg train text.yaml --out run --device cpu --resume\n",
+        r"  mmreg train text.yaml --out run --device cpu --resume\n"
+        r"or take the best weights so far:\n  mmreg finish run\n",
         said,
     )
     assert kept is not None, said
