@@ -6,10 +6,10 @@ Nothing in it can run code; it can be moved and renamed, and is read offline.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -220,13 +220,14 @@ def write_facts(
 
 
 def component_facts(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Where each component of a recipe comes from, by its role; `code` is a hash of the file that its class is in."""
+    """Where each component of a recipe comes from, by its role; `code` is a hash of the file that its class is in.
+
+    A script that is run holds more than its components, so that its hash says nothing of them.
+    """
     facts = {}
     for role, component in plan.components().items():
-        try:
-            file = inspect.getsourcefile(component.cls)
-        except TypeError:  # it was typed at a prompt
-            file = None
+        module = component.cls.__module__
+        file = None if module == "__main__" else getattr(sys.modules.get(module), "__file__", None)
         facts[role] = {
             "name": component.name,
             "distribution": component.entry.distribution,
