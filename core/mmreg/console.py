@@ -6,6 +6,8 @@ import json
 import math
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +20,10 @@ from mmreg.messages import cell
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+
+SILENCE = 30.0
+"""Seconds after which something is said, whatever is going on."""
 
 
 class Format(StrEnum):
@@ -118,7 +124,8 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None
 
 def say(text: str) -> None:
     """A line for people on stderr, where it does not get into the result."""
-    print(text, file=sys.stderr, flush=True)
+    # In one piece, as another thread may write, too.
+    print(f"{text}\n", end="", file=sys.stderr, flush=True)
 
 
 def _is_number(text: str) -> bool:
@@ -129,22 +136,67 @@ def _is_number(text: str) -> bool:
     return True
 
 
+class Heartbeat:
+    """Says what is going on whenever nothing has been said for a while, from a thread of its own.
+
+    Args:
+        say: what writes a line.
+        clock: gives seconds.
+    """
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._clock = say, clock
+        self._last = clock()
+        self._doing = ""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mmreg-heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def doing(self, text: str) -> None:
+        """This is going on."""
+        self._doing = text
+
+    def said(self) -> None:
+        """Something has been said just now."""
+        self._last = self._clock()
+
+    def beat(self) -> None:
+        """Say what is going on, if nothing has been said for long."""
+        if self._doing and self._clock() - self._last >= SILENCE:
+            self._say(self._doing)
+            self.said()
+
+    def _run(self) -> None:
+        while not self._ended.wait(1.0):
+            self.beat()
+
+
 class Bar:
     """A progress bar on stderr where that is a terminal, with lines above it; elsewhere the lines alone.
 
     Args:
         shown: whether there may be a bar.
+        sign_of_life: without a bar, what writes how far things are whenever no line has been written for half a minute;
+            None for silence.
     """
 
-    def __init__(self, shown: bool = True) -> None:
+    def __init__(self, shown: bool = True, sign_of_life: Callable[[str], None] | None = None) -> None:
         self._shown = shown and sys.stderr.isatty()
+        self._heartbeat = None if self._shown or sign_of_life is None else Heartbeat(sign_of_life)
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
 
     @property
-    def drawn(self) -> bool:
-        """Whether there is a bar at present."""
-        return self._bar is not None
+    def live(self) -> bool:
+        """Whether it is shown how far things are, by a bar or by signs of life."""
+        return self._bar is not None or self._heartbeat is not None
 
     def __enter__(self) -> Self:
         if self._shown:
@@ -155,14 +207,20 @@ class Bar:
             note = TextColumn("{task.fields[note]}")
             self._bar = Progress(*columns, note, console=Console(stderr=True), transient=True)
             self._bar.start()
+        if self._heartbeat is not None:
+            self._heartbeat.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if self._heartbeat is not None:
+            self._heartbeat.__exit__(*error)
 
     def advance(self, what: str, done: int, total: int, note: str = "") -> None:
         """Show how far something is."""
+        if self._heartbeat is not None:
+            self._heartbeat.doing(f"{what}: {done:,} of {total:,}" + (f" ({note})" if note else ""))
         if self._bar is None:
             return
         if what not in self._tasks:
@@ -178,6 +236,8 @@ class Bar:
 
     def line(self, text: str, plain: Callable[[str], None] = say) -> None:
         """A line that stays: above the bar, or where there is none, as `plain` writes it."""
+        if self._heartbeat is not None:
+            self._heartbeat.said()
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:

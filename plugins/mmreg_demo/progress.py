@@ -6,7 +6,7 @@ import time
 from typing import Any, Self
 
 from mmreg import Callback
-from mmreg.console import Bar
+from mmreg.console import Bar, say
 
 
 class DemoProgress(Callback):
@@ -18,7 +18,7 @@ class DemoProgress(Callback):
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self._bar = Bar(not quiet)
+        self._bar = Bar(not quiet, None if quiet else say)
         self._name = ""
         self._started = 0.0
 

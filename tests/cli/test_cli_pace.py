@@ -11,7 +11,8 @@ import pytest
 from small import Caller
 
 import mmreg
-from mmreg.cli.pace import Heartbeat, Pace
+from mmreg.cli.pace import Pace
+from mmreg.console import Bar, Heartbeat
 from mmreg.contract.callback import Step
 from mmreg.messages import duration
 
@@ -82,18 +83,30 @@ def test_something_is_said_after_half_a_minute_of_silence() -> None:
     clock.now = 40
     heartbeat.beat()
     assert said == []  # nothing is going on yet
-    heartbeat.doing(lambda: f"step {len(said)}")
+    heartbeat.doing("step 1 of 9")
     heartbeat.beat()
     clock.now = 69
     heartbeat.beat()
-    assert said == ["step 0"]
+    assert said == ["step 1 of 9"]
     heartbeat.said()
     clock.now = 98
     heartbeat.beat()
-    assert said == ["step 0"]
+    assert said == ["step 1 of 9"]
     clock.now = 99
     heartbeat.beat()
-    assert said == ["step 0", "step 1"]
+    assert said == ["step 1 of 9"] * 2
+
+
+def test_where_there_is_no_bar_a_sign_of_life_says_how_far_things_are() -> None:
+    said: list[str] = []
+    bar = Bar(sign_of_life=said.append)
+    assert bar._heartbeat is not None
+    bar._heartbeat._clock = clock = Clock()
+    bar.line("a line", said.append)
+    bar.advance("training", 3, 1000, "12 samples/s")
+    clock.now = 31
+    bar._heartbeat.beat()
+    assert said == ["a line", "training: 3 of 1,000 (12 samples/s)"]
 
 
 def test_a_heartbeat_ends_with_its_block() -> None:

@@ -171,7 +171,7 @@ class _GridDisplay(Callback):
     """Shows a grid on stderr: a bar on a terminal, and a line for each training that ended."""
 
     def __init__(self, quiet: bool) -> None:
-        self.bar = Bar(not quiet)
+        self.bar = Bar(not quiet, None if quiet else say)
         self._quiet = quiet
         self._done = 0
         self._started = time.perf_counter()

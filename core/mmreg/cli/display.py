@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from mmreg.cli.pace import Heartbeat, Pace
+from mmreg.cli.pace import Pace
 from mmreg.console import Bar, print_table
 from mmreg.contract.callback import Callback, FollowedRun, Step
 from mmreg.contract.metrics import Epoch
@@ -34,23 +34,18 @@ class Display(Callback):
         self.quiet = quiet
         self.epochs = 0
         # Where stdout goes into a file, the lines that belong there must not go to the bar's console.
-        self._bar = Bar(not quiet and sys.stdout.isatty())
+        self._bar = Bar(not quiet and sys.stdout.isatty(), None if quiet else self._write)
         self._read = 0.0
         self._rows = 0
         self._metric = ""
         self._started = time.perf_counter()
         self._pace: Pace | None = None
-        self._heartbeat = Heartbeat(self._write)
 
     def __enter__(self) -> Self:
         self._bar.__enter__()
-        if not self.quiet and not self._bar.drawn:
-            self._heartbeat.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if not self.quiet and not self._bar.drawn:
-            self._heartbeat.__exit__(*error)
         self._bar.__exit__(*error)
 
     def on_message(self, text: str) -> None:
@@ -59,7 +54,6 @@ class Display(Callback):
 
     def on_progress(self, what: str, done: int, total: int, note: str = "") -> None:
         """Show how far the decoding of a modality's values is."""
-        self._heartbeat.doing(lambda: f"{what}: {done:,} of {total:,}")
         self._bar.advance(what, done, total, note)
 
     def on_start(self, run: FollowedRun, facts: Mapping[str, Any]) -> None:
@@ -76,13 +70,12 @@ class Display(Callback):
 
     def on_step(self, step: Step) -> None:
         """Move the bar, with speed and loss now and then."""
-        self._heartbeat.doing(lambda: f"step {step.step:,} of {step.steps:,}")
         estimate = "" if self._pace is None else self._pace.estimate(step)
         if estimate:
             self._print(estimate)
         self._rows += step.rows
         now = time.perf_counter()
-        if not self._bar.drawn or (now - self._read < INTERVAL and step.step < step.steps):
+        if not self._bar.live or (now - self._read < INTERVAL and step.step < step.steps):
             return
         speed = self._rows / (now - self._read)
         self._read, self._rows = now, 0
@@ -128,12 +121,11 @@ class Display(Callback):
 
     def _print(self, text: str) -> None:
         if not self.quiet:
-            self._heartbeat.said()
             self._bar.line(text, self._write)
 
     @staticmethod
     def _write(text: str) -> None:
-        print(f"{text}\n", end="", flush=True)  # in one piece, as the heartbeat writes from another thread
+        print(f"{text}\n", end="", flush=True)  # in one piece, as another thread may write, too
 
 
 def rows_by_part(figures: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,17 +1,14 @@
-"""How long a training will take, told from its first steps, and a sign of life where nothing else is said."""
+"""How long a training will take, told from its first steps."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 from mmreg.contract.callback import Step
 from mmreg.messages import duration
 
-SILENCE = 30.0
-"""Seconds after which something is said, whatever is going on."""
 MEASURED = 3.0
 """Seconds of steps from which the rest is told."""
 FIRST_STEPS = 3
@@ -66,46 +63,3 @@ class Pace:
         if self._max_minutes is None and seconds > LONG:
             return f"{text}; --max-minutes {max(1, round(seconds / 240))} stops there with the best weights"
         return text
-
-
-class Heartbeat:
-    """Says what is going on whenever nothing has been said for a while, from a thread of its own.
-
-    Args:
-        say: what writes a line.
-        clock: gives seconds.
-    """
-
-    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._say, self._clock = say, clock
-        self._last = clock()
-        self._doing: Callable[[], str] = str
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="mmreg-heartbeat", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def doing(self, text: Callable[[], str]) -> None:
-        """What is going on, to be asked when it is to be said."""
-        self._doing = text
-
-    def said(self) -> None:
-        """Something has been said just now."""
-        self._last = self._clock()
-
-    def beat(self) -> None:
-        """Say what is going on, if nothing has been said for long."""
-        text = self._doing()
-        if text and self._clock() - self._last >= SILENCE:
-            self._say(text)
-            self.said()
-
-    def _run(self) -> None:
-        while not self._ended.wait(1.0):
-            self.beat()

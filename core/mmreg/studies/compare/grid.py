@@ -88,17 +88,30 @@ def run_grid(
     folder = Path(out)
     trainings, notes = check_grid(base, variants, seeds, folder / RUNS)
     chosen_metric(trainings[0].plan, metric)
-    _check_folder(folder)
-    check_unchanged(trainings, folder)
-    notes += _not_asked_for(folder, trainings)
-    for text in notes:
-        callback.on_message(text)
+    with runs.writing(folder):
+        _check_folder(folder)
+        check_unchanged(trainings, folder)
+        notes += _not_asked_for(folder, trainings)
+        for text in notes:
+            callback.on_message(text)
+        errors = _train(trainings, slots, callback)
+    comparison = _compare(trainings, errors, metric, resamples)
+    comparison.notes += notes
+    return comparison
+
+
+def _train(trainings: Sequence[Job], slots: Sequence[str], callback: Callback) -> dict[Job, str]:
+    """Train what is not trained yet; why those that failed did."""
     todo = [job for job in trainings if not is_finished(job.folder)]
     if todo:
         prepare_grid(todo, callback)
         if len(todo) < len(trainings):
             callback.on_message(f"{len(trainings) - len(todo)} of {len(trainings)} trainings are done already")
-    errors = run_jobs(todo, slots, callback)
+    return run_jobs(todo, slots, callback)
+
+
+def _compare(trainings: Sequence[Job], errors: dict[Job, str], metric: str | None, resamples: int) -> Comparison:
+    """Compare those that did not fail."""
     trained: dict[str, list[TrainedRun]] = {}
     for job in trainings:
         if job not in errors:
@@ -115,7 +128,6 @@ def run_grid(
         raise TrainingError(f"{len(trained)} of {count} variants could be trained, too few to compare{reasons}")
     comparison = compare_variants(trained, metric=metric, resamples=resamples)
     comparison.failed += failed
-    comparison.notes += notes
     return comparison
 
 
@@ -222,9 +234,8 @@ def prepare_grid(jobs: Sequence[Job], callback: Callback) -> None:
 
 def _check_folder(folder: Path) -> None:
     """Refuse a folder that holds something else than a comparison."""
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{str(folder)!r} is a file; name a folder for the comparison")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RUNS).is_dir():
+    there = {path.name for path in folder.iterdir()} - {runs.LOCK}
+    if there and not (folder / RUNS).is_dir():
         raise RunError(f"{str(folder)!r} holds something else than a comparison; name another folder")
 
 

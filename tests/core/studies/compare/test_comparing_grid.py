@@ -18,6 +18,7 @@ from mmreg import FeatureFusion, Features, registry
 from mmreg.contract.callback import TRAINING
 from mmreg.errors import DeviceError, OptionError, RecipeError, RunError, TrainingError
 from mmreg.recipe.recipe import Recipe
+from mmreg.runs import writing
 from mmreg.studies.compare import Comparison, run_grid
 from mmreg.studies.compare.grid import check_grid
 from mmreg.studies.compare.jobs import device_slots, reason_of_end
@@ -257,6 +258,12 @@ def test_what_is_wrong_with_the_grid_itself_is_refused(tmp_path: Path) -> None:
         grid(tmp_path / "full")
     with pytest.raises(RunError, match="is a file"):
         grid(tmp_path / "full" / "letter.txt")
+
+
+def test_a_comparison_s_folder_has_one_writer(tmp_path: Path) -> None:
+    with writing(tmp_path / "grid"), pytest.raises(RunError, match="being written to by this process"):
+        grid(tmp_path / "grid")
+    assert not (tmp_path / "grid").exists()
 
 
 def names(recipe: Mapping[str, Any], *arguments: Any) -> list[str]:
