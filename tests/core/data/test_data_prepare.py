@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -399,10 +400,10 @@ def test_a_cache_that_cannot_be_written_is_a_clear_error(table: Table, tmp_path:
 def test_a_full_disk_is_a_clear_error_and_leaves_nothing(
     table: Table, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*args: Any) -> None:
+    def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mmreg.data.prepare.write_meta", full)
+    monkeypatch.setattr("mmreg.data.entry.sync", full)
     with pytest.raises(CacheError, match="cannot be written: No space left on device; free some space there"):
         get(Numbers(), table, cache)
     assert list(entries_dir(cache).iterdir()) == []
@@ -410,8 +411,9 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(
 
 def test_what_is_gathered_may_be_changed_without_touching_the_cache(table: Table, cache: Path) -> None:
     prepared = get(Numbers(), table, cache)
-    prepared.values[:] = -1
+    next(prepared.arrays(np.array([0])))[:] = -1
     prepared.gather(np.array([0])).values.zero_()
+    assert rows_of(prepared)[0] == [1, 2, 3]
     assert rows_of(get(Numbers(), table, cache))[0] == [1, 2, 3]
 
 
@@ -444,4 +446,5 @@ def test_an_entry_says_what_is_in_it(table: Table, cache: Path) -> None:
     get(Numbers(), table, cache)
     meta = json.loads((entry(cache) / "meta.json").read_text())
     assert meta["files"]["values.bin"] == 24
+    assert meta["checksums"]["values.bin"] == [zlib.crc32((entry(cache) / "values.bin").read_bytes())]
     assert meta["bad"] == []
