@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.signals import Signal
 from mmreg.contract.spec import Specs, by_name
+from mmreg.data.fitting import fitting
 from mmreg.errors import DataError
 from mmreg.messages import listed, plural
 
@@ -197,7 +198,8 @@ def raise_bad(prepared: Iterable[Prepared]) -> None:
 def fit_arrays(prepared: Mapping[str, Prepared], modalities: Mapping[str, Modality], rows: NDArray[np.int64]) -> None:
     """Let every modality learn from the prepared training rows that have it."""
     for name, modality in modalities.items():
-        modality.fit_arrays(prepared[name].arrays(rows[prepared[name].present[rows]]))
+        with fitting(f"modality {name!r}"):
+            modality.fit_arrays(prepared[name].arrays(rows[prepared[name].present[rows]]))
 
 
 def keep_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> NDArray[np.int64]:

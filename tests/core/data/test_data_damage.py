@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import toys
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,6 +21,7 @@ import mmreg.data.batches
 import mmreg.data.checksums
 import mmreg.data.entry
 import mmreg.data.mapped
+from mmreg.contract.callback import Callback, Step
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import SEQUENCE, VECTOR, Spec, Specs
 from mmreg.data.batches import Batches
@@ -289,6 +292,28 @@ def test_a_value_that_is_damaged_again_at_once_is_an_error(
     monkeypatch.setattr(MappedArray, "damage", lambda *_: "a byte is wrong")
     with pytest.raises(CacheError, match=r"are damaged again \(a byte is wrong\) .* the disk or the memory is faulty"):
         everything(prepared)
+
+
+def test_a_training_in_which_a_bit_turns_ends_as_one_in_which_none_does(
+    tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Flipping(Callback):
+        def on_step(self, step: Step) -> None:
+            if step.step == 3:  # by then the training rows were used, and no others
+                for folder in entries_dir(cache).iterdir():
+                    flip(folder / "values.bin", (folder / "values.bin").stat().st_size * 8 - 1)
+
+    toys.register()
+    sound = toys.train(tmp_path / "sound")
+    assert not caplog.records
+    damaged = toys.train(tmp_path / "damaged", callback=Flipping())
+    assert [record.getMessage().partition(" in the cache")[0] for record in caplog.records] == [
+        "mmreg: the values of a",
+        "mmreg: the values of b",
+    ]
+    for name, tensor in sound.model.state_dict().items():
+        assert torch.equal(tensor, damaged.model.state_dict()[name]), name
+    assert damaged.report == sound.report
 
 
 INTRUDERS: dict[str, Callable[[Path, Path], object]] = {

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import SEQUENCE, TOKENS, VECTOR, Spec
 from mmreg.data.cache import cache_dir, cache_use, clear_cache, entries_dir
 from mmreg.data.prepare import Prepared, prepare, raise_bad
+from mmreg.data.prepared import fit_arrays
 from mmreg.data.table import Table, concat_tables, read_table
-from mmreg.errors import CacheError, DataError, MmregError, SpecError, TableError, ValueLoadError
+from mmreg.errors import CacheError, DataError, MmregError, SpecError, TableError, TrainingError, ValueLoadError
 
 
 class Numbers(Modality):
@@ -185,6 +186,55 @@ def test_a_cell_that_cannot_become_an_array_and_one_that_is_empty_are_bad() -> N
         (1, "nothing is in it"),
     ]
     assert prepared.bad[0].value == "a list of 2"
+
+
+class Panic(BaseException):
+    """What a library in Rust raises: it is no `Exception`."""
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (Panic("index out of bounds"), "Panic: index out of bounds"),
+        (SystemExit(3), "SystemExit: 3"),
+        (
+            MemoryError("Unable to allocate 9 TiB"),
+            "there is not enough memory to load it (MemoryError: Unable",
+        ),
+        (RecursionError("too deep"), "RecursionError: too deep"),
+    ],
+)
+def test_whatever_a_decoder_raises_is_that_cells_fault(table: Table, error: BaseException, cause: str) -> None:
+    class Fragile(Numbers):
+        def load(self, value: Any) -> NDArray[Any]:
+            if value.name == "b.txt":
+                raise error
+            return super().load(value)
+
+    prepared = get(Fragile(), table)
+    assert [(cell.row, cell.value) for cell in prepared.bad] == [(1, "b.txt")]
+    assert prepared.bad[0].cause.startswith(cause)
+    assert rows_of(prepared) == [[1, 2, 3], None, None, [5, 6], [1, 2, 3]]
+
+
+def test_ctrl_c_in_a_decoder_is_no_cells_fault(table: Table, cache: Path) -> None:
+    class Interrupted(Numbers):
+        def load(self, value: Any) -> NDArray[Any]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        get(Interrupted(), table, cache)
+    assert list(entries_dir(cache).iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [Panic("oh"), SystemExit("oh"), MemoryError("oh"), KeyError("oh")])
+def test_whatever_learning_from_arrays_raises_names_the_modality(table: Table, error: BaseException) -> None:
+    class Fragile(Numbers):
+        def fit_arrays(self, arrays: Iterator[Any]) -> None:
+            raise error
+
+    with pytest.raises(TrainingError, match=f"modality 'numbers' cannot learn .*: {type(error).__name__}: '?oh"):
+        fit_arrays({"numbers": get(Fragile(), table)}, {"numbers": Fragile()}, np.arange(5))
 
 
 def bad_numbers(tmp_path: Path, count: int, **options: Any) -> Prepared:
