@@ -69,21 +69,21 @@ class CachedValues:
         remove_leftovers(root)
         self.entry = self._found() or self._made(show=True)
 
-    def array(self, name: str, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[Any]:
-        """An array that between these places of its first axis (B,) is as it was written.
+    def array(self, name: str, wanted: NDArray[np.int64]) -> NDArray[Any]:
+        """An array in which these values, by their numbers (B,), are as they were written.
 
         Raises:
             CacheError: it is damaged and cannot be loaded anew.
         """
         mapped = self.entry.arrays[name]
-        return self._mended(name, starts, ends) if mapped.damage(starts, ends) else mapped.array
+        return self._mended(name, wanted) if mapped.damage(wanted) else mapped.array
 
-    def _mended(self, name: str, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[Any]:
+    def _mended(self, name: str, wanted: NDArray[np.int64]) -> NDArray[Any]:
         with self._mending:
-            damage = self.entry.arrays[name].damage(starts, ends)
+            damage = self.entry.arrays[name].damage(wanted)
             if damage:  # no other thread was faster
                 self.entry = self._made_again(damage)
-                damage = self.entry.arrays[name].damage(starts, ends)
+                damage = self.entry.arrays[name].damage(wanted)
             if damage:
                 raise CacheError(
                     f"{self._where()} are damaged again ({damage}) as soon as they were loaded anew: the disk or the "
@@ -138,13 +138,13 @@ class CachedValues:
         ragged = any(spec.ragged_axis is not None for spec in specs.values())
         index = read_array(folder, "index.bin", meta)
         offsets = read_array(folder, "offsets.bin", meta) if ragged else None
+        count = int(index.max(initial=-1)) + 1
         arrays, files = {}, files_of(self._stored)
         for name, spec in specs.items():
-            file = files[name]
-            count = count_of(spec, index, offsets)
+            file, own_offsets = files[name], offsets if spec.ragged_axis is not None else None
             size, checksums = meta["files"][file], meta["checksums"][file]
             try:
-                arrays[name] = MappedArray(folder / file, spec, count, size, checksums)
+                arrays[name] = MappedArray(folder / file, spec, count, own_offsets, size, checksums)
             except (OSError, ValueError) as error:  # it was cut between two looks at it
                 raise DamagedEntryError(f"{file} cannot be mapped into memory: {error}") from error
         return OpenedEntry(meta, arrays, offsets, index)
@@ -158,10 +158,3 @@ def files_of(stored: Specs) -> dict[str, str]:
     if isinstance(stored, Spec):
         return {"": "values.bin"}
     return {name: f"values.{number}.bin" for number, name in enumerate(sorted(stored))}
-
-
-def count_of(spec: Spec, index: NDArray[np.int64], offsets: NDArray[np.int64] | None) -> int:
-    """How long an array's first axis is: the values, or of ragged ones the elements of all."""
-    if offsets is None or spec.ragged_axis is None:
-        return int(index.max(initial=-1)) + 1
-    return int(offsets[-1])

@@ -24,34 +24,44 @@ class MappedArray:
     Args:
         path: its file.
         spec: what one value is.
-        count: how long the first axis is: the values, or of ragged ones the elements of all.
+        count: V, how many values there are.
+        offsets: (V + 1,) int64, where each ragged value begins and the last one ends; None if these are not ragged.
         size: the file's bytes.
         checksums: of each of its blocks.
 
     Attributes:
-        array: (count, ...), read-only.
+        array: (V, ...), or of ragged values (sum of T, ...); read-only.
 
     Raises:
         DamagedEntryError: the file is missing.
         ValueError: it is shorter than `size`.
     """
 
-    def __init__(self, path: Path, spec: Spec, count: int, size: int, checksums: Sequence[int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spec: Spec,
+        count: int,
+        offsets: NDArray[np.int64] | None,
+        size: int,
+        checksums: Sequence[int],
+    ) -> None:
+        self._offsets = offsets
         self._name, self._size, self._checksums = path.name, size, checksums
         self._unchecked = np.ones(len(checksums), bool)
         self._any_unchecked = size > 0
         with open_file(path) as file:  # an empty file cannot be mapped
             self._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
         self._bytes = np.frombuffer(b"" if self._map is None else self._map, np.uint8)
-        self.array: NDArray[Any] = shaped(self._bytes, spec, count)
+        self.array: NDArray[Any] = shaped(self._bytes, spec, count, offsets)
 
-    def damage(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> str:
-        """What is wrong with these parts of the first axis (B,); nothing if they are as they were written."""
+    def damage(self, wanted: NDArray[np.int64]) -> str:
+        """What is wrong with some values, by their numbers (B,); nothing if they are as they were written."""
         if self._map is not None and self._map.size() < self._size:
             return f"{self._name} has {self._map.size():,} bytes instead of {self._size:,}"
         if not self._any_unchecked:
             return ""
-        for block in self._unchecked_blocks(starts, ends):
+        for block in self._unchecked_blocks(wanted):
             begin = block * BLOCK_BYTES
             if zlib.crc32(self._bytes[begin : begin + BLOCK_BYTES].data) != self._checksums[block]:
                 return f"{self._name} is not as it was written, somewhere after byte {begin:,}"
@@ -60,7 +70,10 @@ class MappedArray:
         self._any_unchecked = bool(self._unchecked.any())
         return ""
 
-    def _unchecked_blocks(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> list[int]:
+    def _unchecked_blocks(self, wanted: NDArray[np.int64]) -> list[int]:
+        starts, ends = wanted, wanted + 1
+        if self._offsets is not None:
+            starts, ends = self._offsets[starts], self._offsets[ends]
         bytes_each = self._size // len(self.array)
         first, last = starts * bytes_each // BLOCK_BYTES, (ends * bytes_each - 1) // BLOCK_BYTES
         most = int((last - first).max(initial=0)) + 1
@@ -69,7 +82,10 @@ class MappedArray:
         return touched
 
 
-def shaped(raw: NDArray[np.uint8], spec: Spec, count: int) -> NDArray[Any]:
-    """One array's bytes as its values (V, ...); ragged ones as (sum of T, ...)."""
-    rest = spec.shape if spec.ragged_axis is None else spec.shape[1:]
-    return raw.view(spec.dtype).reshape(count, *(size or 0 for size in rest))
+def shaped(raw: NDArray[np.uint8], spec: Spec, count: int, offsets: NDArray[np.int64] | None) -> NDArray[Any]:
+    """One array's bytes as its V values (V, ...); ragged ones as (sum of T, ...)."""
+    if offsets is None:
+        length, rest = count, spec.shape
+    else:
+        length, rest = int(offsets[-1]), spec.shape[1:]
+    return raw.view(spec.dtype).reshape(length, *(size or 0 for size in rest))

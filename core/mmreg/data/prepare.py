@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Spec, Specs, by_name, specs_text
-from mmreg.data.cached import CachedValues, count_of, files_of
+from mmreg.data.cached import CachedValues, files_of
 from mmreg.data.cells import Unreadable, iter_cells
 from mmreg.data.checksums import Output
 from mmreg.data.decode import decode
@@ -79,7 +79,12 @@ def prepare(
         index, offsets, bad = source.load_into(buffers, {}, report)
         read = None
         arrays = {
-            array: shaped(np.frombuffer(buffers[array].getbuffer(), np.uint8), spec, count_of(spec, index, offsets))
+            array: shaped(
+                np.frombuffer(buffers[array].getbuffer(), np.uint8),
+                spec,
+                int(index.max(initial=-1)) + 1,
+                None if spec.ragged_axis is None else offsets,
+            )
             for array, spec in specs.items()
         }
     else:

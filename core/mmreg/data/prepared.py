@@ -26,9 +26,8 @@ SHOWN = 10
 PART = 256
 """Values that are looked at together where they are given one at a time."""
 
-Places = NDArray[np.int64]
-Read = Callable[[str, Places, Places], NDArray[Any]]
-"""Gives an array, by its name, that is sound between these places of its first axis (B,), from and to."""
+Read = Callable[[str, NDArray[np.int64]], NDArray[Any]]
+"""Gives an array, by its name, in which these values, by their numbers (B,), are sound."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Prepared:
         self._specs = by_name(stored)
         self._is_named = isinstance(values, Mapping)
         self._names = list(arrays)
-        self._read: Read = read or (lambda name, starts, ends: arrays[name])
+        self._read: Read = read or (lambda name, wanted: arrays[name])
         self.nbytes = sum(array.nbytes for array in arrays.values())
 
     def __len__(self) -> int:
@@ -126,11 +125,11 @@ class Prepared:
 
     def _gathered(self, name: str, wanted: NDArray[np.int64]) -> NDArray[Any]:
         """One array's values (B, ...), padded if it is ragged."""
-        starts, ends = self._places(name, wanted)
-        array = self._read(name, starts, ends)
-        if not self._is_ragged(name):
+        array = self._read(name, wanted)
+        if self.offsets is None or self._specs[name].ragged_axis is None:
             taken: NDArray[Any] = np.take(array, wanted, axis=0)
             return taken
+        starts, ends = self.offsets[wanted], self.offsets[wanted + 1]
         padded = np.zeros((len(wanted), int((ends - starts).max(initial=0)), *array.shape[1:]), array.dtype)
         # A plain copy for each row takes 20 us for 64 rows of tokens and 1 ms for 64 seconds of sound; an index of all
         # elements at once (the way without a loop) is 15 times slower for sound, and never much faster.
@@ -148,19 +147,13 @@ class Prepared:
 
     def _copies(self, name: str, wanted: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
         """One array of each of these values."""
-        starts, ends = self._places(name, wanted)
-        array = self._read(name, starts, ends)
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            yield np.array(array[start:end] if self._is_ragged(name) else array[start])
-
-    def _places(self, name: str, wanted: NDArray[np.int64]) -> tuple[Places, Places]:
-        """Where these values (B,) begin and end in the first axis of an array."""
-        if self.offsets is None or not self._is_ragged(name):
-            return wanted, wanted + 1
-        return self.offsets[wanted], self.offsets[wanted + 1]
-
-    def _is_ragged(self, name: str) -> bool:
-        return self._specs[name].ragged_axis is not None
+        array = self._read(name, wanted)
+        if self.offsets is None or self._specs[name].ragged_axis is None:
+            for number in wanted.tolist():
+                yield np.array(array[number])
+        else:
+            for start, end in zip(self.offsets[wanted].tolist(), self.offsets[wanted + 1].tolist(), strict=True):
+                yield np.array(array[start:end])
 
     def _wanted(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         wanted = self.index[rows]
