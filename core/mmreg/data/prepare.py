@@ -50,6 +50,9 @@ def prepare(
     its options but those that only `transform` reads; and the part of its state that `load` reads. Cells that cannot
     be loaded are part of the entry; among them are folders that cannot be watched for changes.
 
+    Nothing of a damaged entry is used: it is made anew, with a warning, when it is opened or when its values are first
+    used, which may be in any thread; `load` is called again then.
+
     Args:
         modality: after `fit_values`.
         table: the rows.
