@@ -74,7 +74,7 @@ class DataError(MmregError, ValueError):
 
 
 class CacheError(MmregError, OSError):
-    """The cache folder cannot be written, or its disk is full."""
+    """The cache folder cannot be written, its disk is full, or what is damaged in it cannot be loaded anew."""
 
     exit_code = 1
 
@@ -101,7 +101,7 @@ class ComponentRestoreError(MmregError, RuntimeError):
 
 
 class TrainingError(MmregError, RuntimeError):
-    """A training that cannot go on, such as one whose loss is no longer finite."""
+    """A training that cannot go on, such as one whose loss is no longer finite, or whose modality fails to learn."""
 
     exit_code = 1
 

@@ -15,6 +15,7 @@ from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Specs
 from mmreg.contract.task import Task
 from mmreg.data.cells import iter_present
+from mmreg.data.fitting import fitting
 from mmreg.data.leaks import leaks
 from mmreg.data.prepare import prepare
 from mmreg.data.prepared import Prepared, raise_bad
@@ -183,11 +184,8 @@ def _split(plan: Plan, tables: Table | dict[str, Table], values: list[Any], task
 def fit_modality(given: InputPlan, table: Table, rows: NDArray[np.int64], seed: int) -> Modality:
     """A modality built and fitted on raw training values."""
     modality = given.new_modality()
-    try:
-        with seeded(seed, "fit", given.name):
-            modality.fit_values(iter_present(modality, table, given.columns, rows))
-    except MmregError as error:
-        raise type(error)(f"modality {given.name!r} (column {listed(given.columns)}): {error}") from error
+    with fitting(f"modality {given.name!r} (column {listed(given.columns)})"), seeded(seed, "fit", given.name):
+        modality.fit_values(iter_present(modality, table, given.columns, rows))
     return modality
 
 

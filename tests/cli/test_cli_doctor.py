@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -19,7 +20,7 @@ from mmreg.cli import doctor, health
 from mmreg.cli.app import build_app
 from mmreg.cli.health import Check, check_device, check_libraries, check_library, probe, size, unfit
 from mmreg.cli.probe import LIBRARIES, _try_device
-from mmreg.data.cache import new_entry, write_meta
+from mmreg.data.entry import new_entry
 from mmreg.registry.installed import Plugin
 
 
@@ -60,14 +61,22 @@ def test_an_error_makes_the_exit_code_1_and_a_warning_does_not(monkeypatch: pyte
 
 def test_clearing_the_cache_says_what_went(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MMREG_CACHE_DIR", str(tmp_path))
-    with new_entry(tmp_path, "column") as folder:
-        (folder / "values.bin").write_bytes(b"x" * 5000)
-        write_meta(folder, {})
-    assert "1 prepared columns, 5.0 kB" in doctor.check_cache(tmp_path).detail
+    with new_entry(tmp_path, "c" * 40) as entry:
+        entry.write_array("values.bin", np.zeros(5000, np.uint8))
+        entry.complete({})
+    assert "1 prepared columns, 5.1 kB; " in doctor.check_cache(tmp_path).detail
     result = invoke(monkeypatch, "--clear-cache", "--format", "json")
-    assert f"removed 1 prepared columns (5.0 kB) from {tmp_path}" in result.stderr
+    assert f"removed 1 prepared columns (5.1 kB) from {tmp_path}" in result.stderr
     cache = next(row for row in json.loads(result.stdout) if row["check"] == "cache")
     assert "0 prepared columns, 0 B" in cache["detail"]
+
+
+def test_columns_that_nothing_uses_any_more_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "prepared" / ("a" * 40)).mkdir(parents=True)
+    check = doctor.check_cache(tmp_path)
+    assert check.status == "ok"
+    assert "1 prepared columns (1 of them damaged or of an earlier release, which nothing uses), 0 B; " in check.detail
+    assert check.advice == "mmreg doctor --clear-cache"
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from mmreg import registry
 from mmreg.cli.health import Check, check_libraries, probe, size
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table, say
 from mmreg.data.cache import cache_dir, cache_use, clear_cache
+from mmreg.data.entry import count_unusable
 from mmreg.messages import plural
 from mmreg.registry.installed import Plugin
 
@@ -67,11 +68,12 @@ def check_cache(root: Path) -> Check:
     if not there.is_dir() or not os.access(there, os.W_OK):
         why = f"{there} is no folder" if not there.is_dir() else f"{there} cannot be written to"
         return Check("cache", "error", f"{root}: {why}", "let MMREG_CACHE_DIR name another folder")
-    use, free = cache_use(root), shutil.disk_usage(there).free
-    detail = f"{root}: {use.entries:,} prepared columns, {size(use.bytes)}; {size(free)} free on its disk"
+    use, free, unusable = cache_use(root), shutil.disk_usage(there).free, count_unusable(root)
+    unused = f" ({unusable:,} of them damaged or of an earlier release, which nothing uses)" if unusable else ""
+    detail = f"{root}: {use.entries:,} prepared columns{unused}, {size(use.bytes)}; {size(free)} free on its disk"
     if free < LOW_DISK:
         return Check("cache", "warning", detail, "mmreg doctor --clear-cache, or let MMREG_CACHE_DIR name another one")
-    return Check("cache", "ok", detail)
+    return Check("cache", "ok", detail, "mmreg doctor --clear-cache" if unusable else "")
 
 
 def check_plugins(plugins: list[Plugin]) -> list[Check]:

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Spec, by_name, specs_text
 from mmreg.data.cells import Unreadable
+from mmreg.data.checksums import Output
 from mmreg.errors import SpecError, ValueLoadError
 from mmreg.messages import listed, one_line
 
@@ -51,7 +52,7 @@ def decode(
     modality: Modality,
     values: Iterator[Any],
     total: int,
-    out: Mapping[str, IO[bytes]],
+    out: Mapping[str, Output],
     progress: Callable[[int, int], object] | None = None,
 ) -> Decoded:
     """Load values and append their arrays to files, in order.
@@ -149,7 +150,11 @@ class _CellLoader:
             return value.cause
         try:
             loaded = self.modality.load(value)
-        except Exception as error:  # whatever a broken file makes a decoder raise must not end the whole preparation
+        except KeyboardInterrupt:
+            raise
+        except MemoryError as error:
+            return f"there is not enough memory to load it ({one_line(error)})"
+        except BaseException as error:  # whatever a broken file makes a decoder raise, a panic of one in Rust included
             return _path_problem(value, error) or one_line(error) or type(error).__name__
         arrays = loaded if isinstance(loaded, Mapping) else {"": loaded}
         found = self._misfit(arrays)
@@ -173,7 +178,7 @@ class _CellLoader:
         return ""
 
 
-def _path_problem(value: Any, error: Exception) -> str | None:
+def _path_problem(value: Any, error: BaseException) -> str | None:
     """What is wrong with the file, or one of the files, that a value names, whatever it holds.
 
     A folder is wrong unless the modality itself says what is wrong with it: it may take folders.

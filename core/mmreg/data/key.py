@@ -20,26 +20,21 @@ from mmreg.data.cells import iter_paths
 from mmreg.data.table import Table
 from mmreg.errors import ValueLoadError
 
-LAYOUT = 1
+LAYOUT = 2
 """The version of what an entry's files hold."""
 MOST_FILES = 100_000
 """Files and folders that one cell's folder may hold: to look at so many takes about half a second."""
 
 
-def entry_key(
-    modality: Modality, table: Table, columns: Sequence[str], options: Mapping[str, Any], rows: NDArray[np.int64]
-) -> tuple[str, dict[Path, str]]:
-    """The key of a modality's values, and the folders that cannot be watched, each with the cause.
+def load_facts(modality: Modality, columns: Sequence[str], options: Mapping[str, Any]) -> bytes:
+    """What of a modality the stored values depend on, as bytes to hash.
 
     Args:
         modality: after `fit_values`.
-        table: all rows.
-        columns: what the modality reads.
+        columns: what it reads.
         options: its options as JSON data.
-        rows: those whose cells name all the files that any cell names.
     """
     cls = type(modality)
-    digest = hashlib.blake2b(digest_size=20)
     facts = {
         "layout": LAYOUT,
         "modality": f"{cls.__module__}.{cls.__qualname__}",
@@ -48,13 +43,27 @@ def entry_key(
         "state": modality.load_state_key(),
         "stored": specs_to_json(modality.stored),
         "columns": list(columns) if modality.multiple_columns else len(columns),
-        "rows": len(table),
     }
-    digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
+    return json.dumps(facts, sort_keys=True, default=str).encode()
+
+
+def entry_key(
+    facts: bytes, table: Table, columns: Sequence[str], rows: NDArray[np.int64], *, paths: bool
+) -> tuple[str, dict[Path, str]]:
+    """The key of a modality's values, and the folders that cannot be watched, each with the cause.
+
+    Args:
+        facts: the modality's `load_facts`.
+        table: all rows.
+        columns: what the modality reads.
+        rows: those whose cells name all the files that any cell names.
+        paths: whether texts are paths.
+    """
+    digest = hashlib.blake2b(facts + str(len(table)).encode(), digest_size=20)
     files = _Files()
     for column in columns:
         table.hash_column(column, digest.update)
-        if modality.paths:
+        if paths:
             for path in iter_paths(table, column, rows):
                 digest.update(files.facts(path))
     return digest.hexdigest(), files.refused

@@ -9,18 +9,21 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Spec, Specs, by_name, specs_text
-from mmreg.data.cache import entries_dir, new_entry, read_entry, remove_leftovers, write_meta
+from mmreg.data.cached import CachedValues, files_of
 from mmreg.data.cells import Unreadable, iter_cells
-from mmreg.data.decode import Decoded, decode
+from mmreg.data.checksums import Output
+from mmreg.data.decode import decode
+from mmreg.data.entry import NewEntry
 from mmreg.data.identity import cell_codes
-from mmreg.data.key import entry_key
+from mmreg.data.key import entry_key, load_facts
+from mmreg.data.mapped import shaped
 from mmreg.data.prepared import BadCell, OnBad, Prepared, raise_bad
 from mmreg.data.table import Table
 from mmreg.errors import SpecError, TableError
@@ -47,6 +50,9 @@ def prepare(
     its options but those that only `transform` reads; and the part of its state that `load` reads. Cells that cannot
     be loaded are part of the entry; among them are folders that cannot be watched for changes.
 
+    Nothing of a damaged entry is used: it is made anew, with a warning, when it is opened or when its values are first
+    used, which may be in any thread; `load` is called again then.
+
     Args:
         modality: after `fit_values`.
         table: the rows.
@@ -68,46 +74,69 @@ def prepare(
         table.column(column)
     if len(columns) != 1 and not modality.multiple_columns:
         raise TableError(f"{name}: the modality {type(modality).__name__} reads one column, found {list(columns)}")
-    codes = cell_codes(table, columns, paths=modality.paths)
-    first_rows = np.unique(codes, return_index=True)[1].astype(np.int64)
-
-    def load_into(out: Mapping[str, IO[bytes]], refused: Mapping[Path, str] | None = None) -> Decoded:
-        report = None if progress is None else lambda done, total: progress(done, total, name)
-        cells = iter_cells(modality, table, columns, first_rows)
-        return decode(modality, _without(cells, refused) if refused else cells, len(first_rows), out, report)
-
+    report = None if progress is None else lambda done, total: progress(done, total, name)
+    source = _Source(modality, table, columns)
+    arrays: dict[str, NDArray[Any]]
     if cache_dir is None:
         buffers = {array: io.BytesIO() for array in specs}
-        decoded = load_into(buffers)
-        raw: dict[str, NDArray[np.uint8]] = {
-            array: np.frombuffer(buffer.getbuffer(), np.uint8) for array, buffer in buffers.items()
+        index, offsets, bad = source.load_into(buffers, {}, report)
+        read = None
+        arrays = {
+            array: shaped(
+                np.frombuffer(buffers[array].getbuffer(), np.uint8),
+                spec,
+                int(index.max(initial=-1)) + 1,
+                None if spec.ragged_axis is None else offsets,
+            )
+            for array, spec in specs.items()
         }
-        offsets, index = decoded.offsets, decoded.position[codes]
-        bad = _bad_cells(decoded, codes, table, columns)
     else:
-        key, refused = entry_key(modality, table, columns, options or {}, first_rows)
-        folder, files = entries_dir(cache_dir) / key, _files(stored)
-        remove_leftovers(cache_dir)
-        meta = read_entry(cache_dir, key)
-        if meta is None:
-            with new_entry(cache_dir, key) as new:
-                with contextlib.ExitStack() as opened:
-                    out = {array: opened.enter_context((new / file).open("wb")) for array, file in files.items()}
-                    decoded = load_into(out, refused)
-                decoded.position[codes].tofile(new / "index.bin")
-                if decoded.offsets is not None:
-                    decoded.offsets.tofile(new / "offsets.bin")
-                bad = _bad_cells(decoded, codes, table, columns)
-                write_meta(new, {"bad": [[cell.row, cell.value, cell.cause] for cell in bad]})
-        else:
-            bad = [_bad_cell(table, columns, row, value, cause) for row, value, cause in meta["bad"]]
-        raw = {array: _mapped(folder / file) for array, file in files.items()}
-        ragged = any(spec.ragged_axis is not None for spec in specs.values())
-        offsets = np.fromfile(folder / "offsets.bin", np.int64) if ragged else None
-        index = np.fromfile(folder / "index.bin", np.int64)
-    arrays = {array: _shaped(raw[array], spec, index, offsets) for array, spec in specs.items()}
+        facts = load_facts(modality, columns, options or {})
+        key, refused = source.key(facts)
+
+        def fill(new: NewEntry, show: bool) -> None:
+            with contextlib.ExitStack() as opened:
+                out = {array: opened.enter_context(new.writing(file)) for array, file in files_of(stored).items()}
+                index, offsets, bad = source.load_into(out, refused, report if show else None)
+            new.write_array("index.bin", index)
+            if offsets is not None:
+                new.write_array("offsets.bin", offsets)
+            new.complete({"bad": [[cell.row, cell.value, cell.cause] for cell in bad]})
+
+        cached = CachedValues(cache_dir, key, name, stored, fill, lambda: source.key(facts)[0])
+        index, offsets, read = cached.entry.index, cached.entry.offsets, cached.array
+        arrays = {array: mapped.array for array, mapped in cached.entry.arrays.items()}
+        bad = [_bad_cell(table, columns, *cell) for cell in cached.entry.meta["bad"]]
     values = arrays[""] if isinstance(stored, Spec) else arrays
-    return Prepared(name=name, stored=stored, values=values, offsets=offsets, index=index, bad=bad, on_bad=on_bad)
+    return Prepared(
+        name=name, stored=stored, values=values, offsets=offsets, index=index, bad=bad, on_bad=on_bad, read=read
+    )
+
+
+class _Source:
+    """What values are loaded from: the distinct cells of a table."""
+
+    def __init__(self, modality: Modality, table: Table, columns: Sequence[str]) -> None:
+        self._modality, self._table, self._columns = modality, table, columns
+        self._codes = cell_codes(table, columns, paths=modality.paths)
+        self._first_rows = np.unique(self._codes, return_index=True)[1].astype(np.int64)
+
+    def key(self, facts: bytes) -> tuple[str, dict[Path, str]]:
+        """See `entry_key`."""
+        return entry_key(facts, self._table, self._columns, self._first_rows, paths=self._modality.paths)
+
+    def load_into(
+        self, out: Mapping[str, Output], refused: Mapping[Path, str], report: Callable[[int, int], object] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, list[BadCell]]:
+        """Load all values; which of them each row has, where ragged ones begin, and the bad cells."""
+        cells = iter_cells(self._modality, self._table, self._columns, self._first_rows)
+        cells = _without(cells, refused) if refused else cells
+        decoded = decode(self._modality, cells, len(self._first_rows), out, report)
+        return decoded.position[self._codes], decoded.offsets, self._bad_cells(decoded.causes)
+
+    def _bad_cells(self, causes: Mapping[int, str]) -> list[BadCell]:
+        rows = np.flatnonzero(np.isin(self._codes, list(causes))) if causes else np.zeros(0, np.int64)
+        return [_bad_cell(self._table, self._columns, row, None, causes[self._codes[row]]) for row in rows.tolist()]
 
 
 def _checked_stored(modality: Modality) -> Specs:
@@ -125,44 +154,12 @@ def _checked_stored(modality: Modality) -> Specs:
     return stored
 
 
-def _files(stored: Specs) -> dict[str, str]:
-    """The file of each array in an entry; numbers stand for names, which may be no names of files."""
-    if isinstance(stored, Spec):
-        return {"": "values.bin"}
-    return {name: f"values.{number}.bin" for number, name in enumerate(sorted(stored))}
-
-
-def _shaped(
-    raw: NDArray[np.uint8], spec: Spec, index: NDArray[np.int64], offsets: NDArray[np.int64] | None
-) -> NDArray[Any]:
-    """One array's bytes as its values (V, ...); ragged ones as (sum of T, ...)."""
-    if offsets is None or spec.ragged_axis is None:
-        count, rest = int(index.max(initial=-1)) + 1, spec.shape
-    else:
-        count, rest = int(offsets[-1]), spec.shape[1:]
-    return raw.view(spec.dtype).reshape(count, *(size or 0 for size in rest))
-
-
-def _mapped(path: Path) -> NDArray[np.uint8]:
-    if path.stat().st_size == 0:
-        return np.zeros(0, np.uint8)  # an empty file cannot be mapped
-    # Copy on write: torch warns of arrays that are read-only, and nothing that is written ever reaches the file.
-    return np.asarray(np.memmap(path, np.uint8, mode="c"))
-
-
 def _without(cells: Iterator[Any], refused: Mapping[Path, str]) -> Iterator[Any]:
     """Cells with those that name a folder which cannot be watched taken for unreadable."""
     for cell in cells:
         named = cell.values() if isinstance(cell, dict) else (cell,)
         cause = next((refused[path] for path in named if isinstance(path, Path) and path in refused), None)
         yield cell if cause is None else Unreadable(cause)
-
-
-def _bad_cells(decoded: Decoded, codes: NDArray[np.int64], table: Table, columns: Sequence[str]) -> list[BadCell]:
-    if not decoded.causes:
-        return []
-    rows = np.flatnonzero(np.isin(codes, list(decoded.causes)))
-    return [_bad_cell(table, columns, row, None, decoded.causes[codes[row]]) for row in rows.tolist()]
 
 
 def _bad_cell(table: Table, columns: Sequence[str], row: int, value: str | None, cause: str) -> BadCell:

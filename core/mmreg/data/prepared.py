@@ -5,7 +5,7 @@ Axes: B batch, N rows, T the ragged axis.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,12 +16,18 @@ from numpy.typing import NDArray
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.signals import Signal
 from mmreg.contract.spec import Specs, by_name
+from mmreg.data.fitting import fitting
 from mmreg.errors import DataError
 from mmreg.messages import listed, plural
 
 OnBad = Literal["error", "absent", "skip"]
 SHOWN = 10
 """Bad cells that an error shows one by one."""
+PART = 256
+"""Values that are looked at together where they are given one at a time."""
+
+Read = Callable[[str, NDArray[np.int64]], NDArray[Any]]
+"""Gives an array, by its name, in which these values, by their numbers (B,), are sound."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,11 @@ class Prepared:
         index: (N,) int64, which value each row has; -1 where it has none.
         bad: the cells that could not be loaded.
         on_bad: what is to be done about these.
+        read: gives the arrays of `values`, of which nothing else is used then; for those that may turn out damaged.
 
     Attributes:
         present: (N,) bool, which rows have a value; neither absent nor bad ones do.
+        nbytes: the bytes of all values.
     """
 
     def __init__(
@@ -73,25 +81,24 @@ class Prepared:
         index: NDArray[np.int64],
         bad: Sequence[BadCell] = (),
         on_bad: OnBad = "error",
+        read: Read | None = None,
     ) -> None:
+        arrays = dict(values) if isinstance(values, Mapping) else {"": values}
         self.name = name
         self.stored = stored
-        self.values = values
         self.offsets = offsets
         self.index = index
         self.bad = list(bad)
         self.on_bad: OnBad = on_bad
         self.present: NDArray[np.bool_] = index >= 0
         self._specs = by_name(stored)
-        self._arrays = dict(values) if isinstance(values, Mapping) else {"": values}
+        self._is_named = isinstance(values, Mapping)
+        self._names = list(arrays)
+        self._read: Read = read or (lambda name, wanted: arrays[name])
+        self.nbytes = sum(array.nbytes for array in arrays.values())
 
     def __len__(self) -> int:
         return len(self.index)
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of all values."""
-        return sum(array.nbytes for array in self._arrays.values())
 
     @property
     def bad_rows(self) -> NDArray[np.bool_]:
@@ -109,8 +116,8 @@ class Prepared:
             IndexError: one of the rows has no value.
         """
         wanted = self._wanted(rows)
-        gathered = {name: torch.from_numpy(self._gathered(name, wanted)) for name in self._arrays}
-        values = gathered if isinstance(self.values, Mapping) else gathered[""]
+        gathered = {name: torch.from_numpy(self._gathered(name, wanted)) for name in self._names}
+        values = gathered if self._is_named else gathered[""]
         if self.offsets is None:
             return Signal(values)
         lengths = torch.from_numpy(self.offsets[wanted + 1] - self.offsets[wanted])
@@ -118,7 +125,7 @@ class Prepared:
 
     def _gathered(self, name: str, wanted: NDArray[np.int64]) -> NDArray[Any]:
         """One array's values (B, ...), padded if it is ragged."""
-        array = self._arrays[name]
+        array = self._read(name, wanted)
         if self.offsets is None or self._specs[name].ragged_axis is None:
             taken: NDArray[Any] = np.take(array, wanted, axis=0)
             return taken
@@ -132,16 +139,21 @@ class Prepared:
 
     def arrays(self, rows: NDArray[np.int64]) -> Iterator[Any]:
         """What `load` gave for those of these rows that are present, one at a time, each a copy."""
-        for wanted in self.index[rows].tolist():
-            if wanted >= 0:
-                copies = {name: np.array(self._value(name, wanted)) for name in self._arrays}
-                yield copies if isinstance(self.values, Mapping) else copies[""]
+        present = self.index[rows][self.present[rows]]
+        for first in range(0, len(present), PART):
+            columns = [self._copies(name, present[first : first + PART]) for name in self._names]
+            for copies in zip(*columns, strict=True):
+                yield dict(zip(self._names, copies, strict=True)) if self._is_named else copies[0]
 
-    def _value(self, name: str, wanted: int) -> Any:
-        """One array of one value, or its number."""
+    def _copies(self, name: str, wanted: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+        """One array of each of these values."""
+        array = self._read(name, wanted)
         if self.offsets is None or self._specs[name].ragged_axis is None:
-            return self._arrays[name][wanted]
-        return self._arrays[name][self.offsets[wanted] : self.offsets[wanted + 1]]
+            for number in wanted.tolist():
+                yield np.array(array[number])
+        else:
+            for start, end in zip(self.offsets[wanted].tolist(), self.offsets[wanted + 1].tolist(), strict=True):
+                yield np.array(array[start:end])
 
     def _wanted(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         wanted = self.index[rows]
@@ -179,7 +191,8 @@ def raise_bad(prepared: Iterable[Prepared]) -> None:
 def fit_arrays(prepared: Mapping[str, Prepared], modalities: Mapping[str, Modality], rows: NDArray[np.int64]) -> None:
     """Let every modality learn from the prepared training rows that have it."""
     for name, modality in modalities.items():
-        modality.fit_arrays(prepared[name].arrays(rows[prepared[name].present[rows]]))
+        with fitting(f"modality {name!r}"):
+            modality.fit_arrays(prepared[name].arrays(rows[prepared[name].present[rows]]))
 
 
 def keep_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> NDArray[np.int64]:

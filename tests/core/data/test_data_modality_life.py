@@ -114,6 +114,26 @@ def test_it_knows_its_columns_in_every_call_of_a_training(recipe: Path, tmp_path
     assert run.modalities["both"].columns == ("y", "x")
 
 
+def test_a_panic_while_it_is_fitted_is_one_line_that_names_it(
+    cli: Caller, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PanicException(BaseException):
+        """What a library in Rust raises: it is no `Exception`."""
+
+    def panic(self: Witness, values: Iterator[Any]) -> None:
+        raise PanicException("called `Option::unwrap()` on a `None` value")
+
+    monkeypatch.setattr(Witness, "fit_values", panic)
+    for command in ("validate", "train"):
+        done = cli(command, recipe)
+        assert done.code == 1
+        assert done.err.splitlines() == [
+            "mmreg: modality 'both' (column y, x) cannot learn from the training rows: PanicException: called "
+            "`Option::unwrap()` on a `None` value; this is an error in the modality, or in a library that it uses "
+            "(--debug shows where)"
+        ]
+
+
 def test_it_knows_its_columns_when_it_is_restored(recipe: Path, tmp_path: Path) -> None:
     mmreg.train(recipe, tmp_path / "run", device="cpu")
     Witness.calls.clear()

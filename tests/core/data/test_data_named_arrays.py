@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,19 +93,23 @@ class Word(Modality):
         return np.array([ord(letter) - 96 for letter in value], np.int32)
 
 
-def test_an_entry_of_one_array_is_as_it_has_always_been(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_of_one_array_is_as_its_layout_has_always_been(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Word, "__module__", "pinned")
     table = read_table({"word": ["ab", None, "cde", "ab"]})
     prepare(Word(), table, ["word"], name="word", cache_dir=cache, options={"size": 3})
     (entry,) = entries_dir(cache).iterdir()
-    assert entry.name == "d20ec7783807e578b3c65a7d9be44d0da265d880"
+    assert entry.name == "3b91ff61d44d8f337df348f572bb1bb9f0e8ade7"
     values = {path.stem: np.fromfile(path, np.int64).tolist() for path in entry.glob("[oi]*.bin")}
     assert values == {"offsets": [0, 2, 5], "index": [0, -1, 1, 0]}
     assert np.fromfile(entry / "values.bin", np.int32).tolist() == [1, 2, 3, 4, 5]
-    assert json.loads((entry / "meta.json").read_text()) == {
+    meta = json.loads((entry / "meta.json").read_text())
+    digest = meta.pop("digest")
+    assert meta == {
         "bad": [],
         "files": {"index.bin": 32, "offsets.bin": 24, "values.bin": 20},
+        "checksums": {path.name: [zlib.crc32(path.read_bytes())] for path in entry.glob("*.bin")},
     }
+    assert digest == hashlib.blake2b(json.dumps(meta, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def test_what_was_loaded_is_given_one_value_at_a_time_as_copies(cache: Path) -> None:

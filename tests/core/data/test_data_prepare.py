@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import SEQUENCE, TOKENS, VECTOR, Spec
 from mmreg.data.cache import cache_dir, cache_use, clear_cache, entries_dir
 from mmreg.data.prepare import Prepared, prepare, raise_bad
+from mmreg.data.prepared import fit_arrays
 from mmreg.data.table import Table, concat_tables, read_table
-from mmreg.errors import CacheError, DataError, MmregError, SpecError, TableError, ValueLoadError
+from mmreg.errors import CacheError, DataError, MmregError, SpecError, TableError, TrainingError, ValueLoadError
 
 
 class Numbers(Modality):
@@ -184,6 +186,55 @@ def test_a_cell_that_cannot_become_an_array_and_one_that_is_empty_are_bad() -> N
         (1, "nothing is in it"),
     ]
     assert prepared.bad[0].value == "a list of 2"
+
+
+class Panic(BaseException):
+    """What a library in Rust raises: it is no `Exception`."""
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (Panic("index out of bounds"), "Panic: index out of bounds"),
+        (SystemExit(3), "SystemExit: 3"),
+        (
+            MemoryError("Unable to allocate 9 TiB"),
+            "there is not enough memory to load it (MemoryError: Unable",
+        ),
+        (RecursionError("too deep"), "RecursionError: too deep"),
+    ],
+)
+def test_whatever_a_decoder_raises_is_that_cells_fault(table: Table, error: BaseException, cause: str) -> None:
+    class Fragile(Numbers):
+        def load(self, value: Any) -> NDArray[Any]:
+            if value.name == "b.txt":
+                raise error
+            return super().load(value)
+
+    prepared = get(Fragile(), table)
+    assert [(cell.row, cell.value) for cell in prepared.bad] == [(1, "b.txt")]
+    assert prepared.bad[0].cause.startswith(cause)
+    assert rows_of(prepared) == [[1, 2, 3], None, None, [5, 6], [1, 2, 3]]
+
+
+def test_ctrl_c_in_a_decoder_is_no_cells_fault(table: Table, cache: Path) -> None:
+    class Interrupted(Numbers):
+        def load(self, value: Any) -> NDArray[Any]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        get(Interrupted(), table, cache)
+    assert list(entries_dir(cache).iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [Panic("oh"), SystemExit("oh"), MemoryError("oh"), KeyError("oh")])
+def test_whatever_learning_from_arrays_raises_names_the_modality(table: Table, error: BaseException) -> None:
+    class Fragile(Numbers):
+        def fit_arrays(self, arrays: Iterator[Any]) -> None:
+            raise error
+
+    with pytest.raises(TrainingError, match=f"modality 'numbers' cannot learn .*: {type(error).__name__}: '?oh"):
+        fit_arrays({"numbers": get(Fragile(), table)}, {"numbers": Fragile()}, np.arange(5))
 
 
 def bad_numbers(tmp_path: Path, count: int, **options: Any) -> Prepared:
@@ -399,10 +450,10 @@ def test_a_cache_that_cannot_be_written_is_a_clear_error(table: Table, tmp_path:
 def test_a_full_disk_is_a_clear_error_and_leaves_nothing(
     table: Table, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*args: Any) -> None:
+    def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mmreg.data.prepare.write_meta", full)
+    monkeypatch.setattr("mmreg.data.entry.sync", full)
     with pytest.raises(CacheError, match="cannot be written: No space left on device; free some space there"):
         get(Numbers(), table, cache)
     assert list(entries_dir(cache).iterdir()) == []
@@ -410,8 +461,9 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(
 
 def test_what_is_gathered_may_be_changed_without_touching_the_cache(table: Table, cache: Path) -> None:
     prepared = get(Numbers(), table, cache)
-    prepared.values[:] = -1
+    next(prepared.arrays(np.array([0])))[:] = -1
     prepared.gather(np.array([0])).values.zero_()
+    assert rows_of(prepared)[0] == [1, 2, 3]
     assert rows_of(get(Numbers(), table, cache))[0] == [1, 2, 3]
 
 
@@ -444,4 +496,5 @@ def test_an_entry_says_what_is_in_it(table: Table, cache: Path) -> None:
     get(Numbers(), table, cache)
     meta = json.loads((entry(cache) / "meta.json").read_text())
     assert meta["files"]["values.bin"] == 24
+    assert meta["checksums"]["values.bin"] == [zlib.crc32((entry(cache) / "values.bin").read_bytes())]
     assert meta["bad"] == []

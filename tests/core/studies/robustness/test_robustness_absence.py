@@ -76,7 +76,7 @@ def with_garbage(prepared: dict[str, Prepared], drop: dict[str, Any], rows: Any,
     """The same values, but in the dropped rows something else."""
     changed = {}
     for name, part in prepared.items():
-        values = np.array(part.values)
+        values = np.stack(list(part.arrays(np.arange(len(part)))))  # every row has a value of its own
         values[part.index[rows[drop[name]]]] = value
         changed[name] = Prepared(name=name, stored=part.stored, values=values, offsets=part.offsets, index=part.index)
     return changed
