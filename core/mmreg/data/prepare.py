@@ -80,7 +80,7 @@ def prepare(
     if cache_dir is None:
         buffers = {array: io.BytesIO() for array in specs}
         index, offsets, bad = source.load_into(buffers, {}, report)
-        read = None
+        read, contents = None, ""
         arrays = {
             array: shaped(
                 np.frombuffer(buffers[array].getbuffer(), np.uint8),
@@ -105,11 +105,20 @@ def prepare(
 
         cached = CachedValues(cache_dir, key, name, stored, fill, lambda: source.key(facts)[0])
         index, offsets, read = cached.entry.index, cached.entry.offsets, cached.array
+        contents = cached.contents
         arrays = {array: mapped.array for array, mapped in cached.entry.arrays.items()}
         bad = [_bad_cell(table, columns, *cell) for cell in cached.entry.meta["bad"]]
     values = arrays[""] if isinstance(stored, Spec) else arrays
     return Prepared(
-        name=name, stored=stored, values=values, offsets=offsets, index=index, bad=bad, on_bad=on_bad, read=read
+        name=name,
+        stored=stored,
+        values=values,
+        offsets=offsets,
+        index=index,
+        bad=bad,
+        on_bad=on_bad,
+        contents=contents,
+        read=read,
     )
 
 

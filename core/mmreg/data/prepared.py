@@ -64,6 +64,7 @@ class Prepared:
         index: (N,) int64, which value each row has; -1 where it has none.
         bad: the cells that could not be loaded.
         on_bad: what is to be done about these.
+        contents: what identifies all of the values; empty if nobody needs to know whether they are the same later.
         read: gives the arrays of `values`, of which nothing else is used then; for those that may turn out damaged.
 
     Attributes:
@@ -81,6 +82,7 @@ class Prepared:
         index: NDArray[np.int64],
         bad: Sequence[BadCell] = (),
         on_bad: OnBad = "error",
+        contents: str = "",
         read: Read | None = None,
     ) -> None:
         arrays = dict(values) if isinstance(values, Mapping) else {"": values}
@@ -90,6 +92,7 @@ class Prepared:
         self.index = index
         self.bad = list(bad)
         self.on_bad: OnBad = on_bad
+        self.contents = contents
         self.present: NDArray[np.bool_] = index >= 0
         self._specs = by_name(stored)
         self._is_named = isinstance(values, Mapping)

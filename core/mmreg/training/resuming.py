@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mmreg import runs
+from mmreg.data.prepared import Prepared
 from mmreg.errors import RunError
 from mmreg.messages import shown
 from mmreg.recipe.diff import comparable, recipe_differences
@@ -29,6 +31,7 @@ class Resumption:
         restoring: its components, restored from there.
         extends: whether the recipe says otherwise when to end.
         finishes: whether to end here, with the weights that there are.
+        accepts: whether to go on although something has changed.
         accepted: what has changed and is to be used nevertheless.
     """
 
@@ -36,6 +39,7 @@ class Resumption:
     restoring: Restoring
     extends: bool = False
     finishes: bool = False
+    accepts: bool = False
     accepted: list[str] = field(default_factory=list)
 
 
@@ -56,7 +60,7 @@ def resumption(folder: Path, plan: Plan, *, accept_changes: bool, finishes: bool
     changes = _changes(facts, plan)
     if changes and not accept_changes:
         raise RunError(changed(folder, changes))
-    return Resumption(facts, Restoring(folder, plan, facts), extends, finishes, changes)
+    return Resumption(facts, Restoring(folder, plan, facts), extends, finishes, accept_changes, changes)
 
 
 def check_recipe(folder: Path, plan: Plan) -> bool:
@@ -86,6 +90,23 @@ def changed(folder: Path, changes: list[str]) -> str:
             "go on with what there was then, or nevertheless by --accept-changes, or train anew by --overwrite",
         ]
     )
+
+
+def check_values(folder: Path, goes_on: Resumption, prepared: Mapping[str, Prepared]) -> None:
+    """Refuse values that are others than those that a training was started with, as where files have been replaced.
+
+    Raises:
+        RunError: some are and that is not accepted; names the modalities.
+    """
+    before = goes_on.facts["table"].get("values", {})
+    changes = [
+        f"{name}: what was loaded from its cells, or from the files that they name"
+        for name, values in prepared.items()
+        if before.get(name, values.contents) != values.contents
+    ]
+    if changes and not goes_on.accepts:
+        raise RunError(changed(folder, changes))
+    goes_on.accepted += changes
 
 
 def _changes(facts: dict[str, Any], plan: Plan) -> list[str]:

@@ -28,7 +28,7 @@ from mmreg.runs.followers import Followers
 from mmreg.training.checkpoint import load_checkpoint, save_checkpoint
 from mmreg.training.loop import Trainer, TrainingRows
 from mmreg.training.parameters import count_trained
-from mmreg.training.resuming import Resumption
+from mmreg.training.resuming import Resumption, check_values
 
 
 class Session:
@@ -67,6 +67,8 @@ class Session:
         self.prepared = prepare_all(
             self.plan, experiment.table, experiment.modalities, cache_dir(), self.followers.preparing
         )
+        if resumption is not None:
+            check_values(self.folder, resumption, self.prepared)
         self._drop_skipped()
         if resumption is None:
             fit_arrays(self.prepared, experiment.modalities, experiment.splits["train"])
@@ -149,7 +151,8 @@ class Session:
     def _write_facts(self, model: MultimodalModel, fingerprint: str) -> None:
         experiment = self.experiment
         rows = {split: len(numbers) for split, numbers in experiment.splits.items()}
-        table = {"name": experiment.table.name, "fingerprint": fingerprint, "rows": rows}
+        values = {name: values.contents for name, values in self.prepared.items()}
+        table = {"name": experiment.table.name, "fingerprint": fingerprint, "rows": rows, "values": values}
         runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, model, table)
 
     def _train(self, trainer: Trainer, run: Run) -> None:

@@ -6,12 +6,15 @@ import csv
 import json
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import toys
+from PIL import Image
+from small import make_folder
 from toys import Linear, Listening, train
 
 import mmreg
@@ -145,6 +148,27 @@ def test_changed_code_and_packages_are_refused(stopped: Path, monkeypatch: pytes
     monkeypatch.setattr(resuming, "version", lambda package: "99")
     with pytest.raises(RunError, match=r"torch was .*, is 99"):
         train(stopped, resume=True, **NOISY)
+
+
+def test_files_that_were_replaced_are_refused_unless_accepted(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    overrides = ["training.epochs=3"]
+    with pytest.raises(KeyboardInterrupt):
+        mmreg.train(
+            tmp_path / "recipe.yaml", tmp_path / "run", overrides=overrides, callback=Listening(4), device="cpu"
+        )
+    picture = tmp_path / "images" / "3.png"
+    Image.open(picture).rotate(180).save(picture)
+    (tmp_path / "images" / "4.png").touch()
+    again = partial(mmreg.train, tmp_path / "recipe.yaml", tmp_path / "run", overrides=overrides, resume=True)
+    with pytest.raises(
+        RunError, match="image: what was loaded from its cells, or from the files that they name"
+    ) as told:
+        again(device="cpu")
+    assert "audio" not in str(told.value)
+    run = again(device="cpu", accept_changes=True)
+    assert any(text.startswith("gone on with although it has changed: image") for text in run.report["notes"])
+    assert not any("although" in text for text in again(device="cpu").report["notes"])
 
 
 @pytest.mark.parametrize("schedule", ["null", "cosine", "CosineAnnealingLR", "OneCycleLR", "ReduceLROnPlateau"])
