@@ -10,7 +10,6 @@ import resource
 import selectors
 import shutil
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -114,8 +113,8 @@ class Workers:
         status = os.waitpid(worker.pid, 0)[1]
         if worker.case:
             said = (worker.folder.parent / f"{worker.folder.name}.2").read_text("utf-8", "replace")
-            said = said.partition("\nExtension modules")[0].strip()
-            yield _with_data(worker), Verdict("failed", f"{_ending(status)}; {said[-1000:]}")
+            trace = said.partition("(most recent call first):")[2] or said  # faulthandler's, the innermost place first
+            yield _with_data(worker), Verdict("failed", f"{_ending(status)}; {trace[:1000]}")
             rest = range(worker.case.number + 1, worker.batch.numbers.stop)
             if rest and not worker.batch.case:
                 waiting.appendleft(Batch(worker.batch.kind, rest))
@@ -128,7 +127,9 @@ class Workers:
         shutil.copytree(self.ground.folder, folder)
         kind = self.kinds[batch.kind]
         judge = Judge(folder, self.ground.references)
-        faulthandler.enable(sys.__stderr__.fileno() if sys.__stderr__ else 2, all_threads=False)
+        faulthandler.enable(2, all_threads=False)
+        for ending in (signal.SIGPROF, signal.SIGALRM):
+            faulthandler.register(ending, 2, all_threads=False, chain=True)  # tells where it is, and ends it
         _limit()
         for case in [batch.case] if batch.case else kind.cases(batch.numbers, self.seed):
             kept = folder.parent / f"{folder.name}.case-{case.number}"
