@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 def test_damaged_and_made_up_input_of_all_kinds_gives_a_result_or_an_error_of_its_own(tmp_path: Path) -> None:
     settings = {
         "FUZZ_SEED": "0",
-        "FUZZ_CASES": "350",
+        "FUZZ_CASES": "250",
         "FUZZ_JOBS": "2",
         "FUZZ_FINDINGS": str(tmp_path),
         "FUZZ_KINDS": "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -25,6 +26,13 @@ class Ground:
 
     folder: Path
     references: dict[str, str]
+
+    def copy(self, folder: Path) -> None:
+        """The same files in another folder; what is many and never changed is linked."""
+        linked = ("images", "sounds")
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(*linked))
+        for name in linked:
+            (folder / name).symlink_to(self.folder / name)
 
 
 def prepare(folder: Path) -> Ground:
@@ -53,6 +61,7 @@ def prepare(folder: Path) -> Ground:
     for module in facts["modules"]:
         with suppress(Exception):
             importlib.import_module(module)
+    gc.freeze()  # what is here by now is never collected, so that the processes share it
     return Ground(folder, facts["references"])
 
 

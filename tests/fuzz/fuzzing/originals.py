@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import sqlite3
 from pathlib import Path
@@ -43,8 +44,7 @@ def _write_tables(rows: list[dict[str, Any]]) -> None:
     write_table(Path("plain.csv"), rows)
     plain = pa.csv.read_csv("plain.csv")
     pa.csv.write_csv(plain, "plain.tsv", pa.csv.WriteOptions(delimiter="\t"))
-    lines = plain.to_pandas().to_json(orient="records", lines=True)
-    Path("plain.jsonl").write_text(lines, encoding="utf-8")
+    Path("plain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in plain.to_pylist()), encoding="utf-8")
     with sqlite3.connect("plain.db") as connection:
         connection.execute(f"CREATE TABLE t ({', '.join(plain.column_names)})")
         places = ", ".join("?" * plain.num_columns)

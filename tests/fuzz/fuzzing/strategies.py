@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import Any
 
 import hypothesis
@@ -34,6 +35,7 @@ def drawn(strategy: Any, count: int, seed: int) -> list[Any]:
     return list(found)[:: max(1, len(found) // count)][:count]
 
 
+@cache
 def words() -> Any:
     """Names that mean something, and any text."""
     return st.sampled_from([*COLUMNS, "run", "table.csv", "none", "auto", "best", "fitted", "basic_english"]) | st.text(
@@ -41,6 +43,7 @@ def words() -> Any:
     )
 
 
+@cache
 def anything() -> Any:
     """A value, or lists and mappings of values."""
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | words()
@@ -49,6 +52,7 @@ def anything() -> Any:
     )
 
 
+@cache
 def numbers() -> Any:
     """Numbers that options may be, and some that they may not."""
     return st.sampled_from([0, 1, 2, 3, 8, 32, 0.1, 0.5, 1.5, -1, 2**31, 10**12, 1e-300, 1e300])
@@ -71,6 +75,7 @@ def _options(kind: str, name: str) -> Any:
     return st.builds(lambda a, b: {**a, **b}, st.one_of(*chosen, st.just({})), st.one_of(*chosen, st.just({})))
 
 
+@cache
 def components(kind: str) -> Any:
     """A component of a kind: by its name, or with some of its options."""
     from mmreg import registry

@@ -124,7 +124,7 @@ class Workers:
 
     def _work(self, batch: Batch, folder: Path, writing: int) -> None:
         """What a process does."""
-        shutil.copytree(self.ground.folder, folder)
+        self.ground.copy(folder)
         kind = self.kinds[batch.kind]
         judge = Judge(folder, self.ground.references)
         faulthandler.enable(2, all_threads=False)
