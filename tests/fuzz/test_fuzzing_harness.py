@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,10 +12,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from fuzzing.cases import Case, planned
+import yaml
+from fuzzing.cases import CANARY, Case, planned
+from fuzzing.formats import HARMFUL_PICKLE
 from fuzzing.kinds import KINDS
 from fuzzing.mutators import damaged
 from fuzzing.report import keep, kept
+from fuzzing.texts import HARMFUL
 from fuzzing.trees import damaged_tree
 
 pytestmark = pytest.mark.skipif(
@@ -117,6 +121,13 @@ def test_the_same_seed_gives_the_same_damage() -> None:
     assert first_trees == second_trees
     assert len({*first_trees}) > 100
     assert tree == {"a": [1, {"b": "text"}], "c": None}
+
+
+def test_the_harmful_texts_do_harm_where_they_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for run, text in ((pickle.loads, HARMFUL_PICKLE), (yaml.unsafe_load, HARMFUL)):
+        run(text)
+        Path(CANARY).unlink()
 
 
 def test_every_kind_has_cases_however_few_there_are() -> None:

@@ -61,8 +61,9 @@ class Judge:
             result = kind.act(case, self.folder)
         except MmregError as error:
             return "refused", str(error), False
-        except Refused:
-            return "refused", self._printed[1].read_text("utf-8", "replace"), False
+        except Refused as error:
+            said = self._printed[1].read_text("utf-8", "replace")
+            return ("refused", said, False) if said.strip() else ("failed", f"{error} without a message", False)
         except Failed as error:
             return "failed", str(error), False
         except BaseException as error:  # a panic of a Rust extension is none of Exception's
@@ -96,8 +97,8 @@ def command(arguments: Sequence[str | Path]) -> None:
     """The command line with these arguments.
 
     Raises:
-        Refused: it left with 1 or 2 and a message.
-        Failed: it left with another code, or without a message.
+        Refused: it left with 1 or 2.
+        Failed: it left with another code.
     """
     from mmreg.cli import main
 

@@ -10,7 +10,7 @@ from random import Random
 
 import yaml
 
-from fuzzing.actions import DamagedFiles, in_place
+from fuzzing.actions import DamagedFiles, in_place, restored
 from fuzzing.cases import BLOCK, Case, Kind
 from fuzzing.oracle import command
 from fuzzing.strategies import drawn, recipes, settings, values
@@ -18,6 +18,7 @@ from fuzzing.texts import YAML
 from fuzzing.trees import damaged_tree
 
 RECIPE = "recipe.yaml"
+ONE_STEP = ("--set", "training.max_steps=1", "--set", "training.epochs=1")
 
 
 def yaml_damage(random: Random, data: bytes) -> bytes:
@@ -26,12 +27,18 @@ def yaml_damage(random: Random, data: bytes) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def _try(recipe: bytes, folder: Path) -> None:
+    """Check a recipe; if it is right, take one step of a training."""
+    with in_place(folder / RECIPE, recipe), restored(folder, "trained"):
+        command(["validate", RECIPE])
+        command(["train", RECIPE, "--out", "trained", "-q", *ONE_STEP])
+
+
 class DamagedRecipes(DamagedFiles):
     """The recipe, byte by byte and node by node."""
 
     def act(self, case: Case, folder: Path) -> None:
-        with in_place(folder / RECIPE, case.data):
-            command(["validate", RECIPE])
+        _try(case.data, folder)
 
 
 class MadeTexts(Kind):
@@ -62,13 +69,15 @@ class MadeTexts(Kind):
         self.use(case.data.decode("utf-8", "surrogateescape"), folder)
 
 
-def _validate(text: str, folder: Path) -> None:
-    with in_place(folder / RECIPE, text.encode("utf-8", "surrogateescape")):
-        command(["validate", RECIPE])
+def _made(text: str, folder: Path) -> None:
+    _try(text.encode("utf-8", "surrogateescape"), folder)
 
 
 def _set(text: str, folder: Path) -> None:
-    command(["validate", RECIPE, *(word for part in json.loads(text) for word in ("--set", part))])
+    settings = [word for part in json.loads(text) for word in ("--set", part)]
+    command(["validate", RECIPE, *settings])
+    with restored(folder, "trained"):
+        command(["train", RECIPE, "--out", "trained", "-q", *settings, *ONE_STEP])
 
 
 def _value(text: str, folder: Path) -> None:
@@ -77,7 +86,7 @@ def _value(text: str, folder: Path) -> None:
 
 KINDS: list[Kind] = [
     DamagedRecipes("recipe-damaged", 130, [RECIPE], YAML, [yaml_damage]),
-    MadeTexts("recipe-made", 60, functools.cache(recipes), _validate),
+    MadeTexts("recipe-made", 60, functools.cache(recipes), _made),
     MadeTexts("set", 50, functools.cache(settings), _set),
     MadeTexts("value", 30, functools.cache(values), _value),
 ]

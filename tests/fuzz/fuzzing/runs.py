@@ -74,11 +74,21 @@ class CacheEntries(_Folder):
     def exact(self, original: str) -> bool:
         return True
 
+    def references(self, folder: Path) -> dict[str, str]:
+        found, before = super().references(folder), sorted(folder.glob("cache/*/*"))
+        _predict_there(folder)
+        assert sorted(folder.glob("cache/*/*")) == before, "the cases would not meet the entries that they damage"
+        return found
+
     def act(self, case: Case, folder: Path) -> str | None:
         with restored(folder, "cache"), in_place(folder / case.original, case.data):
-            table = folder.parent / "ground" / "plain.csv"  # an entry is that of a table in one place
-            command(["predict", "run", table, "-q", "--out", "predicted.csv"])
-            return (folder / "predicted.csv").read_text()
+            return _predict_there(folder)
+
+
+def _predict_there(folder: Path) -> str:
+    """What a run predicts for the table where it is first, whose paths are part of the cache's keys."""
+    command(["predict", "run", folder.parent / "ground" / "plain.csv", "-q", "--out", "predicted.csv"])
+    return (folder / "predicted.csv").read_text()
 
 
 def _written(run: Path) -> str:
