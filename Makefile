@@ -31,7 +31,7 @@ bench: $(STAMP)-dev
 
 # FUZZ_SEED, FUZZ_CASES, FUZZ_KINDS and FUZZ_AGAIN are told in tests/fuzz/fuzzing/__main__.py.
 fuzz: $(STAMP)-dev
-	PYTHONPATH=tests/fuzz:tests/helpers $(BIN)/python -m fuzzing
+	PYTHONPATH=$(CURDIR)/tests/fuzz:$(CURDIR)/tests/helpers $(BIN)/python -m fuzzing
 
 audit: $(STAMP)-dev
 	$(BIN)/python .ci/licences.py

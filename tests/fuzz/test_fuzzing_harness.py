@@ -101,7 +101,7 @@ def test_every_way_to_fail_is_seen_and_the_cases_behind_it_run(tmp_path: Path) -
 
 EXPECTED = {
     "crash": "SIGABRT",
-    "wait": "still waits",
+    "wait": "not done",
     "changed": "changes the result",
     "loop": "processor time",
     "hungry": "MemoryError",

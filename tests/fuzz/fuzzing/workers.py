@@ -177,5 +177,5 @@ def _ending(status: int) -> str:
     if number == -signal.SIGPROF:
         return f"over {SECONDS} seconds of processor time"
     if number == -signal.SIGALRM:
-        return f"it still waits for something after {PATIENCE} seconds"
+        return f"not done after {PATIENCE} seconds"
     return f"crash: {signal.Signals(-number).name}" if number < 0 else f"the process ended itself with {number}"
