@@ -55,7 +55,7 @@ def main() -> int:
         if not problem.startswith("NOTHING"):
             break
     if problem.startswith("NOTHING"):
-        print("no vulnerability service can be reached from here; run `make audit` where one can", file=sys.stderr)
+        print("no service answered: run `make audit` where one can be reached", file=sys.stderr)
     return 1
 
 
