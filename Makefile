@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint docs bench clean
+.PHONY: demo test test-all lint docs bench fuzz audit clean
 
 demo: $(STAMP)-demo
 	$(BIN)/mmreg demo --overwrite
@@ -28,6 +28,14 @@ docs: $(STAMP)-dev
 
 bench: $(STAMP)-dev
 	$(BIN)/python -m pytest -m bench -s
+
+# FUZZ_SEED, FUZZ_CASES, FUZZ_KINDS and FUZZ_AGAIN are told in tests/fuzz/fuzzing/__main__.py.
+fuzz: $(STAMP)-dev
+	PYTHONPATH=$(CURDIR)/tests/fuzz:$(CURDIR)/tests/helpers $(BIN)/python -m fuzzing
+
+audit: $(STAMP)-dev
+	$(BIN)/python .ci/licences.py
+	$(BIN)/python .ci/vulnerabilities.py
 
 clean:
 	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
