@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Len, MinLen
+from annotated_types import Ge, Le, Len, MinLen
 from numpy.typing import NDArray
 
 from mmreg import GRID, Modality, Signal, Spec
@@ -16,6 +16,8 @@ from mmreg.errors import OptionError, ValueLoadError
 from mmreg_image.augment import AUGMENTATIONS, Augmentation
 from mmreg_image.decode import read_pixels
 from mmreg_image.pixels import Resize, fit, with_channels
+
+Side = Annotated[int, Ge(1), Le(10_000)]
 
 
 class Image(Modality):
@@ -47,7 +49,7 @@ class Image(Modality):
     def __init__(
         self,
         *,
-        size: Annotated[int, Ge(1)] | Annotated[list[Annotated[int, Ge(1)]], Len(2, 2)] = 64,
+        size: Side | Annotated[list[Side], Len(2, 2)] = 64,
         channels: Literal[1, 3] = 3,
         resize: Resize = "stretch",
         normalize: Literal["fitted", "none"] | dict[str, list[float]] = "fitted",
