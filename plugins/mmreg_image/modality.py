@@ -27,6 +27,10 @@ class Image(Modality):
     file's ending. Orientation in EXIF data is applied, and alpha is laid over white. An array is (H, W), (H, W, C) or
     (C, H, W) with C of 1, 3 or 4, in uint8, uint16, bool or floating point from 0 to 1.
 
+    A picture is decoded in at most 2 GB of memory: one of more than 100 million pixels (50 million of JPEG 2000, 10
+    million of the rare formats that Pillow decodes in Python) is refused by its header, as are a JPEG of more than 100
+    scans, a TIFF of some 100,000 strips or tiles, and pixels that inflate to more than the header says.
+
     Args:
         size: height and width in pixels: one number for both, or [height, width].
         channels: 3 for RGB, 1 for grey.
