@@ -122,10 +122,10 @@ def _decode_gif(data: bytes) -> Pixels:
     if data[position] != 0x2C:
         raise ValueLoadError("a damaged GIF picture: no frame")
     left, top, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", data, position + 1)
+    check_size(top + frame_height, left + frame_width)
     end = _gif_blocks_end(data, position + 10 + _gif_table(flags) + 1)
     alone = data[:screen] + control + data[position:end] + b";"
     if (control[3:4] and control[3] & 1) or (left, top, frame_width, frame_height) != (0, 0, width, height):
-        check_size(top + frame_height, left + frame_width)
         return decode_with_pillow(alone)
     return eight_bits(_torchvision(alone))
 
