@@ -57,6 +57,10 @@ class SpecError(MmregError, ValueError):
     """Two components that do not fit together: one cannot take what the other gives."""
 
 
+class MemoryLimitError(MmregError, MemoryError):
+    """A component that asks for more memory than there is."""
+
+
 class TableError(MmregError, ValueError):
     """A table that is missing, unreadable or lacks what the recipe asks of it."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import stat
 import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,12 @@ from numpy.typing import NDArray
 
 from mmreg.errors import ValueLoadError
 from mmreg_image.formats import picture_format
+from mmreg_image.jpeg import read_jpeg
 from mmreg_image.pillow import decode_with_pillow
 from mmreg_image.pixels import Pixels, channels_first, check_size, eight_bits, without_alpha
+from mmreg_image.png import read_png
 
-MAX_BYTES = 2**30
+MAX_BYTES = 2**29
 """The largest file that is read, in bytes."""
 
 
@@ -76,86 +77,57 @@ def _read_file(path: Path) -> bytes:
         raise ValueLoadError(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _torchvision(data: bytes, mode: str = "UNCHANGED") -> NDArray[Any]:
+def _torchvision(data: bytes | bytearray, mode: str = "UNCHANGED") -> NDArray[Any]:
     # Imported here, as the import takes more than a second and describing the modality does not need it.
     from torchvision.io import decode_image
 
     # A bytearray, since torch warns of memory that it must not write to.
-    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    encoded = torch.frombuffer(data if isinstance(data, bytearray) else bytearray(data), dtype=torch.uint8)
     decoded: torch.Tensor = decode_image(encoded, mode, apply_exif_orientation=True)
     result: NDArray[Any] = decoded.numpy()
     return result
 
 
 def _decode_png(data: bytes) -> Pixels:
-    width, height, depth, colour_type = struct.unpack_from(">IIBB", data, 16)
-    check_size(height, width)
-    transparency = _check_png(data)
-    if colour_type == 3:
+    png = read_png(data)
+    depth, transparency = png.depth, png.transparency
+    if png.colour_type == 3:
         # Asked for alpha without a tRNS chunk, torchvision gives an alpha channel of arbitrary content.
-        return eight_bits(_torchvision(data, "RGB" if transparency is None else "RGBA"))
-    pixels = _torchvision(data)
-    if colour_type in (0, 2) and transparency is not None:
+        return eight_bits(_torchvision(png.data, "RGB" if transparency is None else "RGBA"))
+    pixels = _torchvision(png.data)
+    if png.colour_type in (0, 2) and transparency is not None:
         # One value, or colour, that counts as transparent, in the file's own depth; torchvision ignores it.
-        key = np.array(struct.unpack_from(">H" if colour_type == 0 else ">HHH", transparency), np.uint32)
+        key = np.array(struct.unpack_from(">H" if png.colour_type == 0 else ">HHH", transparency), np.uint32)
         key = (key & (2**depth - 1)) * (255 // (2**depth - 1) if depth < 8 else 1)
         opaque = (pixels != key[:, None, None]).any(0, keepdims=True)
         return np.concatenate([eight_bits(pixels), eight_bits(opaque)])
     return eight_bits(pixels)
 
 
-def _check_png(data: bytes) -> bytes | None:
-    """Check the sums of the chunks that are needed (libpng prints when one is wrong) and give tRNS, if there is one."""
-    transparency = None
-    position, kind = 8, b""
-    while kind != b"IEND":
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 8 + length
-        (checksum,) = struct.unpack_from(">I", data, end)
-        needed = kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
-        if needed and zlib.crc32(memoryview(data)[position + 4 : end]) != checksum:
-            raise ValueLoadError(f"a damaged PNG picture: the checksum of its {kind.decode()} chunk is wrong")
-        if kind == b"tRNS":
-            transparency = data[position + 8 : end]
-        position = end + 4
-    return transparency
-
-
 def _decode_jpeg(data: bytes) -> Pixels:
-    position = 2
-    while True:
-        marker = data[position + 1]
-        if data[position] != 0xFF or marker == 0xFF:
-            position += 1  # fill bytes
-        elif marker in range(0xC0, 0xD0) and marker not in (0xC4, 0xC8, 0xCC):
-            height, width, components = struct.unpack_from(">HHB", data, position + 5)
-            break
-        elif marker in range(0xD0, 0xDA) or marker == 0x01:
-            position += 2  # markers without content
-        else:
-            position += 2 + struct.unpack_from(">H", data, position + 2)[0]
-    check_size(height, width)
-    return eight_bits(_torchvision(data, "UNCHANGED" if components == 1 else "RGB"))
+    return eight_bits(_torchvision(data, "UNCHANGED" if read_jpeg(data) == 1 else "RGB"))
 
 
 def _decode_gif(data: bytes) -> Pixels:
     """The first frame: torchvision would decode all, however many they are, and knows no transparency."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     check_size(height, width)
-    position = 13 + _gif_table(flags)
-    transparent = False
-    while data[position] == 0x21:  # extensions
-        if data[position + 1] == 0xF9:  # graphic control
-            transparent = bool(data[position + 3] & 1)
-        position = _gif_blocks_end(data, position + 2)
+    screen = position = 13 + _gif_table(flags)
+    control = b""
+    while data[position] == 0x21:  # extensions, of which a comment of megabytes would keep Pillow busy for minutes
+        end = _gif_blocks_end(data, position + 2)
+        if data[position + 1] == 0xF9:
+            control = data[position:end]
+        position = end
     if data[position] != 0x2C:
         raise ValueLoadError("a damaged GIF picture: no frame")
     left, top, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", data, position + 1)
-    if transparent or (left, top, frame_width, frame_height) != (0, 0, width, height):
-        check_size(top + frame_height, left + frame_width)
-        return decode_with_pillow(data)
+    check_size(top + frame_height, left + frame_width)
     end = _gif_blocks_end(data, position + 10 + _gif_table(flags) + 1)
-    return eight_bits(_torchvision(data[:end] + b";"))
+    alone = data[:screen] + control + data[position:end] + b";"
+    if (control[3:4] and control[3] & 1) or (left, top, frame_width, frame_height) != (0, 0, width, height):
+        return decode_with_pillow(alone)
+    return eight_bits(_torchvision(alone))
 
 
 def _gif_table(flags: int) -> int:

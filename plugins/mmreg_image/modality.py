@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Len, MinLen
+from annotated_types import Ge, Le, Len, MinLen
 from numpy.typing import NDArray
 
 from mmreg import GRID, Modality, Signal, Spec
@@ -17,6 +17,8 @@ from mmreg_image.augment import AUGMENTATIONS, Augmentation
 from mmreg_image.decode import read_pixels
 from mmreg_image.pixels import Resize, fit, with_channels
 
+Side = Annotated[int, Ge(1), Le(10_000)]
+
 
 class Image(Modality):
     """Pictures from files, bytes or arrays.
@@ -24,6 +26,10 @@ class Image(Modality):
     PNG, JPEG, GIF (the first frame), WebP, BMP, TIFF and whatever else Pillow reads; the content decides which, not the
     file's ending. Orientation in EXIF data is applied, and alpha is laid over white. An array is (H, W), (H, W, C) or
     (C, H, W) with C of 1, 3 or 4, in uint8, uint16, bool or floating point from 0 to 1.
+
+    A picture is decoded in at most 2 GB of memory: one of more than 100 million pixels (50 million of JPEG 2000, 10
+    million of the rare formats that Pillow decodes in Python) is refused by its header, as are a JPEG of more than 100
+    scans, a TIFF of some 100,000 strips or tiles, and pixels that inflate to more than the header says.
 
     Args:
         size: height and width in pixels: one number for both, or [height, width].
@@ -47,7 +53,7 @@ class Image(Modality):
     def __init__(
         self,
         *,
-        size: Annotated[int, Ge(1)] | Annotated[list[Annotated[int, Ge(1)]], Len(2, 2)] = 64,
+        size: Side | Annotated[list[Side], Len(2, 2)] = 64,
         channels: Literal[1, 3] = 3,
         resize: Resize = "stretch",
         normalize: Literal["fitted", "none"] | dict[str, list[float]] = "fitted",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import warnings
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -12,10 +13,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmreg.errors import ValueLoadError
 from mmreg_image.formats import describe
-from mmreg_image.pixels import Pixels, check_size, eight_bits
+from mmreg_image.pixels import BAND, MAX_PIXELS, Pixels, check_size, eight_bits
+from mmreg_image.tiff import check_tiff
 
-# Ghostscript would be run for EPS; the others are read only with a handler that nobody installs.
-EXCLUDED = frozenset({"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"})
+# Ghostscript would be run for EPS; IPTC and BLP have a JPEG inside, of which nobody counts the scans; the others are
+# read only with a handler that nobody installs.
+EXCLUDED = frozenset({"EPS", "IPTC", "BLP", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"})
+
+SLOW_PIXELS = 10_000_000
+"""The most pixels that are decoded by a decoder in Python, which takes up to a microsecond for each."""
+MOST: Mapping[str, int] = {"JPEG2000": MAX_PIXELS // 2}
+"""The most pixels in a format whose decoder takes more than 20 bytes for each."""
 
 # Filters of warnings belong to the whole process, so only one thread at a time may change them.
 _LOCK = threading.Lock()
@@ -27,13 +35,17 @@ def decode_with_pillow(data: bytes) -> Pixels:
     Raises:
         ValueLoadError: Pillow cannot read it, or it is too large.
     """
+    check_tiff(data)
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=_formats()) as image:
                 width, height = image.size
-                check_size(height, width)
+                slow = any(tile.codec_name in Image.DECODERS for tile in getattr(image, "tile", ()))
+                check_size(height, width, SLOW_PIXELS if slow else MOST.get(image.format or "", MAX_PIXELS))
                 ImageOps.exif_transpose(image, in_place=True)
+                width, height = image.size
+                check_size(height, width)  # of what is inside, as in icons
                 return _pixels(image)
         except ValueLoadError:
             raise
@@ -56,6 +68,21 @@ def _formats() -> list[str]:
 
 
 def _pixels(image: Image.Image) -> Pixels:
+    """The picture's channels (C, H, W), converted a band of rows at a time: Pillow's own conversions copy the whole."""
+    width, height = image.size
+    rows = max(1, BAND // width)
+    whole: Pixels | None = None
+    for top in range(0, height, rows):
+        end = min(top + rows, height)
+        band = _channels(image.crop((0, top, width, end)))
+        if whole is None:
+            whole = np.empty((len(band), height, width), np.uint8)
+        whole[:, top:end] = band
+    assert whole is not None
+    return whole
+
+
+def _channels(image: Image.Image) -> Pixels:
     if image.mode == "LA":
         pass
     elif image.has_transparency_data:

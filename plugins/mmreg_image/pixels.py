@@ -5,6 +5,7 @@ Axes: C channels, H W height and width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -14,24 +15,32 @@ from numpy.typing import NDArray
 from mmreg.errors import ValueLoadError
 
 MAX_PIXELS = 100_000_000
-"""The most pixels (height times width) that a picture may have; more are refused before anything is decoded."""
+"""The most pixels (height times width) that a picture may have; more are refused before anything is decoded.
+
+Decoders take up to 9 bytes for each, and their values are converted a band at a time, so that one picture never takes
+more than 2 GB.
+"""
+MAX_SIDE = 1_000_000
+"""The greatest height or width: that of libpng."""
+BAND = 1 << 20
+"""About how many values are converted at a time."""
 
 Resize = Literal["stretch", "crop", "pad"]
 Pixels = NDArray[np.uint8]
 
 
-def check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int, most: int = MAX_PIXELS) -> None:
     """Refuse a picture by the size that its header or shape gives.
 
     Raises:
-        ValueLoadError: it is empty, or larger than `MAX_PIXELS`.
+        ValueLoadError: it is empty, a side is longer than `MAX_SIDE`, or it has more pixels than `most`.
     """
     if height < 1 or width < 1:
         raise ValueLoadError(f"a picture of {width} x {height} pixels is empty")
-    if height * width > MAX_PIXELS:
+    if height * width > most or max(height, width) > MAX_SIDE:
         raise ValueLoadError(
-            f"a picture of {width} x {height} pixels is refused: at most {MAX_PIXELS:,} pixels are decoded; "
-            "make it smaller first"
+            f"a picture of {width} x {height} pixels is refused: at most {most:,} pixels are decoded, and {MAX_SIDE:,} "
+            "in a row; make it smaller first"
         )
 
 
@@ -57,22 +66,38 @@ def channels_first(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
+def by_bands(convert: Callable[[NDArray[Any]], Pixels], array: NDArray[Any]) -> Pixels:
+    """What `convert` makes of (C, H, W), as (C', H, W), a band of rows at a time, so that its copies stay small."""
+    channels, height, width = array.shape
+    rows = max(1, BAND // (channels * width))
+    first = convert(array[:, :rows])
+    if rows >= height:
+        return first
+    whole = np.empty((len(first), height, width), np.uint8)
+    whole[:, :rows] = first
+    for top in range(rows, height, rows):
+        whole[:, top : top + rows] = convert(array[:, top : top + rows])
+    return whole
+
+
 def eight_bits(array: NDArray[Any]) -> Pixels:
     """Pixel values from 0 to 255.
 
     Args:
-        array: uint8; uint16 (its full range is scaled down, rounded); bool; floating point from 0 to 1; or other
-            integers from 0 to 255.
+        array: (C, H, W) in uint8; uint16 (its full range is scaled down, rounded); bool; floating point from 0 to 1;
+            or other integers from 0 to 255.
 
     Raises:
         ValueLoadError: another dtype, or values out of that range.
     """
-    if array.dtype == np.uint8:
-        return array
+    return array if array.dtype == np.uint8 else by_bands(_eight_bits, array)
+
+
+def _eight_bits(array: NDArray[Any]) -> Pixels:
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype == np.uint16:
-        # 65535 = 255 * 257. Kept in 16 bits: a large picture must not be widened.
+        # 65535 = 255 * 257
         quotient, remainder = np.divmod(array, np.uint16(257))
         quotient += remainder > 128
         return quotient.astype(np.uint8)
@@ -95,8 +120,10 @@ def eight_bits(array: NDArray[Any]) -> Pixels:
 
 def without_alpha(pixels: Pixels) -> Pixels:
     """Grey or RGB pixels, (1 or 3, H, W), from (C, H, W) with C of 1 to 4: an alpha channel is laid over white."""
-    if pixels.shape[0] in (1, 3):
-        return pixels
+    return pixels if pixels.shape[0] in (1, 3) else by_bands(_over_white, pixels)
+
+
+def _over_white(pixels: Pixels) -> Pixels:
     colour, alpha = pixels[:-1].astype(np.uint16), pixels[-1].astype(np.uint16)
     # (c a + 255 (255 - a)) / 255, rounded exactly, in 16 bits.
     blended = colour * alpha + 255 * (255 - alpha) + 128
@@ -139,6 +166,10 @@ def with_channels(pixels: Pixels, channels: int) -> Pixels:
         return pixels
     if channels == 3:
         return np.repeat(pixels, 3, axis=0)
+    return by_bands(_luma, pixels)
+
+
+def _luma(pixels: Pixels) -> Pixels:
     # Pillow's weights in 16 bits; they add up to one exactly, so that grey stays what it is.
     weights = np.array([19595, 38470, 7471], np.uint32)[:, None, None]
     luma = (pixels * weights).sum(0, keepdims=True, dtype=np.uint32) + 0x8000

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -56,7 +56,11 @@ class Calibration(Metric):
     more_is_better: ClassVar[bool] = False
 
     def __init__(
-        self, *, num_outputs: int, n_bins: Annotated[int, Ge(1)] = 15, norm: Literal["l1", "l2", "max"] = "l1"
+        self,
+        *,
+        num_outputs: int,
+        n_bins: Annotated[int, Ge(1), Le(10_000)] = 15,
+        norm: Literal["l1", "l2", "max"] = "l1",
     ) -> None:
         self._num_outputs = num_outputs
         self._n_bins = n_bins

@@ -18,12 +18,23 @@ from mmreg import Space, Task
 from mmreg.errors import OptionError, TargetError
 from mmreg.layers import at_least_float32
 from mmreg_tasks import classification_metrics
-from mmreg_tasks.labels import PRIOR_FLOOR, Label, Labels, check_class_weights, is_missing, plain, require_labels
+from mmreg_tasks.labels import (
+    PRIOR_FLOOR,
+    Label,
+    Labels,
+    check_class_weights,
+    check_count,
+    is_missing,
+    plain,
+    require_labels,
+)
 from mmreg_tasks.metrics import check_evaluation
 
 _REMEDY = "give every row a label, or leave these rows out"
 _FRACTIONAL_LABELS = 20
 """More different fractional numbers than this are taken for quantities, not for classes."""
+MOST_CLASSES = 5_000
+"""Their confusion matrix takes 0.2 GB as a report's text, and some GB while that is written."""
 _FEW_ROWS = 10
 """Up to so many rows, each may have a label of its own (a first trial)."""
 
@@ -65,6 +76,7 @@ class Classification(Task):
         self._set(Labels(), None)
 
     def _set(self, labels: Labels, weights: NDArray[np.float64] | None) -> None:
+        check_count(labels, MOST_CLASSES)
         self._labels = labels
         self._weights = weights
         self.num_outputs = len(labels)

@@ -156,6 +156,19 @@ class Labels:
         return weights
 
 
+def check_count(labels: Labels, most: int) -> None:
+    """Refuse more labels than a task can tell apart in the memory of a usual machine.
+
+    Raises:
+        TargetError: there are more; for a task's `fit` and `load_state`, before anything of that size is made.
+    """
+    if len(labels) > most:
+        raise TargetError(
+            f"the target column holds {len(labels):,} different labels, of which at most {most:,} are told apart; "
+            "join the rare ones, or choose another column; of quantities, use task: regression"
+        )
+
+
 def require_labels(missing: int, rows: int, remedy: str) -> None:
     """Refuse a target column without rows, or with `missing` cells that hold no label.
 

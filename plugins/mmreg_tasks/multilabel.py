@@ -20,9 +20,20 @@ from mmreg import Space, Task
 from mmreg.errors import OptionError, TargetError
 from mmreg.layers import at_least_float32
 from mmreg_tasks import multilabel_metrics
-from mmreg_tasks.labels import PRIOR_FLOOR, Label, Labels, check_class_weights, is_missing, plain, require_labels
+from mmreg_tasks.labels import (
+    PRIOR_FLOOR,
+    Label,
+    Labels,
+    check_class_weights,
+    check_count,
+    is_missing,
+    plain,
+    require_labels,
+)
 from mmreg_tasks.metrics import check_evaluation
 
+MOST_LABELS = 50_000
+"""Each is a column of every matrix of targets and of scores."""
 _REMEDY = "leave these rows out, or give a row without labels an empty list or, in a text file, the separator alone"
 
 
@@ -74,6 +85,7 @@ class Multilabel(Task):
         self._set(Labels(), None, joined=False)
 
     def _set(self, labels: Labels, weights: NDArray[np.float64] | None, *, joined: bool) -> None:
+        check_count(labels, MOST_LABELS)
         self._labels = labels
         self._weights = weights  # (2, K): of rows without and with the label
         self._joined = joined
@@ -95,6 +107,7 @@ class Multilabel(Task):
         values = plain(values)
         cells = self._cells(values)
         labels = Labels.of(chain.from_iterable(cells))
+        check_count(labels, MOST_LABELS)  # before a matrix of rows and labels is made
         if not labels:
             raise TargetError(f"none of the {len(cells)} rows of the target column has a label")
         weights = None

@@ -9,13 +9,16 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 from numpy.typing import NDArray
 
 from mmreg import SEQUENCE, TOKENS, Asset, Modality, Signal, Spec
 from mmreg.errors import MmregError, OptionError, ValueLoadError
 from mmreg_text.tokenizers import SubwordTokenizer, Tokenizer, WordMethod, WordTokenizer
 from mmreg_text.vectors import read_vectors, vector_size
+
+MOST_WORDS = 10_000_000
+"""Of a vocabulary; the largest files of word vectors have a few millions."""
 
 
 class Text(Modality):
@@ -55,11 +58,11 @@ class Text(Modality):
         tokenizer: Literal["basic_english", "whitespace", "char", "bpe", "wordpiece"] | None = None,
         tokenizer_file: Asset | None = None,
         lower: bool = False,
-        max_tokens: Annotated[int, Ge(1)] = 256,
-        vocabulary_size: Annotated[int, Ge(4)] = 30_000,
+        max_tokens: Annotated[int, Ge(1), Le(1_000_000)] = 256,
+        vocabulary_size: Annotated[int, Ge(4), Le(MOST_WORDS)] = 30_000,
         min_frequency: Annotated[int, Ge(1)] = 1,
         vectors: Asset | None = None,
-        vector_words: Annotated[int, Ge(0)] = 10_000,
+        vector_words: Annotated[int, Ge(0), Le(MOST_WORDS)] = 10_000,
         token_dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
     ) -> None:
         if tokenizer_file is not None and tokenizer in ("basic_english", "whitespace", "char"):

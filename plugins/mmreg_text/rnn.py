@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -49,7 +49,7 @@ class TextRNN(Encoder):
         features: Annotated[int, Ge(1)] = 100,
         embedding_size: Annotated[int, Ge(1)] = 300,
         hidden_size: Annotated[int, Ge(1)] = 100,
-        num_layers: Annotated[int, Ge(1)] = 2,
+        num_layers: Annotated[int, Ge(1), Le(1000)] = 2,
         cell: Literal["lstm", "gru", "rnn"] = "lstm",
         bidirectional: bool = True,
         dropout: Annotated[float, Ge(0), Lt(1)] = 0.2,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from mmreg import registry
+from mmreg.allocation import MemoryGuard
 from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.spec import Spec, Specs, specs_text
 from mmreg.contract.task import Task
@@ -41,6 +42,7 @@ def build(
     Raises:
         RecipeError: an encoder does not take its modality's spec, or an operator or encoder cannot be built; names
             both sides, and what would fit.
+        MemoryLimitError: the heads need more memory than there is.
     """
     return _Builder(plan, specs, task, states or {}).model(torch.zeros(task.num_outputs) if prior is None else prior)
 
@@ -124,7 +126,8 @@ class _Builder:
         try:
             built = component.build(*arguments, restored=role in self.states, **passed_in)
             if role in self.states:
-                built.load_state(self.states[role])
+                with MemoryGuard(role):
+                    built.load_state(self.states[role])
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever a plugin's code raises
@@ -172,7 +175,7 @@ class _Builder:
         return self.task.num_outputs if reads_scores else 0
 
     def head(self, name: str, features: int) -> nn.Linear:
-        with seeded(self.seed, "weights", "head", name):
+        with seeded(self.seed, "weights", "head", name), MemoryGuard(f"the head of {self.task.num_logits:,} outputs"):
             return nn.Linear(features, self.task.num_logits)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmreg.allocation import MemoryGuard
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.markers import AssetMark
 from mmreg.recipe.form import FreezeUntil, OnBad, Weights
@@ -92,10 +93,14 @@ class Component:
             arguments: what the interface's constructor takes first.
             restored: whether its state and weights are loaded afterwards; told to a constructor that asks for it.
             passed_in: what the framework passes in by keyword.
+
+        Raises:
+            MemoryLimitError: it asks for more memory than there is.
         """
         if restored and "restored" in inspect.signature(self.cls).parameters:
             passed_in["restored"] = True
-        return self.cls(*arguments, **passed_in, **self.options)
+        with MemoryGuard(f"{self.entry.spec.kind} {self.name}"):
+            return self.cls(*arguments, **passed_in, **self.options)
 
 
 @dataclass(frozen=True)

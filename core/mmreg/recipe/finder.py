@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmreg import registry
+from mmreg.allocation import MemoryGuard
 from mmreg.contract.markers import ComponentOf
 from mmreg.errors import ComponentImportError, ComponentNotFoundError, MmregError
 from mmreg.messages import one_line
@@ -78,7 +79,8 @@ class Finder:
             return None
         if kind in TRIED:
             try:
-                cls(**complete)
+                with MemoryGuard(f"{kind} {name}"):
+                    cls(**complete)
             except MmregError as error:
                 self.problem(path, str(error))
             except Exception as error:  # whatever a plugin's code raises

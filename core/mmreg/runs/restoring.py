@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mmreg.allocation import MemoryGuard
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.lifecycle import Restorable
 from mmreg.contract.spec import Specs, specs_from_json
@@ -131,7 +132,8 @@ class Restoring:
     @contextmanager
     def _naming(self, role: str) -> Iterator[None]:
         try:
-            yield
+            with MemoryGuard(role):
+                yield
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's code may raise anything

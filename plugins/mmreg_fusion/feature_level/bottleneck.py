@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -70,7 +70,7 @@ class Bottleneck(TokenFusion):
         inputs: Mapping[str, int],
         *,
         num_bottlenecks: Size = 4,
-        num_layers: Annotated[int, Ge(2)] = 2,
+        num_layers: Annotated[int, Ge(2), Le(1000)] = 2,
         **options: Any,
     ) -> None:
         super().__init__(inputs, num_layers=num_layers, **options)

@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
 from mmreg import Features
@@ -20,6 +20,8 @@ from mmreg.layers import at_least_float32
 
 Size = Annotated[int, Ge(1)]
 """An option that counts something."""
+Depth = Annotated[int, Ge(1), Le(1000)]
+"""An option that counts layers: many small ones fill the memory as well as a large one, but slowly."""
 Share = Annotated[float, Ge(0), Lt(1)]
 """An option that is a share, such as that of dropped values."""
 

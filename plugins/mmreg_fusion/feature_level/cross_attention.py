@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmreg.layers import masked_mean
 from mmreg_fusion.feature_level.attention import AttentionStack
-from mmreg_fusion.feature_level.common import Size
+from mmreg_fusion.feature_level.common import Depth
 from mmreg_fusion.feature_level.tokens import TokenFusion
 
 
@@ -37,7 +37,7 @@ class CrossAttention(TokenFusion):
         OptionError: `features` is not a multiple of `num_heads`.
     """
 
-    def __init__(self, inputs: Mapping[str, int], *, num_layers: Size = 1, **options: Any) -> None:
+    def __init__(self, inputs: Mapping[str, int], *, num_layers: Depth = 1, **options: Any) -> None:
         super().__init__(inputs, num_layers=num_layers, **options)
         count = len(inputs)
         self.out_features = count * self.width

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features
 from mmreg.layers import at_least_float32
-from mmreg_fusion.feature_level.common import Projections, Share, Size, pooled
+from mmreg_fusion.feature_level.common import Depth, Projections, Share, Size, pooled
 from mmreg_fusion.precision import narrow
 
 
@@ -96,7 +96,7 @@ class Highway(FeatureFusion):
     """
 
     def __init__(
-        self, inputs: Mapping[str, int], *, features: Size = 128, num_layers: Size = 2, dropout: Share = 0.0
+        self, inputs: Mapping[str, int], *, features: Size = 128, num_layers: Depth = 2, dropout: Share = 0.0
     ) -> None:
         super().__init__()
         width = len(inputs) * features

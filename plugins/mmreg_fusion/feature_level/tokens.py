@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmreg import FeatureFusion, Features, Outputs
 from mmreg_fusion.feature_level.attention import AttentionLayer
-from mmreg_fusion.feature_level.common import Share, Size
+from mmreg_fusion.feature_level.common import Depth, Share, Size
 
 
 def token_inputs(features: Mapping[str, Features], present: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -107,7 +107,7 @@ class TokenFusion(FeatureFusion):
         *,
         features: Annotated[int, Ge(2)] = 64,
         num_heads: Size = 4,
-        num_layers: Size = 2,
+        num_layers: Depth = 2,
         dropout: Share = 0.1,
         absent_token: bool = False,
     ) -> None:

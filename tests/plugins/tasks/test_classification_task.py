@@ -100,6 +100,15 @@ def test_a_first_trial_may_have_one_row_a_class():
     assert task.num_outputs == 3
 
 
+def test_more_classes_than_fit_a_confusion_matrix_are_refused():
+    labels = [f"p{number}" for number in range(5_001)]
+    with pytest.raises(TargetError, match="holds 5,001 different labels, of which at most 5,000 are told apart"):
+        Classification().fit(labels * 2)
+    with pytest.raises(TargetError, match="at most 5,000"):
+        Classification().load_state({"labels": labels, "weights": None})
+    fitted(5_000)
+
+
 def test_unseen_labels_are_named_with_their_counts():
     task = Classification()
     task.fit(["a", "b"])

@@ -237,6 +237,11 @@ def test_headline_gives_the_micro_f1():
     assert fitted(2).headline({"f1_micro": 0.8149}, 500) == "F1: 0.81 (micro, 500 rows)"
 
 
+def test_more_labels_than_fit_a_matrix_are_refused():
+    with pytest.raises(TargetError, match="holds 50,001 different labels, of which at most 50,000 are told apart"):
+        Multilabel(class_weights="balanced").fit([[f"p{number}"] for number in range(50_001)])
+
+
 def test_label_smoothing_moves_each_target_towards_one_half():
     task = fitted(3, label_smoothing=0.2)
     scores = torch.tensor([[1.5, -0.5, 0.2]], dtype=torch.float64)
