@@ -15,7 +15,7 @@ from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Specs
 from mmreg.contract.task import Task
 from mmreg.data.cells import iter_present
-from mmreg.data.leaks import leaks
+from mmreg.data.leaks import leaks, leaks_text
 from mmreg.data.prepare import prepare
 from mmreg.data.prepared import Prepared, raise_bad
 from mmreg.data.sources import open_table
@@ -118,8 +118,10 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     if modalities is None:
         modalities = {name: fit_modality(given, table, splits["train"], seed) for name, given in plan.inputs.items()}
     columns = {column: given.modality.cls.paths for given in plan.inputs.values() for column in given.columns}
-    for leak in leaks(table, splits, list(columns), [column for column, are_paths in columns.items() if are_paths]):
-        messages.append(f"{leak}; the {leak.second} figures may be too good")
+    known = {split: targets[rows] for split, rows in splits.items() if len(rows)}
+    messages += [concern.text for concern in task.concerns(known)]
+    found = leaks(table, splits, list(columns), [column for column, are_paths in columns.items() if are_paths])
+    messages += [leaks_text(found)] if found else []
     return Experiment(plan, table, splits, dict(modalities), task, targets, weights, messages)
 
 

@@ -32,6 +32,12 @@ def listed(names: Iterable[object], most: int = 10) -> str:
     return ", ".join(texts[:most]) + (f" and {len(texts) - most:,} more" if len(texts) > most else "")
 
 
+def without_modality(count: int, what: str = "row") -> str:
+    """That rows lack every modality, such as "1 test row has no modality at all; it gets the training prior"."""
+    they_get = "it gets" if count == 1 else "they get"
+    return f"{plural(count, f'{what} has', f'{what}s have')} no modality at all; {they_get} the training prior"
+
+
 def one_line(error: BaseException) -> str:
     """An exception's type and text in one printable line, whatever its text is and even if it has none."""
     try:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mmreg_tasks.metrics import macro_ranking, per_label, precision_recall_f1
+from mmreg_tasks.metrics import macro_ranking, per_label, precision_recall_f1, wilson
 
 CALIBRATION_BINS = 15
 """Bins of equal width of the expected calibration error, as in Guo et al. 2017."""
@@ -37,14 +37,17 @@ def summary(confusion: Tensor, labels: Sequence[Any], names: Sequence[str]) -> d
     hits, predicted, actual = confusion.diag(), confusion.sum(0), confusion.sum(1)
     precision, recall, f1 = precision_recall_f1(hits, predicted, actual)
     occurs = (predicted + actual) > 0
+    right, rows, most = int(hits.sum()), int(actual.sum()), int(actual.argmax())
     return {
-        "accuracy": hits.sum().item() / actual.sum().item(),
+        "accuracy": right / rows,
         "precision": precision[occurs].mean().item(),
         "recall": recall[occurs].mean().item(),
         "f1": f1[occurs].mean().item(),
         "per_class": per_label(names, precision, recall, f1, actual),
         "confusion": confusion.tolist(),
         "labels": list(labels),
+        "intervals": {"accuracy": wilson(right, rows)},
+        "baseline": {"prediction": labels[most], "accuracy": int(actual[most]) / rows},
     }
 
 

@@ -5,7 +5,9 @@ Axes: N rows, K classes or labels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist
 from typing import Any, Literal
 
 import torch
@@ -13,6 +15,9 @@ from torch import Tensor
 
 from mmreg.errors import OptionError, TargetError
 from mmreg.messages import near
+
+Z_95 = NormalDist().inv_cdf(0.975)
+"""The normal deviate of a two-sided 95 % interval."""
 
 
 def check_evaluation(rows: int, names: Iterable[str], known: Mapping[str, bool]) -> None:
@@ -41,6 +46,15 @@ def precision_recall_f1(hits: Tensor, predicted: Tensor, actual: Tensor) -> tupl
     precision = hits.double() / predicted.clamp(min=1)
     recall = hits.double() / actual.clamp(min=1)
     return precision, recall, 2 * hits.double() / (predicted + actual).clamp(min=1)
+
+
+def wilson(hits: float, rows: int) -> list[float]:
+    """The 95 % confidence interval [low, high] of a share, from `hits` among `rows` (Wilson 1927)."""
+    share, square = hits / rows, Z_95**2
+    middle = share + square / (2 * rows)
+    half = Z_95 * math.sqrt(share * (1 - share) / rows + square / (4 * rows**2))
+    low, high = ((middle + side) / (1 + square / rows) for side in (-half, half))
+    return [max(0.0, low) if hits else 0.0, min(1.0, high) if hits < rows else 1.0]
 
 
 def per_label(

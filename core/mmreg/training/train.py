@@ -22,7 +22,7 @@ from mmreg.data.prepared import SHOWN, fit_arrays, keep_rows, prior_rows
 from mmreg.errors import RunError, TableError, ValidationRowsError
 from mmreg.experiment import Experiment, checked_plan, open_experiment, prepare_all
 from mmreg.files import csv_text, unwritable, write_json, write_text
-from mmreg.messages import shown
+from mmreg.messages import shown, without_modality
 from mmreg.model.build import States
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision
 from mmreg.model.model import MultimodalModel
@@ -176,8 +176,7 @@ class _Session:
             self.experiment.splits[split] = rows = keep_rows(self.prepared, rows)
             empty = prior_rows(self.prepared, rows) if len(rows) else 0
             if empty:
-                have = f"1 {split} row has" if empty == 1 else f"{empty:,} {split} rows have"
-                self._note(f"{have} no modality at all; {'it gets' if empty == 1 else 'they get'} the training prior")
+                self._note(without_modality(empty, f"{split} row"))
         if not len(self.experiment.splits["train"]):
             raise TableError("no training row is left after rows with bad cells were left out")
 
