@@ -5,7 +5,6 @@ Axes: K classes or labels.
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmreg import Concern
 from mmreg.messages import listed, shown
-from mmreg_tasks.labels import Label
+from mmreg_tasks.labels import Label, essence
 
 MOST = 0.8
 """A class that more than this share of the training rows has makes accuracy say little."""
@@ -29,22 +28,13 @@ def alike(labels: Sequence[Label]) -> list[Concern]:
     """Labels of text that differ in case, blanks or the way a number is written only."""
     groups: dict[Any, list[Label]] = defaultdict(list)
     for label in labels:
-        groups[_essence(label)].append(label)
+        groups[essence(label)].append(label)
     # Not `shown`, which leaves blanks out.
     pairs = [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
     if not pairs:
         return []
     what = "labels that differ only in case, in blanks or in how a number is written count as different"
     return [Concern(f"{what}: {listed(pairs, NAMED)}")]
-
-
-def _essence(label: Label) -> Any:
-    if not isinstance(label, str):
-        return label
-    text = " ".join(label.split()).casefold()
-    with contextlib.suppress(ValueError):
-        return float(text)
-    return text
 
 
 def dominant(labels: Sequence[Label], counts: NDArray[np.int64], weighted: bool) -> list[Concern]:
@@ -60,7 +50,12 @@ def dominant(labels: Sequence[Label], counts: NDArray[np.int64], weighted: bool)
         return []
     what = f"{shown(labels[int(counts.argmax())])} is the label of {100 * share:.3g}% of the training rows"
     if weighted:
-        return [Concern(f"{what}: accuracy says little, balanced_accuracy more", metric="balanced_accuracy")]
+        return [
+            Concern(
+                f"{what}: class_weights make up for it in the loss, and balanced_accuracy says more than accuracy",
+                metric="balanced_accuracy",
+            )
+        ]
     text = (
         f"{what}: accuracy says little, and the other labels may never be predicted; set class_weights: balanced in "
         "the target, and training.metric: balanced_accuracy"

@@ -115,6 +115,13 @@ def test_unseen_labels_are_named_with_their_counts():
     assert "2 labels: 'a', 'b'" in message
 
 
+def test_unseen_labels_that_training_wrote_otherwise_are_told():
+    task = Classification()
+    task.fit(["Cat", "dog", "1"])
+    with pytest.raises(TargetError, match=r"written otherwise there: 'Cat', here ' cat', '1', here '1.0'$"):
+        task.encode([" cat", "dog", "emu", "1.0"])
+
+
 def test_unseen_numbers_hint_at_regression():
     with pytest.raises(TargetError, match="task: regression"):
         fitted(3).encode([7])

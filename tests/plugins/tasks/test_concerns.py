@@ -40,7 +40,10 @@ def test_a_class_that_nearly_all_training_rows_have_is_told_with_what_helps() ->
     assert (concern.options, concern.metric) == ({"class_weights": "balanced"}, "balanced_accuracy")
     assert concern.metric in Classification.metrics
     (concern,) = concerns(Classification(**concern.options), ["no"] * 1990 + ["yes"] * 10)
-    said = "'no' is the label of 99.5% of the training rows: accuracy says little, balanced_accuracy more"
+    said = (
+        "'no' is the label of 99.5% of the training rows: class_weights make up for it in the loss, and "
+        "balanced_accuracy says more than accuracy"
+    )
     assert (concern.text, concern.options, concern.metric) == (said, {}, "balanced_accuracy")
 
 
