@@ -109,7 +109,7 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     check_columns(plan, table)
     target = TargetColumn(table, form.target.column)
     task: Task = plan.task.cls(**plan.task.options)
-    splits, messages = target.known(_split(plan, tables, target.values, task), skip=form.on_bad == "skip")
+    splits, messages = target.known(_split(plan, tables, target, task), skip=form.on_bad == "skip")
     seed = form.training.seed
     with seeded(seed, "task"):  # it may make parameters of its own
         target.fit(task, splits["train"])
@@ -173,12 +173,13 @@ def missing_columns(recipe: Recipe, table: Table, target: bool = True) -> list[P
     ]
 
 
-def _split(plan: Plan, tables: Table | dict[str, Table], values: list[Any], task: Task) -> dict[str, NDArray[np.int64]]:
+def _split(
+    plan: Plan, tables: Table | dict[str, Table], target: TargetColumn, task: Task
+) -> dict[str, NDArray[np.int64]]:
     """The rows of every split; none for one that there is not."""
     split = plan.recipe.form.split
     shares = split.model_dump(exclude_unset=True) if isinstance(split, Fractions) else split
-    classes = values if task.space == "log_probabilities" else None
-    splits = split_rows(tables, shares, classes, plan.recipe.form.training.seed)
+    splits = split_rows(tables, shares, target.classes(task, shares), plan.recipe.form.training.seed)
     return {name: splits.get(name, np.zeros(0, np.int64)) for name in SPLITS}
 
 

@@ -133,6 +133,17 @@ def test_several_labels_in_a_cell_are_told_from_one_and_the_recipe_trains(
     assert set(mmreg.load(tmp_path / "run").task.labels) <= parts
 
 
+def test_rare_labels_among_several_are_in_training_rows(cli: Caller, tmp_path: Path) -> None:
+    labels = [f"common{n % 4}|often{n % 11}" + (f"|rare{n // 6}" if n % 6 == 0 else "") for n in range(120)]
+    table = labelled(tmp_path, labels)
+    recipe = written(cli, table)
+    assert recipe["split"] == {"validation": 0.15, "test": 0.15, "stratify": True}
+    assert cli("validate", table.with_suffix(".yaml")).code == 0
+    done = cli("validate", table.with_suffix(".yaml"), "--set", "split={validation: 0.15, test: 0.15}")
+    assert done.code == 2
+    assert "never seen in training: 'rare" in done.err
+
+
 @pytest.mark.parametrize(
     ("labels", "separator"),
     [

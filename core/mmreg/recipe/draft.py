@@ -69,9 +69,10 @@ def draft_recipe(table: str | Path, target: str | None = None, folder: Path | No
     target = _target(opened, target)
     draft = _Draft()
     draft.add(f"table: {_quoted(_relative(str(table), folder))}")
-    split, train, left = _split(opened, draft, target)
+    split, why, train, left = _split(opened, target)
     values = [value for value in opened.iter_values(target) if not _is_empty(value)]
     task = choose_task(opened, target, values, split)
+    draft.add(f"split: {_quoted(task.split) if isinstance(task.split, str) else _flow(task.split)}", why)
     reason = f"{task.reason}; guessed by its name, --target names another" if guessed else task.reason
     draft.add(f"target: {_flow({'column': target, 'task': task.name, **task.options})}", reason)
     for concern in task.concerns:
@@ -118,19 +119,17 @@ def _target(table: Table, target: str | None) -> str:
     return guess
 
 
-def _split(table: Table, draft: _Draft, target: str) -> tuple[str | dict[str, float], int, list[str]]:
-    """Write the split; it, the number of training rows, and the columns that are neither target nor split."""
+def _split(table: Table, target: str) -> tuple[str | dict[str, Any], str, int, list[str]]:
+    """The split and why, the number of training rows, and the columns that are neither target nor split."""
     left = [column for column in table.columns if column != target]
     for column in left:
         counts = _split_counts(table, column)
         if counts:
             named = ", ".join(f"{count} {name}" for name, count in counts.items())
-            draft.add(f"split: {_quoted(column)}", named)
-            return column, counts["train"], [c for c in left if c != column]
+            return column, named, counts["train"], [c for c in left if c != column]
     share = 0.1 if len(table) >= 1000 else 0.15
     split = {"validation": share, "test": share}
-    draft.add(f"split: {_flow(split)}", "no column says it, so at random, by the seed")
-    return split, round((1 - 2 * share) * len(table)), left
+    return split, "no column says it, so at random, by the seed", round((1 - 2 * share) * len(table)), left
 
 
 def _split_counts(table: Table, column: str) -> dict[str, int]:

@@ -35,6 +35,7 @@ class TaskChoice:
         name: the task's name.
         reason: why it fits.
         options: those that are no defaults.
+        split: the column that names splits, or the shares of a random one, as it suits the task.
         concerns: what is odd about the targets in spite of the options.
         metric: the metric to choose the weights by; None for the task's main one, or without rows to choose by.
     """
@@ -42,18 +43,19 @@ class TaskChoice:
     name: str
     reason: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    split: str | dict[str, Any] = ""
     concerns: Sequence[Concern] = ()
     metric: str | None = None
 
 
-def choose_task(table: Table, target: str, values: list[Any], split: Any) -> TaskChoice:
+def choose_task(table: Table, target: str, values: list[Any], split: str | dict[str, Any]) -> TaskChoice:
     """The task that fits a target, with the options that its own concerns call for.
 
     Args:
         table: the rows.
         target: the column.
         values: those of its values that are not empty.
-        split: the recipe's split.
+        split: the column that names splits, or the shares of a random one.
 
     Raises:
         TableError: the values fit no task.
@@ -62,8 +64,10 @@ def choose_task(table: Table, target: str, values: list[Any], split: Any) -> Tas
     choice = _fitting(f"{table.name}: the target column {target!r}", values)
     cls: type[Task] = registry.get("task", choice.name)
     column = TargetColumn(table, target)
-    classes = column.values if cls.space == "log_probabilities" else None
-    rows = dict.fromkeys(SPLITS, np.zeros(0, np.int64)) | split_rows(table, split, classes, 0)
+    if not isinstance(split, str) and cls.space == "log_odds":
+        split = {**split, "stratify": True}  # lest rare labels are in no training row
+    rows = dict.fromkeys(SPLITS, np.zeros(0, np.int64))
+    rows |= split_rows(table, split, column.classes(cls(**choice.options), split), 0)
     rows = {name: own for name, own in column.known(rows, skip=True)[0].items() if len(own)}
 
     def concerns(options: Mapping[str, Any]) -> list[Concern]:
@@ -76,7 +80,7 @@ def choose_task(table: Table, target: str, values: list[Any], split: Any) -> Tas
     options = {name: value for concern in found for name, value in concern.options.items()} | dict(choice.options)
     metric = next((concern.metric for concern in found if concern.metric and "validation" in rows), None)
     remaining = concerns(options) if options != choice.options else found
-    return replace(choice, options=options, concerns=remaining, metric=metric)
+    return replace(choice, options=options, split=split, concerns=remaining, metric=metric)
 
 
 def _fitting(what: str, values: list[Any]) -> TaskChoice:
