@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mmreg.contract.optimization import Optimizer, ParameterGroup, Schedule
     from mmreg.contract.signals import Features, Fused, Signal
     from mmreg.contract.spec import GRID, SEQUENCE, TOKENS, VECTOR, Spec
-    from mmreg.contract.task import Metric, Space, Task
+    from mmreg.contract.task import Concern, Metric, Space, Task
     from mmreg.errors import MmregError
     from mmreg.experiment import build_model
     from mmreg.recipe.recipe import Recipe
@@ -37,7 +37,7 @@ _NAMES = {
     "mmreg.contract.hookspecs": ["hookimpl"],
     "mmreg.contract.fusion": ["FeatureFusion", "ModelFusion"],
     "mmreg.contract.interfaces": ["Encoder", "Modality", "Outputs"],
-    "mmreg.contract.task": ["Metric", "Space", "Task"],
+    "mmreg.contract.task": ["Concern", "Metric", "Space", "Task"],
     "mmreg.contract.markers": ["Asset", "ComponentOf"],
     "mmreg.contract.metrics": ["Epoch", "MetricValue"],
     "mmreg.contract.optimization": ["Optimizer", "ParameterGroup", "Schedule"],
@@ -63,6 +63,7 @@ __all__ = [
     "CommandSpec",
     "ComponentOf",
     "ComponentSpec",
+    "Concern",
     "Encoder",
     "Epoch",
     "FeatureFusion",

@@ -16,7 +16,7 @@ from mmreg.contract.spec import Specs
 from mmreg.contract.task import Task
 from mmreg.data.cells import iter_present
 from mmreg.data.fitting import fitting
-from mmreg.data.leaks import leaks
+from mmreg.data.leaks import leaks, leaks_text
 from mmreg.data.prepare import prepare
 from mmreg.data.prepared import Prepared, raise_bad
 from mmreg.data.sources import open_table
@@ -110,7 +110,7 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     check_columns(plan, table)
     target = TargetColumn(table, form.target.column)
     task: Task = plan.task.cls(**plan.task.options)
-    splits, messages = target.known(_split(plan, tables, target.values, task), skip=form.on_bad == "skip")
+    splits, messages = target.known(_split(plan, tables, target, task), skip=form.on_bad == "skip")
     seed = form.training.seed
     with seeded(seed, "task"):  # it may make parameters of its own
         target.fit(task, splits["train"])
@@ -119,8 +119,10 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     if modalities is None:
         modalities = {name: fit_modality(given, table, splits["train"], seed) for name, given in plan.inputs.items()}
     columns = {column: given.modality.cls.paths for given in plan.inputs.values() for column in given.columns}
-    for leak in leaks(table, splits, list(columns), [column for column, are_paths in columns.items() if are_paths]):
-        messages.append(f"{leak}; the {leak.second} figures may be too good")
+    known = {split: targets[rows] for split, rows in splits.items() if len(rows)}
+    messages += [concern.text for concern in task.concerns(known)]
+    found = leaks(table, splits, list(columns), [column for column, are_paths in columns.items() if are_paths])
+    messages += [leaks_text(found)] if found else []
     return Experiment(plan, table, splits, dict(modalities), task, targets, weights, messages)
 
 
@@ -172,12 +174,13 @@ def missing_columns(recipe: Recipe, table: Table, target: bool = True) -> list[P
     ]
 
 
-def _split(plan: Plan, tables: Table | dict[str, Table], values: list[Any], task: Task) -> dict[str, NDArray[np.int64]]:
+def _split(
+    plan: Plan, tables: Table | dict[str, Table], target: TargetColumn, task: Task
+) -> dict[str, NDArray[np.int64]]:
     """The rows of every split; none for one that there is not."""
     split = plan.recipe.form.split
     shares = split.model_dump(exclude_unset=True) if isinstance(split, Fractions) else split
-    classes = values if task.space == "log_probabilities" else None
-    splits = split_rows(tables, shares, classes, plan.recipe.form.training.seed)
+    splits = split_rows(tables, shares, target.classes(task, shares), plan.recipe.form.training.seed)
     return {name: splits.get(name, np.zeros(0, np.int64)) for name in SPLITS}
 
 

@@ -43,6 +43,12 @@ def duration(seconds: float) -> str:
     return plural(hours, "hour") + (f" {minutes} minutes" if minutes else "")
 
 
+def without_modality(count: int, what: str = "row") -> str:
+    """That rows lack every modality, such as "1 test row has no modality at all; it gets the training prior"."""
+    they_get = "it gets" if count == 1 else "they get"
+    return f"{plural(count, f'{what} has', f'{what}s have')} no modality at all; {they_get} the training prior"
+
+
 def one_line(error: BaseException) -> str:
     """An exception's type and text in one printable line, whatever its text is and even if it has none."""
     try:

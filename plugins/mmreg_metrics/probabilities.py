@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -20,8 +21,7 @@ def _probabilities(scores: Tensor, targets: Tensor) -> Tensor:
     """(N, K) float64 from 0 to 1."""
     if targets.ndim > 1:
         return scores.double().sigmoid()
-    # Rounding may leave more than one, which torchmetrics would take for logits.
-    return scores.double().exp().clamp(max=1)
+    return scores.double().exp().clamp(max=1)  # rounding may leave more than one
 
 
 class Brier(Metric):
@@ -52,6 +52,7 @@ class Calibration(Metric):
             one ("max").
     """
 
+    # Not torchmetrics' calibration error: 1.9 counts probabilities of exactly one as a bin of their own.
     spaces: ClassVar[frozenset[Space]] = _OF_CLASSES_OR_LABELS
     more_is_better: ClassVar[bool] = False
 
@@ -64,18 +65,23 @@ class Calibration(Metric):
     ) -> None:
         self._num_outputs = num_outputs
         self._n_bins = n_bins
-        self._norm: Literal["l1", "l2", "max"] = norm
+        self._norm = norm
 
     def compute(self, scores: Tensor, targets: Tensor) -> float:
-        """See `Metric`; by torchmetrics."""
-        from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
-
+        """See `Metric`."""
         probabilities = _probabilities(scores, targets)
         if targets.ndim > 1:
-            flat = probabilities.flatten(), targets.long().flatten()
-            return float(binary_calibration_error(*flat, n_bins=self._n_bins, norm=self._norm))
-        count = self._num_outputs
-        return float(multiclass_calibration_error(probabilities, targets, count, n_bins=self._n_bins, norm=self._norm))
+            promised, kept = probabilities.flatten(), targets.flatten().double()
+        else:
+            promised, predicted = probabilities.max(1)
+            kept = (predicted == targets).double()
+        bins = (promised * self._n_bins).long().clamp(max=self._n_bins - 1)
+        rows = torch.bincount(bins, minlength=self._n_bins)
+        distances = (torch.bincount(bins, promised - kept, minlength=self._n_bins) / rows)[rows > 0].abs()
+        shares = rows[rows > 0].double() / len(promised)
+        if self._norm == "max":
+            return float(distances.max())
+        return float(shares @ distances) if self._norm == "l1" else float((shares @ distances.square()).sqrt())
 
 
 class Hinge(Metric):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmreg import Callback, FollowedRun
+from mmreg.files import write_text
 from mmreg_report.curves import draw_curves
 from mmreg_report.markdown import render, shown_columns
 from mmreg_report.reading import read_run
@@ -25,7 +26,7 @@ class ReportWriter(Callback):
     def on_end(self, run: FollowedRun, report: Mapping[str, Any]) -> None:
         """Write the files; the text first, as drawing may fail."""
         facts = read_run(run.folder)
-        (run.folder / REPORT).write_text(render(facts), encoding="utf-8")
+        write_text(run.folder / REPORT, render(facts))
         if facts.history:
             draw_curves(facts.history, shown_columns(facts), run.folder / CURVES)
         else:  # of a combination of runs; an earlier run may have left its own

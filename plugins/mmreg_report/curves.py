@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmreg.files import replacing
+
 
 def draw_curves(history: Sequence[Mapping[str, float | None]], columns: Sequence[str], path: Path) -> None:
     """Draw columns of metrics.csv over the epochs, the losses beside the metric; nothing without matplotlib."""
@@ -21,4 +23,5 @@ def draw_curves(history: Sequence[Mapping[str, float | None]], columns: Sequence
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
-    figure.savefig(path, dpi=120)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")

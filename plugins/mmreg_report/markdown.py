@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from mmreg.console import figure_rows
 from mmreg.files import markdown_table
 from mmreg.messages import cell
 from mmreg_report.reading import Facts
@@ -69,10 +70,7 @@ def _figures(facts: Facts) -> str:
     rows = []
     for split in SPLITS:
         if split in facts.report:
-            figures = facts.report[split]
-            metrics = figures["metrics"]
-            rows.append({"split": split, "part": "all", "rows": figures["rows"], **_numbers(metrics)})
-            rows += [{"split": split, "part": name, **part} for name, part in metrics["modalities"].items()]
+            rows += [{"split": split, **row} for row in figure_rows(facts.report[split])]
     if not rows:
         return "## Figures\n\nThere were neither validation nor test rows to measure on."
     return "## Figures\n\n" + markdown_table(rows)
@@ -110,7 +108,3 @@ def _components(facts: Facts) -> str:
         for role, each in facts.components["components"].items()
     ]
     return f"## Components\n\n{markdown_table(rows)}\n\nWritten by mmreg {facts.components['mmreg']}."
-
-
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if isinstance(value, int | float)}

@@ -14,10 +14,12 @@ from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmreg import Space, Task
+from mmreg import Concern, Space, Task
 from mmreg.errors import OptionError, TargetError
 from mmreg.layers import at_least_float32
+from mmreg.messages import shown
 from mmreg_tasks import classification_metrics
+from mmreg_tasks.concerns import alike, dominant, too_few
 from mmreg_tasks.labels import (
     PRIOR_FLOOR,
     Label,
@@ -28,7 +30,7 @@ from mmreg_tasks.labels import (
     plain,
     require_labels,
 )
-from mmreg_tasks.metrics import check_evaluation
+from mmreg_tasks.metrics import check_evaluation, wilson
 
 _REMEDY = "give every row a label, or leave these rows out"
 _FRACTIONAL_LABELS = 20
@@ -126,6 +128,12 @@ class Classification(Task):
         require_labels(sum(map(is_missing, values)), len(values), _REMEDY)
         return values
 
+    def concerns(self, targets: Mapping[str, NDArray[Any]]) -> list[Concern]:
+        """Labels that are hardly different, a class that nearly all rows have, and classes with too few rows."""
+        counts = {split: np.bincount(rows, minlength=self.num_outputs) for split, rows in targets.items()}
+        found = [*alike(self.labels), *dominant(self.labels, counts["train"], self.class_weights is not None)]
+        return [*found, *too_few("class", self.labels, counts)]
+
     def row_weights(self, targets: NDArray[Any]) -> NDArray[np.float32]:
         """The weight of each row's class, (N,); 1 without class weights."""
         if self._weights is None:
@@ -153,7 +161,9 @@ class Classification(Task):
         """Metrics of N rows.
 
         Always accuracy, precision, recall, f1 (macro averages over the classes that occur), "per_class" by the
-        label's text, "confusion" (rows are truth) and "labels"; further ones by name, as `metrics` lists them.
+        label's text, "confusion" (rows are truth) and "labels"; accuracy's interval (Wilson 1927), and as
+        "baseline" what always saying the most frequent class of these rows would give, which no single answer
+        exceeds; further ones by name, as `metrics` lists them.
 
         Args:
             scores: (N, K) log-probabilities.
@@ -181,9 +191,13 @@ class Classification(Task):
         }
 
     def headline(self, result: Mapping[str, Any], rows: int) -> str:
-        """The accuracy in whole per cent, and the counts behind it."""
-        accuracy = result["accuracy"]
-        return f"Accuracy: {accuracy:.0%} ({round(accuracy * rows)}/{rows})"
+        """The accuracy in whole per cent, the counts behind it, its 95 % interval, and the baseline's accuracy."""
+        right, baseline = round(result["accuracy"] * rows), result.get("baseline")
+        low, high = wilson(right, rows)
+        text = f"Accuracy: {right / rows:.0%} ({right}/{rows}), 95% interval {100 * low:.0f} to {high:.0%}"
+        if baseline is None:
+            return text
+        return f"{text}; always saying {shown(baseline['prediction'])}: {baseline['accuracy']:.0%}"
 
     def state(self) -> dict[str, Any]:
         """The labels, in their own types, and the weight of each class."""

@@ -5,13 +5,14 @@ Axes: N rows, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from mmreg_tasks.metrics import defined_or_zero, macro_ranking, per_label, precision_recall_f1
+from mmreg_tasks.metrics import macro_ranking, per_label, precision_recall_f1, wilson
 
 CALIBRATION_BINS = 15
 """Bins of equal width of the expected calibration error, as in Guo et al. 2017."""
@@ -36,35 +37,51 @@ def summary(confusion: Tensor, labels: Sequence[Any], names: Sequence[str]) -> d
     hits, predicted, actual = confusion.diag(), confusion.sum(0), confusion.sum(1)
     precision, recall, f1 = precision_recall_f1(hits, predicted, actual)
     occurs = (predicted + actual) > 0
+    right, rows, most = int(hits.sum()), int(actual.sum()), int(actual.argmax())
     return {
-        "accuracy": hits.sum().item() / actual.sum().item(),
+        "accuracy": right / rows,
         "precision": precision[occurs].mean().item(),
         "recall": recall[occurs].mean().item(),
         "f1": f1[occurs].mean().item(),
         "per_class": per_label(names, precision, recall, f1, actual),
         "confusion": confusion.tolist(),
         "labels": list(labels),
+        "intervals": {"accuracy": wilson(right, rows)},
+        "baseline": {"prediction": labels[most], "accuracy": int(actual[most]) / rows},
     }
 
 
-def _auroc(scores: Tensor, targets: Tensor) -> float:
-    return macro_ranking("auroc", scores.exp(), nn.functional.one_hot(targets, scores.shape[1]).bool())
+def log_odds(scores: Tensor) -> Tensor:
+    """The log-odds of each class against all others, (N, K), of log-probabilities.
+
+    They still tell rows apart whose probabilities are all rounded to 1: the probability of the others is summed over
+    them, not taken as what is left to one.
+    """
+    rest = torch.log1p(-scores.exp())  # exact up to a probability of a half
+    best = scores.argmax(1, keepdim=True)
+    return scores - rest.scatter(1, best, scores.scatter(1, best, -torch.inf).logsumexp(1, keepdim=True))
 
 
-def _average_precision(scores: Tensor, targets: Tensor) -> float:
-    return macro_ranking("average_precision", scores.exp(), nn.functional.one_hot(targets, scores.shape[1]).bool())
+def _ranking(which: Literal["auroc", "average_precision"]) -> Callable[[Tensor, Tensor], float]:
+    def ranking(scores: Tensor, targets: Tensor) -> float:
+        return macro_ranking(which, log_odds(scores), nn.functional.one_hot(targets, scores.shape[1]).bool())
+
+    return ranking
 
 
 def _log_loss(scores: Tensor, targets: Tensor) -> float:
     # Clipped where scikit-learn clips, so that one impossible row does not make it infinite.
-    floor = torch.finfo(torch.float64).eps
-    return nn.functional.nll_loss(scores.log_softmax(1).clamp(min=torch.tensor(floor).log().item()), targets).item()
+    floor = math.log(torch.finfo(torch.float64).eps)
+    return nn.functional.nll_loss(scores.log_softmax(1).clamp(min=floor), targets).item()
 
 
 def _top(count: int) -> Callable[[Tensor, Tensor], float]:
     def top(scores: Tensor, targets: Tensor) -> float:
-        best = scores.topk(min(count, scores.shape[1])).indices
-        return (best == targets[:, None]).any(1).double().mean().item()
+        # Of equal scores the first class comes first, as argmax has it.
+        true = scores.gather(1, targets[:, None])
+        earlier = torch.arange(scores.shape[1]) < targets[:, None]
+        before = (scores > true) | ((scores == true) & earlier)
+        return (before.sum(1) < count).double().mean().item()
 
     return top
 
@@ -76,26 +93,35 @@ def _balanced_accuracy(scores: Tensor, targets: Tensor) -> float:
 
 
 def _mcc(scores: Tensor, targets: Tensor) -> float:
-    from torchmetrics.functional.classification import multiclass_matthews_corrcoef
+    """Matthews' correlation of K classes (Gorodkin 2004).
 
-    return defined_or_zero(multiclass_matthews_corrcoef(scores.argmax(1), targets, scores.shape[1]))
+    Not torchmetrics', which with two classes gives something else than 0 where one of them is never predicted.
+    """
+    confusion = confusion_matrix(scores.argmax(1), targets, scores.shape[1]).double()
+    rows, predicted, actual = confusion.sum(), confusion.sum(0), confusion.sum(1)
+    covariance = confusion.trace() * rows - predicted @ actual
+    spread = (rows**2 - predicted @ predicted) * (rows**2 - actual @ actual)
+    return (covariance / spread.sqrt()).item() if spread > 0 else 0.0
 
 
 def _kappa(scores: Tensor, targets: Tensor) -> float:
-    from torchmetrics.functional.classification import multiclass_cohen_kappa
-
-    return defined_or_zero(multiclass_cohen_kappa(scores.argmax(1), targets, scores.shape[1]))
+    confusion = confusion_matrix(scores.argmax(1), targets, scores.shape[1]).double()
+    rows = confusion.sum()
+    agreed, by_chance = confusion.trace() / rows, confusion.sum(0) @ confusion.sum(1) / rows**2
+    return ((agreed - by_chance) / (1 - by_chance)).item() if by_chance < 1 else 0.0
 
 
 def _ece(scores: Tensor, targets: Tensor) -> float:
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
-    return multiclass_calibration_error(scores.exp(), targets, scores.shape[1], n_bins=CALIBRATION_BINS).item()
+    """Not torchmetrics', which counts probabilities of exactly one as a bin of their own."""
+    probability, predicted = scores.exp().max(1)
+    bins = (probability * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
+    gaps = torch.bincount(bins, probability - (predicted == targets).double())
+    return (gaps.abs().sum() / len(targets)).item()
 
 
 _FURTHER: Mapping[str, Callable[[Tensor, Tensor], float]] = {
-    "auroc": _auroc,
-    "average_precision": _average_precision,
+    "auroc": _ranking("auroc"),
+    "average_precision": _ranking("average_precision"),
     "balanced_accuracy": _balanced_accuracy,
     "ece": _ece,
     "kappa": _kappa,

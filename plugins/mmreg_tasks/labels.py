@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import Counter
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmreg.errors import OptionError, TargetError
+from mmreg.messages import listed
 
 Label = bool | int | float | str
 
@@ -47,6 +49,16 @@ def is_missing(value: Any) -> bool:
 def label_text(label: Label) -> str:
     """A label as text, as in a column's name: text as it is, numbers and true or false as JSON writes them."""
     return label if isinstance(label, str) else json.dumps(label)
+
+
+def essence(label: Label) -> Label:
+    """What labels share that differ only in case, in blanks or in how a number is written."""
+    if not isinstance(label, str):
+        return label
+    text = " ".join(label.split()).casefold()
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return text
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,10 @@ class Labels:
 
     def _unseen(self, values: Sequence[Any]) -> str:
         hint = "; if the column holds quantities, use task: regression" if self.numeric else ""
+        known = {essence(label): label for label in self.values if isinstance(label, str)}
+        close = {value: known[essence(value)] for value in values if isinstance(value, str) and essence(value) in known}
+        if close:
+            hint = f"; written otherwise there: {listed(f'{there!r}, here {here!r}' for here, there in close.items())}"
         return (
             f"{_count(len(values), 'label')} never seen in training: {most_common(values)}; "
             f"training has {self.describe()}; "

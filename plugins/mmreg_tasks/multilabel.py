@@ -16,10 +16,11 @@ from annotated_types import Ge, Gt, Lt
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmreg import Space, Task
+from mmreg import Concern, Space, Task
 from mmreg.errors import OptionError, TargetError
 from mmreg.layers import at_least_float32
 from mmreg_tasks import multilabel_metrics
+from mmreg_tasks.concerns import alike, too_few
 from mmreg_tasks.labels import (
     PRIOR_FLOOR,
     Label,
@@ -143,6 +144,11 @@ class Multilabel(Task):
         if isinstance(value, list | tuple | set | frozenset | np.ndarray):
             return plain(value)
         return [value]
+
+    def concerns(self, targets: Mapping[str, NDArray[Any]]) -> list[Concern]:
+        """Labels that are hardly different, and those that too few rows have."""
+        counts = {split: rows.sum(0).astype(np.int64) for split, rows in targets.items()}
+        return [*alike(self.labels), *too_few("label", self.labels, counts)]
 
     def row_weights(self, targets: NDArray[Any]) -> NDArray[np.float32]:
         """1 for each row, (N,): class weights act within the loss, label by label."""

@@ -19,8 +19,8 @@ _SUMMARY = (
 )
 
 _FURTHER: Mapping[str, Callable[[Tensor, Tensor], float]] = {
-    "auroc": lambda scores, positive: macro_ranking("auroc", scores.sigmoid(), positive),
-    "average_precision": lambda scores, positive: macro_ranking("average_precision", scores.sigmoid(), positive),
+    "auroc": lambda scores, positive: macro_ranking("auroc", scores, positive),
+    "average_precision": lambda scores, positive: macro_ranking("average_precision", scores, positive),
     "log_loss": lambda scores, positive: nn.functional.binary_cross_entropy_with_logits(
         scores, positive.to(scores.dtype)
     ).item(),

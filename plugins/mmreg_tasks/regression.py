@@ -138,8 +138,9 @@ class Regression(Task):
     def evaluate(self, scores: Tensor, targets: Tensor, metrics: Sequence[str] = ()) -> dict[str, Any]:
         """Metrics of N rows, in the target's units.
 
-        Always mae, rmse and r2, of several numbers a row their means, and then each number's as "per_output";
-        further ones by name, as `metrics` lists them.
+        Always mae, rmse and r2, of several numbers a row their means, and then each number's as "per_output"; the
+        same as "baseline" for always saying the mean of the training rows; further ones by name, as `metrics` lists
+        them.
 
         Args:
             scores: (N, K) in standardised units.
@@ -152,7 +153,12 @@ class Regression(Task):
         """
         check_evaluation(len(targets), metrics, self.metrics)
         predicted, actual = self._in_units(scores), self._in_units(targets)
-        return regression_metrics.summary(predicted, actual) | regression_metrics.further(metrics, predicted, actual)
+        mean = torch.from_numpy(self._mean)
+        baseline = regression_metrics.summary(mean.expand_as(actual), actual)
+        baseline = {"prediction": mean.tolist() if len(mean) > 1 else mean.item(), **baseline}
+        baseline.pop("per_output", None)
+        result = regression_metrics.summary(predicted, actual) | regression_metrics.further(metrics, predicted, actual)
+        return result | {"baseline": baseline}
 
     def predictions(self, scores: Tensor) -> dict[str, list[Any]]:
         """The values in the target's units: "value", or with several numbers a row "value_0", "value_1", ..."""
@@ -162,9 +168,14 @@ class Regression(Task):
         return {f"value_{k}": column for k, column in enumerate(columns)}
 
     def headline(self, result: Mapping[str, Any], rows: int) -> str:
-        """The three metrics to three digits."""
+        """The three metrics to three digits, and the errors of the baseline."""
         mae, rmse, r2 = (_short(result[name]) for name in ("mae", "rmse", "r2"))
-        return f"MAE: {mae} (RMSE {rmse}, R2 {r2}, {rows} rows)"
+        text, baseline = f"MAE: {mae} (RMSE {rmse}, R2 {r2}, {rows} rows)", result.get("baseline")
+        if baseline is None:
+            return text
+        answer = baseline["prediction"]
+        says = "the means" if isinstance(answer, list) else f"the mean, {_short(answer)}"
+        return f"{text}; always saying {says}: MAE {_short(baseline['mae'])}, RMSE {_short(baseline['rmse'])}"
 
     def state(self) -> dict[str, Any]:
         """The mean and the standard deviation, K numbers each."""

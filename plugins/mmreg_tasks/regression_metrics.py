@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmreg_tasks.metrics import ranks
+
 
 def _r2(predicted: Tensor, actual: Tensor) -> Tensor:
     residual = (predicted - actual).square().sum(0)
@@ -47,19 +49,10 @@ def _pearson(predicted: Tensor, actual: Tensor) -> Tensor:
     return torch.where(varies, ((x * y).sum(0) / product).clamp(-1, 1), 0.0)
 
 
-def _ranks(values: Tensor) -> Tensor:
-    """Ranks within each column of (N, K); equal values share the mean of theirs."""
-    columns = []
-    for column in values.unbind(1):
-        _, number, counts = torch.unique(column, return_inverse=True, return_counts=True)
-        last = counts.cumsum(0).double()
-        columns.append((last - (counts - 1) / 2)[number])
-    return torch.stack(columns, 1)
-
-
 def _spearman(predicted: Tensor, actual: Tensor) -> Tensor:
     # Not torchmetrics' spearman_corrcoef: 1.9 adds up tied ranks in int32, which overflows with a million rows.
-    return _pearson(_ranks(predicted), _ranks(actual))
+    by_column = (torch.stack([ranks(column) for column in values.unbind(1)], 1) for values in (predicted, actual))
+    return _pearson(*by_column)
 
 
 _SUMMARY: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"mae": _mae, "rmse": _rmse, "r2": _r2}

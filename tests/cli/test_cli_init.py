@@ -96,6 +96,129 @@ def test_lists_with_semicolons_make_a_multilabel_task_whose_predictions_are_read
     assert {label for row in rows for label in row["labels"].split(";") if label} <= {"red", "green", "blue"}
 
 
+def labelled(tmp_path: Path, labels: list[str]) -> Path:
+    """A table of texts with these labels."""
+    words = ["red", "green", "blue", "pink", "grey", "gold", "plum", "rose", "teal", "lime"]
+    rows = [{"text": f"{words[n % 10]} {words[n // 10 % 10]} {n}", "label": label} for n, label in enumerate(labels)]
+    return write_table(tmp_path / "table.csv", rows)
+
+
+def combined(separator: str, labels: str = "abcde", rows: int = 60) -> list[str]:
+    """Cells with one to three of some labels."""
+    sets = [labels[n % 5 : n % 5 + 1 + n % 3] for n in range(rows)]
+    return [separator.join(each) for each in sets]
+
+
+@pytest.mark.parametrize(
+    ("labels", "separator"),
+    [
+        (combined("|"), "|"),
+        (combined(", "), ","),
+        (combined(";"), ";"),
+        (["sea", "sun", "sea|sun"] * 20, "|"),  # all that is joined stands alone, too
+        (["sea"] * 40 + ["sun"] * 18 + ["sea, sun"] * 2, ","),
+        ([f"{a}|{b}" for a in "abcd" for b in "efgh"], "|"),  # each combination once, of parts that repeat
+        ([",".join("abcdefgh"[n % 8 :][: 1 + n % 4]) + f",{'ijkl'[n // 15]}" for n in range(60)], ","),
+    ],
+)
+def test_several_labels_in_a_cell_are_told_from_one_and_the_recipe_trains(
+    labels: list[str], separator: str, cli: Caller, tmp_path: Path
+) -> None:
+    table = labelled(tmp_path, labels)
+    recipe = written(cli, table)
+    assert recipe["target"] == {"column": "label", "task": "multilabel", "separator": separator}
+    done = cli("train", tmp_path / "table.yaml", "--out", tmp_path / "run", "--set", "training.epochs=1", "-q")
+    assert done.code == 0, done.err
+    parts = {part.strip() for text in labels for part in text.split(separator)}
+    assert set(mmreg.load(tmp_path / "run").task.labels) <= parts
+
+
+def test_rare_labels_among_several_are_in_training_rows(cli: Caller, tmp_path: Path) -> None:
+    labels = [f"common{n % 4}|often{n % 11}" + (f"|rare{n // 6}" if n % 6 == 0 else "") for n in range(120)]
+    table = labelled(tmp_path, labels)
+    recipe = written(cli, table)
+    assert recipe["split"] == {"validation": 0.15, "test": 0.15, "stratify": True}
+    assert cli("validate", table.with_suffix(".yaml")).code == 0
+    done = cli("validate", table.with_suffix(".yaml"), "--set", "split={validation: 0.15, test: 0.15}")
+    assert done.code == 2
+    assert "never seen in training: 'rare" in done.err
+
+
+@pytest.mark.parametrize(
+    ("labels", "separator"),
+    [
+        (["Smith, John", "Doe, Jane", "Lee, Ann"] * 20, ","),
+        (["Portland, OR", "Portland, ME", "Salem, OR", "Salem, MA"] * 15, ","),
+        (["either|or", "neither|nor", "both"] * 20, "|"),
+    ],
+)
+def test_one_label_with_a_separator_in_it_stays_one_and_the_keys_for_several_are_told(
+    labels: list[str], separator: str, cli: Caller, tmp_path: Path
+) -> None:
+    table = labelled(tmp_path, labels)
+    assert written(cli, table)["target"] == {"column": "label", "task": "classification"}
+    text = table.with_suffix(".yaml").read_text()
+    instead = f"task: multilabel, separator: '{separator}'"
+    assert f"if '{separator}' stands between several labels of a row, write {instead}" in text
+    assert cli("validate", table.with_suffix(".yaml")).code == 0
+    changed = text.replace("task: classification}", f"{instead}}}")
+    table.with_suffix(".yaml").write_text(changed)
+    done = cli("validate", table.with_suffix(".yaml"))
+    assert done.code == 0, done.err
+    assert "task multilabel" in done.out
+
+
+def test_a_separator_in_few_labels_says_nothing(cli: Caller, tmp_path: Path) -> None:
+    table = labelled(tmp_path, ["yes", "no", "yes", "no", "yes", "no, never"] * 10)
+    assert written(cli, table)["target"] == {"column": "label", "task": "classification"}
+    assert "separator" not in table.with_suffix(".yaml").read_text()
+
+
+def test_a_class_that_nearly_all_rows_have_is_weighed_and_measured_by_what_shows_it(
+    cli: Caller, tmp_path: Path
+) -> None:
+    table = labelled(tmp_path, ["no"] * 180 + ["yes"] * 20)
+    recipe = written(cli, table)
+    assert recipe["target"] == {"column": "label", "task": "classification", "class_weights": "balanced"}
+    assert recipe["training"]["metric"] == "balanced_accuracy"
+    said = "'no' is the label of 90% of the training rows"
+    assert f"# {said}" in table.with_suffix(".yaml").read_text()
+    for command in (["validate"], ["train", "--out", tmp_path / "run", "--set", "training.epochs=1", "-q"]):
+        done = cli(command[0], table.with_suffix(".yaml"), *command[1:])
+        assert done.code == 0, done.err
+        assert done.err.startswith(f"note: {said}: ")
+        assert done.err.count("\n") == 1
+    (note,) = json.loads((tmp_path / "run/report.json").read_text())["notes"]
+    assert note.startswith(said)
+
+
+def test_without_validation_rows_no_metric_is_chosen_by(cli: Caller, tmp_path: Path) -> None:
+    table = labelled(tmp_path, ["no"] * 90 + ["yes"] * 10)
+    rows = [{**row, "split": "test" if n % 5 == 0 else "train"} for n, row in enumerate(read_table(table))]
+    recipe = written(cli, write_table(table, rows))
+    assert recipe["target"]["class_weights"] == "balanced"
+    assert "metric" not in recipe["training"]
+    assert cli("validate", table.with_suffix(".yaml")).code == 0
+
+
+def test_rare_and_alike_labels_are_told_as_comments(cli: Caller, tmp_path: Path) -> None:
+    table = labelled(tmp_path, ["cat", "Cat", "dog"] * 20 + ["emu"] * 3)
+    written(cli, table)
+    text = table.with_suffix(".yaml").read_text()
+    assert "# labels that differ only in case, in blanks or in how a number is written" in text
+    assert "# 1 of 4 classes has fewer than 10 rows: 'emu' (3)" in text
+    done = cli("validate", table.with_suffix(".yaml"))
+    assert [line.removeprefix("note: ") for line in done.err.splitlines()] == [
+        line.strip().removeprefix("# ") for line in text.splitlines() if line.strip().startswith("# ")
+    ]
+
+
+def test_numbers_that_are_text_are_numbers(cli: Caller, tmp_path: Path) -> None:
+    rows = [{"text": f"thing {number}", "label": f"{number / 7:.2f}"} for number in range(40)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert written(cli, tmp_path / "t.jsonl")["target"] == {"column": "label", "task": "regression"}
+
+
 def test_lists_of_labels_stay_lists_in_csv(cli: Caller, here: Path, tmp_path: Path) -> None:
     rows = read_table(here / "table.csv")
     kept = [{"title": row["title"], "split": row["split"], "labels": row["tags"].split(";")} for row in rows]
@@ -240,6 +363,15 @@ def test_what_cannot_be_started_with_is_refused(arguments: list[str], said: str,
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
+        ([{"title": f"{n}", "label": '["a", "b"]' if n % 2 else "[]"} for n in range(9)], "lists written as text"),
+        ([{"title": f"thing {n}", "label": f"{n},{n % 7}"} for n in range(30)], "holds 30 different values"),
+        (
+            [
+                {"title": f"t {n}", "label": "ab"[n % 2] if n else "z", "split": "train" if n else "test"}
+                for n in range(9)
+            ],
+            "1 label never seen in training: 'z' (1)",
+        ),
         ([{"a text": "one thing", "price": 1.5}], "which column is to be predicted? Say it by --target"),
         ([{"title": "one thing", "label": "a"}] * 4, "holds 'a' in every row"),
         ([{"title": "one thing", "label": ""}] * 4, "'label' is empty"),

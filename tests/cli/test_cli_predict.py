@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,11 @@ def test_figures_are_plain_columns_in_a_pipe(cli: Caller, here: Path) -> None:
     assert done.code == 0
     lines = done.out.splitlines()
     assert lines[0] == "test rows"
-    assert lines[1].split() == ["part", "rows", "accuracy", "precision", "recall", "f1"]
-    assert lines[7].split() == ["class", "precision", "recall", "f1", "rows"]
+    columns = ["part", "rows", "accuracy", "accuracy 95% interval", "precision", "recall", "f1"]
+    assert re.split("  +", lines[1]) == columns
+    assert [re.split("  +", line)[0] for line in lines[2:7]] == ["all", "image", "title", "audio", "always blue"]
+    assert re.fullmatch(r"all +12 +[\d.]+ +[\d.]+ to [\d.]+ .*", lines[2])
+    assert lines[8].split() == ["class", "precision", "recall", "f1", "rows"]
     assert lines[-1].startswith("Accuracy: ")
 
 
@@ -88,7 +92,7 @@ def test_one_row_comes_from_the_command_line(cli: Caller, here: Path) -> None:
     assert (row["id"], row["modalities"]) == ("mine", "title")
     nothing = cli("predict", "run", "--value", "title=")
     assert nothing.code == 0
-    assert nothing.err == "note: 1 row has no modality at all; it got the training prior\n"
+    assert nothing.err == "note: 1 row has no modality at all; it gets the training prior\n"
 
 
 def test_a_column_that_is_missing_counts_as_absent_and_is_said(cli: Caller, here: Path, tmp_path: Path) -> None:
@@ -96,8 +100,7 @@ def test_a_column_that_is_missing_counts_as_absent_and_is_said(cli: Caller, here
     done = cli("predict", "run", write_table(tmp_path / "titles.csv", rows))
     assert done.code == 0
     assert done.err.splitlines() == [
-        "note: titles.csv has no column 'image'; it counts as absent in every row",
-        "note: titles.csv has no column 'audio'; it counts as absent in every row",
+        "note: titles.csv has no columns 'image', 'audio'; they count as absent in every row",
     ]
     assert {row["modalities"] for row in csv.DictReader(done.out.splitlines())} == {"title"}
 

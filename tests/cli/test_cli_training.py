@@ -23,14 +23,19 @@ def test_a_training_prints_plain_lines_and_ends_with_figures_and_the_next_comman
     epoch = r"epoch   {} +[\d.]+ s  loss [\d.]+  validation loss [\d.]+  accuracy [\d.]+  \(image [\d.]+, title .*\)"
     assert re.fullmatch(epoch.format(1), lines[1])
     assert re.fullmatch(epoch.format(2), lines[2])
-    assert lines[4].split() == ["split", "part", "rows", "accuracy", "precision", "recall", "f1"]
-    assert [line.split()[:3] for line in lines[5:13]] == [
-        [split, part, "12"] for split in ("validation", "test") for part in ("all", "image", "title", "audio")
+    columns = ["split", "part", "rows", "accuracy", "accuracy 95% interval", "precision", "recall", "f1"]
+    assert re.split("  +", lines[4]) == columns
+    parts = ("all", "image", "title", "audio", "always blue")
+    assert [re.split("  +", line)[:3] for line in lines[5:15]] == [
+        [split, part, "12"] for split in ("validation", "test") for part in parts
     ]
     report = json.loads((run / "report.json").read_text())
     right = round(report["test"]["metrics"]["accuracy"] * 12)
-    assert lines[14] == f"Accuracy: {100 * right / 12:.0f}% ({right}/12)"
-    assert lines[15:] == [
+    low, high = report["test"]["metrics"]["intervals"]["accuracy"]
+    interval = f"95% interval {100 * low:.0f} to {100 * high:.0f}%"
+    headline = f"Accuracy: {100 * right / 12:.0f}% ({right}/12), {interval}; always saying 'blue': 33%"
+    assert lines[16] == headline
+    assert lines[17:] == [
         "measured on the test rows",
         "",
         f"everything is in {run}; next:",
@@ -44,7 +49,7 @@ def test_a_training_prints_plain_lines_and_ends_with_figures_and_the_next_comman
 def test_quiet_leaves_the_result(cli: Caller, text_recipe: Path, tmp_path: Path) -> None:
     done = cli("train", text_recipe, "--out", tmp_path / "run", "--quiet", "--seed", "3", "--precision", "bfloat16")
     assert (done.code, done.err) == (0, "")
-    assert re.fullmatch(r"Accuracy: \d+% \(\d+/12\)\n", done.out)
+    assert re.fullmatch(r"Accuracy: \d+% \(\d+/12\), 95% interval \d+ to \d+%; always saying '\w+': 33%\n", done.out)
     training = mmreg.load(tmp_path / "run").plan.recipe.form.training
     assert (training.seed, training.precision) == (3, "bfloat16")
 
@@ -209,7 +214,7 @@ def test_components_that_do_not_fit_are_refused_naming_both_and_what_would_fit(c
 def test_validate_warns_of_files_that_are_not_there(cli: Caller, here: Path) -> None:
     done = cli("validate", "recipe.yaml", "--set", "modalities.image.column=label")
     assert done.code == 0
-    assert "warning: image: 60 of 60 files looked at are missing (first: table.csv, row 1, column label:" in done.err
+    assert "note: image: 60 of 60 files looked at are missing (first: table.csv, row 1, column label:" in done.err
 
 
 def test_a_full_report_of_an_error_is_there_for_those_who_ask(

@@ -96,7 +96,11 @@ def test_the_commands_work_one_after_the_other_and_then_the_python(
     for words in commands():
         printed = run(words, monkeypatch, capsys)
         if words[1] in ("train", "evaluate"):
-            assert re.search(r"^Accuracy: \d+% \(\d+/\d+\)$", printed, re.MULTILINE)
+            assert re.search(
+                r"^Accuracy: \d+% \(\d+/\d+\), 95% interval \d+ to \d+%; always saying [01]: \d+%$",
+                printed,
+                re.MULTILINE,
+            )
     assert len((folder / "predictions.csv").read_text().splitlines()) == 41
 
     (recipe,) = blocks("yaml")

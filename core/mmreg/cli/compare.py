@@ -20,6 +20,7 @@ from mmreg.console import (
     Quiet,
     RecipeArgument,
     Set,
+    note,
     print_json,
     print_table,
     recipe_overrides,
@@ -178,7 +179,7 @@ class _GridDisplay(Callback):
 
     def on_message(self, text: str) -> None:
         if not self._quiet:
-            self.bar.line(f"note: {text}")
+            note(text, self.bar.line)
 
     def on_progress(self, what: str, done: int, total: int, note: str = "") -> None:
         self.bar.advance(what, done, total, note)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from mmreg.cli.pace import Pace
-from mmreg.console import Bar, print_table
+from mmreg.console import Bar, figure_rows, note, print_table
 from mmreg.contract.callback import Callback, FollowedRun, Step
 from mmreg.contract.metrics import Epoch
 
@@ -50,7 +50,7 @@ class Display(Callback):
 
     def on_message(self, text: str) -> None:
         """Something that a person should know, however quiet it is to be; on stderr."""
-        self._bar.line(f"note: {text}")
+        note(text, self._bar.line)
 
     def on_progress(self, what: str, done: int, total: int, note: str = "") -> None:
         """Show how far the decoding of a modality's values is."""
@@ -101,7 +101,7 @@ class Display(Callback):
         splits = [split for split in ("validation", "test") if split in report]
         rows = []
         for split in splits:
-            rows += [{"split": split, **row} for row in rows_by_part(report[split])]
+            rows += [{"split": split, **row} for row in figure_rows(report[split])]
         if rows and not self.quiet:
             print()
             print_table(rows)
@@ -126,15 +126,3 @@ class Display(Callback):
     @staticmethod
     def _write(text: str) -> None:
         print(f"{text}\n", end="", flush=True)  # in one piece, as another thread may write, too
-
-
-def rows_by_part(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The figures of a split as a table's rows: the whole, then each part of the model."""
-    metrics = figures["metrics"]
-    parts = [{"part": name, **part} for name, part in metrics["modalities"].items()]
-    return [{"part": "all", "rows": figures["rows"], **numbers(metrics)}, *parts]
-
-
-def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Those of a split's metrics that are numbers."""
-    return {name: value for name, value in metrics.items() if isinstance(value, float)}

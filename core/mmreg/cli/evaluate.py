@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmreg.cli.display import numbers, rows_by_part
 from mmreg.console import (
     BatchSize,
     Debug,
@@ -18,12 +17,15 @@ from mmreg.console import (
     FormatOption,
     Precision,
     RunArgument,
+    figure_rows,
+    note,
+    numbers,
     print_json,
     print_table,
-    say,
 )
 from mmreg.errors import OptionError
 from mmreg.importing import stdout_to_stderr
+from mmreg.messages import without_modality
 
 if TYPE_CHECKING:
     from mmreg.runs import Run
@@ -146,14 +148,14 @@ def evaluate(
 def _print_figures(run: Run, figures: Mapping[str, Any]) -> None:
     """A run's figures, those of its parts and classes, and the line that sums them up."""
     metrics = figures["metrics"]
-    print_table(rows_by_part(figures), title=f"{figures['split']} rows")
+    print_table(figure_rows(figures), title=f"{figures['split']} rows")
     for name in ("per_class", "per_label"):
         if name in metrics:
             print()
             print_table([{"class": label, **each} for label, each in metrics[name].items()])
     print(f"\n{run.task.headline(metrics, figures['rows'])}")
     if "rows_without_any_modality" in figures:
-        say(f"note: {figures['rows_without_any_modality']} rows have no modality at all; they got the training prior")
+        note(without_modality(figures["rows_without_any_modality"]))
 
 
 def _print_robustness(robustness: Mapping[str, Any]) -> None:
@@ -193,11 +195,11 @@ def _print_robustness(robustness: Mapping[str, Any]) -> None:
         print_table(rows, title=title)
     points = [*subsets, *rates, *(point for curve in curves for point in curve["strengths"])]
     if any("rows_without_any_modality" in point for point in points):
-        say('note: the rows counted under "without any" have none of the modalities; they got the training prior')
+        note('the rows counted under "without any" have none of the modalities; they got the training prior')
     if sampled:
-        say(f"note: of this many modalities a sample of the subsets is measured (seed {seed})")
+        note(f"of this many modalities a sample of the subsets is measured (seed {seed})")
     if curves and robustness["baseline"] is None:
-        say("note: effective robustness compares with a late-fusion run; give one by --baseline RUN")
+        note("effective robustness compares with a late-fusion run; give one by --baseline RUN")
 
 
 def _name(curve: Mapping[str, Any]) -> str:

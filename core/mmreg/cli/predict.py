@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from mmreg.console import BatchSize, Debug, Device, Precision, Quiet, RunArgument, say
+from mmreg.console import BatchSize, Debug, Device, Precision, Quiet, RunArgument, note, say
 from mmreg.errors import TableError
 from mmreg.files import csv_text, replacing, unwritable, write_text
 from mmreg.importing import stdout_to_stderr
-from mmreg.messages import near, plural
+from mmreg.messages import listed, near, plural, without_modality
 
 
 def predict(
@@ -61,13 +61,14 @@ def predict(
             opened = open_table(table, cells=loaded.plan.recipe.folder)
             absent = [column for column in columns if column not in opened.columns]
             predictions = loaded.predict(opened, batch_size=batch_size)
-            for column in absent:
-                say(f"note: {opened.name} has no column {column!r}; it counts as absent in every row")
+            if absent:
+                named = listed(map(repr, absent))
+                lacks = f"column {named}; it counts" if len(absent) == 1 else f"columns {named}; they count"
+                note(f"{opened.name} has no {lacks} as absent in every row")
     write(predictions)
     missing = sum(not prediction["modalities"] for prediction in predictions)
     if missing:
-        have, they = ("has", "it") if missing == 1 else ("have", "they")
-        say(f"note: {plural(missing, 'row')} {have} no modality at all; {they} got the training prior")
+        note(without_modality(missing))
     if out is not None and not quiet:
         say(f"wrote {plural(len(predictions), 'prediction')} to {out}")
 

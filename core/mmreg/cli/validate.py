@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from mmreg.console import Debug, Device, Precision, RecipeArgument, Seed, Set, print_table, recipe_overrides, say
+from mmreg.console import Debug, Device, Precision, RecipeArgument, Seed, Set, note, print_table, recipe_overrides
 
 if TYPE_CHECKING:
     from mmreg.experiment import Experiment
@@ -33,7 +33,7 @@ def validate(
     experiment = open_experiment(plan)
     check_validation(plan, experiment)
     for text in [*experiment.messages, *missing_files(experiment)]:
-        say(f"warning: {text}")
+        note(text)
     print_model(experiment)
     print(f"\n{recipe} is right: nothing was decoded or trained")
 

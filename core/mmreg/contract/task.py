@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,6 +19,21 @@ from mmreg.contract.lifecycle import Restorable
 Space = Literal["log_probabilities", "log_odds", "values"]
 """What a task's scores (B, K) are: log-probabilities over K exclusive classes (each row's exponentials sum to one),
 the log-odds of K independent labels, or K plain numbers."""
+
+
+@dataclass(frozen=True)
+class Concern:
+    """Something about a table's targets that a person should know before a training.
+
+    Attributes:
+        text: what it is, and what to do about it, in one line.
+        options: options of the task that help; `mmreg init` sets them.
+        metric: what tells more than the main metric then; `mmreg init` chooses the weights by it.
+    """
+
+    text: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    metric: str | None = None
 
 
 class Task(Restorable, ABC):
@@ -61,6 +77,14 @@ class Task(Restorable, ABC):
             TargetError: a value is missing, not finite, or was never seen in training; all of them are named.
         """
 
+    def concerns(self, targets: Mapping[str, NDArray[Any]]) -> list[Concern]:
+        """What a person should know about the targets before a training; nothing unless the task says otherwise.
+
+        Args:
+            targets: the encoded ones of each split that has rows, "train" first.
+        """
+        return []
+
     @abstractmethod
     def row_weights(self, targets: NDArray[Any]) -> NDArray[np.float32]:
         """The weight of each row's loss, (N,), from class weights and the like."""
@@ -80,6 +104,9 @@ class Task(Restorable, ABC):
     @abstractmethod
     def evaluate(self, scores: Tensor, targets: Tensor, metrics: Sequence[str] = ()) -> dict[str, Any]:
         """Metrics of N rows: always the task's own, further ones by name; plain numbers, lists and dicts.
+
+        Two keys are shown beside the metrics: "intervals", by the name of a metric its 95 % confidence interval [low,
+        high]; and "baseline", what one answer for all rows would give: the answer as "prediction", and metrics.
 
         Raises:
             OptionError: a metric that the task does not know.

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from mmreg.data.identity import is_comparable, value_codes
 from mmreg.data.table import Table
+from mmreg.messages import plural
+
+SHOWN = 5
+"""Columns that a line names."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,18 @@ class Leak:
     of: int
 
     def __str__(self) -> str:
-        return (
-            f"column {self.column}: {self.rows:,} of {self.of:,} rows of {self.second} hold a value that {self.first} "
-            f"holds as well ({self.values:,} distinct)"
-        )
+        values = plural(self.values, "value")
+        return f"{self.rows:,} of {self.of:,} {self.second} rows hold {values} of {self.first}"
+
+
+def leaks_text(found: Sequence[Leak]) -> str:
+    """All leaks in one line."""
+    by_column: dict[str, list[str]] = {}
+    for leak in found:
+        by_column.setdefault(leak.column, []).append(str(leak))
+    columns = [f"column {name}: {', '.join(texts)}" for name, texts in by_column.items()]
+    more = [plural(len(columns) - SHOWN, "more column")] if len(columns) > SHOWN else []
+    return f"figures may be too good, as splits share values: {'; '.join(columns[:SHOWN] + more)}"
 
 
 def leaks(

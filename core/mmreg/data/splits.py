@@ -103,7 +103,7 @@ def _at_random(
         raise TableError(f"split: shares of {shares} leave nothing for training; they must sum to less than 1")
     by, stratify, own_seed = split.get("by"), split.get("stratify"), split.get("seed")
     if stratify and target_values is None:
-        raise TableError("split: stratify needs a target of classes; leave it out")
+        raise TableError("split: stratify needs a target of classes or labels; leave it out")
     if stratify is None:
         stratify = by is None
     classes = np.zeros(len(table), np.int64) if target_values is None or not stratify else _numbers(target_values)

@@ -45,7 +45,7 @@ class TargetColumn:
         Raises:
             TargetError: there are such rows and they are not to be skipped, or no other training row is there.
         """
-        empty = np.array([v is None or (isinstance(v, float) and not math.isfinite(v)) for v in self.values], bool)
+        empty = np.array([_is_empty(value) for value in self.values], bool)
         found = sorted(row for rows in splits.values() for row in rows.tolist() if empty[row])
         if not found:
             return dict(splits), []
@@ -61,6 +61,30 @@ class TargetColumn:
         if not len(kept["train"]):
             raise TargetError(f"{text}: no training row is left")
         return kept, [f"{text}; skipped"]
+
+    def classes(self, task: Task, split: object) -> list[Any] | None:
+        """What a random split may draw evenly, (N,): a row's class, or if the split asks for it its rarest label.
+
+        As of each class some row is for training, a rare label is seldom in another split alone.
+
+        Args:
+            task: one that is fitted later on; it learns all labels here.
+            split: the recipe's.
+
+        Returns:
+            None if there are no classes, or none that are asked for.
+        """
+        if task.space == "log_probabilities":
+            return self.values
+        if task.space != "log_odds" or not isinstance(split, Mapping) or not split.get("stratify"):
+            return None
+        rows = [row for row, value in enumerate(self.values) if not _is_empty(value)]
+        self.fit(task, np.array(rows, np.int64))
+        labels = task.encode([self.values[row] for row in rows]) > 0
+        rarest = np.where(labels, labels.sum(0), len(rows) + 1).argmin(1)
+        classes = np.full(len(self.values), -1)
+        classes[rows] = np.where(labels.any(1), rarest, -1)
+        return list(classes.tolist())
 
     def fit(self, task: Task, rows: NDArray[np.int64]) -> None:
         """Let a task learn its labels from the training rows.
@@ -104,6 +128,10 @@ class TargetColumn:
             except TargetError:
                 return f" (first: {self.table.where(row)})"
         return ""
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def row_weights(

@@ -17,13 +17,12 @@ from mmreg.data.splits import split_rows
 from mmreg.data.table import Table
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.files import unwritable, write_text
-from mmreg.messages import listed, plural, shown
+from mmreg.messages import listed, plural
+from mmreg.recipe.draft_target import choose_task
 from mmreg.recipe.suggestions import Suggestion, suggest, why_left_out
 
 TARGET_NAMES = ("label", "target", "class", "category", "y", "labels", "sentiment", "rating")
 KEY_NAMES = ("id", "key", "uid", "uuid", "row_id", "sample_id")
-MANY_NUMBERS = 20
-"""More different numbers than this in a target make it a regression."""
 
 
 @dataclass
@@ -70,13 +69,14 @@ def draft_recipe(table: str | Path, target: str | None = None, folder: Path | No
     target = _target(opened, target)
     draft = _Draft()
     draft.add(f"table: {_quoted(_relative(str(table), folder))}")
-    split, left = _split(opened, draft, target)
+    split, why, train, left = _split(opened, target)
     values = [value for value in opened.iter_values(target) if not _is_empty(value)]
-    task, reason = _task(opened, target, values)
-    options = ", separator: ';'" if task == "multilabel" and ";" in reason else ""
-    if guessed:
-        reason += "; guessed by its name, --target names another"
-    draft.add(f"target: {{column: {_quoted(target)}, task: {task}{options}}}", reason)
+    task = choose_task(opened, target, values, split)
+    draft.add(f"split: {_quoted(task.split) if isinstance(task.split, str) else _flow(task.split)}", why)
+    reason = f"{task.reason}; guessed by its name, --target names another" if guessed else task.reason
+    draft.add(f"target: {_flow({'column': target, 'task': task.name, **task.options})}", reason)
+    for concern in task.concerns:
+        draft.add("", concern.text)
     key = next((c for c in left if c.lower() in KEY_NAMES and _is_unique(opened, c)), None)
     draft.add("modalities:")
     columns = [column for column in left if column != key]
@@ -87,12 +87,18 @@ def draft_recipe(table: str | Path, target: str | None = None, folder: Path | No
             f"({', '.join(registry.names('modality'))}); are relative paths in it relative to the table?"
         )
     _inputs(draft, opened, columns, suggestions)
-    _fusion(draft, task, len(suggestions))
+    _fusion(draft, task.name, len(suggestions))
     if len(values) < len(opened):
         rows = plural(len(opened) - len(values), "row has", "rows have")
         draft.add("on_bad: skip", f"{rows} no {target}; left out, as are rows with cells that cannot be loaded")
-    epochs = int(np.clip(40_000 / max(split, 1), 20, 60))
-    draft.add("training: " + _flow({"epochs": epochs, "batch_size": 64 if split >= 640 else 32, "seed": 0}))
+    epochs = int(np.clip(40_000 / max(train, 1), 20, 60))
+    training: dict[str, Any] = {"epochs": epochs, "batch_size": 64 if train >= 640 else 32, "seed": 0}
+    if task.metric is None:
+        draft.add(f"training: {_flow(training)}")
+    else:
+        draft.add(
+            f"training: {_flow({**training, 'metric': task.metric})}", "the metric for what is said of the target"
+        )
     if key is not None:
         draft.add(f"key: {_quoted(key)}", "it names a row in predictions")
     return "\n".join(draft.lines) + "\n"
@@ -113,18 +119,17 @@ def _target(table: Table, target: str | None) -> str:
     return guess
 
 
-def _split(table: Table, draft: _Draft, target: str) -> tuple[int, list[str]]:
-    """Write the split; the number of training rows, and the columns that are neither target nor split."""
+def _split(table: Table, target: str) -> tuple[str | dict[str, Any], str, int, list[str]]:
+    """The split and why, the number of training rows, and the columns that are neither target nor split."""
     left = [column for column in table.columns if column != target]
     for column in left:
         counts = _split_counts(table, column)
         if counts:
             named = ", ".join(f"{count} {name}" for name, count in counts.items())
-            draft.add(f"split: {_quoted(column)}", named)
-            return counts["train"], [c for c in left if c != column]
+            return column, named, counts["train"], [c for c in left if c != column]
     share = 0.1 if len(table) >= 1000 else 0.15
-    draft.add(f"split: {_flow({'validation': share, 'test': share})}", "no column says it, so at random, by the seed")
-    return round((1 - 2 * share) * len(table)), left
+    split = {"validation": share, "test": share}
+    return split, "no column says it, so at random, by the seed", round((1 - 2 * share) * len(table)), left
 
 
 def _split_counts(table: Table, column: str) -> dict[str, int]:
@@ -139,35 +144,6 @@ def _split_counts(table: Table, column: str) -> dict[str, int]:
 def _is_empty(value: Any) -> bool:
     """Whether a target is none: null, or a number that is not finite."""
     return value is None or (isinstance(value, float) and not math.isfinite(value))
-
-
-def _task(table: Table, target: str, values: list[Any]) -> tuple[str, str]:
-    """The task that fits a target's values, and why.
-
-    Raises:
-        TableError: they fit none.
-    """
-    what = f"{table.name}: the target column {target!r}"
-    if not values:
-        raise TableError(f"{what} is empty")
-    if any(isinstance(value, list | np.ndarray) for value in values):
-        return "multilabel", "its values are lists"
-    different = len(set(map(str, values)))
-    if different == 1:
-        raise TableError(f"{what} holds {shown(values[0])} in every row; there is nothing to predict")
-    if all(isinstance(value, str) for value in values) and sum(";" in value for value in values) > 0.2 * len(values):
-        return "multilabel", "its values are lists with ';'"
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    unique = different == len(values)
-    if numbers and (unique or different > MANY_NUMBERS or any(value != int(value) for value in values)):
-        return "regression", f"it holds {different} different numbers"
-    if unique or different > max(MANY_NUMBERS, len(values) / 2):
-        few = listed(shown(text) for text in sorted({str(value) for value in values[:3]}))
-        raise TableError(
-            f"{what} holds {different} different values in {plural(len(values), 'row')}, such as {few}; "
-            "choose a column whose values repeat, or one of numbers, by --target"
-        )
-    return "classification", f"it holds {different} different values"
 
 
 def _inputs(draft: _Draft, table: Table, columns: list[str], suggestions: list[Suggestion]) -> None:

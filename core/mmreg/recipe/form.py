@@ -124,7 +124,8 @@ class Fractions(_Closed):
     seed: Annotated[int, Ge(0)] | None = None
     """The seed of the split; the training's if not given."""
     stratify: bool | None = None
-    """Whether every class gets the same shares; null: yes where the target is a class and `by` is not given."""
+    """Whether every class gets the same shares; null: yes where the target is a class and `by` is not given. Of several
+    labels a row, its rarest one is its class."""
 
 
 class Target(_Open):

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmreg.contract.task import Space, Task
+from mmreg.contract.task import Concern, Space, Task
 from mmreg.errors import MmregError, OptionError, TargetError
 from mmreg.testing.devices import expect_to_move
 from mmreg.testing.expectations import (
@@ -141,6 +141,18 @@ def check_bad_targets(subject: Subject) -> None:
             task.fit(values)
             expect_refused(partial(getattr(task, call), column), TargetError, f"{call}: {what}")
     expect_refused(lambda: subject.new().fit([]), TargetError, "fit: a column without rows")
+
+
+@check("task")
+def check_concerns(subject: Subject) -> None:
+    """What it says about the targets is a line each, with options that it takes and a metric that it has."""
+    task, _, targets, _ = fitted(subject)
+    for splits in ({"train": targets}, {"train": targets, "validation": targets[:1], "test": targets[1:2]}):
+        for concern in task.concerns(splits):
+            line = isinstance(concern, Concern) and concern.text.strip() and "\n" not in concern.text
+            expect(line, f"concerns should be `Concern`s with one line of text each, found {concern!r}")
+            subject.cls(**{**subject.options, **concern.options})
+            expect(concern.metric is None or concern.metric in task.metrics, f"there is no metric {concern.metric!r}")
 
 
 @check("task")

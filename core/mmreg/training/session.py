@@ -20,6 +20,7 @@ from mmreg.data.prepared import SHOWN, fit_arrays, keep_rows, prior_rows
 from mmreg.errors import RunError, TableError
 from mmreg.experiment import Experiment, prepare_all
 from mmreg.files import csv_text, write_json, write_text
+from mmreg.messages import without_modality
 from mmreg.model.devices import resolve_precision
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FusionNode, ModelNode
@@ -101,8 +102,7 @@ class Session:
             self.experiment.splits[split] = rows = keep_rows(self.prepared, rows)
             empty = prior_rows(self.prepared, rows) if len(rows) else 0
             if empty:
-                have = f"1 {split} row has" if empty == 1 else f"{empty:,} {split} rows have"
-                self._note(f"{have} no modality at all; {'it gets' if empty == 1 else 'they get'} the training prior")
+                self._note(without_modality(empty, f"{split} row"))
         if not len(self.experiment.splits["train"]):
             raise TableError("no training row is left after rows with bad cells were left out")
 

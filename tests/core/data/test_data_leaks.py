@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mmreg.data.leaks import Leak, leaks
+from mmreg.data.leaks import Leak, leaks, leaks_text
 from mmreg.data.table import Table, concat_tables, read_table
 
 SPLITS = {"train": np.array([0, 1, 2]), "test": np.array([3, 4, 5])}
@@ -15,7 +15,7 @@ def test_shared_values_are_counted_by_value_and_by_row() -> None:
     table = read_table({"text": ["x", "y", "", "x", "x", ""], "n": [1, 1, 1, 1, 1, 1]})
     found = leaks(table, SPLITS, ["text", "n"])
     assert found == [Leak("text", "train", "test", values=1, rows=2, of=3)]
-    assert str(found[0]) == "column text: 2 of 3 rows of test hold a value that train holds as well (1 distinct)"
+    assert str(found[0]) == "2 of 3 test rows hold 1 value of train"
 
 
 def test_every_pair_of_splits_is_compared() -> None:
@@ -25,6 +25,17 @@ def test_every_pair_of_splits_is_compared() -> None:
         ("train", "validation"),
         ("validation", "test"),
     ]
+
+
+def test_all_leaks_are_told_in_one_line_by_column() -> None:
+    table = read_table({"text": ["x", "y", "x", "y"], "name": ["a", "b", "c", "a"]})
+    splits = {"train": np.array([0]), "validation": np.array([1, 2]), "test": np.array([3])}
+    assert leaks_text(leaks(table, splits, ["text", "name"])) == (
+        "figures may be too good, as splits share values: column text: 1 of 2 validation rows hold 1 value of train, "
+        "1 of 1 test rows hold 1 value of validation; column name: 1 of 1 test rows hold 1 value of train"
+    )
+    many = [Leak(f"c{number}", "train", "test", 1, 2, 3) for number in range(7)]
+    assert leaks_text(many).endswith("column c4: 2 of 3 test rows hold 1 value of train; 2 more columns")
 
 
 def test_bytes_lists_and_arrays_are_compared_by_their_values() -> None:

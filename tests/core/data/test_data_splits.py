@@ -126,7 +126,7 @@ def test_rows_without_a_group_stand_alone_and_a_large_group_starves_no_split() -
         ({"validation": -0.1}, "leave nothing for training"),
         ({"by": "g"}, "split by 'g': 3 splits need as many groups at least, found 2"),
         ({"by": "nowhere"}, "no column 'nowhere'"),
-        ({"stratify": True}, "stratify needs a target of classes"),
+        ({"stratify": True}, "stratify needs a target of classes or labels"),
     ],
 )
 def test_shares_that_cannot_be_are_an_error(split: dict[str, Any], message: str) -> None:

@@ -104,3 +104,20 @@ def test_weights_that_mean_nothing_are_refused(weights: list[Any], said: str) ->
     target.fit(task, SPLITS["train"])
     with pytest.raises(TargetError, match=said):
         row_weights(task, table, "w", target.encode(task, SPLITS), SPLITS)
+
+
+@pytest.mark.parametrize(
+    ("task", "split", "classes"),
+    [
+        ("multilabel", {"stratify": True}, [2, 0, 1, 0, -1, -1]),
+        ("multilabel", {"stratify": None}, None),
+        ("multilabel", {}, None),
+        ("multilabel", "a column", None),
+        ("classification", {}, ["a,b,c", "a,b", "b", "a", "", None]),
+    ],
+)
+def test_rows_are_spread_over_random_splits_by_their_class_or_if_asked_for_by_their_rarest_label(
+    task: str, split: Any, classes: list[Any] | None
+) -> None:
+    cells = ["a,b,c", "a,b", "b", "a", "", None]  # three rows have a, three b, and one c
+    assert column(cells).classes(registry.build("task", task), split) == classes

@@ -97,6 +97,52 @@ class TestOfDecisions:
         assert measured("specificity", data, average=average) == pytest.approx(expected, abs=1e-6)
 
 
+EDGES: list[tuple[str, list[int], list[int]]] = [
+    ("perfect", [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]),
+    ("all wrong", [0, 1, 2, 3, 4], [1, 2, 3, 4, 0]),
+    ("classes never predicted", [0, 1, 2, 3, 4], [0, 0, 2, 2, 2]),
+    ("classes never true", [0, 0, 2, 2, 2], [0, 1, 2, 3, 4]),
+    ("one class predicted", [0, 0, 2, 1], [2, 2, 2, 2]),
+    ("one class true", [2, 2, 2, 2], [0, 0, 2, 1]),
+    ("all one class, right", [3, 3, 3], [3, 3, 3]),
+    ("all one class, wrong", [3, 3, 3], [1, 1, 1]),
+    ("one row, right", [0], [0]),
+    ("one row, wrong", [0], [4]),
+]
+
+
+@pytest.mark.parametrize("sharpness", [3, 900])  # of probabilities that are rounded to one, too
+@pytest.mark.parametrize("count", [5, 2])
+@pytest.mark.parametrize(("what", "true", "predicted"), EDGES, ids=[each[0] for each in EDGES])
+def test_decisions_at_the_edge_are_scikit_learns(
+    what: str, true: list[int], predicted: list[int], count: int, sharpness: float
+) -> None:
+    actual, decided = (np.minimum(each, count - 1) for each in (true, predicted))
+    logits = sharpness * torch.nn.functional.one_hot(torch.from_numpy(decided), count).double()
+    data = logits.log_softmax(1), torch.from_numpy(actual)
+    for average in ("macro", "micro", "weighted"):
+        given = {"average": average}
+        beta = metrics.fbeta_score(actual, decided, beta=2, **given, **ZERO)
+        assert measured("fbeta", data, **given) == pytest.approx(beta, abs=1e-6)
+        assert measured("jaccard", data, **given) == pytest.approx(
+            metrics.jaccard_score(actual, decided, **given, **ZERO), abs=1e-6
+        )
+    truth, guess = counts(data)
+    right, negative = (~truth & ~guess).sum(0), (~truth).sum(0)
+    each, occurs = right / np.maximum(negative, 1), (truth | guess).any(0)
+    assert measured("specificity", data) == pytest.approx(each[occurs].mean(), abs=1e-6)
+    for weights in ("linear", "quadratic"):
+        alone = len({*actual, *decided}) == 1
+        kappa = 0.0 if alone else metrics.cohen_kappa_score(actual, decided, labels=range(count), weights=weights)
+        assert measured("weighted_kappa", data, weights=weights) == pytest.approx(kappa, abs=1e-6)
+    probabilities, wrong = softmax(logits.numpy(), 1), (actual != decided).astype(float)
+    brier = metrics.brier_score_loss(actual, probabilities, labels=range(count), scale_by_half=False)
+    assert measured("brier", data) == pytest.approx(brier)
+    gap = abs(probabilities.max(1).mean() - 1 + wrong.mean())  # all rows have the same probability, so the same bin
+    for norm in ("l1", "l2", "max"):
+        assert measured("calibration", data, norm=norm) == pytest.approx(gap)
+
+
 @pytest.mark.parametrize("threshold", [0.2, 0.9])
 def test_labels_are_predicted_above_the_threshold(threshold):
     data = labels()
@@ -154,6 +200,13 @@ def test_certain_predictions_are_in_the_last_bin():
     # In float32 the exponential of a log-softmax may exceed one.
     scores = torch.tensor([[1e-7, -40.0], [1e-7, -40.0]])
     assert measured("calibration", (scores, torch.tensor([0, 1]))) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "max"])
+def test_probabilities_of_exactly_one_share_the_last_bin_with_those_below(norm):
+    scores = torch.tensor([[0.99], [1.0], [0.97], [1.0]], dtype=torch.float64).logit()
+    data = scores, torch.tensor([[1.0], [1.0], [1.0], [0.0]])
+    assert measured("calibration", data, norm=norm) == pytest.approx(0.99 - 0.75)
 
 
 @pytest.mark.parametrize("squared", [False, True])

@@ -5,11 +5,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 from sklearn.utils.class_weight import compute_class_weight
 
 from mmreg.errors import OptionError, TargetError
 from mmreg_tasks.classification import Classification
+from mmreg_tasks.metrics import wilson
 
 
 def fitted(num_classes, **options):
@@ -120,6 +122,13 @@ def test_unseen_labels_are_named_with_their_counts():
     assert "u09" not in message
     assert "and 3 more" in message
     assert "2 labels: 'a', 'b'" in message
+
+
+def test_unseen_labels_that_training_wrote_otherwise_are_told():
+    task = Classification()
+    task.fit(["Cat", "dog", "1"])
+    with pytest.raises(TargetError, match=r"written otherwise there: 'Cat', here ' cat', '1', here '1.0'$"):
+        task.encode([" cat", "dog", "emu", "1.0"])
 
 
 def test_unseen_numbers_hint_at_regression():
@@ -370,13 +379,37 @@ def test_predictions_name_the_label_and_every_probability():
 
 
 def test_headline_gives_whole_per_cent_and_counts():
-    assert fitted(2).headline({"accuracy": 415 / 500}, 500) == "Accuracy: 83% (415/500)"
+    result = {"accuracy": 233 / 280}
+    text = "Accuracy: 83% (233/280), 95% interval 78 to 87%"
+    assert fitted(2).headline(result, 280) == text
+    baseline = {"baseline": {"prediction": "cat", "accuracy": 0.214}}
+    assert fitted(2).headline(result | baseline, 280) == f"{text}; always saying 'cat': 21%"
+
+
+def test_the_interval_is_wilson_s():
+    known = {(0, 10): (0, 0.2775327998628892), (10, 10): (0.7224672001371106, 1), (0, 1): (0, 0.7934506856227626)}
+    for (hits, rows), expected in known.items():  # of statsmodels' proportion_confint(..., method="wilson")
+        assert wilson(hits, rows) == pytest.approx(expected, abs=1e-12)
+    for rows in (1, 2, 7, 280, 10**6):
+        for hits in {0, 1, rows // 3, rows - 1, rows}:
+            interval = binomtest(hits, rows).proportion_ci(0.95, "wilson")
+            assert wilson(hits, rows) == pytest.approx([interval.low, interval.high], abs=1e-12)
+            assert 0 <= wilson(hits, rows)[0] <= hits / rows <= wilson(hits, rows)[1] <= 1
+
+
+def test_the_baseline_says_the_class_that_most_of_the_rows_have():
+    task = Classification()
+    task.fit(["b", "a", "b", "c", "b", "a"])
+    result = task.evaluate(random_scores(4, 3), torch.from_numpy(task.encode(["a", "b", "c", "a"])))
+    assert result["baseline"] == {"prediction": "a", "accuracy": 0.5}
+    assert result["intervals"] == {"accuracy": wilson(result["accuracy"] * 4, 4)}
 
 
 def test_the_tasks_own_metrics_need_no_torchmetrics():
     program = """
 import sys, torch
 from mmreg_tasks.classification import Classification
+from mmreg_tasks.metrics import wilson
 from mmreg_tasks.multilabel import Multilabel
 from mmreg_tasks.regression import Regression
 for task, values in ((Classification(), ["a", "b"]), (Multilabel(), ["a", "b"]), (Regression(), [1, 2])):

@@ -215,3 +215,21 @@ def test_unknown_metrics_and_no_rows_are_refused():
 def test_headline_is_readable_at_any_scale(mae, text):
     found = fitted().headline({"mae": mae, "rmse": 2.0, "r2": 0.8}, 500)
     assert found == f"MAE: {text} (RMSE 2, R2 0.8, 500 rows)"
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_the_baseline_says_the_mean_of_the_training_rows(outputs):
+    truth, guess = random_case(outputs)
+    task = fitted(truth[:50].tolist())
+    scores, targets = (torch.from_numpy(task.encode(values.tolist())) for values in (guess, truth))
+    result = task.evaluate(scores, targets)
+    mean = truth[:50].mean(0)
+    always = np.broadcast_to(mean, truth.shape)
+    assert result["baseline"] == {
+        "prediction": pytest.approx(mean.tolist() if outputs > 1 else mean.item()),
+        "mae": pytest.approx(sk.mean_absolute_error(truth, always), rel=1e-5),
+        "rmse": pytest.approx(sk.root_mean_squared_error(truth, always), rel=1e-5),
+        "r2": pytest.approx(sk.r2_score(truth, always), rel=1e-4, abs=1e-6),
+    }
+    says = "the means: MAE" if outputs > 1 else "the mean, "
+    assert f" rows); always saying {says}" in task.headline(result, len(truth))
