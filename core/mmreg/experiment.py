@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
@@ -107,6 +108,7 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     tables = _read_tables(plan.recipe)
     table = tables if isinstance(tables, Table) else concat_tables(list(tables.values()))
     check_columns(plan, table)
+    _check_key(table, form.key)
     target = TargetColumn(table, form.target.column)
     task: Task = plan.task.cls(**plan.task.options)
     splits, messages = target.known(_split(plan, tables, target.values, task), skip=form.on_bad == "skip")
@@ -150,6 +152,17 @@ def check_columns(plan: Plan, table: Table, target: bool = True) -> None:
     plan.recipe.fail_if(missing_columns(plan.recipe, table, target))
 
 
+def _check_key(table: Table, key: str | None) -> None:
+    """Refuse a key that cannot name rows in predictions.
+
+    Raises:
+        TableError: its values are lists, mappings or Python objects, or cannot be read.
+    """
+    if key is not None and (key in table.objects or pa.types.is_nested(table.column(key).type)):
+        kind = "Python objects" if key in table.objects else table.column(key).type
+        raise TableError(f"{table.name}: the key column {key!r} holds {kind}; name a column of texts or numbers")
+
+
 def missing_columns(recipe: Recipe, table: Table, target: bool = True) -> list[Problem]:
     """A problem for every column that the recipe names and the table lacks; see `check_columns`."""
     form = recipe.form
@@ -160,8 +173,9 @@ def missing_columns(recipe: Recipe, table: Table, target: bool = True) -> list[P
         wanted.append((("split",), form.split if isinstance(form.split, str) else None))
         wanted.append((("split", "by"), form.split.by if isinstance(form.split, Fractions) else None))
     for name, given in form.modalities.items():
-        wanted += [(("modalities", name, "column"), column) for column in given.columns or [given.column or name]]
-    missing = [(path, column) for path, column in wanted if column is not None and column not in table.columns]
+        wanted += [(("modalities", name, "column"), column) for column in given.reads(name)]
+    names = set(table.columns)
+    missing = [(path, column) for path, column in wanted if column is not None and column not in names]
     if missing and len(table.columns) == 1 and set(table.columns[0]) & set(";|\t,"):
         table.column(missing[0][1])  # says that the file may have another separator
     there = listed(table.columns, 20)

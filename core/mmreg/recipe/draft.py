@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import yaml
 
 from mmreg import registry
+from mmreg.data.identity import value_codes
 from mmreg.data.sources import open_table
 from mmreg.data.splits import split_rows
 from mmreg.data.table import Table
@@ -206,12 +208,14 @@ def _fusion(draft: _Draft, task: str, inputs: int) -> None:
 
 
 def _is_unique(table: Table, column: str) -> bool:
-    values = list(table.iter_values(column))
-    return len(set(values)) == len(values)
+    """Whether a column's values tell its rows apart."""
+    if column in table.objects or column in table.unreadable or pa.types.is_nested(table.column(column).type):
+        return False
+    return len(np.unique(value_codes(table, column, paths=False))) == len(table)
 
 
 def _input_name(column: str) -> str:
-    return _quoted("".join("_" if c in "./\\,=+" else c for c in column))
+    return _quoted("".join("_" if c in "./\\,=+" else c for c in column) or "unnamed")
 
 
 def _relative(table: str, folder: Path | None) -> str:

@@ -158,6 +158,10 @@ class Input(_Open):
             raise ValueError("give either column or columns")
         return self
 
+    def reads(self, name: str) -> list[str]:
+        """The columns that it reads, if it has this name."""
+        return self.columns or [name if self.column is None else self.column]
+
 
 class FusionChoice(_Open):
     """A fusion operator; further keys are its options."""
