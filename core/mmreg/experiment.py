@@ -16,6 +16,7 @@ from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Specs
 from mmreg.contract.task import Task
 from mmreg.data.cells import iter_present
+from mmreg.data.dialect import TableFile
 from mmreg.data.leaks import leaks
 from mmreg.data.prepare import prepare
 from mmreg.data.prepared import Prepared, raise_bad
@@ -127,19 +128,20 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
 
 def _read_tables(recipe: Recipe) -> Table | dict[str, Table]:
     """The recipe's table, or its tables by split."""
-    given = recipe.form.table
-    if isinstance(given, str):
-        return open_table(_source(recipe, "", given), recipe.folder)
-    return {split: open_table(_source(recipe, split, path), recipe.folder) for split, path in given if path is not None}
+    tables = {
+        split: open_table(_source(recipe, split, file), recipe.folder, missing=recipe.form.missing)
+        for split, file in recipe.form.files().items()
+    }
+    return tables.get("", tables)
 
 
-def _source(recipe: Recipe, split: str, path: str) -> Any:
-    """The object that stands for a table, or its path."""
-    if path == IN_MEMORY:
+def _source(recipe: Recipe, split: str, file: TableFile) -> Any:
+    """The object that stands for a table, or its file."""
+    if file.path == IN_MEMORY:
         if split not in recipe.tables:
             raise TableError(f"{recipe.name} was made for a table in memory, which is not here; pass the table")
         return recipe.tables[split]
-    return path
+    return file
 
 
 def check_columns(plan: Plan, table: Table, target: bool = True) -> None:

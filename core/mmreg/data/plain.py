@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmreg.data.hashing import is_bytes, is_text
+from mmreg.data.hashing import is_bytes, is_list, is_text
 from mmreg.messages import one_line
 
 
@@ -45,33 +45,31 @@ def why_unreadable(column: pa.ChunkedArray) -> str:
     try:
         for chunk in column.chunks or [pa.array([], kind)]:
             chunk.take(pa.array([], pa.int64()))
-            for leaf in _leaves(chunk):
-                if isinstance(leaf, str):
-                    return leaf
+            for leaf in leaves(chunk):
+                if pa.types.is_interval(leaf.type) or pa.types.is_union(leaf.type):
+                    return str(kind)
                 if pa.types.is_temporal(leaf.type):
                     _telling(leaf).to_pylist()
+            chunk.slice(0, 1).to_pylist()
     except (pa.ArrowException, ValueError, OverflowError) as error:  # such as a date past the year 9999
         return f"{kind}: {one_line(error)}"
     return ""
 
 
-def _leaves(array: pa.Array) -> Iterator[pa.Array | str]:
-    """The arrays within an array, or what is wrong with its type."""
+def leaves(array: pa.Array) -> Iterator[pa.Array]:
+    """The arrays within an array of lists, structs and maps, at any depth; itself, if it is of none."""
     kind = array.type
     if pa.types.is_struct(kind):
-        if len({field.name for field in kind}) < kind.num_fields:
-            yield f"{kind}: two fields have one name"
-        for child in array.flatten():
-            yield from _leaves(child)
+        parts = array.flatten()
     elif pa.types.is_map(kind):
-        yield from _leaves(array.keys)
-        yield from _leaves(array.items)
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        yield from _leaves(array.flatten())
-    elif pa.types.is_interval(kind) or pa.types.is_union(kind):
-        yield str(kind)
+        parts = [array.keys, array.items]
+    elif is_list(kind) or pa.types.is_fixed_size_list(kind):
+        parts = [array.flatten()]
     else:
         yield array
+        return
+    for part in parts:
+        yield from leaves(part)
 
 
 def _telling(times: pa.Array) -> pa.Array:

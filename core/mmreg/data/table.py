@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mmreg.data.dialect import TableFile
 from mmreg.data.files import read_file
 from mmreg.data.hashing import hash_array, is_text
 from mmreg.data.memory import is_tabular, read_memory
@@ -21,6 +22,8 @@ from mmreg.data.plain import plain_column, why_unreadable
 from mmreg.errors import TableError
 from mmreg.messages import listed, near, one_line
 
+SEPARATOR_HINT = "is another character its separator than was found? Name it by --separator"
+"""What to do about a table with a single column."""
 CHUNK = 1024
 """Rows that are turned into Python objects at a time."""
 HASHED = 256
@@ -111,7 +114,7 @@ class Table:
         index = self.arrow.schema.get_field_index(name)
         if index < 0:
             only = self.columns[0] if len(self.columns) == 1 else ""
-            hint = " (is another character than the comma or tab its separator?)" if set(only) & set(";\t|,") else ""
+            hint = f" ({SEPARATOR_HINT})" if set(only) & set(";\t|,") else ""
             raise TableError(
                 f"{self.name} has no column {name!r}{near(name, self.columns)}; its columns are "
                 f"{listed(map(repr, self.columns), 20)}{hint}"
@@ -137,6 +140,20 @@ class Table:
             empty = pa.chunked_array([pa.nulls(len(self), pa.string())])
             arrays = [*self.arrow.columns, *[empty] * len(missing)]
             result.arrow = pa.Table.from_arrays(arrays, names=[*self.columns, *missing])
+        return result
+
+    def with_missing(self, texts: Sequence[str]) -> Table:
+        """The same rows with null in the place of cells that hold one of these texts."""
+        if not texts:
+            return self
+        columns = []
+        for column in self.arrow.columns:
+            if is_text(column.type):
+                marked = pc.is_in(column, pa.array(texts, column.type))
+                column = pc.if_else(marked, pa.scalar(None, column.type), column)
+            columns.append(column)
+        result = copy.copy(self)
+        result.arrow = pa.Table.from_arrays(columns, names=self.columns)
         return result
 
     def where(self, row: int | np.integer[Any]) -> str:
@@ -206,25 +223,28 @@ class Table:
             hash_array(piece.chunk(0) if piece.num_chunks == 1 else piece.combine_chunks(), update)
 
 
-def read_table(source: Any, folder: str | Path | None = None) -> Table:
+def read_table(source: Any, folder: str | Path | None = None, *, missing: Sequence[str] = ()) -> Table:
     """A table from a file or from what Python holds.
 
     Args:
-        source: the path of a .csv, .tsv, .jsonl (.ndjson), .parquet, or .arrow (.feather) file; a `Table`; anything
-            with the Arrow PyCapsule interface (pyarrow, pandas, polars, duckdb, datasets); a list of dicts; or a
-            dict of lists.
+        source: the path of a .csv, .tsv, .txt (.tab), .jsonl (.ndjson), .parquet, or .arrow (.feather) file, or a
+            `TableFile`; a `Table`; anything with the Arrow PyCapsule interface (pyarrow, pandas, polars, duckdb,
+            datasets); a list of dicts; or a dict of lists.
         folder: what relative paths in its cells are relative to: the file's folder, or the current directory, if
             not given.
+        missing: texts that mark an absent cell; where a column of delimited text holds numbers else, it is numeric.
 
     Raises:
         TableError: the table is missing, unreadable, broken or empty; the message says where and what to do.
     """
     if isinstance(source, Table):
-        return source
+        return source.with_missing(missing)
     if isinstance(source, str | Path):
-        path = Path(source)
-        data, name = read_file(path), path.name
-        table = Table(data, name=name, folder=Path(folder) if folder is not None else path.parent)
+        source = TableFile(source)
+    if isinstance(source, TableFile):
+        path = Path(source.path)
+        data = read_file(source, missing)
+        table = Table(data, name=path.name, folder=Path(folder) if folder is not None else path.parent)
     elif is_tabular(source):
         data, objects = read_memory(source)
         table = Table(data, folder=None if folder is None else Path(folder), objects=objects)
@@ -235,7 +255,7 @@ def read_table(source: Any, folder: str | Path | None = None) -> Table:
         )
     if not len(table):
         raise TableError(f"{table.name} has no rows: there is nothing to read but the names of its columns")
-    return table
+    return table.with_missing(missing)
 
 
 def concat_tables(tables: Sequence[Table]) -> Table:

@@ -13,10 +13,11 @@ import pyarrow as pa
 import yaml
 
 from mmreg import registry
+from mmreg.data.dialect import TableFile
 from mmreg.data.identity import value_codes
 from mmreg.data.sources import open_table
 from mmreg.data.splits import split_rows
-from mmreg.data.table import Table
+from mmreg.data.table import SEPARATOR_HINT, Table
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.files import unwritable, write_text
 from mmreg.messages import listed, plural, shown
@@ -38,11 +39,11 @@ class _Draft:
         self.lines.append(f"{text}  # {' '.join(reason.split())}" if reason else text)
 
 
-def write_recipe(table: str | Path, target: str | None, out: Path, *, overwrite: bool = False) -> str:
+def write_recipe(table: TableFile, target: str | None, out: Path, *, overwrite: bool = False) -> str:
     """Write a recipe for a table.
 
     Args:
-        table: the table's path.
+        table: the table's file.
         target: the column to predict; found by its name if it is None.
         out: the file to write.
         overwrite: whether to replace a file that is there.
@@ -65,13 +66,13 @@ def write_recipe(table: str | Path, target: str | None, out: Path, *, overwrite:
     return text
 
 
-def draft_recipe(table: str | Path, target: str | None = None, folder: Path | None = None) -> str:
+def draft_recipe(table: TableFile, target: str | None = None, folder: Path | None = None) -> str:
     """The text of a recipe for a table; see `write_recipe`. The table's path is written relative to the folder."""
     opened = open_table(table, cells=folder)
     guessed = target is None
     target = _target(opened, target)
     draft = _Draft()
-    draft.add(f"table: {_quoted(_relative(str(table), folder))}")
+    draft.add(f"table: {_table(table, folder)}")
     split, left = _split(opened, draft, target)
     values = [value for value in opened.iter_values(target) if not _is_empty(value)]
     task, reason = _task(opened, target, values)
@@ -104,7 +105,7 @@ def _target(table: Table, target: str | None) -> str:
     if len(table.columns) == 1:
         raise TableError(
             f"{table.name} has a single column, {table.columns[0]!r}, where a target and an input are needed "
-            "(is another character than the comma or tab its separator?)"
+            f"({SEPARATOR_HINT})"
         )
     if target is not None:
         table.column(target)
@@ -216,6 +217,14 @@ def _is_unique(table: Table, column: str) -> bool:
 
 def _input_name(column: str) -> str:
     return _quoted("".join("_" if c in "./\\,=+" else c for c in column) or "unnamed")
+
+
+def _table(table: TableFile, folder: Path | None) -> str:
+    """The table's path, with what was said of the file."""
+    path = _relative(str(table.path), folder)
+    said = {"separator": table.separator, "encoding": table.encoding}
+    said = {key: value for key, value in said.items() if value is not None}
+    return _flow({"path": path, **said}) if said else _quoted(path)
 
 
 def _relative(table: str, folder: Path | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from mmreg.registry.options import Problem
 
 IN_MEMORY = "<table in memory>"
 """What stands in a recipe for a table that was given as an object."""
+SPLITS = {"train", "validation", "test"}
+"""The keys of tables by split."""
 NAMED = ("encoder", "fusion", "optimizer", "schedule")
 """Keys whose value may be a component's bare name, which stands for a mapping with this name."""
 
@@ -89,16 +92,29 @@ class Recipe:
     def to_data(self) -> dict[str, Any]:
         """The recipe as plain data, the defaults of its own keys spelled out and the tables' paths made absolute."""
         data: dict[str, Any] = self.form.model_dump(mode="json")
-        table = data["table"]
-        data["table"] = (
-            self._absolute(table)
-            if isinstance(table, str)
-            else {split: self._absolute(path) for split, path in table.items() if path is not None}
-        )
+        data["table"] = self._with_absolute(data["table"])
         return data
+
+    def _with_absolute(self, table: Any) -> Any:
+        """What a recipe says of a table, with absolute paths and without keys that are not given."""
+        if isinstance(table, str):
+            return self._absolute(table)
+        return {
+            key: value if key in ("separator", "encoding") else self._with_absolute(value)
+            for key, value in table.items()
+            if value is not None
+        }
 
     def _absolute(self, table: str) -> str:
         return table if table == IN_MEMORY or "://" in table else str(((self.folder or Path()) / table).absolute())
+
+    def as_written(self, table: Any) -> Any:
+        """A table as it is; the path of a file that the recipe names, with what the recipe says of it."""
+        if not isinstance(table, str | Path):
+            return table
+        path = table if "://" in str(table) else str(Path(table).absolute())
+        files = self.form.files().values()
+        return next((replace(file, path=path) for file in files if self._absolute(str(file.path)) == path), table)
 
     def replace(self, changes: Mapping[str, Any]) -> Recipe:
         """The same recipe with some keys changed, each a dotted path such as "training.epochs"."""
@@ -210,8 +226,26 @@ def _without_tables(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
         return _copy(data), {}
     if isinstance(table, Path):
         return _copy({**data, "table": str(table)}), {}
-    if isinstance(table, Mapping) and set(table) <= {"train", "validation", "test"}:
-        paths = {split: str(one) for split, one in table.items() if isinstance(one, str | Path)}
-        objects = {split: one for split, one in table.items() if split not in paths and one is not None}
-        return _copy({**data, "table": {**paths, **dict.fromkeys(objects, IN_MEMORY)}}), objects
+    if isinstance(table, Mapping) and _names_files(table):
+        named = {key: _path_as_text(one) for key, one in table.items() if key not in SPLITS or _is_named(one)}
+        objects = {split: one for split, one in table.items() if split not in named and one is not None}
+        return _copy({**data, "table": {**named, **dict.fromkeys(objects, IN_MEMORY)}}), objects
     return _copy({**data, "table": IN_MEMORY}), {"": table}
+
+
+def _names_files(table: Mapping[Any, Any]) -> bool:
+    """Whether a mapping says where a table is, rather than being one: a dict of columns, which are no texts."""
+    if set(table) <= {*SPLITS, "path", "separator", "encoding"}:
+        return table.get("path") is None or _is_named(table["path"])
+    return all(map(_is_named, table.values()))
+
+
+def _is_named(table: Any) -> bool:
+    """Whether it is a path, or a mapping that holds one, rather than a table."""
+    return isinstance(table, str | Path) or (isinstance(table, Mapping) and isinstance(table.get("path"), str | Path))
+
+
+def _path_as_text(table: Any) -> Any:
+    if isinstance(table, Mapping):
+        return {key: _path_as_text(value) for key, value in table.items()}
+    return str(table) if isinstance(table, Path) else table
