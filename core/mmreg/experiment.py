@@ -34,7 +34,7 @@ from mmreg.recipe.components import InputPlan
 from mmreg.recipe.form import Fractions
 from mmreg.recipe.recipe import IN_MEMORY, Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, find_problems, missing_assets, resolve
-from mmreg.registry.options import Problem
+from mmreg.registry.options import KeyPath, Problem
 
 
 @dataclass
@@ -167,17 +167,8 @@ def _check_key(table: Table, key: str | None) -> None:
 
 def missing_columns(recipe: Recipe, table: Table, target: bool = True) -> list[Problem]:
     """A problem for every column that the recipe names and the table lacks; see `check_columns`."""
-    form = recipe.form
-    wanted: list[tuple[tuple[str | int, ...], str | None]] = []
-    if target:
-        wanted += [(("target", "column"), form.target.column), (("target", "weight"), form.target.weight)]
-        wanted.append((("key",), form.key))
-        wanted.append((("split",), form.split if isinstance(form.split, str) else None))
-        wanted.append((("split", "by"), form.split.by if isinstance(form.split, Fractions) else None))
-    for name, given in form.modalities.items():
-        wanted += [(("modalities", name, "column"), column) for column in given.reads(name)]
     names = set(table.columns)
-    missing = [(path, column) for path, column in wanted if column is not None and column not in names]
+    missing = [(path, column) for path, column in _named_columns(recipe, target) if column not in names]
     if missing and len(table.columns) == 1 and set(table.columns[0]) & set(";|\t,"):
         table.column(missing[0][1])  # says that the file may have another separator
     there = listed(table.columns, 20)
@@ -185,6 +176,25 @@ def missing_columns(recipe: Recipe, table: Table, target: bool = True) -> list[P
         Problem(path, f"{table.name} has no column {column!r}{near(column, table.columns)} (it has {there})")
         for path, column in missing
     ]
+
+
+def read_columns(recipe: Recipe) -> list[str]:
+    """The columns that a recipe names, each once."""
+    return list(dict.fromkeys(column for _, column in _named_columns(recipe)))
+
+
+def _named_columns(recipe: Recipe, target: bool = True) -> list[tuple[KeyPath, str]]:
+    """The columns that a recipe names, each with its key."""
+    form = recipe.form
+    named: list[tuple[KeyPath, str | None]] = []
+    if target:
+        named += [(("target", "column"), form.target.column), (("target", "weight"), form.target.weight)]
+        named.append((("key",), form.key))
+        named.append((("split",), form.split if isinstance(form.split, str) else None))
+        named.append((("split", "by"), form.split.by if isinstance(form.split, Fractions) else None))
+    for name, given in form.modalities.items():
+        named += [(("modalities", name, "column"), column) for column in given.reads(name)]
+    return [(path, column) for path, column in named if column is not None]
 
 
 def _split(plan: Plan, tables: Table | dict[str, Table], values: list[Any], task: Task) -> dict[str, NDArray[np.int64]]:

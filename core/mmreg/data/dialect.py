@@ -45,10 +45,13 @@ class TableFile:
     encoding: str | None = None
 
     def __post_init__(self) -> None:
-        if self.separator is not None:
-            object.__setattr__(self, "separator", checked_separator(self.separator))
-        if self.encoding is not None:
-            checked_encoding(self.encoding)
+        for name, checked in (("separator", checked_separator), ("encoding", checked_encoding)):
+            given = getattr(self, name)
+            if given is not None:
+                try:
+                    object.__setattr__(self, name, checked(given))
+                except TableError as error:
+                    raise TableError(f"{self.path}: the {name} {error}, found {shown(given)}") from error
 
 
 def checked_separator(text: str) -> str:
@@ -59,10 +62,7 @@ def checked_separator(text: str) -> str:
     """
     character = _SPELLED.get(text, text)
     if len(character) != 1 or not character.isascii() or character in '"\r\n\0':
-        raise TableError(
-            f'a separator is one character such as "," or ";", or "tab", and neither a quote nor a line end; '
-            f"found {shown(text)}"
-        )
+        raise TableError('must be one character such as "," or ";", or "tab", and neither a quote nor a line end')
     return character
 
 
@@ -76,7 +76,7 @@ def checked_encoding(name: str) -> str:
         "".encode(name)
     except (LookupError, ValueError) as error:  # also one of bytes, such as base64
         raise TableError(
-            f"there is no encoding {shown(name)}; such as utf-8, cp1252 (Windows), latin-1 or utf-16"
+            "must be one of texts that Python knows, such as utf-8, cp1252 (Windows) or latin-1"
         ) from error
     return name
 

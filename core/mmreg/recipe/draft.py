@@ -15,6 +15,7 @@ import yaml
 from mmreg import registry
 from mmreg.data.dialect import TableFile
 from mmreg.data.identity import value_codes
+from mmreg.data.lookalikes import notes
 from mmreg.data.sources import open_table
 from mmreg.data.splits import split_rows
 from mmreg.data.table import SEPARATOR_HINT, Table
@@ -90,6 +91,8 @@ def draft_recipe(table: TableFile, target: str | None = None, folder: Path | Non
             f"({', '.join(registry.names('modality'))}); are relative paths in it relative to the table?"
         )
     _inputs(draft, opened, columns, suggestions)
+    for note in notes(opened, [target, *columns]):
+        draft.add("", f"note: {note}")
     _fusion(draft, task, len(suggestions))
     if len(values) < len(opened):
         rows = plural(len(opened) - len(values), "row has", "rows have")

@@ -127,9 +127,9 @@ class Tables(_Delimited):
     @model_validator(mode="after")
     def _one_way(self) -> Tables:
         if self.path is not None and (self.train or self.validation or self.test):
-            raise ValueError("give either path, or train with validation and test")
+            raise ValueError("must be a mapping of either path, or train with validation and test")
         if self.path is None and self.train is None:
-            raise ValueError("give path, or train with validation and test")
+            raise ValueError("must be a mapping of path, or of train with validation and test")
         return self
 
 

@@ -226,23 +226,23 @@ def _without_tables(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
         return _copy(data), {}
     if isinstance(table, Path):
         return _copy({**data, "table": str(table)}), {}
-    if isinstance(table, Mapping) and _names_files(table):
+    if isinstance(table, Mapping) and (set(table) <= SPLITS or not _is_columns(table)):
         named = {key: _path_as_text(one) for key, one in table.items() if key not in SPLITS or _is_named(one)}
         objects = {split: one for split, one in table.items() if split not in named and one is not None}
         return _copy({**data, "table": {**named, **dict.fromkeys(objects, IN_MEMORY)}}), objects
     return _copy({**data, "table": IN_MEMORY}), {"": table}
 
 
-def _names_files(table: Mapping[Any, Any]) -> bool:
-    """Whether a mapping says where a table is, rather than being one: a dict of columns, which are no texts."""
-    if set(table) <= {*SPLITS, "path", "separator", "encoding"}:
-        return table.get("path") is None or _is_named(table["path"])
-    return all(map(_is_named, table.values()))
-
-
 def _is_named(table: Any) -> bool:
-    """Whether it is a path, or a mapping that holds one, rather than a table."""
-    return isinstance(table, str | Path) or (isinstance(table, Mapping) and isinstance(table.get("path"), str | Path))
+    """Whether it says where a table is, by its path or by keys, rather than being one."""
+    return isinstance(table, str | Path) or (isinstance(table, Mapping) and not _is_columns(table))
+
+
+def _is_columns(table: Mapping[Any, Any]) -> bool:
+    """Whether a mapping is a table by itself: a list of values for each column."""
+    return bool(table) and all(
+        hasattr(values, "__len__") and not isinstance(values, str | bytes | Mapping) for values in table.values()
+    )
 
 
 def _path_as_text(table: Any) -> Any:

@@ -102,25 +102,25 @@ def test_only_the_beginning_of_a_file_is_looked_at(tmp_path: Path, monkeypatch: 
 
 
 def test_western_encodings_are_offered_by_the_signs_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="--encoding cp1252, or in the recipe by table: {path: t.csv, encoding: cp125"):
+    with pytest.raises(TableError, match="--encoding cp1252, or in the recipe by table: "):
         read_table(write(tmp_path / "t.csv", "a,b\n\u20ac,1\n", "cp1252"))
     with pytest.raises(TableError, match="--encoding latin-1"):
         read_table(write(tmp_path / "t.csv", "a,b\n\x81\u00e9,1\n", "latin-1"))
     with pytest.raises(TableError, match="looks like UTF-16 without a mark; name its encoding by --encoding utf-16-be"):
         read_table(write(tmp_path / "t.csv", "a,b\n1,2\n", "utf-16-be"))
-    with pytest.raises(TableError, match="is not in the encoding ascii: .* name the one that it is in"):
+    with pytest.raises(TableError, match=r"is not in the encoding ascii: .* name the one that it is in"):
         read_table(TableFile(write(tmp_path / "t.csv", "a,b\n\u00e9,1\n"), encoding="ascii"))
 
 
 @pytest.mark.parametrize("separator", ["", ";;", '"', "\n", "\u00e9", "\0"])
 def test_what_cannot_separate_is_refused(separator: str) -> None:
-    with pytest.raises(TableError, match="a separator is one character"):
+    with pytest.raises(TableError, match="the separator must be one character"):
         TableFile("t.csv", separator)
 
 
 @pytest.mark.parametrize("encoding", ["", "latn-1", "base64", "rot13", "hex", "a\0b", "../x"])
 def test_what_is_no_encoding_of_texts_is_refused(encoding: str) -> None:
-    with pytest.raises(TableError, match="there is no encoding"):
+    with pytest.raises(TableError, match="the encoding must be one of texts that Python knows"):
         TableFile("t.csv", encoding=encoding)
 
 
@@ -146,9 +146,7 @@ def test_what_is_no_delimited_text_has_neither(tmp_path: Path, given: dict[str, 
     ],
 )
 @pytest.mark.parametrize("ending", [".csv", ".txt", ".jsonl"])
-def test_other_kinds_of_files_are_told_by_how_they_begin(
-    tmp_path: Path, start: bytes, what: str, ending: str
-) -> None:
+def test_other_kinds_of_files_are_told_by_how_they_begin(tmp_path: Path, start: bytes, what: str, ending: str) -> None:
     path = tmp_path / f"t{ending}"
     path.write_bytes(start + bytes(range(256)))
     with pytest.raises(TableError, match=f"t{ending} is {what}, where {ending} says that it is"):
