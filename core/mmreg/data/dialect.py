@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmreg.errors import TableError
-from mmreg.messages import shown
+from mmreg.messages import is_unicode, shown
 
 SAMPLE = 1 << 17
 """Bytes of a file by which its separator is found."""
@@ -37,7 +37,7 @@ class TableFile:
         encoding: of delimited text, as Python calls it; UTF-8, or what the file's mark says, if it is None.
 
     Raises:
-        TableError: the separator is none, or there is no such encoding.
+        TableError: the path is not UTF-8, the separator is none, or there is no such encoding.
     """
 
     path: str | Path
@@ -45,6 +45,8 @@ class TableFile:
     encoding: str | None = None
 
     def __post_init__(self) -> None:
+        if not is_unicode(str(self.path)):
+            raise TableError(f"the path {str(self.path)!a} is not UTF-8; rename the file or folder")
         for name, checked in (("separator", checked_separator), ("encoding", checked_encoding)):
             given = getattr(self, name)
             if given is not None:

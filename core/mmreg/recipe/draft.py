@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 
 from mmreg import registry
 from mmreg.data.dialect import TableFile
@@ -23,9 +22,12 @@ from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.files import unwritable, write_text
 from mmreg.messages import listed, plural, shown
 from mmreg.recipe.suggestions import Suggestion, suggest, why_left_out
+from mmreg.recipe.yaml import yaml_text
 
 TARGET_NAMES = ("label", "target", "class", "category", "y", "labels", "sentiment", "rating")
 KEY_NAMES = ("id", "key", "uid", "uuid", "row_id", "sample_id")
+LONGEST_NAME = 100
+"""Characters of a column's name that its input is called by."""
 MANY_NUMBERS = 20
 """More different numbers than this in a target make it a regression."""
 
@@ -178,26 +180,25 @@ def _task(table: Table, target: str, values: list[Any]) -> tuple[str, str]:
 
 def _inputs(draft: _Draft, table: Table, columns: list[str], suggestions: list[Suggestion]) -> None:
     """Write the modalities in the columns' order, and why a column is left out."""
-    taken = {_input_name(each.columns[0]) for each in suggestions if not each.cls.multiple_columns}
+    singles = [each.columns[0] for each in suggestions if not each.cls.multiple_columns]
+    several = [each.modality for each in suggestions if each.cls.multiple_columns]
+    names = iter(_input_names([*singles, *several]))
+    name_of = dict(zip(singles, names, strict=False)), dict(zip(several, names, strict=False))
     by_column = {column: each for each in suggestions for column in each.columns}
     for column in columns:
         chosen = by_column.get(column)
         if chosen is None:
             draft.add("", f"{column}: left out; {why_left_out(table, column)}")
         elif column == chosen.columns[0]:
-            name, reads = _input_name(column), f"column: {_quoted(column)}"
+            name, reads = name_of[0].get(column), f"column: {_quoted(column)}"
             if chosen.cls.multiple_columns:
-                name = _input_name(chosen.modality)
-                while name in taken:
-                    name += "_"
-                taken.add(name)
-                reads = f"columns: {_quoted(list(chosen.columns))}"
+                name, reads = name_of[1][chosen.modality], f"columns: {_quoted(list(chosen.columns))}"
             settings = [f"type: {chosen.modality}", reads]
             settings += [f"{key}: {_quoted(value)}" for key, (value, _) in chosen.options.items()]
             settings += [f"encoder: {chosen.cls.default_encoder}"]
             settings += ["on_bad: absent"] if chosen.missing else []
             reasons = "; ".join(filter(None, [*(reason for _, reason in chosen.options.values()), chosen.missing]))
-            draft.add(f"  {name}: {{{', '.join(settings)}}}", reasons)
+            draft.add(f"  {_quoted(name)}: {{{', '.join(settings)}}}", reasons)
 
 
 def _fusion(draft: _Draft, task: str, inputs: int) -> None:
@@ -218,8 +219,20 @@ def _is_unique(table: Table, column: str) -> bool:
     return len(np.unique(value_codes(table, column, paths=False))) == len(table)
 
 
-def _input_name(column: str) -> str:
-    return _quoted("".join("_" if c in "./\\,=+" else c for c in column) or "unnamed")
+def _input_names(columns: list[str]) -> list[str]:
+    """For each column or modality the name of its input, none of which occurs twice."""
+    given: dict[str, int] = {}
+    names = []
+    for column in columns:
+        # YAML takes no long keys; the other characters are what names of inputs must not hold.
+        plain = "".join("_" if c in "./\\,=+" or not c.isprintable() else c for c in column[:LONGEST_NAME])
+        name = plain or "unnamed"
+        while name in given:
+            given[plain] = given.get(plain, 1) + 1
+            name = f"{plain}_{given[plain]}"
+        given[name] = 1
+        names.append(name)
+    return names
 
 
 def _table(table: TableFile, folder: Path | None) -> str:
@@ -240,9 +253,7 @@ def _relative(table: str, folder: Path | None) -> str:
 
 def _quoted(value: Any) -> str:
     """A value as YAML writes it in one line."""
-    return (
-        yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).strip().removesuffix("\n...")
-    )
+    return yaml_text(value, flow=True)
 
 
 def _flow(data: dict[str, Any]) -> str:

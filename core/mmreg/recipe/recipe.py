@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mmreg.errors import RecipeError
-from mmreg.messages import near
+from mmreg.files import irregular
+from mmreg.messages import is_unicode, near
 from mmreg.recipe.find import find_components
 from mmreg.recipe.form import Form
-from mmreg.recipe.yaml import read_yaml
+from mmreg.recipe.yaml import MOST_BYTES, read_yaml
 from mmreg.registry import options
 from mmreg.registry.options import Problem
 
@@ -106,7 +107,12 @@ class Recipe:
         }
 
     def _absolute(self, table: str) -> str:
-        return table if table == IN_MEMORY or "://" in table else str(((self.folder or Path()) / table).absolute())
+        if table == IN_MEMORY or "://" in table:
+            return table
+        path = str(((self.folder or Path()) / table).absolute())
+        if not is_unicode(path):
+            raise RecipeError(f"{self.name}: the table's path {path!a} is not UTF-8; rename the file or folder")
+        return path
 
     def as_written(self, table: Any) -> Any:
         """A table as it is; the path of a file that the recipe names, with what the recipe says of it."""
@@ -153,6 +159,11 @@ def read_recipe(source: Recipe | Mapping[str, Any] | str | Path, overrides: Iter
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[options.KeyPath, int]]:
     try:
+        what = irregular(path)
+        if what not in ("", "a folder"):
+            raise RecipeError(f"{str(path)!r} is {what}, where a recipe's file is needed")
+        if path.is_file() and path.stat().st_size > MOST_BYTES:
+            raise RecipeError(f"{str(path)!r} is no recipe: it has {path.stat().st_size:,} bytes")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         there = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []

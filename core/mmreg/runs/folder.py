@@ -29,6 +29,7 @@ from mmreg.model.inference import Predicted
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.assets import digest
 from mmreg.recipe.resolve import Plan
+from mmreg.recipe.yaml import yaml_text
 
 RECIPE = "recipe.yaml"
 COMPONENTS = "components.json"
@@ -148,8 +149,6 @@ def write_facts(
         model: whose components have states.
         table: plain data on what it was trained on, its `fingerprint` among them.
     """
-    import yaml
-
     assets = _Assets(folder)
     recipe = plan.to_data(assets.keep)
     assets.remove_others()
@@ -178,7 +177,7 @@ def write_facts(
     }
     # The recipe last: without it a killed training leaves a folder that is known as its own, and may be begun anew.
     write_json(folder / COMPONENTS, facts)
-    write_text(folder / RECIPE, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+    write_text(folder / RECIPE, yaml_text(recipe))
 
 
 class _Assets:
