@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmreg.contract.signals import Features, Fused, Signal
     from mmreg.contract.spec import GRID, SEQUENCE, TOKENS, VECTOR, Spec
     from mmreg.contract.task import Concern, Metric, Space, Task
+    from mmreg.data.dialect import TableFile
     from mmreg.errors import MmregError
     from mmreg.experiment import build_model
     from mmreg.recipe.recipe import Recipe
@@ -43,6 +44,7 @@ _NAMES = {
     "mmreg.contract.optimization": ["Optimizer", "ParameterGroup", "Schedule"],
     "mmreg.contract.signals": ["Features", "Fused", "Signal"],
     "mmreg.contract.spec": ["GRID", "SEQUENCE", "TOKENS", "VECTOR", "Spec"],
+    "mmreg.data.dialect": ["TableFile"],
     "mmreg.errors": ["MmregError"],
     "mmreg.experiment": ["build_model"],
     "mmreg.recipe.recipe": ["Recipe"],
@@ -86,6 +88,7 @@ __all__ = [
     "Space",
     "Spec",
     "Step",
+    "TableFile",
     "Task",
     "build_model",
     "compare",

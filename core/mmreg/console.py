@@ -58,6 +58,16 @@ Set = Annotated[
     ),
 ]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows at a time.")]
+Separator = Annotated[
+    str | None,
+    typer.Option(
+        "--separator", metavar="CHARACTER", help='Between the cells of a delimited TABLE: ";", tab, ...; else found.'
+    ),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option("--encoding", metavar="NAME", help="Of a delimited TABLE: cp1252, latin-1, utf-16, ...; else UTF-8."),
+]
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).", show_default=False)]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
 AcceptChanges = Annotated[

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Specs
 from mmreg.contract.task import Task
 from mmreg.data.cells import iter_present
+from mmreg.data.dialect import TableFile
 from mmreg.data.fitting import fitting
 from mmreg.data.leaks import leaks, leaks_text
 from mmreg.data.prepare import prepare
@@ -33,7 +35,7 @@ from mmreg.recipe.components import InputPlan
 from mmreg.recipe.form import Fractions
 from mmreg.recipe.recipe import IN_MEMORY, Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, find_problems, missing_assets, resolve
-from mmreg.registry.options import Problem
+from mmreg.registry.options import KeyPath, Problem
 
 
 @dataclass
@@ -108,6 +110,7 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     tables = _read_tables(plan.recipe)
     table = tables if isinstance(tables, Table) else concat_tables(list(tables.values()))
     check_columns(plan, table)
+    _check_key(table, form.key)
     target = TargetColumn(table, form.target.column)
     task: Task = plan.task.cls(**plan.task.options)
     splits, messages = target.known(_split(plan, tables, target, task), skip=form.on_bad == "skip")
@@ -128,19 +131,20 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
 
 def _read_tables(recipe: Recipe) -> Table | dict[str, Table]:
     """The recipe's table, or its tables by split."""
-    given = recipe.form.table
-    if isinstance(given, str):
-        return open_table(_source(recipe, "", given), recipe.folder)
-    return {split: open_table(_source(recipe, split, path), recipe.folder) for split, path in given if path is not None}
+    tables = {
+        split: open_table(_source(recipe, split, file), recipe.folder, missing=recipe.form.missing)
+        for split, file in recipe.form.files().items()
+    }
+    return tables.get("", tables)
 
 
-def _source(recipe: Recipe, split: str, path: str) -> Any:
-    """The object that stands for a table, or its path."""
-    if path == IN_MEMORY:
+def _source(recipe: Recipe, split: str, file: TableFile) -> Any:
+    """The object that stands for a table, or its file."""
+    if file.path == IN_MEMORY:
         if split not in recipe.tables:
             raise TableError(f"{recipe.name} was made for a table in memory, which is not here; pass the table")
         return recipe.tables[split]
-    return path
+    return file
 
 
 def check_columns(plan: Plan, table: Table, target: bool = True) -> None:
@@ -153,18 +157,21 @@ def check_columns(plan: Plan, table: Table, target: bool = True) -> None:
     plan.recipe.fail_if(missing_columns(plan.recipe, table, target))
 
 
+def _check_key(table: Table, key: str | None) -> None:
+    """Refuse a key that cannot name rows in predictions.
+
+    Raises:
+        TableError: its values are lists, mappings or Python objects, or cannot be read.
+    """
+    if key is not None and (key in table.objects or pa.types.is_nested(table.column(key).type)):
+        kind = "Python objects" if key in table.objects else table.column(key).type
+        raise TableError(f"{table.name}: the key column {key!r} holds {kind}; name a column of texts or numbers")
+
+
 def missing_columns(recipe: Recipe, table: Table, target: bool = True) -> list[Problem]:
     """A problem for every column that the recipe names and the table lacks; see `check_columns`."""
-    form = recipe.form
-    wanted: list[tuple[tuple[str | int, ...], str | None]] = []
-    if target:
-        wanted += [(("target", "column"), form.target.column), (("target", "weight"), form.target.weight)]
-        wanted.append((("key",), form.key))
-        wanted.append((("split",), form.split if isinstance(form.split, str) else None))
-        wanted.append((("split", "by"), form.split.by if isinstance(form.split, Fractions) else None))
-    for name, given in form.modalities.items():
-        wanted += [(("modalities", name, "column"), column) for column in given.columns or [given.column or name]]
-    missing = [(path, column) for path, column in wanted if column is not None and column not in table.columns]
+    names = set(table.columns)
+    missing = [(path, column) for path, column in _named_columns(recipe, target) if column not in names]
     if missing and len(table.columns) == 1 and set(table.columns[0]) & set(";|\t,"):
         table.column(missing[0][1])  # says that the file may have another separator
     there = listed(table.columns, 20)
@@ -172,6 +179,25 @@ def missing_columns(recipe: Recipe, table: Table, target: bool = True) -> list[P
         Problem(path, f"{table.name} has no column {column!r}{near(column, table.columns)} (it has {there})")
         for path, column in missing
     ]
+
+
+def read_columns(recipe: Recipe) -> list[str]:
+    """The columns that a recipe names, each once."""
+    return list(dict.fromkeys(column for _, column in _named_columns(recipe)))
+
+
+def _named_columns(recipe: Recipe, target: bool = True) -> list[tuple[KeyPath, str]]:
+    """The columns that a recipe names, each with its key."""
+    form = recipe.form
+    named: list[tuple[KeyPath, str | None]] = []
+    if target:
+        named += [(("target", "column"), form.target.column), (("target", "weight"), form.target.weight)]
+        named.append((("key",), form.key))
+        named.append((("split",), form.split if isinstance(form.split, str) else None))
+        named.append((("split", "by"), form.split.by if isinstance(form.split, Fractions) else None))
+    for name, given in form.modalities.items():
+        named += [(("modalities", name, "column"), column) for column in given.reads(name)]
+    return [(path, column) for path, column in named if column is not None]
 
 
 def _split(

@@ -71,6 +71,15 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written; one that stands for bytes that are not UTF-8, such as a file's name, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def shown(value: Any) -> str:
     """A value as messages show it: short, in one line, without addresses, even if its repr is broken."""
     return printable(re.sub(r" at 0x[0-9a-f]+", "", " ".join(reprlib.repr(value).split())))

@@ -6,6 +6,7 @@ Axes: B batch, C channels, F frequency, T time (samples or frames).
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -171,12 +172,12 @@ class Audio(Modality):
         """The sounds' own rate, of at most 16 kHz, and a length that keeps them whole, of at most a minute."""
         import soundfile
 
-        if super().suggest(values) is None:
+        if super().suggest(values) is None and not all(isinstance(value, bytes) for value in values):
             return None
         facts = []
         for value in values[:50]:
             with contextlib.suppress(soundfile.SoundFileError, OSError):
-                facts.append(soundfile.info(value))
+                facts.append(soundfile.info(io.BytesIO(value) if isinstance(value, bytes) else value))
         if not facts:
             return None
         rates = [fact.samplerate for fact in facts]

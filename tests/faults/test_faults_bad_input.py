@@ -207,7 +207,7 @@ def edited(text: str, line: int, change: Callable[[str], str]) -> str:
         ("t.csv", lambda text: b"", "t.csv is empty (0 bytes)"),
         ("t.csv", lambda text: text.splitlines()[0].encode(), "t.csv has no rows"),
         ("t.csv", lambda text: text.replace("blue", "bl\xfc").encode("latin1"), "t.csv, line 4: byte 0xfc"),
-        ("t.csv", lambda text: text.encode("utf-16"), "t.csv is UTF-16"),
+        ("t.csv", lambda text: text.encode("utf-16-le"), "t.csv looks like UTF-16 without a mark; name its encoding"),
         ("t.csv", lambda text: edited(text, 6, lambda line: line + ",x").encode(), "line 6 has 9"),
         ("t.csv", lambda text: edited(text, 8, lambda line: line[: line.rindex(",")]).encode(), "line 8 has 7"),
         ("t.csv", lambda text: edited(text, 5, lambda line: '"' + line).encode(), "line 5: a quote opens"),

@@ -13,10 +13,12 @@ from mmreg.console import (
     BatchSize,
     Debug,
     Device,
+    Encoding,
     Format,
     FormatOption,
     Precision,
     RunArgument,
+    Separator,
     figure_rows,
     note,
     numbers,
@@ -55,6 +57,8 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    separator: Separator = None,
+    encoding: Encoding = None,
     split: Annotated[
         Split | None, typer.Option("--split", help="Which rows; the test rows of the run's own table if not given.")
     ] = None,
@@ -116,14 +120,15 @@ def evaluate(
 
     with stdout_to_stderr:
         loaded = load(run, device, precision)
+        rows = table_source(table, separator, encoding)
         if not robustness:
-            figures = loaded.evaluate(table, split=split, metrics=metric or (), batch_size=batch_size)
+            figures = loaded.evaluate(rows, split=split, metrics=metric or (), batch_size=batch_size)
         else:
             from mmreg.studies.robustness import evaluate_robustness
 
             figures = evaluate_robustness(
                 loaded,
-                table,
+                rows,
                 split=split,
                 missing=missing is not None,
                 rates=rates,
@@ -143,6 +148,21 @@ def evaluate(
         _print_robustness(figures)
     else:
         _print_figures(loaded, figures)
+
+
+def table_source(table: str | None, separator: str | None, encoding: str | None) -> Any:
+    """A table as a run takes it: its path, which may be that of the run's own table, or all that was said of it.
+
+    Raises:
+        OptionError: something is said of no table.
+    """
+    if separator is None and encoding is None:
+        return table
+    if table is None:
+        raise OptionError("--separator and --encoding say how a TABLE is written; name the table")
+    from mmreg.data.dialect import TableFile
+
+    return TableFile(table, separator, encoding)
 
 
 def _print_figures(run: Run, figures: Mapping[str, Any]) -> None:

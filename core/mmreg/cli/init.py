@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mmreg.console import Debug, say
+from mmreg.console import Debug, Encoding, Separator, say
 
 
 def init(
@@ -22,11 +22,14 @@ def init(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The recipe to write.")] = Path(
         "recipe.yaml"
     ),
+    separator: Separator = None,
+    encoding: Encoding = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a recipe that is there.")] = False,
     debug: Debug = False,
 ) -> None:
     """Look at a table and write a recipe for it that trains as it stands, with the reason for each choice."""
+    from mmreg.data.dialect import TableFile
     from mmreg.recipe.draft import write_recipe
 
-    print(write_recipe(table, target, out, overwrite=overwrite), end="")
+    print(write_recipe(TableFile(table, separator, encoding), target, out, overwrite=overwrite), end="")
     say(f"\nwrote {out}; next: mmreg train {shlex.quote(str(out))} --out run")

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mmreg.console import BatchSize, Debug, Device, Precision, Quiet, RunArgument, note, say
+from mmreg.cli.evaluate import table_source
+from mmreg.console import BatchSize, Debug, Device, Encoding, Precision, Quiet, RunArgument, Separator, note, say
 from mmreg.errors import TableError
 from mmreg.files import csv_text, replacing, unwritable, write_text
 from mmreg.importing import stdout_to_stderr
@@ -26,6 +27,8 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    separator: Separator = None,
+    encoding: Encoding = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="A .csv, .jsonl or .parquet file; stdout (CSV) if not given.")
     ] = None,
@@ -48,18 +51,19 @@ def predict(
     if (table is None) == (not value):
         raise TableError("predict needs either a table or --value COLUMN=VALUE for each column of one row")
     row = _row(value or [])
-    from mmreg.data.sources import open_table
+    source = table_source(table, separator, encoding)
     from mmreg.runs import load
 
     with stdout_to_stderr:
         loaded = load(run, device, precision)
         columns = list(dict.fromkeys(column for modality in loaded.plan.inputs.values() for column in modality.columns))
-        if table is None:
+        if source is None:
             _check_row(row, columns, loaded.plan.recipe.form.key)
             predictions = loaded.predict(row, batch_size=batch_size)
         else:
-            opened = open_table(table, cells=loaded.plan.recipe.folder)
-            absent = [column for column in columns if column not in opened.columns]
+            opened = loaded.open_table(source)
+            there = set(opened.columns)
+            absent = [column for column in columns if column not in there]
             predictions = loaded.predict(opened, batch_size=batch_size)
             if absent:
                 named = listed(map(repr, absent))

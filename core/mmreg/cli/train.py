@@ -9,7 +9,21 @@ from typing import Annotated
 
 import typer
 
-from mmreg.console import AcceptChanges, Debug, Device, OutFolder, Precision, Quiet, Seed, Set, recipe_overrides, say
+from mmreg.console import (
+    AcceptChanges,
+    Debug,
+    Device,
+    Encoding,
+    OutFolder,
+    Precision,
+    Quiet,
+    Seed,
+    Separator,
+    Set,
+    recipe_overrides,
+    say,
+)
+from mmreg.data.dialect import TableFile
 from mmreg.errors import OptionError, RecipeError
 from mmreg.files import write_text
 from mmreg.messages import plural
@@ -26,6 +40,8 @@ def train(
             "--target", help="With a table: the column to predict; guessed by its name if not given.", metavar="COLUMN"
         ),
     ] = None,
+    separator: Separator = None,
+    encoding: Encoding = None,
     set_: Set = None,
     seed: Seed = None,
     device: Device = "auto",
@@ -58,9 +74,15 @@ def train(
         raise OptionError("--accept-changes goes with --resume; give both")
     recipe = Path(source)
     if is_table(source):
-        recipe = _recipe_for(source, target, out, quiet=quiet, overwrite=overwrite, resume=resume)
-    elif target is not None:
-        raise OptionError(f"--target goes with a table, and {source} is a recipe; use --set target.column=...")
+        table = TableFile(source, separator, encoding)
+        recipe = _recipe_for(table, target, out, quiet=quiet, overwrite=overwrite, resume=resume)
+    for name, given, key in (
+        ("target", target, "target.column=..."),
+        ("separator", separator, "table={path: ..., separator: ...}"),
+        ("encoding", encoding, "table={path: ..., encoding: ...}"),
+    ):
+        if given is not None and not is_table(source):
+            raise OptionError(f'--{name} goes with a table, and {source} is a recipe; use --set "{key}"')
     settings = [*(set_ or []), *([] if max_minutes is None else [f"training.max_minutes={max_minutes}"])]
     if dry_run:
         from mmreg.cli.validate import validate
@@ -108,7 +130,7 @@ def is_table(source: str) -> bool:
     return "://" in source or Path(source).suffix.lower() not in ("", ".yaml", ".yml")
 
 
-def _recipe_for(table: str, target: str | None, out: Path, *, quiet: bool, overwrite: bool, resume: bool) -> Path:
+def _recipe_for(table: TableFile, target: str | None, out: Path, *, quiet: bool, overwrite: bool, resume: bool) -> Path:
     """Write a recipe for a table beside the run, so that it can be read and changed.
 
     Raises:

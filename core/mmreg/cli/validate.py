@@ -23,7 +23,8 @@ def validate(
     debug: Debug = False,
 ) -> None:
     """Check a recipe and its table, and show shapes and sizes; decodes no file and trains nothing."""
-    from mmreg.experiment import checked_plan, open_experiment
+    from mmreg.data.lookalikes import notes
+    from mmreg.experiment import checked_plan, open_experiment, read_columns
     from mmreg.model.devices import resolve_device, resolve_precision
     from mmreg.recipe.recipe import read_recipe
     from mmreg.training.train import check_validation
@@ -33,6 +34,8 @@ def validate(
     experiment = open_experiment(plan)
     check_validation(plan, experiment)
     for text in [*experiment.messages, *missing_files(experiment)]:
+        note(text)
+    for text in notes(experiment.table, read_columns(plan.recipe)):
         note(text)
     print_model(experiment)
     print(f"\n{recipe} is right: nothing was decoded or trained")

@@ -124,7 +124,7 @@ def _structs(array: pa.Array, folders: Sequence[Path] | None) -> list[Any]:
     if _is_file(array.type):
         pairs = zip(parts["bytes"], parts["path"], strict=True)
         return [data if data is not None else path for data, path in pairs]
-    cells = zip(*parts.values(), strict=True)
+    cells = zip(*parts.values(), strict=True) if parts else [()] * len(array)
     valid = array.is_valid().to_pylist()
     return [dict(zip(names, cell, strict=True)) if there else None for cell, there in zip(cells, valid, strict=True)]
 
@@ -142,6 +142,8 @@ def _list_value(values: pa.Array) -> NDArray[Any] | Unreadable:
         return np.array(values.to_numpy(zero_copy_only=False)).reshape(shape)
     if is_text(values.type):
         return np.array(values.to_pylist()).reshape(shape)
+    if pa.types.is_map(values.type):
+        return Unreadable("a list of maps")
     return np.array(values.to_pylist(), dtype=None if len(values) else np.float64).reshape(shape)
 
 

@@ -1,15 +1,19 @@
-"""CSV and TSV: only the empty cell is absent, a column of numbers is numeric, and an error names its line."""
+"""CSV and its kin: only the empty cell is absent, a column of numbers is numeric, and an error names its line."""
 
 from __future__ import annotations
 
-import codecs
 import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from mmreg.data.dialect import TableFile, find_encoding, find_separator, how_to_say
 from mmreg.errors import TableError
 from mmreg.messages import listed, plural
 
@@ -23,74 +27,124 @@ _FLOAT = r"^[+-]?((0|[1-9][0-9]{0,14})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})
 _NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
 
 
-def read_delimited(path: Path, delimiter: str) -> pa.Table:
-    """The table in a delimited UTF-8 text file with a header; quoted cells may hold delimiters and line ends.
+def read_delimited(file: TableFile, usual: str, missing: Sequence[str] = ()) -> pa.Table:
+    """The table in a file of delimited text with a header; quoted cells may hold separators and line ends.
 
-    An empty cell is null, and nothing else is: "NA" and "null" are texts. Columns are int64, float64 or text.
+    An empty cell is null, and nothing else is unless it is named: "NA" and "null" are texts. Columns are int64,
+    float64 or text.
+
+    Args:
+        file: the file, with its separator and encoding if they are known.
+        usual: the separator that files of this kind should have.
+        missing: further texts that stand for null.
 
     Raises:
-        TableError: the file is not UTF-8, a row has more or fewer cells than the header, or a quote never ends.
+        TableError: the file is in another encoding, a row has more or fewer cells than the header or is too long, or a
+            quote never ends.
     """
-    check_bom(path)
+    path = Path(file.path)
+    encoding = find_encoding(path, file.encoding)
+    separator = file.separator or find_separator(path, encoding, usual)
+    utf8 = encoding == "utf-8-sig"
     try:
-        header = _header(path, delimiter)
+        header = _header(path, separator, encoding)
         data = pa.csv.read_csv(
             path,
-            read_options=pa.csv.ReadOptions(block_size=min(max(path.stat().st_size, 1), BLOCK)),
-            parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            read_options=pa.csv.ReadOptions(
+                # In UTF-8 a text takes up to three times as much.
+                block_size=min(max(path.stat().st_size * (1 if utf8 else 3), 1), BLOCK),
+                encoding="utf8" if utf8 else encoding,
+            ),
+            parse_options=pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.string()), null_values=[""], strings_can_be_null=True
+                column_types=dict.fromkeys(header, pa.string()),
+                null_values=["", *missing],
+                strings_can_be_null=True,
             ),
         )
-    except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
-        check_encoding(path)
-        _check_rows(path, delimiter)
+    except (pa.ArrowException, UnicodeError, csv.Error) as error:
+        check_encoding(path, encoding, may_be_named=True)
+        if "straddling object" in str(error):
+            raise TableError(
+                f"{path}: a row is longer than {BLOCK >> 20} MiB, the most that there may be; keep such cells in files "
+                "of their own, or the table as Parquet"
+            ) from error
+        _check_rows(path, separator, encoding)
         raise TableError(f"{path} cannot be read: {error}") from error
     if any("\n" in (column[-1].as_py() or "") for column in data.columns if len(column)):
-        _check_rows(path, delimiter)  # the last row would end so, too, if a quote were never closed
+        _check_rows(path, separator, encoding)  # the last row would end so, too, if a quote were never closed
     return pa.table([_numeric(column) for column in data.columns], names=data.column_names)
 
 
-def _header(path: Path, delimiter: str) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = next((row for row in csv.reader(file, delimiter=delimiter) if row), None)
+def _header(path: Path, separator: str, encoding: str) -> list[str]:
+    with _rows(path, separator, encoding) as rows:
+        header: list[str] | None = next((row for row in rows if row), None)
     if header is None:
         raise TableError(f"{path} holds nothing but empty lines")
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
         raise TableError(f"{path}: more than one column is called {listed(map(repr, twice))}; rename them")
     return header
 
 
-def check_bom(path: Path) -> None:
-    """Raise a TableError if the file begins as UTF-16 does."""
-    with path.open("rb") as file:
-        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            raise TableError(f"{path} is UTF-16, where UTF-8 is needed; save it as UTF-8")
+@contextmanager
+def _rows(path: Path, separator: str, encoding: str, *, strict: bool = False) -> Iterator[Any]:
+    """A file's rows by the csv module, which has a limit of its own for the length of a cell."""
+    limit = csv.field_size_limit(BLOCK)
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            yield csv.reader(file, delimiter=separator, strict=strict)
+    finally:
+        csv.field_size_limit(limit)
 
 
-def check_encoding(path: Path) -> None:
-    """Raise a TableError that names the first line which is not UTF-8, if there is one."""
+def check_encoding(path: Path, encoding: str = "utf-8-sig", *, may_be_named: bool = False) -> None:
+    """Raise a TableError that says where a file is not in this encoding, if it is not."""
+    if encoding != "utf-8-sig":
+        _decode(path, encoding)
+        return
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 line.decode()
             except UnicodeDecodeError as error:
+                or_else = (
+                    f"{how_to_say(path, _western(path))} if that is what it is in"
+                    if may_be_named
+                    else "convert it with iconv -f latin1 -t utf-8"
+                )
                 raise TableError(
                     f"{path}, line {number}: byte {line[error.start]:#04x} (byte {offset + error.start:,} of the file) "
-                    'is not UTF-8; save the file as UTF-8 (in a spreadsheet: "CSV UTF-8"), or convert it with '
-                    "iconv -f latin1 -t utf-8"
+                    f'is not UTF-8; save the file as UTF-8 (in a spreadsheet: "CSV UTF-8"), or {or_else}'
                 ) from None
             offset += len(line)
 
 
-def _check_rows(path: Path, delimiter: str) -> None:
+def _western(path: Path) -> str:
+    """The encoding of Western texts that a file's bytes allow: that of Windows has no sign for some."""
+    with path.open("rb") as file:
+        undefined = any(block.translate(None, _NO_SIGNS) != block for block in iter(lambda: file.read(1 << 20), b""))
+    return "latin-1" if undefined else "cp1252"
+
+
+_NO_SIGNS = b"\x81\x8d\x8f\x90\x9d"
+
+
+def _decode(path: Path, encoding: str) -> None:
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            for _ in iter(lambda: file.read(1 << 20), ""):
+                pass
+    except UnicodeError as error:
+        raise TableError(f"{path} is not in the encoding {encoding}: {error}; name the one that it is in") from None
+
+
+def _check_rows(path: Path, separator: str, encoding: str) -> None:
     """Raise a TableError that names the lines whose number of cells is not the header's, or says that there is none."""
     expected, start, count = 0, 1, 0
     ragged: list[tuple[int, int]] = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, delimiter=delimiter, strict=True)
+    with _rows(path, separator, encoding, strict=True) as rows:
         try:
             for row in rows:
                 expected = expected or len(row)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmreg import registry
 from mmreg.contract.components import SourceSpec
-from mmreg.data.files import READERS as READERS
+from mmreg.data.dialect import TableFile
+from mmreg.data.files import ENDINGS
 from mmreg.data.table import Table, read_table
 from mmreg.errors import MmregError, TableError
 from mmreg.importing import import_target, stdout_to_stderr
@@ -18,35 +21,53 @@ from mmreg.registry.plugins import Plugin, call_hook
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
-def open_table(source: Any, folder: Path | None = None, *, cells: Path | None = None) -> Table:
+def open_table(
+    source: Any, folder: Path | None = None, *, cells: Path | None = None, missing: Sequence[str] = ()
+) -> Table:
     """A table from anything that `read_table` takes, or from a place that a plugin reads.
 
     Args:
         source: a path, `scheme://...`, or an object.
         folder: what a relative path is relative to; the current directory if not given.
         cells: what relative paths in the cells of `scheme://...` are relative to; `folder` if not given.
+        missing: texts that mark an absent cell.
 
     Raises:
         TableError: see `read_table`; also if no installed plugin reads from there, two do, or the one cannot.
     """
-    if not isinstance(source, str | Path):
-        return read_table(source, folder)
-    text = str(source)
+    if isinstance(source, str | Path):
+        source = TableFile(source)
+    if not isinstance(source, TableFile):
+        return read_table(source, folder, missing=missing)
+    return _open_file(source, folder, cells, missing).with_missing(missing)
+
+
+def _open_file(file: TableFile, folder: Path | None, cells: Path | None, missing: Sequence[str]) -> Table:
+    """The table in a file or a place."""
+    text = str(file.path)
     scheme = SCHEME.match(text)
     if scheme is not None:
         name = scheme[1].lower()
         found = [pair for pair in sources() if pair[1].name == name]
         if not found:
             raise TableError(_unknown_scheme(name))
+        _check_plain(file)
         return _read(*_only(found, f"{name}://"), text, cells or folder)
     path = (folder or Path()) / text
-    if path.suffix.lower() not in READERS:
+    if path.suffix.lower() not in ENDINGS:
         found = [pair for pair in sources() if pair[1].name[0] == "." and path.name.lower().endswith(pair[1].name)]
         if found:
             longest = max(len(spec.name) for _, spec in found)
             found = [pair for pair in found if len(pair[1].name) == longest]
+            _check_plain(file)
             return _read(*_only(found, f"*{found[0][1].name}"), str(path.absolute()), path.absolute().parent)
-    return read_table(path)
+    return read_table(replace(file, path=path), missing=missing)
+
+
+def _check_plain(file: TableFile) -> None:
+    """Refuse a separator or an encoding for what a plugin reads."""
+    if file.separator is not None or file.encoding is not None:
+        raise TableError(f"{file.path} is read by a plugin: it has no separator and no encoding; leave them out")
 
 
 def sources() -> list[tuple[Plugin, SourceSpec]]:

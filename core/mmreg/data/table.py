@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mmreg.data.dialect import TableFile
 from mmreg.data.files import read_file
 from mmreg.data.hashing import hash_array, is_text
 from mmreg.data.memory import is_tabular, read_memory
+from mmreg.data.plain import plain_column, why_unreadable
 from mmreg.errors import TableError
-from mmreg.messages import listed, near
+from mmreg.messages import listed, near, one_line
 
+SEPARATOR_HINT = "is another character its separator than was found? Name it by --separator"
+"""What to do about a table with a single column."""
 CHUNK = 1024
 """Rows that are turned into Python objects at a time."""
 HASHED = 256
@@ -40,6 +45,7 @@ class Table:
     Attributes:
         arrow: the columns.
         objects: for each column of Python objects, the objects.
+        unreadable: for each column whose values cannot become Python's, why; in `arrow` it is empty.
         row_numbers: (N,) int64, each row's number in what was read, from 0; `select` keeps them.
 
     Raises:
@@ -54,10 +60,11 @@ class Table:
         folder: Path | None = None,
         objects: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
-        twice = sorted({column for column in data.column_names if data.column_names.count(column) > 1})
+        twice = sorted(column for column, count in Counter(data.column_names).items() if count > 1)
         if twice:
             raise TableError(f"{name}: more than one column is called {listed(map(repr, twice))}; rename them")
-        self.arrow: pa.Table = _plain(data)
+        self.unreadable: dict[str, str] = {}
+        self.arrow: pa.Table = self._plain(data)
         self.objects: dict[str, Sequence[Any]] = dict(objects or {})
         self.row_numbers: NDArray[np.int64] = np.arange(len(data), dtype=np.int64)
         # Joined tables keep, for each row, which of them it came from.
@@ -66,6 +73,20 @@ class Table:
 
     def __len__(self) -> int:
         return int(self.arrow.num_rows)
+
+    def _plain(self, data: pa.Table) -> pa.Table:
+        """The same values as plain columns, without metadata; notes which columns are unreadable."""
+        columns = []
+        for name, column in zip(data.column_names, data.columns, strict=True):
+            try:
+                column = plain_column(column)
+                reason = why_unreadable(column)
+            except pa.ArrowException as error:
+                reason = f"{column.type}: {one_line(error)}"
+            if reason:
+                self.unreadable[name] = reason
+            columns.append(pa.chunked_array([pa.nulls(len(data))]) if reason else column)
+        return pa.Table.from_arrays(columns, names=data.column_names) if columns else data
 
     @property
     def name(self) -> str:
@@ -86,16 +107,19 @@ class Table:
         """One column; of a column of Python objects, their positions in `objects`.
 
         Raises:
-            TableError: there is no such column.
+            TableError: there is no such column, or its values are of a kind that cannot be read.
         """
-        if name not in self.arrow.column_names:
+        if name in self.unreadable:
+            raise TableError(f"{self.name}: column {name!r} cannot be read ({self.unreadable[name]})")
+        index = self.arrow.schema.get_field_index(name)
+        if index < 0:
             only = self.columns[0] if len(self.columns) == 1 else ""
-            hint = " (is another character than the comma or tab its separator?)" if set(only) & set(";\t|,") else ""
+            hint = f" ({SEPARATOR_HINT})" if set(only) & set(";\t|,") else ""
             raise TableError(
                 f"{self.name} has no column {name!r}{near(name, self.columns)}; its columns are "
                 f"{listed(map(repr, self.columns), 20)}{hint}"
             )
-        return self.arrow.column(name)
+        return self.arrow.column(index)
 
     def select(self, rows: NDArray[Any] | Sequence[int]) -> Table:
         """The rows of a boolean mask (N,), or those with these indices, in that order."""
@@ -110,9 +134,26 @@ class Table:
     def with_empty(self, columns: Iterable[str]) -> Table:
         """The same rows with empty columns in the place of those of these that are not there."""
         result = copy.copy(self)
-        for column in columns:
-            if column not in result.columns:
-                result.arrow = result.arrow.append_column(column, pa.nulls(len(self), pa.string()))
+        there = set(self.columns)
+        missing = [column for column in dict.fromkeys(columns) if column not in there]
+        if missing:
+            empty = pa.chunked_array([pa.nulls(len(self), pa.string())])
+            arrays = [*self.arrow.columns, *[empty] * len(missing)]
+            result.arrow = pa.Table.from_arrays(arrays, names=[*self.columns, *missing])
+        return result
+
+    def with_missing(self, texts: Sequence[str]) -> Table:
+        """The same rows with null in the place of cells that hold one of these texts."""
+        if not texts:
+            return self
+        columns = []
+        for column in self.arrow.columns:
+            if is_text(column.type):
+                marked = pc.is_in(column, pa.array(texts, column.type))
+                column = pc.if_else(marked, pa.scalar(None, column.type), column)
+            columns.append(column)
+        result = copy.copy(self)
+        result.arrow = pa.Table.from_arrays(columns, names=self.columns)
         return result
 
     def where(self, row: int | np.integer[Any]) -> str:
@@ -176,31 +217,34 @@ class Table:
                 array = None if value is None else np.asarray(value)
                 update(b"\0" if array is None else f"{array.dtype}{array.shape}".encode() + array.tobytes())
             return
-        data = self.column(column)
+        data = self.arrow.column(self.arrow.schema.get_field_index(column))
         for offset in range(0, len(data), HASHED):
             piece = data.slice(offset, HASHED)
             hash_array(piece.chunk(0) if piece.num_chunks == 1 else piece.combine_chunks(), update)
 
 
-def read_table(source: Any, folder: str | Path | None = None) -> Table:
+def read_table(source: Any, folder: str | Path | None = None, *, missing: Sequence[str] = ()) -> Table:
     """A table from a file or from what Python holds.
 
     Args:
-        source: the path of a .csv, .tsv, .jsonl (.ndjson), .parquet, or .arrow (.feather) file; a `Table`; anything
-            with the Arrow PyCapsule interface (pyarrow, pandas, polars, duckdb, datasets); a list of dicts; or a
-            dict of lists.
+        source: the path of a .csv, .tsv, .txt (.tab), .jsonl (.ndjson), .parquet, or .arrow (.feather) file, or a
+            `TableFile`; a `Table`; anything with the Arrow PyCapsule interface (pyarrow, pandas, polars, duckdb,
+            datasets); a list of dicts; or a dict of lists.
         folder: what relative paths in its cells are relative to: the file's folder, or the current directory, if
             not given.
+        missing: texts that mark an absent cell; where a column of delimited text holds numbers else, it is numeric.
 
     Raises:
         TableError: the table is missing, unreadable, broken or empty; the message says where and what to do.
     """
     if isinstance(source, Table):
-        return source
+        return source.with_missing(missing)
     if isinstance(source, str | Path):
-        path = Path(source)
-        data, name = read_file(path), path.name
-        table = Table(data, name=name, folder=Path(folder) if folder is not None else path.parent)
+        source = TableFile(source)
+    if isinstance(source, TableFile):
+        path = Path(source.path)
+        data = read_file(source, missing)
+        table = Table(data, name=path.name, folder=Path(folder) if folder is not None else path.parent)
     elif is_tabular(source):
         data, objects = read_memory(source)
         table = Table(data, folder=None if folder is None else Path(folder), objects=objects)
@@ -211,7 +255,7 @@ def read_table(source: Any, folder: str | Path | None = None) -> Table:
         )
     if not len(table):
         raise TableError(f"{table.name} has no rows: there is nothing to read but the names of its columns")
-    return table
+    return table.with_missing(missing)
 
 
 def concat_tables(tables: Sequence[Table]) -> Table:
@@ -237,6 +281,7 @@ def concat_tables(tables: Sequence[Table]) -> Table:
             if column in table.columns and column not in table.objects:
                 raise TableError(f"column {column!r} holds Python objects in one table, but not in {table.name}")
     joined = Table(_concat(shifted, [table.name for table in tables]), objects=objects)
+    joined.unreadable = {column: reason for table in tables for column, reason in table.unreadable.items()}
     joined.row_numbers = np.concatenate([table.row_numbers for table in tables])
     joined._sources = [source for table in tables for source in table._sources]
     starts = np.cumsum([0] + [len(table._sources) for table in tables])
@@ -246,8 +291,11 @@ def concat_tables(tables: Sequence[Table]) -> Table:
 
 
 def _concat(tables: list[pa.Table], names: list[str]) -> pa.Table:
-    for column in dict.fromkeys(column for table in tables for column in table.column_names):
-        having = [at for at, table in enumerate(tables) if column in table.column_names]
+    tables_with: dict[str, list[int]] = {}
+    for at, table in enumerate(tables):
+        for column in table.column_names:
+            tables_with.setdefault(column, []).append(at)
+    for column, having in tables_with.items():
         kinds = [tables[at].field(column).type for at in having]
         try:
             pa.unify_schemas([pa.schema({column: kind}) for kind in kinds], promote_options="permissive")
@@ -260,20 +308,3 @@ def _concat(tables: list[pa.Table], names: list[str]) -> pa.Table:
                 text = tables[at].column(column).cast(pa.large_string())
                 tables[at] = tables[at].set_column(place, column, text)
     return pa.concat_tables(tables, promote_options="permissive")
-
-
-def _plain(data: pa.Table) -> pa.Table:
-    """The same values without dictionaries, views and extension types (but tensors), and without metadata."""
-    for at, field in enumerate(data.schema):
-        kind, column = field.type, data.column(at)
-        if pa.types.is_dictionary(kind):
-            column = column.cast(kind.value_type)
-        elif isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.FixedShapeTensorType):
-            column = column.cast(kind.storage_type)
-        if pa.types.is_string_view(column.type):
-            column = column.cast(pa.large_string())
-        elif pa.types.is_binary_view(column.type):
-            column = column.cast(pa.large_binary())
-        if column is not data.column(at):
-            data = data.set_column(at, field.name, column)
-    return data.replace_schema_metadata(None)

@@ -9,20 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+import pyarrow as pa
 
 from mmreg import registry
+from mmreg.data.dialect import TableFile
+from mmreg.data.identity import value_codes
+from mmreg.data.lookalikes import notes
 from mmreg.data.sources import open_table
 from mmreg.data.splits import split_rows
-from mmreg.data.table import Table
+from mmreg.data.table import SEPARATOR_HINT, Table
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.files import unwritable, write_text
 from mmreg.messages import listed, plural
 from mmreg.recipe.draft_target import choose_task
 from mmreg.recipe.suggestions import Suggestion, suggest, why_left_out
+from mmreg.recipe.yaml import yaml_text
 
 TARGET_NAMES = ("label", "target", "class", "category", "y", "labels", "sentiment", "rating")
 KEY_NAMES = ("id", "key", "uid", "uuid", "row_id", "sample_id")
+LONGEST_NAME = 100
+"""Characters of a column's name that its input is called by."""
 
 
 @dataclass
@@ -35,11 +41,11 @@ class _Draft:
         self.lines.append(f"{text}  # {' '.join(reason.split())}" if reason else text)
 
 
-def write_recipe(table: str | Path, target: str | None, out: Path, *, overwrite: bool = False) -> str:
+def write_recipe(table: TableFile, target: str | None, out: Path, *, overwrite: bool = False) -> str:
     """Write a recipe for a table.
 
     Args:
-        table: the table's path.
+        table: the table's file.
         target: the column to predict; found by its name if it is None.
         out: the file to write.
         overwrite: whether to replace a file that is there.
@@ -62,13 +68,13 @@ def write_recipe(table: str | Path, target: str | None, out: Path, *, overwrite:
     return text
 
 
-def draft_recipe(table: str | Path, target: str | None = None, folder: Path | None = None) -> str:
+def draft_recipe(table: TableFile, target: str | None = None, folder: Path | None = None) -> str:
     """The text of a recipe for a table; see `write_recipe`. The table's path is written relative to the folder."""
     opened = open_table(table, cells=folder)
     guessed = target is None
     target = _target(opened, target)
     draft = _Draft()
-    draft.add(f"table: {_quoted(_relative(str(table), folder))}")
+    draft.add(f"table: {_table(table, folder)}")
     split, why, train, left = _split(opened, target)
     values = [value for value in opened.iter_values(target) if not _is_empty(value)]
     task = choose_task(opened, target, values, split)
@@ -87,6 +93,8 @@ def draft_recipe(table: str | Path, target: str | None = None, folder: Path | No
             f"({', '.join(registry.names('modality'))}); are relative paths in it relative to the table?"
         )
     _inputs(draft, opened, columns, suggestions)
+    for note in notes(opened, [target, *columns]):
+        draft.add("", f"note: {note}")
     _fusion(draft, task.name, len(suggestions))
     if len(values) < len(opened):
         rows = plural(len(opened) - len(values), "row has", "rows have")
@@ -108,7 +116,7 @@ def _target(table: Table, target: str | None) -> str:
     if len(table.columns) == 1:
         raise TableError(
             f"{table.name} has a single column, {table.columns[0]!r}, where a target and an input are needed "
-            "(is another character than the comma or tab its separator?)"
+            f"({SEPARATOR_HINT})"
         )
     if target is not None:
         table.column(target)
@@ -148,26 +156,25 @@ def _is_empty(value: Any) -> bool:
 
 def _inputs(draft: _Draft, table: Table, columns: list[str], suggestions: list[Suggestion]) -> None:
     """Write the modalities in the columns' order, and why a column is left out."""
-    taken = {_input_name(each.columns[0]) for each in suggestions if not each.cls.multiple_columns}
+    singles = [each.columns[0] for each in suggestions if not each.cls.multiple_columns]
+    several = [each.modality for each in suggestions if each.cls.multiple_columns]
+    names = iter(_input_names([*singles, *several]))
+    name_of = dict(zip(singles, names, strict=False)), dict(zip(several, names, strict=False))
     by_column = {column: each for each in suggestions for column in each.columns}
     for column in columns:
         chosen = by_column.get(column)
         if chosen is None:
             draft.add("", f"{column}: left out; {why_left_out(table, column)}")
         elif column == chosen.columns[0]:
-            name, reads = _input_name(column), f"column: {_quoted(column)}"
+            name, reads = name_of[0].get(column), f"column: {_quoted(column)}"
             if chosen.cls.multiple_columns:
-                name = _input_name(chosen.modality)
-                while name in taken:
-                    name += "_"
-                taken.add(name)
-                reads = f"columns: {_quoted(list(chosen.columns))}"
+                name, reads = name_of[1][chosen.modality], f"columns: {_quoted(list(chosen.columns))}"
             settings = [f"type: {chosen.modality}", reads]
             settings += [f"{key}: {_quoted(value)}" for key, (value, _) in chosen.options.items()]
             settings += [f"encoder: {chosen.cls.default_encoder}"]
             settings += ["on_bad: absent"] if chosen.missing else []
             reasons = "; ".join(filter(None, [*(reason for _, reason in chosen.options.values()), chosen.missing]))
-            draft.add(f"  {name}: {{{', '.join(settings)}}}", reasons)
+            draft.add(f"  {_quoted(name)}: {{{', '.join(settings)}}}", reasons)
 
 
 def _fusion(draft: _Draft, task: str, inputs: int) -> None:
@@ -182,12 +189,34 @@ def _fusion(draft: _Draft, task: str, inputs: int) -> None:
 
 
 def _is_unique(table: Table, column: str) -> bool:
-    values = list(table.iter_values(column))
-    return len(set(values)) == len(values)
+    """Whether a column's values tell its rows apart."""
+    if column in table.objects or column in table.unreadable or pa.types.is_nested(table.column(column).type):
+        return False
+    return len(np.unique(value_codes(table, column, paths=False))) == len(table)
 
 
-def _input_name(column: str) -> str:
-    return _quoted("".join("_" if c in "./\\,=+" else c for c in column))
+def _input_names(columns: list[str]) -> list[str]:
+    """For each column or modality the name of its input, none of which occurs twice."""
+    given: dict[str, int] = {}
+    names = []
+    for column in columns:
+        # YAML takes no long keys; the other characters are what names of inputs must not hold.
+        plain = "".join("_" if c in "./\\,=+" or not c.isprintable() else c for c in column[:LONGEST_NAME])
+        name = plain or "unnamed"
+        while name in given:
+            given[plain] = given.get(plain, 1) + 1
+            name = f"{plain}_{given[plain]}"
+        given[name] = 1
+        names.append(name)
+    return names
+
+
+def _table(table: TableFile, folder: Path | None) -> str:
+    """The table's path, with what was said of the file."""
+    path = _relative(str(table.path), folder)
+    said = {"separator": table.separator, "encoding": table.encoding}
+    said = {key: value for key, value in said.items() if value is not None}
+    return _flow({"path": path, **said}) if said else _quoted(path)
 
 
 def _relative(table: str, folder: Path | None) -> str:
@@ -200,9 +229,7 @@ def _relative(table: str, folder: Path | None) -> str:
 
 def _quoted(value: Any) -> str:
     """A value as YAML writes it in one line."""
-    return (
-        yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).strip().removesuffix("\n...")
-    )
+    return yaml_text(value, flow=True)
 
 
 def _flow(data: dict[str, Any]) -> str:

@@ -105,7 +105,7 @@ def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | N
     modality = finder.component("modality", given.type or name, options, path, name_key="type")
     if modality is None or encoder is None:
         return None
-    columns = tuple(given.columns or [given.column or name])
+    columns = tuple(given.reads(name))
     return InputPlan(name, columns, modality, encoder, given.on_bad or form.on_bad, None if source == name else source)
 
 

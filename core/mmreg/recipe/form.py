@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from mmreg.data.dialect import TableFile, checked_encoding, checked_separator
 
 OnBad = Literal["error", "absent", "skip"]
 Share = Annotated[float, Ge(0), Lt(1)]
@@ -94,15 +96,41 @@ class EncoderChoice(_Open):
         return self
 
 
-class Tables(_Closed):
-    """One table a split."""
+class _Delimited(_Closed):
+    separator: Annotated[str, AfterValidator(checked_separator)] | None = None
+    """The character between cells of delimited text (.csv, .tsv, .tab, .txt), such as ";" or "tab"; found by the first
+    rows if it is not given."""
+    encoding: Annotated[str, AfterValidator(checked_encoding)] | None = None
+    """The encoding of delimited text, such as cp1252, latin-1 or utf-16; UTF-8, or what the file's mark says, if it is
+    not given."""
 
-    train: str
-    """The training rows."""
-    validation: str | None = None
-    """The rows that the best weights are chosen by."""
-    test: str | None = None
-    """The rows that the final figures are measured on."""
+
+class OneTable(_Delimited):
+    """A table's file, and how it is written."""
+
+    path: str
+    """The file, relative to the recipe."""
+
+
+class Tables(_Delimited):
+    """A table's file, or one a split, and how they are written."""
+
+    path: str | None = None
+    """The file of all rows, relative to the recipe; instead of one a split."""
+    train: str | OneTable | None = None
+    """The file of the training rows; or a mapping of its `path`, `separator` and `encoding`."""
+    validation: str | OneTable | None = None
+    """That of the rows that the best weights are chosen by."""
+    test: str | OneTable | None = None
+    """That of the rows that the final figures are measured on."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Tables:
+        if self.path is not None and (self.train or self.validation or self.test):
+            raise ValueError("must be a mapping of either path, or train with validation and test")
+        if self.path is None and self.train is None:
+            raise ValueError("must be a mapping of path, or of train with validation and test")
+        return self
 
 
 class Fractions(_Closed):
@@ -158,6 +186,10 @@ class Input(_Open):
         if self.column is not None and self.columns is not None:
             raise ValueError("give either column or columns")
         return self
+
+    def reads(self, name: str) -> list[str]:
+        """The columns that it reads, if it has this name."""
+        return self.columns or [name if self.column is None else self.column]
 
 
 class FusionChoice(_Open):
@@ -226,7 +258,11 @@ class Form(_Closed):
     """A recipe: from a table to a trained model."""
 
     table: str | Tables
-    """The table's path, relative to the recipe; or one path each for train, validation and test."""
+    """The table's path, relative to the recipe; or a mapping, which may name a table for each split, a separator and an
+    encoding."""
+    missing: list[str] = Field(default_factory=list)
+    """Texts that mark an absent cell, such as [NA, "null"]: cells that hold exactly one of them count as empty, and a
+    column of delimited text that holds numbers else is numeric."""
     split: str | Fractions | None = None
     """A column that says which split a row belongs to, or the shares of a random split."""
     target: Target
@@ -244,3 +280,17 @@ class Form(_Closed):
     """Further metrics, by name or with their options: the task's own, and those of plugins that fit its scores."""
     callbacks: list[Annotated[CallbackChoice, BeforeValidator(_named)]] = Field(default_factory=list)
     """Who follows the training, by name or with options, besides the callbacks that plugins bring to every training."""
+
+    def files(self) -> dict[str, TableFile]:
+        """The table's file, under "", or one for each split that has one."""
+        if isinstance(self.table, str):
+            return {"": TableFile(self.table)}
+        shared = self.table
+        given = {"": shared.path, "train": shared.train, "validation": shared.validation, "test": shared.test}
+        files = {}
+        for split, one in given.items():
+            if isinstance(one, str):
+                files[split] = TableFile(one, shared.separator, shared.encoding)
+            elif one is not None:
+                files[split] = TableFile(one.path, one.separator or shared.separator, one.encoding or shared.encoding)
+        return files

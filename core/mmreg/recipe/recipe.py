@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmreg.errors import RecipeError
-from mmreg.messages import near
+from mmreg.files import irregular
+from mmreg.messages import is_unicode, near
 from mmreg.recipe.find import find_components
 from mmreg.recipe.form import Form
-from mmreg.recipe.yaml import read_yaml
+from mmreg.recipe.yaml import MOST_BYTES, read_yaml
 from mmreg.registry import options
 from mmreg.registry.options import Problem
 
 IN_MEMORY = "<table in memory>"
 """What stands in a recipe for a table that was given as an object."""
+SPLITS = {"train", "validation", "test"}
+"""The keys of tables by split."""
 NAMED = ("encoder", "fusion", "optimizer", "schedule")
 """Keys whose value may be a component's bare name, which stands for a mapping with this name."""
 
@@ -89,16 +93,34 @@ class Recipe:
     def to_data(self) -> dict[str, Any]:
         """The recipe as plain data, the defaults of its own keys spelled out and the tables' paths made absolute."""
         data: dict[str, Any] = self.form.model_dump(mode="json")
-        table = data["table"]
-        data["table"] = (
-            self._absolute(table)
-            if isinstance(table, str)
-            else {split: self._absolute(path) for split, path in table.items() if path is not None}
-        )
+        data["table"] = self._with_absolute(data["table"])
         return data
 
+    def _with_absolute(self, table: Any) -> Any:
+        """What a recipe says of a table, with absolute paths and without keys that are not given."""
+        if isinstance(table, str):
+            return self._absolute(table)
+        return {
+            key: value if key in ("separator", "encoding") else self._with_absolute(value)
+            for key, value in table.items()
+            if value is not None
+        }
+
     def _absolute(self, table: str) -> str:
-        return table if table == IN_MEMORY or "://" in table else str(((self.folder or Path()) / table).absolute())
+        if table == IN_MEMORY or "://" in table:
+            return table
+        path = str(((self.folder or Path()) / table).absolute())
+        if not is_unicode(path):
+            raise RecipeError(f"{self.name}: the table's path {path!a} is not UTF-8; rename the file or folder")
+        return path
+
+    def as_written(self, table: Any) -> Any:
+        """A table as it is; the path of a file that the recipe names, with what the recipe says of it."""
+        if not isinstance(table, str | Path):
+            return table
+        path = table if "://" in str(table) else str(Path(table).absolute())
+        files = self.form.files().values()
+        return next((replace(file, path=path) for file in files if self._absolute(str(file.path)) == path), table)
 
     def replace(self, changes: Mapping[str, Any]) -> Recipe:
         """The same recipe with some keys changed, each a dotted path such as "training.epochs"."""
@@ -137,6 +159,11 @@ def read_recipe(source: Recipe | Mapping[str, Any] | str | Path, overrides: Iter
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[options.KeyPath, int]]:
     try:
+        what = irregular(path)
+        if what not in ("", "a folder"):
+            raise RecipeError(f"{str(path)!r} is {what}, where a recipe's file is needed")
+        if path.is_file() and path.stat().st_size > MOST_BYTES:
+            raise RecipeError(f"{str(path)!r} is no recipe: it has {path.stat().st_size:,} bytes")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         there = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
@@ -210,8 +237,26 @@ def _without_tables(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
         return _copy(data), {}
     if isinstance(table, Path):
         return _copy({**data, "table": str(table)}), {}
-    if isinstance(table, Mapping) and set(table) <= {"train", "validation", "test"}:
-        paths = {split: str(one) for split, one in table.items() if isinstance(one, str | Path)}
-        objects = {split: one for split, one in table.items() if split not in paths and one is not None}
-        return _copy({**data, "table": {**paths, **dict.fromkeys(objects, IN_MEMORY)}}), objects
+    if isinstance(table, Mapping) and (set(table) <= SPLITS or not _is_columns(table)):
+        named = {key: _path_as_text(one) for key, one in table.items() if key not in SPLITS or _is_named(one)}
+        objects = {split: one for split, one in table.items() if split not in named and one is not None}
+        return _copy({**data, "table": {**named, **dict.fromkeys(objects, IN_MEMORY)}}), objects
     return _copy({**data, "table": IN_MEMORY}), {"": table}
+
+
+def _is_named(table: Any) -> bool:
+    """Whether it says where a table is, by its path or by keys, rather than being one."""
+    return isinstance(table, str | Path) or (isinstance(table, Mapping) and not _is_columns(table))
+
+
+def _is_columns(table: Mapping[Any, Any]) -> bool:
+    """Whether a mapping is a table by itself: a list of values for each column."""
+    return bool(table) and all(
+        hasattr(values, "__len__") and not isinstance(values, str | bytes | Mapping) for values in table.values()
+    )
+
+
+def _path_as_text(table: Any) -> Any:
+    if isinstance(table, Mapping):
+        return {key: _path_as_text(value) for key, value in table.items()}
+    return str(table) if isinstance(table, Path) else table

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from mmreg.contract.interfaces import Modality
 from mmreg.data.cells import Unreadable, iter_column, iter_present
 from mmreg.data.table import Table
 from mmreg.errors import MmregError
-from mmreg.messages import plural
+from mmreg.files import irregular
+from mmreg.messages import plural, shortened
 
 SAMPLE = 200
 """Values of a column that are looked at."""
@@ -56,24 +59,28 @@ def suggest(table: Table, columns: Sequence[str]) -> list[Suggestion]:
             several = _for_columns(table, left, rows, name, cls)
             if several is not None:
                 found.append(several)
-                left = [column for column in left if column not in several.columns]
+                taken = set(several.columns)
+                left = [column for column in left if column not in taken]
     return found
 
 
 def why_left_out(table: Table, column: str) -> str:
     """Why a column is in no suggestion, in a few words."""
-    values = [value for value in table.iter_values(column) if value is not None][:SAMPLE]
+    if column in table.unreadable:
+        return f"it cannot be read ({table.unreadable[column]})"
+    values = list(islice((value for value in table.iter_values(column) if value is not None), SAMPLE))
     if not values:
         return "it is empty"
-    if all(isinstance(value, int | float) for value in values):
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return "numbers; no installed modality reads them"
-    if all(Path(str(value)).suffix for value in values):
-        return "files that are missing, or that no installed modality reads"
     texts = [value for value in values if isinstance(value, str)]
-    if len(texts) == len(values):
-        words = plural(len(set(texts)), "different word")
-        return f"{words}, rather a label than a text; type: text would read them"
-    return "no installed modality reads such values"
+    if len(texts) < len(values):
+        kind = "Python objects" if column in table.objects else shortened(str(table.column(column).type))
+        return f"no installed modality reads such values ({kind})"
+    if all(Path(text).suffix for text in texts):
+        return "files that are missing, or that no installed modality reads"
+    words = plural(len(set(texts)), "different word")
+    return f"{words}, rather a label than a text; type: text would read them"
 
 
 def _modalities() -> Iterator[tuple[str, type[Modality]]]:
@@ -98,7 +105,7 @@ def _for_column(
             continue
         try:
             sample = list(iter_present(cls(), table, [column], rows))
-            there = [value for value in sample if not isinstance(value, Path) or value.exists()]
+            there = [value for value in sample if not isinstance(value, Path) or _is_there(value)]
             options = cls.suggest(there) if 2 * len(there) >= len(sample) else None
             if options is None:
                 continue
@@ -108,6 +115,11 @@ def _for_column(
         except (MmregError, TypeError, ValueError):  # not what it takes
             continue
     return None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a modality may look at a path: a file or folder, not a long text, nor what is waited for forever."""
+    return os.path.exists(path) and irregular(path) in ("", "a folder")  # noqa: PTH110 (refuses no name that a file cannot have)
 
 
 def _for_columns(

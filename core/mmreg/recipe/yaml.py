@@ -1,4 +1,4 @@
-"""YAML as plain data, with the line that every key stands on."""
+"""YAML as plain data, with the line that every key stands on; and plain data as YAML."""
 
 from __future__ import annotations
 
@@ -8,25 +8,45 @@ from typing import Any
 import yaml
 
 from mmreg.errors import RecipeError
+from mmreg.messages import is_unicode, shortened, shown
 from mmreg.registry.options import KeyPath
+
+MOST_BYTES = 1 << 20
+"""Bytes that a document may have: it takes seconds to read so many."""
+MOST_REPEATED = 10_000
+"""Values that aliases may add to those which are written out."""
+DEEPEST = 100
+"""Brackets that may be open at a time."""
+_TAG = "tag:yaml.org,2002:"
+_FLOAT = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+_SCALARS = (
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", _FLOAT, "-+.0123456789"),
+)
+"""What YAML 1.2 takes for null, a truth value or a number, and how it begins; all else is text."""
+_PATTERNS = {name: re.compile(f"^(?:{pattern})$") for name, pattern, _ in _SCALARS}
+_TAGS = {"mapping": ("map",), "sequence": ("seq",), "scalar": ("str", *_PATTERNS)}
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML with the numbers and booleans of YAML 1.2: 1e-3 is a number; yes, no, on and off are words."""
+    """Safe YAML with the scalars of YAML 1.2: 1e-3 is a number; yes, no, on and off are words."""
+
+    def fetch_flow_collection_start(self, token_class: Any) -> None:
+        if self.flow_level >= DEEPEST:  # the scanner takes quadratic time before anything else would notice
+            raise RecursionError
+        super().fetch_flow_collection_start(token_class)
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF")
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
-    ),
-    "-+.0123456789",
-)
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML that puts quotes around texts that a loader of YAML 1.1 or 1.2 takes for something else."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _name, _, _first in _SCALARS:
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_TAG + _name, _PATTERNS[_name], [*_first, *([""] if _name == "null" else [])])
 
 
 def read_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
@@ -40,45 +60,116 @@ def read_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
         Plain data, and for the path of every key and list item the line it stands on, from 1.
 
     Raises:
-        RecipeError: the text is no YAML, a key stands twice, or a tag asks for an object to be built.
+        RecipeError: the text is no YAML, is too large, also by its aliases, a key stands twice, a number is none or has
+            more than 64 bits, or a tag asks for an object to be built.
     """
+    if len(text) > MOST_BYTES:
+        raise RecipeError(f"{name}: {len(text):,} characters of YAML are refused; there may be {MOST_BYTES:,}")
     try:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
-            lines: dict[KeyPath, int] = {}
-            return (None if node is None else _plain(loader, node, (), lines, name)), lines
+            reader = _Reader(name, len(text) + MOST_REPEATED)
+            return (None if node is None else reader.plain(node, ())), reader.lines
         finally:
             loader.dispose()
+    except RecipeError:
+        raise
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise RecipeError(f"{name}, line {line}: this is no valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter of an escape that means no character
         raise RecipeError(f"{name}: this is no valid YAML: {error}") from error
     except RecursionError as error:
         raise RecipeError(f"{name}: this is nested too deeply, or an alias refers to itself") from error
 
 
-def _plain(loader: _Loader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], name: str) -> Any:
-    here = node.start_mark.line + 1
-    lines.setdefault(path, here)
-    if not node.tag.startswith("tag:yaml.org,2002:") or ":python/" in node.tag:
-        raise RecipeError(f"{name}, line {here}: the tag {node.tag!r} is refused; a recipe holds plain data only")
-    if isinstance(node, yaml.MappingNode):
-        data: dict[Any, Any] = {}
+class _Reader:
+    """Makes plain data of nodes.
+
+    Args:
+        name: what the document is called in messages.
+        most: values that there may be; a written one takes a character at least, and aliases repeat them.
+
+    Attributes:
+        lines: the line of every key and list item.
+    """
+
+    def __init__(self, name: str, most: int) -> None:
+        self.name, self.most = name, most
+        self.values = 0
+        self.lines: dict[KeyPath, int] = {}
+
+    def refuse(self, node: yaml.Node, why: str) -> RecipeError:
+        """An error that names a node's line."""
+        return RecipeError(f"{self.name}, line {node.start_mark.line + 1}: {why}")
+
+    def plain(self, node: yaml.Node, path: KeyPath) -> Any:
+        """A node as plain data."""
+        self.values += 1
+        if self.values > self.most:
+            raise self.refuse(node, f"aliases repeat more than {MOST_REPEATED:,} values; write out what is meant")
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        kind = self.kind(node)
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.plain(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self.scalar(node, kind)
+
+    def kind(self, node: yaml.Node) -> str:
+        """What a node is by its tag, which must be one that its form may have; its text must be one."""
+        if isinstance(node, yaml.ScalarNode) and not is_unicode(node.value):
+            raise self.refuse(node, f"{shown(node.value)} holds what is no character of Unicode")
+        kind = str(node.tag).removeprefix(_TAG)
+        if kind not in _TAGS[_form(node)]:
+            raise self.refuse(node, f"the tag {shortened(node.tag)!r} is refused; a recipe holds plain data only")
+        return kind
+
+    def mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        """A mapping, its keys as they are written."""
+        data: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node, deep=True)
-            line = key_node.start_mark.line + 1
-            if not isinstance(key, str | int | float | bool | None):
-                raise RecipeError(f"{name}, line {line}: a key must be a word, found {key!r}")
-            key = key if isinstance(key, str) else str(key_node.value)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self.refuse(key_node, f"a key must be a word, found a {_form(key_node)}")
+            self.kind(key_node)
+            key = str(key_node.value)
             if key in data:
-                raise RecipeError(
-                    f"{name}, line {line}: the key {key!r} stands here twice, first in line {lines[(*path, key)]}"
-                )
-            lines[(*path, key)] = line
-            data[key] = _plain(loader, value_node, (*path, key), lines, name)
+                first = self.lines[(*path, key)]
+                raise self.refuse(key_node, f"the key {key!r} stands here twice, first in line {first}")
+            self.lines[(*path, key)] = key_node.start_mark.line + 1
+            data[key] = self.plain(value_node, (*path, key))
         return data
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(loader, item, (*path, index), lines, name) for index, item in enumerate(node.value)]
-    return loader.construct_object(node)
+
+    def scalar(self, node: yaml.Node, kind: str) -> Any:
+        """A text, a number, a truth value or nothing."""
+        text: str = node.value
+        if kind == "str":
+            return text
+        if not _PATTERNS[kind].match(text):
+            raise self.refuse(node, f"{shown(text)} is no {kind}")
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return text.lower() == "true"
+        if kind == "float":
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        digits = text.lstrip("+-")
+        base = {"0o": 8, "0x": 16}.get(digits[:2], 10)
+        number = int(text, base) if len(digits) <= 25 else 1 << 64
+        if not -(1 << 63) <= number < 1 << 64:
+            raise self.refuse(node, f"the number {shown(text)} has more than 64 bits")
+        return number
+
+
+def _form(node: yaml.Node) -> str:
+    forms = {yaml.MappingNode: "mapping", yaml.SequenceNode: "sequence"}
+    return next((name for kind, name in forms.items() if isinstance(node, kind)), "scalar")
+
+
+def yaml_text(value: Any, *, flow: bool = False) -> str:
+    """Plain data as YAML that `read_yaml` reads back: a line for every key, or all in one as within brackets."""
+    if not flow:
+        return str(yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False))
+    text = str(yaml.dump([value], Dumper=_Dumper, allow_unicode=True, default_flow_style=True, width=1_000_000))
+    return text.strip()[1:-1]

@@ -115,6 +115,8 @@ def validate(model: type[BaseModel], data: Mapping[str, Any]) -> tuple[dict[str,
     try:
         checked = model.model_validate_json(plain)
     except ValidationError as error:
+        if error.errors(include_url=False)[0]["type"] == "json_invalid":  # nothing else is wrong with what json wrote
+            return {}, [Problem((), "must hold characters of Unicode only; rename a file whose name is not UTF-8")]
         return {}, _problems(error, data, model)
     return {info.alias or name: getattr(checked, name) for name, info in model.model_fields.items()}, []
 

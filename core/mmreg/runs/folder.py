@@ -28,6 +28,7 @@ from mmreg.model.inference import Predicted
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.assets import digest
 from mmreg.recipe.resolve import Plan
+from mmreg.recipe.yaml import yaml_text
 from mmreg.runs.lock import LOCK
 
 RECIPE = "recipe.yaml"
@@ -191,8 +192,6 @@ def write_facts(
         model: whose components have states.
         table: plain data on what it was trained on, its `fingerprint` among them.
     """
-    import yaml
-
     assets = _Assets(folder)
     recipe = plan.to_data(assets.keep)
     assets.remove_others()
@@ -212,7 +211,7 @@ def write_facts(
         # What relative paths in the cells of scheme://... are relative to.
         "table": {**table, "folder": str((plan.recipe.folder or Path()).absolute())},
     }
-    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    text = yaml_text(recipe)
     facts["recipe"] = _hash(text)
     # The recipe last: without it a killed training leaves a folder that is known as its own, and may be begun anew.
     write_json(folder / COMPONENTS, {**facts, CHECKSUM: _facts_checksum(facts)})

@@ -17,6 +17,7 @@ from mmreg.contract.interfaces import Modality
 from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
+from mmreg.data.dialect import TableFile
 from mmreg.data.prepared import Prepared, keep_rows
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
@@ -171,13 +172,18 @@ class Run:
             For each row its key, the prediction in the task's words, and which modalities it had.
         """
         rows = [rows] if isinstance(rows, Mapping) else rows
-        table = self.with_columns(open_table(rows, cells=self.plan.recipe.folder))
-        keep = cache_dir() if isinstance(rows, str | Path | Table) else None
+        table = self.with_columns(self.open_table(rows))
+        keep = cache_dir() if isinstance(rows, str | Path | TableFile | Table) else None
         prepared = prepare_all(self.plan, table, self.modalities, keep, progress)
         numbers = keep_rows(prepared, np.arange(len(table)))
         predicted = self.predict_rows(prepared, numbers, batch_size)
         columns = prediction_columns(self.plan, self.task, table, prepared, numbers, predicted)
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+    def open_table(self, table: Any) -> Table:
+        """A table with what the recipe says of tables: which cells are absent, and how its own file is written."""
+        recipe = self.plan.recipe
+        return open_table(recipe.as_written(table), cells=recipe.folder, missing=recipe.form.missing)
 
     def with_columns(self, table: Table) -> Table:
         """The same table with empty columns in the place of those that a prediction can do without.
@@ -232,7 +238,7 @@ class Run:
                 raise RunError(f"there is no split {name!r}; there are {', '.join(experiment.splits)}")
             rows = experiment.splits[name]
             return experiment, self._common_rows(experiment.table, rows, name) if self.fused else rows, name
-        given = open_table(table, cells=self.plan.recipe.folder)
+        given = self.open_table(table)
         check_columns(self.plan, given, target=False)
         target = TargetColumn(given, self.plan.recipe.form.target.column)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)

@@ -133,16 +133,15 @@ def test_a_last_cell_may_hold_line_ends(tmp_path: Path) -> None:
 
 def test_a_wrong_encoding_is_named_by_line_and_byte(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "a,b\n1,x\n2,caf\u00e9\n".encode("latin1"))
-    with pytest.raises(TableError, match=r"line 3: byte 0xe9 \(byte 13 of the file\) is not UTF-8; save the file as"):
+    with pytest.raises(
+        TableError,
+        match=r"line 3: byte 0xe9 \(byte 13 of the file\) is not UTF-8; save the file as .*, "
+        r"or name its encoding by --encoding cp1252, or in the recipe by table: {path: t\.csv, encoding: cp1252}",
+    ):
         read_table(path)
     path = write(tmp_path / "h.csv", "caf\u00e9\n1\n".encode("latin1"))
     with pytest.raises(TableError, match="line 1: byte 0xe9"):
         read_table(path)
-
-
-def test_utf16_is_recognised(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="is UTF-16, where UTF-8 is needed"):
-        read_table(write(tmp_path / "t.csv", "a,b\n1,2\n".encode("utf-16")))
 
 
 @pytest.mark.parametrize(

@@ -110,8 +110,8 @@ def test_a_missing_column_is_named_with_its_near_matches() -> None:
 
 
 def test_a_wrong_separator_is_suspected(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("a;b\n1;2\n")
-    with pytest.raises(TableError, match="is another character than the comma or tab its separator"):
+    (tmp_path / "t.csv").write_text("a;b\n1\n")
+    with pytest.raises(TableError, match="is another character its separator than was found"):
         read_table(tmp_path / "t.csv").column("a")
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 
 from mmreg import runs
 from mmreg.contract.callback import TRAINING, Callback, FollowedRun
@@ -24,6 +23,7 @@ from mmreg.files import write_text
 from mmreg.model.devices import available_devices, resolve_device
 from mmreg.recipe.recipe import Recipe
 from mmreg.recipe.resolve import Plan
+from mmreg.recipe.yaml import yaml_text
 from mmreg.studies.compare.usage import measured, read_usage
 from mmreg.training.train import train
 
@@ -164,7 +164,7 @@ class _Worker:
         self.job, self.device = job, device
         job.folder.parent.mkdir(parents=True, exist_ok=True)
         recipe = job.folder.with_suffix(".yaml")
-        write_text(recipe, yaml.safe_dump(job.plan.to_data(), sort_keys=False, allow_unicode=True))
+        write_text(recipe, yaml_text(job.plan.to_data()))
         environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **os.environ}
         command = [sys.executable, "-m", "mmreg.studies.compare", str(recipe), str(job.folder), device]
         with job.log.open("wb") as log:

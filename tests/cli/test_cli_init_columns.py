@@ -1,0 +1,108 @@
+"""`mmreg init` and `train` on tables whose columns hold all kinds of things."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import yaml
+from small import Caller, read_table
+
+FILE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+
+
+def files(here: Path, column: str, *, with_bytes: bool = True) -> pa.Array:
+    """A column as the datasets library keeps pictures and sounds in Parquet."""
+    paths = [row[column] for row in read_table(here / "table.csv")]
+    cells = [
+        {"bytes": (here / path).read_bytes(), "path": path} if with_bytes else {"bytes": None, "path": str(here / path)}
+        for path in paths
+    ]
+    return pa.array(cells, FILE)
+
+
+def write_parquet(here: Path, path: Path, **columns: pa.Array) -> Path:
+    rows = read_table(here / "table.csv")
+    table = pa.table({"label": [row["label"] for row in rows], "split": [row["split"] for row in rows], **columns})
+    pa.parquet.write_table(table, path)
+    return path
+
+
+@pytest.mark.parametrize("with_bytes", [True, False])
+def test_pictures_and_sounds_within_parquet_are_found_and_trained_on(
+    cli: Caller, here: Path, tmp_path: Path, with_bytes: bool
+) -> None:
+    columns = {name: files(here, name, with_bytes=with_bytes) for name in ("image", "audio")}
+    path = write_parquet(here, tmp_path / "t.parquet", **columns)
+    done = cli("init", path, "--out", tmp_path / "r.yaml")
+    assert done.code == 0, done.err
+    recipe = yaml.safe_load(done.out)
+    assert {name: given["type"] for name, given in recipe["modalities"].items()} == {"image": "image", "audio": "audio"}
+    assert recipe["modalities"]["audio"]["sample_rate"] == 8000
+    done = cli("train", tmp_path / "r.yaml", "--out", tmp_path / "run", "--set", "training.epochs=1", "-q")
+    assert done.code == 0, done.err
+    assert cli("predict", tmp_path / "run", path, "-q").code == 0
+
+
+def test_columns_that_nothing_reads_are_left_out_with_their_kind(cli: Caller, here: Path, tmp_path: Path) -> None:
+    others = {
+        "when": pa.array([0] * 60, pa.timestamp("us")),
+        "far": pa.array([2**30] * 60, pa.date32()),
+        "price": pa.array([1] * 60, pa.decimal128(5, 2)),
+        "tags": pa.array([[("a", 1)]] * 60, pa.map_(pa.string(), pa.int64())),
+        "id": pa.array([[number] for number in range(60)]),
+    }
+    title = pa.array([f"some words about {number}" for number in range(60)])
+    path = write_parquet(here, tmp_path / "t.parquet", title=title, **others)
+    done = cli("init", path, "--out", tmp_path / "r.yaml")
+    assert done.code == 0, done.err
+    for text in (
+        "# when: left out; no installed modality reads such values (timestamp[us])",
+        "# far: left out; it cannot be read (date32[day]: OverflowError",
+        "# price: left out; no installed modality reads such values (decimal128(5, 2))",
+        "# tags: left out; no installed modality reads such values (map<string",
+        "# id: left out; no installed modality reads such values (list<",
+    ):
+        assert text in done.out
+    assert cli("validate", tmp_path / "r.yaml").code == 0
+    for setting, said in {
+        "key=tags": "the key column 'tags' holds map<string",
+        "key=far": "column 'far' cannot be read",
+        "split=tags": "the split column 'tags' holds map<string",
+        "target.column=far": "column 'far' cannot be read",
+        "target.column=tags": "one label a row",
+    }.items():
+        done = cli("validate", tmp_path / "r.yaml", "--set", setting)
+        assert done.code == 2
+        assert said in done.err
+
+
+def test_long_texts_are_texts_and_no_paths(cli: Caller, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    rows = [f"{f'word{number} ' * 2000},{number % 2}" for number in range(20)]
+    path.write_text("\n".join(["text,label", *rows]) + "\n")
+    done = cli("init", path, "--out", tmp_path / "r.yaml")
+    assert done.code == 0, done.err
+    assert yaml.safe_load(done.out)["modalities"]["text"]["type"] == "text"
+    done = cli("train", path, "--out", tmp_path / "run", "-q", "--dry-run")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_cell_that_names_a_fifo_is_not_waited_for(cli: Caller, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "t.csv").write_text("image,title,label\n" + "pipe.png,some words,a\npipe.png,more words,b\n" * 5)
+    done = cli("init", tmp_path / "t.csv", "--out", tmp_path / "r.yaml")
+    assert done.code == 0, done.err
+    assert "# image: left out; files that are missing" in done.out
+
+
+def test_a_column_without_a_name_gets_one_in_the_recipe(cli: Caller, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(",label\n" + "some words,a\nmore words,b\n" * 20)
+    done = cli("init", tmp_path / "t.csv", "--out", tmp_path / "r.yaml")
+    assert done.code == 0, done.err
+    assert yaml.safe_load(done.out)["modalities"]["unnamed"]["column"] == ""
+    assert cli("validate", tmp_path / "r.yaml").code == 0
