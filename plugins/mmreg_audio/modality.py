@@ -33,6 +33,13 @@ from mmreg_audio.reading import (
     resample,
 )
 
+HOP = 0.02
+"""Seconds from one frame to the next where no hop is given."""
+LONGEST_HOP = 0.04
+"""Seconds that `suggest` takes at most."""
+MANY_FRAMES = 128
+"""Frames of half of the sounds up to which `suggest` leaves the hop as it is."""
+
 
 class Audio(Modality):
     """Sounds of any length, as log-mel spectrograms, MFCCs, spectrograms or waveforms.
@@ -91,8 +98,8 @@ class Audio(Modality):
         time_shift: Annotated[float, Ge(0), Le(1)] = 0.0,
         noise: Annotated[float, Ge(0), Le(100)] = 0.0,
     ) -> None:
-        hop_length = hop_length or max(1, round(0.02 * sample_rate))
-        n_fft = n_fft or max(2, 1 << (int(0.04 * sample_rate) - 1).bit_length())
+        hop_length = hop_length or max(1, round(HOP * sample_rate))
+        n_fft = n_fft or max(2, _power_of_two(int(0.04 * sample_rate)))
         if features != "waveform" and hop_length > n_fft:
             raise OptionError(f"hop_length: {hop_length} is more than n_fft: {n_fft}, so samples between would be lost")
         if features == "mfcc" and n_mfcc > n_mels:
@@ -169,7 +176,10 @@ class Audio(Modality):
 
     @classmethod
     def suggest(cls, values: Sequence[Any]) -> Mapping[str, tuple[Any, str]] | None:
-        """The sounds' own rate, of at most 16 kHz, and a length that keeps them whole, of at most a minute."""
+        """The sounds' own rate, of at most 16 kHz, a length that keeps them whole, and coarser frames for long ones.
+
+        The length is at most a minute.
+        """
         import soundfile
 
         if super().suggest(values) is None and not all(isinstance(value, bytes) for value in values):
@@ -182,11 +192,18 @@ class Audio(Modality):
             return None
         rates = [fact.samplerate for fact in facts]
         rate = max(set(rates), key=rates.count)
-        longest = max(fact.duration for fact in facts)
-        return {
+        durations = [fact.duration for fact in facts]
+        longest = max(durations)
+        options: dict[str, tuple[Any, str]] = {
             "sample_rate": (min(rate, 16_000), f"most are sampled at {rate} Hz"),
             "max_seconds": (float(min(60, math.ceil(1.2 * longest))), f"the longest of some takes {longest:.1f} s"),
         }
+        hop = min(float(np.median(durations)) / MANY_FRAMES, LONGEST_HOP)
+        if hop > HOP:
+            hop_length = max(1, round(hop * options["sample_rate"][0]))
+            options["hop_length"] = (hop_length, f"{1000 * hop:.0f} ms, as training takes as long as there are frames")
+            options["n_fft"] = (_power_of_two(2 * hop_length), "two hops or more, so that frames overlap")
+        return options
 
     def fit_arrays(self, arrays: Iterator[NDArray[Any]]) -> None:
         """Learn the features' mean and deviation, sound by sound, so that padding and memory play no part."""
@@ -275,3 +292,8 @@ class Audio(Modality):
             return values
         mean, scale = self._statistics.like(values)
         return (values - mean) * scale
+
+
+def _power_of_two(least: int) -> int:
+    """The next power of two from a number on."""
+    return 1 << (least - 1).bit_length()

@@ -265,3 +265,24 @@ def test_wav_files_are_recognised_by_their_ending():
     assert {".wav", ".flac", ".ogg", ".mp3"} <= Audio.extensions
     assert Audio.paths
     assert all(Path("x" + ending).suffix == ending for ending in Audio.extensions)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "hop_length", "n_fft"),
+    [
+        (1.0, 8000, None, None),
+        (2.5, 16000, None, None),
+        (3.84, 8000, 240, 512),
+        (5.0, 44100, 625, 2048),
+        (30.0, 22050, 640, 2048),
+        (30.0, 11025, 441, 1024),
+    ],
+)
+def test_frames_further_apart_are_suggested_for_long_sounds(tmp_path, seconds, rate, hop_length, n_fft):
+    paths = [tmp_path / f"{number}.wav" for number in range(3)]
+    for path, length in zip(paths, (0.5, seconds, seconds), strict=True):
+        soundfile.write(path, np.zeros(int(length * rate)), rate)
+    options = {name: value for name, (value, _) in Audio.suggest(paths).items()}
+    assert options.get("hop_length") == hop_length
+    assert options.get("n_fft") == n_fft
+    Audio(**options)
