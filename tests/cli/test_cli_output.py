@@ -11,7 +11,7 @@ import pytest
 import yaml
 from small import RECIPE, Caller
 
-from mmreg.console import print_json, print_table
+from mmreg.console import figure_rows, print_json, print_table
 
 COMPONENT = {"kind", "name", "level", "summary", "distribution", "version", "status"}
 PLUGIN = {"distribution", "version", "entry_point", "status", "error", "components"}
@@ -88,6 +88,20 @@ def test_what_is_not_there_is_said_with_the_nearest(arguments: list[str], said: 
 def test_json_has_no_numbers_that_json_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": "ü"})
     assert capsys.readouterr().out == '{\n  "a": null,\n  "b": [\n    null,\n    1.5\n  ],\n  "c": "ü"\n}\n'
+
+
+def test_figures_are_rows_with_intervals_beside_their_metrics_and_the_baseline_last() -> None:
+    metrics = {"f1": 0.5, "accuracy": 0.75, "rows": 3, "modalities": {"image": {"rows": 3, "accuracy": 0.5}}}
+    known = {"intervals": {"accuracy": [0.5, 0.98765]}, "baseline": {"prediction": [1, 2], "accuracy": 0.25}}
+    whole, part = {"part": "all", "rows": 4, "f1": 0.5, "accuracy": 0.75}, {"part": "image", "rows": 3, "accuracy": 0.5}
+    assert figure_rows({"rows": 4, "metrics": metrics}) == [whole, part]
+    rows = figure_rows({"rows": 4, "metrics": metrics | known})
+    assert rows == [
+        whole | {"accuracy 95% interval": "0.5 to 0.988"},
+        part,
+        {"part": "always the means", "rows": 4, "accuracy": 0.25},
+    ]
+    assert list(rows[0])[-2:] == ["accuracy", "accuracy 95% interval"]
 
 
 def test_a_row_of_a_plain_table_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

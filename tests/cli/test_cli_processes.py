@@ -58,7 +58,7 @@ def test_results_go_to_stdout_and_all_else_to_stderr(trained: Path, tmp_path: Pa
     assert done.returncode == 0
     assert done.stdout.splitlines()[0].startswith("id,label,probability")
     assert len(done.stdout.splitlines()) == 2
-    assert "has no column 'image'" in done.stderr
+    assert "has no columns 'image', 'audio'; they count as absent" in done.stderr
     assert "training prior" in done.stderr
 
 

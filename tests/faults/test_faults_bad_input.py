@@ -86,7 +86,9 @@ Cli = Callable[..., Called]
 
 
 @pytest.mark.parametrize("policy", ["error", "absent", "skip"])
-def test_bad_cells_are_counted_named_and_treated_as_asked(policy: str, cli: Cli, folder: Path, tmp_path: Path) -> None:
+def test_bad_cells_are_counted_named_and_treated_as_asked(
+    policy: str, cli: Cli, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     done = cli("train", "cells.yaml", "--out", tmp_path / "run", "--set", f"on_bad={policy}", "-q")
     if policy == "error":
         assert (done.code, done.out) == (2, "")
@@ -115,6 +117,10 @@ def test_bad_cells_are_counted_named_and_treated_as_asked(policy: str, cli: Cli,
     predicted = cli("predict", tmp_path / "run", "cells.csv")
     assert predicted.code == 0
     assert len(predicted.out.splitlines()) == (61 if policy == "absent" else 51)
+    assert cli("evaluate", tmp_path / "run", "cells.csv").code == 0
+    lines = [f"note: {cells} cannot be loaded, {what} (first: " for cells in ("image: 7 cells", "audio: 5 cells")]
+    told = [message for message in caplog.messages if message.startswith("note: ")]
+    assert [text.partition("cells.csv, row")[0] for text in told] == [*lines, *lines]  # of both commands
 
 
 def test_the_policy_may_differ_between_modalities(cli: Cli, tmp_path: Path) -> None:

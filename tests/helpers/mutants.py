@@ -15,7 +15,7 @@ from good import MATERIAL, Choice, Pool, Recurrent, Series, TokenMean, Weighed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmreg import Features, Fused, Signal, Spec
+from mmreg import Concern, Features, Fused, Signal, Spec
 from mmreg.errors import TargetError
 from mmreg.layers import masked_mean
 
@@ -574,6 +574,24 @@ class MissingIsAClass(Choice):
         if None in values:
             raise TargetError("missing")
         return super().encode(values)
+
+
+@caught_by("concerns")
+class ConcernsAreTexts(Choice):
+    def concerns(self, targets: Mapping[str, NDArray[Any]]) -> list[Any]:
+        return ["few rows"]
+
+
+@caught_by("concerns")
+class ConcernsNameNoMetric(Choice):
+    def concerns(self, targets: Mapping[str, NDArray[Any]]) -> list[Concern]:
+        return [Concern("few rows", metric="acuracy")]
+
+
+@caught_by("concerns")
+class ConcernsSetNoOption(Choice):
+    def concerns(self, targets: Mapping[str, NDArray[Any]]) -> list[Concern]:
+        return [Concern("few rows", {"strictly": True})]
 
 
 @caught_by("scores", "metrics")

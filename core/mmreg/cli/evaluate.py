@@ -215,7 +215,7 @@ def _print_robustness(robustness: Mapping[str, Any]) -> None:
         print_table(rows, title=title)
     points = [*subsets, *rates, *(point for curve in curves for point in curve["strengths"])]
     if any("rows_without_any_modality" in point for point in points):
-        note('the rows counted under "without any" have none of the modalities; they got the training prior')
+        note('the rows counted under "without any" have none of the modalities; they get the training prior')
     if sampled:
         note(f"of this many modalities a sample of the subsets is measured (seed {seed})")
     if curves and robustness["baseline"] is None:

@@ -191,6 +191,17 @@ def raise_bad(prepared: Iterable[Prepared]) -> None:
     )
 
 
+def bad_texts(prepared: Iterable[Prepared], rows: NDArray[np.int64] | None = None) -> list[str]:
+    """For each modality with cells that could not be loaded, in these rows or in any, a line for people."""
+    texts, chosen = [], set() if rows is None else set(rows.tolist())
+    for values in prepared:
+        bad = [cell for cell in values.bad if rows is None or cell.row in chosen]
+        if bad:
+            what = "left out" if values.on_bad == "skip" else "taken for absent"
+            texts.append(f"{values.name}: {plural(len(bad), 'cell')} cannot be loaded, {what} (first: {bad[0]})")
+    return texts
+
+
 def fit_arrays(prepared: Mapping[str, Prepared], modalities: Mapping[str, Modality], rows: NDArray[np.int64]) -> None:
     """Let every modality learn from the prepared training rows that have it."""
     for name, modality in modalities.items():

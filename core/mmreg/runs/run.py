@@ -18,7 +18,7 @@ from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.dialect import TableFile
-from mmreg.data.prepared import Prepared, keep_rows
+from mmreg.data.prepared import Prepared, bad_texts, keep_rows
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn
@@ -153,6 +153,7 @@ class Run:
         """Prepare the rows that `evaluate` measures on, for several measurements; arguments and errors as there."""
         experiment, rows, name = self._rows(table, split)
         prepared = prepare_all(self.plan, experiment.table, self.modalities, cache_dir(), progress)
+        _tell_bad(prepared, rows)
         rows = keep_rows(prepared, rows)
         if not len(rows):
             raise RunError(f"there are no {name} rows to evaluate on")
@@ -175,7 +176,9 @@ class Run:
         table = self.with_columns(self.open_table(rows))
         keep = cache_dir() if isinstance(rows, str | Path | TableFile | Table) else None
         prepared = prepare_all(self.plan, table, self.modalities, keep, progress)
-        numbers = keep_rows(prepared, np.arange(len(table)))
+        numbers = np.arange(len(table))
+        _tell_bad(prepared, numbers)
+        numbers = keep_rows(prepared, numbers)
         predicted = self.predict_rows(prepared, numbers, batch_size)
         columns = prediction_columns(self.plan, self.task, table, prepared, numbers, predicted)
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -267,6 +270,12 @@ class Run:
         if not isinstance(column, str):
             raise RunError(f"the recipe names no split column, so this table has no {split} rows; leave --split out")
         return split_rows(table, column, None, 0).get(split, np.zeros(0, np.int64))
+
+
+def _tell_bad(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> None:
+    """Say which cells of these rows cannot be loaded, as their rows are left out or less is known of them."""
+    for text in bad_texts(prepared.values(), rows):
+        logger.warning("note: %s", text)
 
 
 def load(folder: str | Path, device: str | torch.device | None = None, precision: str | None = None) -> Run:

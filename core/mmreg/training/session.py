@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mmreg import runs
 from mmreg.contract.spec import specs_text
 from mmreg.data.cache import cache_dir
-from mmreg.data.prepared import SHOWN, fit_arrays, keep_rows, prior_rows
+from mmreg.data.prepared import SHOWN, bad_texts, fit_arrays, keep_rows, prior_rows
 from mmreg.errors import RunError, TableError
 from mmreg.experiment import Experiment, prepare_all
 from mmreg.files import csv_text, write_json, write_text
@@ -93,11 +93,8 @@ class Session:
 
     def _drop_skipped(self) -> None:
         """Leave out rows with bad cells where that is the policy, and say what was lost and what is empty."""
-        for name, values in self.prepared.items():
-            if values.bad:
-                what = "left out" if values.on_bad == "skip" else "taken for absent"
-                cells = "1 cell" if len(values.bad) == 1 else f"{len(values.bad):,} cells"
-                self._note(f"{name}: {cells} cannot be loaded, {what} (first: {values.bad[0]})")
+        for text in bad_texts(self.prepared.values()):
+            self._note(text)
         for split, rows in self.experiment.splits.items():
             self.experiment.splits[split] = rows = keep_rows(self.prepared, rows)
             empty = prior_rows(self.prepared, rows) if len(rows) else 0

@@ -39,8 +39,9 @@ def test_the_demo_trains_every_model_and_prints_one_table(tmp_path: Path, monkey
         line = next(line for line in lines if line.startswith(f"{model.title}  "))
         shown = [f"{metrics[key]:.3f}" for key in ("accuracy", "precision", "recall", "f1")]
         assert line.removeprefix(model.title).split() == shown
-    # Plain lines where stderr is no terminal: one for the data, one for each model.
-    assert [line.split("  ")[0] for line in result.stderr.splitlines()] == [
+    # Plain lines where stderr is no terminal: one for the data, one for each model; notes are on the few rows.
+    told = [line for line in result.stderr.splitlines() if not line.startswith("note: classes without a ")]
+    assert [line.split("  ")[0] for line in told] == [
         f"writing 150 pictures, tones and hints to {out}",
         *(model.title for model in MODELS.values()),
     ]
@@ -49,7 +50,8 @@ def test_the_demo_trains_every_model_and_prints_one_table(tmp_path: Path, monkey
         assert Path(path).exists()
     recipe = read_recipe(out / "recipes" / "concat.yaml")
     assert recipe.form.training.seed == 3
-    assert open_experiment(resolve(recipe)).messages == []  # no picture, tone or hint stands in two splits
+    messages = open_experiment(resolve(recipe)).messages
+    assert not any("splits share values" in text for text in messages)  # no picture, tone or hint stands in two splits
 
 
 def test_without_scikit_learn_the_extra_is_named_and_nothing_is_touched(

@@ -27,6 +27,7 @@ def figures(rows: int, accuracy: float, **parts: float) -> dict[str, Any]:
     }
     modalities = {name: {"rows": rows - 1, "accuracy": value} for name, value in parts.items()}
     metrics = {"accuracy": accuracy, "confusion": [[1]], "per_class": per_class, "modalities": modalities}
+    metrics |= {"intervals": {"accuracy": [0.25, 0.9375]}, "baseline": {"prediction": "c", "accuracy": 0.5}}
     return {"split": "x", "rows": rows, "metrics": metrics}
 
 
@@ -58,19 +59,21 @@ def folder(tmp_path: Path) -> Path:
 def cells(text: str, title: str) -> list[list[str]]:
     """The cells of the table in a section."""
     section = text.partition(f"## {title}")[2].partition("\n## ")[0]
-    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
+    rows = [[each.strip() for each in line[1:-1].split(" | ")] for line in section.splitlines() if line.startswith("|")]
     return [row for row in rows if set("".join(row)) != {"-"}]
 
 
-def test_figures_are_told_by_split_and_part(folder: Path) -> None:
+def test_figures_are_told_by_split_and_part_beside_interval_and_baseline(folder: Path) -> None:
     assert cells(render(read_run(folder)), "Figures") == [
-        ["split", "part", "rows", "accuracy"],
-        ["validation", "all", "12", "0.75"],
-        ["validation", "image", "11", "0.5"],
-        ["validation", "text", "11", "0.625"],
-        ["test", "all", "10", "0.7"],
-        ["test", "image", "9", "0.4"],
-        ["test", "text", "9", "0.6"],
+        ["split", "part", "rows", "accuracy", "accuracy 95% interval"],
+        ["validation", "all", "12", "0.75", "0.25 to 0.938"],
+        ["validation", "image", "11", "0.5", ""],
+        ["validation", "text", "11", "0.625", ""],
+        ["validation", "always c", "12", "0.5", ""],
+        ["test", "all", "10", "0.7", "0.25 to 0.938"],
+        ["test", "image", "9", "0.4", ""],
+        ["test", "text", "9", "0.6", ""],
+        ["test", "always c", "10", "0.5", ""],
     ]
 
 
@@ -141,6 +144,28 @@ def test_curves_are_drawn_where_matplotlib_is_installed(folder: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     ReportWriter().on_end(run, {})
     assert not (folder / "curves.png").exists()
+
+
+@pytest.mark.usefixtures("curves")
+def test_files_are_written_whole_or_not_at_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure
+
+    def stopped(self: Any, path: Path, **options: Any) -> None:
+        path.write_bytes(b"half")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(figure, "savefig", stopped)
+    before = {path.name for path in folder.iterdir()}
+    run: Any = SimpleNamespace(folder=folder)
+    with pytest.raises(OSError, match="full"):
+        ReportWriter().on_end(run, {})
+    assert {path.name for path in folder.iterdir()} - before == {"report.md"}  # and it is whole
+    assert (folder / "report.md").read_text(encoding="utf-8").endswith("Written by mmreg 0.1.0.\n")
+    monkeypatch.setattr("mmreg_report.callback.render", lambda facts: "\ud800 cannot be written")
+    whole = (folder / "report.md").read_bytes()
+    with pytest.raises(UnicodeEncodeError):
+        ReportWriter().on_end(run, {})
+    assert (folder / "report.md").read_bytes() == whole
 
 
 def test_the_plugin_module_is_light() -> None:
