@@ -50,7 +50,7 @@ class Report:
         """The counts by kind."""
         lines = [("kind", *COLUMNS)]
         total: Counter[str] = Counter()
-        for kind, counts in self.counts.items():
+        for kind, counts in sorted(self.counts.items()):
             lines.append((kind, *_cells(counts)))
             total.update(counts)
         for name in ("slowest", "most"):
