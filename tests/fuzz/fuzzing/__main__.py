@@ -2,7 +2,7 @@
 
 The environment says how: FUZZ_SEED (0), FUZZ_CASES (10000), FUZZ_KINDS (all; names apart by commas, each may be the
 begin of several), FUZZ_JOBS (one a processor), FUZZ_FINDINGS (the folder for inputs that fail), FUZZ_AGAIN (one of
-these inputs, to be run again).
+these inputs, to be run again). The same seed gives the same cases, but for files that hold times.
 """
 
 from __future__ import annotations

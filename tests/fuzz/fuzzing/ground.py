@@ -30,7 +30,7 @@ class Ground:
     def copy(self, folder: Path) -> None:
         """The same files in another folder; what is many and never changed is linked."""
         linked = ("images", "sounds")
-        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(*linked))
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(*linked))
         for name in linked:
             (folder / name).symlink_to(self.folder / name)
 
@@ -76,7 +76,7 @@ def _make(folder: Path) -> None:
     write_originals(folder)
     references = {}
     for kind in KINDS:
-        scratch = shutil.copytree(folder, folder.parent / f"first-{kind.name}")
+        scratch = shutil.copytree(folder, folder.parent / f"first-{kind.name}", symlinks=True)
         os.chdir(scratch)
         for original, result in kind.references(scratch).items():
             references[f"{kind.name}/{original}"] = result

@@ -22,6 +22,8 @@ PICTURES = ("rgb", "grey", "palette")
 VECTORS = ("vectors.txt", "fasttext.txt", "vectors.txt.gz")
 MODELS = ("wordlevel", "bpe", "wordpiece", "unigram")
 SOUNDS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
+ENTRIES = ("entries/0", "entries/1", "entries/2")
+"""Links to the entries of the cache, whose own names change from place to place."""
 WORDS = ["a", "red", "thing", "some", "green", "stuff", "very", "blue", "item", "number"]
 
 
@@ -136,3 +138,11 @@ def _train() -> None:
         assert not Path("stopped/model.safetensors").exists()
     os.environ["MMREG_CACHE_DIR"] = "cache"
     command(["predict", "run", Path("plain.csv").absolute(), "--out", "predicted.csv", "-q"])
+    Path("entries").mkdir()
+    entries = sorted((path for path in Path("cache/prepared").iterdir() if path.is_dir()), key=_content)
+    for name, entry in zip(ENTRIES, entries, strict=True):
+        Path(name).symlink_to(Path("..") / entry)
+
+
+def _content(folder: Path) -> list[tuple[str, bytes]]:
+    return [(path.name, path.read_bytes()) for path in sorted(folder.iterdir())]

@@ -50,7 +50,7 @@ class Report:
         """The counts by kind."""
         lines = [("kind", *COLUMNS)]
         total: Counter[str] = Counter()
-        for kind, counts in self.counts.items():
+        for kind, counts in sorted(self.counts.items()):
             lines.append((kind, *_cells(counts)))
             total.update(counts)
         for name in ("slowest", "most"):
@@ -74,8 +74,10 @@ def _cells(counts: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def _signature(detail: str) -> str:
-    """What alike failures have in common: their words without numbers, names and values."""
-    return re.sub(r"'[^']*'|\"[^\"]*\"|0x\w+|\d+|/\S+", "_", detail.strip()[:200]).partition("\n")[0][:90]
+    """What alike failures have in common: their words without numbers, names and values, and the innermost place."""
+    words = re.sub(r"'[^']*'|\"[^\"]*\"|0x\w+|\d+|/\S+", "_", detail.strip()[:200]).partition("\n")[0][:90]
+    place = re.search(r"/(mmreg\w*/\S+)\", line \d+ in (\w+)", detail)
+    return f"{words} {place[1]}:{place[2]}" if place else words
 
 
 def keep(folder: Path, case: Case, detail: str, seed: int) -> None:

@@ -10,6 +10,7 @@ from fuzzing.actions import DamagedFiles, in_place, json_damage, restored
 from fuzzing.cases import Case, Kind
 from fuzzing.formats import HARMFUL_PICKLE, safetensors, zipped
 from fuzzing.oracle import command
+from fuzzing.originals import ENTRIES
 from fuzzing.recipes import yaml_damage
 from fuzzing.texts import YAML
 
@@ -117,5 +118,5 @@ def _by_format(random: Random, data: bytes) -> bytes:
 KINDS: list[Kind] = [
     RunFiles("run", 130, "run"),
     Checkpoints("checkpoint", 40, "stopped"),
-    CacheEntries("cache", 50, "cache"),
+    CacheEntries("cache", 50, *ENTRIES),
 ]
