@@ -1,4 +1,4 @@
-"""One block of the image network: convolution, norm, ReLU and max pooling, over valid positions only.
+"""One block of the image network: convolution, norm, max pooling and ReLU, over valid positions only.
 
 Axes: B batch, C channels, H W height and width.
 """
@@ -44,49 +44,58 @@ class MaskedGroupNorm(nn.GroupNorm):
 
 
 class ImageBlock(nn.Module):
-    """Convolution, norm, ReLU, max pooling of 2; with `residual`, two convolutions and a shortcut around them.
+    """Convolution, norm, max pooling of 2, ReLU; with `residual`, two convolutions and a shortcut around them.
 
     Args:
         in_channels: C of the input.
         out_channels: C of the output.
         kernel: of the convolutions, odd.
         normalization: after each convolution.
-        residual: whether to add the block's input (through a convolution of kernel 1 where C differs) before the
-            last ReLU (He et al. 2016).
+        residual: whether to add the block's input (through a convolution of kernel 1 where its shape differs) before
+            the last pooling and ReLU (He et al. 2016).
+        stride: pixels from one position of the first convolution to the next. Its kernel grows with it, so that
+            neighbouring positions overlap and no pixel is left out.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, normalization: Normalization, residual: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        normalization: Normalization,
+        residual: bool,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         # A norm takes the mean away, so a bias before it would have no effect, and no gradient.
         bias = normalization == "none"
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
+        first = max(kernel, 2 * stride - 1)
+        self.stride = stride
+        self.conv = nn.Conv2d(in_channels, out_channels, first, stride, padding=first // 2, bias=bias)
         self.norm = _norm(out_channels, normalization)
         self.residual = residual
         if residual:
             self.second_conv = nn.Conv2d(out_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
             self.second_norm = _norm(out_channels, normalization)
-            self.shortcut = (
-                nn.Conv2d(in_channels, out_channels, 1, bias=False) if in_channels != out_channels else nn.Identity()
-            )
+            same_shape = in_channels == out_channels and stride == 1
+            self.shortcut = nn.Identity() if same_shape else nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, values: Tensor, mask: Tensor | None) -> Tensor:
         """Convolve (B, C, H, W), zero where mask (broadcastable, bool) is False, and halve height and width.
 
-        What the result holds at padding, which is what lies beyond half of a length, has no meaning.
+        They are divided by the stride first, rounding up. What the result holds at padding, which is what lies beyond
+        half of a length, has no meaning.
         """
-        result = _apply_norm(self.norm, self.conv(values), mask).relu()
-        if self.residual:
-            if mask is not None:
-                result = result.masked_fill(~mask, 0)
-            result = _apply_norm(self.second_norm, self.second_conv(result), mask)
-            result = (result + self.shortcut(values)).relu()
         if mask is not None:
-            # Nothing valid is below zero after ReLU, so that zeros win no window from a valid position.
-            result = result.masked_fill(~mask, 0)
+            mask = mask[:, :, :: self.stride, :: self.stride]
+        result = _apply_norm(self.norm, _convolved(self.conv, values), mask)
+        if self.residual:
+            result = _apply_norm(self.second_norm, _convolved(self.second_conv, result.relu()), mask)
+            result = result + self.shortcut(values)
+        # The maximum of ReLUs is the ReLU of the maximum, which is a quarter of the work. Padding is zero by now, and
+        # zeros win no window from a valid position whose ReLU is above zero.
         height, width = result.shape[2:]
-        return nn.functional.max_pool2d(result, (min(2, height), min(2, width)))
+        return nn.functional.max_pool2d(result, (min(2, height), min(2, width))).relu()
 
 
 def pooled_size(size: int, blocks: int) -> int:
@@ -102,8 +111,15 @@ def _norm(channels: int, normalization: Normalization) -> nn.Module | None:
     return None
 
 
+def _convolved(conv: nn.Module, values: Tensor) -> Tensor:
+    """A convolution in the memory order in which a CPU convolves, normalises and pools fastest: channels last."""
+    result: Tensor = conv(values.contiguous(memory_format=torch.channels_last))
+    return result.contiguous(memory_format=torch.channels_last)  # of one channel's input it is not yet
+
+
 def _apply_norm(norm: nn.Module | None, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Normalised, if there is a norm; zero at padding."""
     if norm is None:
-        return values
+        return values if mask is None else values.masked_fill(~mask, 0)
     result: Tensor = norm(values, mask)
     return result

@@ -6,7 +6,8 @@ Axes: B batch, C channels, H W height and width, T positions of the last feature
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -19,13 +20,21 @@ from mmreg.errors import OptionError, SpecError
 from mmreg.layers import length_mask, masked_mean
 from mmreg_image.block import ImageBlock, Normalization, pooled_size
 
+UNSTRIDED = 64
+"""Pixels a side up to which every pixel is a position of the first convolution where no stride is given.
+
+A step's time and memory grow with the positions: without a stride, pictures of 128 a side take 4 times as long as those
+of 64, or twice that where the system takes memory of that size back after each step.
+"""
+
 
 class ImageCNN(Encoder):
-    """Blocks of convolution, normalisation, ReLU and max pooling, then a linear layer.
+    """Blocks of convolution, normalisation, max pooling and ReLU, then a linear layer.
 
-    Each block halves height and width (rounding down); an axis that is down to one position stays. Values of any
-    size and number of channels are taken. One axis may vary in length, with pooling "masked_global": then convolutions,
-    norms and pooling see valid positions only.
+    Each block halves height and width (rounding down); an axis that is down to one position stays. Values of any size
+    and number of channels are taken; of large ones the first convolution takes fewer positions than there are pixels,
+    as the first block would otherwise take longer than all others together. One axis may vary in length, with pooling
+    "masked_global": then convolutions, norms and pooling see valid positions only.
 
     With `normalization: none` and `dropout: 0` it is the plain Conv, ReLU, MaxPool, ..., Flatten, Linear.
 
@@ -41,8 +50,11 @@ class ImageCNN(Encoder):
         residual: two convolutions a block, with a shortcut around them (He et al. 2016).
         pooling: "flatten" keeps every position; "global" averages over them; "masked_global" averages over valid ones.
         features: the size D of the result.
+        stride: pixels from one position of the first convolution to the next, which divides height and width (rounding
+            up). If not given, 1 up to 64 x 64 pixels, 2 up to 128 x 128, and so on.
     """
 
+    version = 2
     provides = frozenset({"pooled", "tokens"})
 
     def __init__(
@@ -56,6 +68,7 @@ class ImageCNN(Encoder):
         residual: bool = False,
         pooling: Literal["flatten", "global", "masked_global"] = "flatten",
         features: Annotated[int, Ge(1)] = 128,
+        stride: Annotated[int, Ge(1)] | None = None,
         outputs: Outputs = "pooled",
     ) -> None:
         super().__init__()
@@ -63,21 +76,17 @@ class ImageCNN(Encoder):
             raise SpecError(f"ImageCNN does not take {spec}: {reason}")
         if kernel % 2 == 0:
             raise OptionError(f"kernel: must be odd, as an even one cannot keep the size; found {kernel}")
-        in_channels = spec.size("C")
-        assert in_channels is not None
-        self.blocks = nn.ModuleList(
-            ImageBlock(before, after, kernel, normalization, residual)
-            for before, after in pairwise((in_channels, *channels))
-        )
         self.ragged_axis = spec.ragged_axis
         self.flatten = pooling == "flatten" and outputs == "pooled"
         self.tokens = outputs == "tokens"
-        in_features = channels[-1]
-        if self.flatten:
-            in_features *= math.prod(pooled_size(size, len(channels)) for size in spec.shape[1:] if size is not None)
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(in_features, features)
         self.out_features = features
+        self._layers = partial(_layers, spec, channels, kernel, normalization, residual, features, self.flatten)
+        self._set_stride(stride or _stride([size for size in spec.shape[1:] if size is not None]))
+
+    def _set_stride(self, stride: int) -> None:
+        self.stride = stride
+        self.blocks, self.linear = self._layers(stride)
 
     @classmethod
     def accepts(cls, spec: Spec, options: Mapping[str, Any]) -> str | None:
@@ -93,12 +102,28 @@ class ImageCNN(Encoder):
             return f"an axis that varies in length needs pooling 'masked_global', found {pooling!r}"
         return None
 
+    def state(self) -> dict[str, Any]:
+        """The stride, as what is chosen where none is given may change."""
+        return {"stride": self.stride}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over the stride."""
+        if state["stride"] != self.stride:
+            self._set_stride(state["stride"])
+
+    @classmethod
+    def migrate(cls, state: Mapping[str, Any], version: int) -> Mapping[str, Any]:
+        """Version 1 had no stride."""
+        return {"stride": 1}
+
     def forward(self, signal: Signal) -> Features:
         """Encode (B, C, H, W) to `pooled` (B, D), or to `tokens` (B, T, D) with a mask if an axis is ragged."""
         values, lengths = signal.values, signal.lengths
         mask = self._mask(values, lengths)
         if mask is not None:
             values = values.masked_fill(~mask, 0)
+        if lengths is not None:
+            lengths = torch.div(lengths + self.stride - 1, self.stride, rounding_mode="floor")
         for block in self.blocks:
             values = block(values, mask)
             if lengths is not None:
@@ -125,3 +150,34 @@ class ImageCNN(Encoder):
             return None
         mask = length_mask(lengths, values.shape[self.ragged_axis + 1])
         return mask[:, None, :, None] if self.ragged_axis == 1 else mask[:, None, None, :]
+
+
+def _stride(sizes: Sequence[int]) -> int:
+    """The least by which the fixed ones of height and width come to `UNSTRIDED` or less, by their geometric mean."""
+    side: float = float(math.prod(sizes)) ** (1 / len(sizes))
+    return math.ceil(side / UNSTRIDED)
+
+
+def _layers(
+    spec: Spec,
+    channels: Sequence[int],
+    kernel: int,
+    normalization: Normalization,
+    residual: bool,
+    features: int,
+    flatten: bool,
+    stride: int,
+) -> tuple[nn.ModuleList, nn.Linear]:
+    """The blocks, of which the first one has the stride, and the linear layer."""
+    in_channels = spec.size("C")
+    assert in_channels is not None
+    strides = [stride, *[1] * (len(channels) - 1)]
+    blocks = nn.ModuleList(
+        ImageBlock(before, after, kernel, normalization, residual, step)
+        for (before, after), step in zip(pairwise((in_channels, *channels)), strides, strict=True)
+    )
+    in_features = channels[-1]
+    if flatten:
+        sizes = [-(-size // stride) for size in spec.shape[1:] if size is not None]
+        in_features *= math.prod(pooled_size(size, len(channels)) for size in sizes)
+    return blocks, nn.Linear(in_features, features)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 import mmreg
 
@@ -51,3 +53,28 @@ def test_earlier_runs_can_be_combined(folder: Path) -> None:
     again = mmreg.train(folder / "data" / "recipe.yaml", folder / "again", device="cpu")
     fused = mmreg.fuse([folder / "whole", again.folder], "mean", folder / "fused")
     assert fused.report["test"]["metrics"]["accuracy"] == 1.0
+
+
+def test_a_network_of_large_pictures_from_before_it_had_a_stride_stays_as_it_is(folder: Path) -> None:
+    """What was written then, of which there is none with such pictures here, is made of what is written now."""
+    changes = ["modalities.image.size=72", "training.epochs=1"]
+    large = folder / "large"
+    run = mmreg.train(
+        folder / "data" / "recipe.yaml", large, overrides=[*changes, "modalities.image.encoder.stride=1"], device="cpu"
+    )
+    expected = run.predict(folder / "data" / "table.csv")
+    recipe = yaml.safe_load((large / "recipe.yaml").read_text())
+    assert recipe["modalities"]["image"]["encoder"].pop("stride") == 1
+    (large / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    facts = json.loads((large / "components.json").read_text())
+    assert facts["states"].pop("encoder/image") == {"stride": 1}
+    facts["components"]["encoder/image"]["component_version"] = 1
+    (large / "components.json").write_text(json.dumps(facts))
+
+    again = mmreg.load(large, "cpu")
+    assert again.predict(folder / "data" / "table.csv") == expected
+    now = mmreg.train(folder / "data" / "recipe.yaml", folder / "now", overrides=changes, device="cpu")
+    assert now.model.encoder_of("image").state() == {"stride": 2}
+    assert mmreg.load(folder / "now", "cpu").model.encoder_of("image").state() == {"stride": 2}
+    fused = mmreg.fuse([large, now.folder], "mean", folder / "fused")
+    assert fused.report["test"]["metrics"]["accuracy"] > 0.5

@@ -20,7 +20,7 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "encoder/audio_cnn": [{"channels": [4, 6], "features": 5, "pooling": "attention"}],
     "encoder/image_cnn": [
         {"channels": [4, 6], "features": 5, "normalization": "group", "pooling": "masked_global", "residual": True},
-        {"channels": [4, 6], "features": 5, "normalization": "batch", "pooling": "masked_global"},
+        {"channels": [4, 6], "features": 5, "normalization": "batch", "pooling": "masked_global", "stride": 2},
         {"channels": [4], "features": 5, "normalization": "none", "pooling": "global"},
     ],
     "encoder/text_rnn": [

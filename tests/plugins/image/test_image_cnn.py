@@ -48,7 +48,7 @@ def test_plain_options_spell_conv_relu_pool_flatten_linear(channels, height, wid
     )
     copy_parameters(encoder, reference)
     values = torch.randn(4, channels, height, width)
-    assert torch.equal(encoder(Signal(values)).pooled, reference(values))
+    torch.testing.assert_close(encoder(Signal(values)).pooled, reference(values))
     # Its parameters are drawn as torch's own layers draw them, in the same order.
     torch.manual_seed(0)
     again = nn.Sequential(nn.Conv2d(channels, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1))
@@ -58,25 +58,26 @@ def test_plain_options_spell_conv_relu_pool_flatten_linear(channels, height, wid
 class TorchResidual(nn.Module):
     """A residual block by torch's own layers."""
 
-    def __init__(self, before, after):
+    def __init__(self, before, after, kernel=3, stride=1):
         super().__init__()
-        self.first = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        self.first = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False)
         self.first_norm = nn.BatchNorm2d(after)
         self.second = nn.Conv2d(after, after, 3, padding=1, bias=False)
         self.second_norm = nn.BatchNorm2d(after)
-        self.shortcut = nn.Conv2d(before, after, 1, bias=False)
+        self.shortcut = nn.Conv2d(before, after, 1, stride, bias=False)
 
     def forward(self, values):
         result = self.second_norm(self.second(self.first_norm(self.first(values)).relu()))
         return nn.functional.max_pool2d((result + self.shortcut(values)).relu(), 2)
 
 
-def test_residual_blocks_with_batch_norm():
-    block = ImageBlock(3, 8, 3, "batch", residual=True)
-    reference = TorchResidual(3, 8)
+@pytest.mark.parametrize(("channels", "kernel", "stride"), [(3, 3, 1), (3, 3, 2), (3, 7, 4), (8, 5, 3)])
+def test_residual_blocks_with_batch_norm(channels, kernel, stride):
+    block = ImageBlock(channels, 8, 3, "batch", residual=True, stride=stride)
+    reference = TorchResidual(channels, 8, kernel, stride)
     copy_parameters(block, reference)
     for _ in range(3):
-        values = torch.randn(5, 3, 12, 10)
+        values = torch.randn(5, channels, 12, 10)
         torch.testing.assert_close(block(values, None), reference(values))
     block.eval(), reference.eval()
     torch.testing.assert_close(block(values, None), reference(values))
@@ -144,6 +145,43 @@ def test_any_size_is_taken_and_an_axis_of_one_position_stays(height, width, pool
         assert features.tokens.shape == (2, max(1, height // 8) * max(1, width // 8), 6)
 
 
+@pytest.mark.parametrize(("height", "width"), [(128, 128), (96, 128), (224, 224), (65, 65), (40, 600)])
+def test_the_first_convolution_of_large_pictures_leaves_at_most_64_by_64_positions(height, width):
+    encoder = build(grid(3, height, width), channels=(4, 4), features=5)
+    stride = encoder.stride
+    assert math.sqrt(height * width) / stride <= 64 < math.sqrt(height * width) / (stride - 1)
+    kernel = 2 * stride - 1
+    assert encoder.blocks[0].conv.kernel_size == (kernel, kernel)
+    assert encoder.blocks[1].conv.kernel_size == (3, 3)
+    assert encoder(Signal(torch.randn(2, 3, height, width))).pooled.shape == (2, 5)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (64, 64), (32, 128), (64, None), (None, 40)])
+def test_every_pixel_of_small_pictures_is_a_position(shape):
+    assert build(grid(1, *shape), pooling="masked_global").stride == 1
+
+
+def test_a_stride_that_is_given_is_taken():
+    encoder = build(grid(2, 21, 12), stride=3, channels=(4,), features=5, **PLAIN)
+    values = torch.randn(2, 2, 21, 12)
+    conv = encoder.blocks[0].conv
+    maps = nn.functional.conv2d(values, conv.weight, conv.bias, stride=3, padding=2)
+    assert maps.shape == (2, 4, 7, 4)
+    pooled = nn.functional.max_pool2d(maps.relu(), 2)
+    torch.testing.assert_close(encoder(Signal(values)).pooled, encoder.linear(pooled.flatten(1)))
+    assert build(grid(3, 128, 128), stride=1, channels=(4,)).stride == 1
+
+
+def test_what_an_earlier_version_saved_is_restored_without_a_stride():
+    encoder = build(grid(3, 128, 128), channels=(4, 4), features=5)
+    encoder.load_state(ImageCNN.migrate({}, 1))
+    former = build(grid(3, 128, 128), channels=(4, 4), features=5, stride=1)
+    encoder.load_state_dict(former.state_dict())
+    values = torch.randn(2, 3, 128, 128)
+    assert torch.equal(encoder.eval()(Signal(values)).pooled, former.eval()(Signal(values)).pooled)
+    assert encoder.state() == former.state() == {"stride": 1}
+
+
 RAGGED = [
     {"pooling": "masked_global", "channels": (8, 16)} | extra | {"outputs": outputs}
     for outputs in ("pooled", "tokens")
@@ -155,6 +193,8 @@ RAGGED = [
         {"normalization": "group", "residual": True, "kernel": 5},
         {"normalization": "none", "residual": True},
         {"normalization": "none", "channels": (4, 4, 4, 4)},
+        {"normalization": "batch", "residual": True, "stride": 2},
+        {"normalization": "none", "stride": 3},
     )
 ]
 
@@ -195,8 +235,9 @@ def test_a_row_does_not_depend_on_padding(options, axis, dtype, tolerance):
                 difference = alone.pooled[0] - together.pooled[index]
             else:
                 valid, expected = alone.tokens[0][alone.mask[0]], together.tokens[index][together.mask[index]]
-                pooled = len(options["channels"])
-                assert len(valid) == max(1, 6 >> pooled) * max(1, length >> pooled)
+                pooled, stride = len(options["channels"]), options.get("stride", 1)
+                sizes = [max(1, -(-size // stride) >> pooled) for size in (6, length)]
+                assert len(valid) == math.prod(sizes)
                 difference = valid - expected
             assert difference.abs().max() <= tolerance
 
@@ -229,6 +270,8 @@ ALL = [
     {"normalization": "group", "residual": True},
     {"pooling": "global"},
     {"outputs": "tokens"},
+    {"stride": 2},
+    {"residual": True, "stride": 3},
 ]
 
 
