@@ -167,7 +167,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         found = rows.reshape(-1, self.num_features).index_select(0, valid)
         normalised = self.forward(found)
         result = normalised.new_zeros(rows.numel() // self.num_features, self.num_features)
-        return result.index_copy(0, valid, normalised).view(rows.shape).movedim(-1, 1)
+        return result.index_copy_(0, valid, normalised).view(rows.shape).movedim(-1, 1)
 
 
 def recurrent(layer: nn.RNNBase, values: _Steps, state: Any = None) -> tuple[_Steps, Any]:

@@ -32,6 +32,9 @@ from mmreg_audio.reading import (
     resample,
 )
 
+MANY_FRAMES = 128
+"""Frames of half of the sounds up to which `suggest` leaves the hop as it is."""
+
 
 class Audio(Modality):
     """Sounds of any length, as log-mel spectrograms, MFCCs, spectrograms or waveforms.
@@ -90,8 +93,8 @@ class Audio(Modality):
         time_shift: Annotated[float, Ge(0), Le(1)] = 0.0,
         noise: Annotated[float, Ge(0), Le(100)] = 0.0,
     ) -> None:
-        hop_length = hop_length or max(1, round(0.02 * sample_rate))
-        n_fft = n_fft or max(2, 1 << (int(0.04 * sample_rate) - 1).bit_length())
+        hop_length = hop_length or _usual_hop(sample_rate)
+        n_fft = n_fft or _usual_window(sample_rate)
         if features != "waveform" and hop_length > n_fft:
             raise OptionError(f"hop_length: {hop_length} is more than n_fft: {n_fft}, so samples between would be lost")
         if features == "mfcc" and n_mfcc > n_mels:
@@ -168,7 +171,10 @@ class Audio(Modality):
 
     @classmethod
     def suggest(cls, values: Sequence[Any]) -> Mapping[str, tuple[Any, str]] | None:
-        """The sounds' own rate, of at most 16 kHz, and a length that keeps them whole, of at most a minute."""
+        """The sounds' own rate, of at most 16 kHz, a length that keeps them whole, and coarser frames for long ones.
+
+        The length is at most a minute.
+        """
         import soundfile
 
         if super().suggest(values) is None:
@@ -181,11 +187,18 @@ class Audio(Modality):
             return None
         rates = [fact.samplerate for fact in facts]
         rate = max(set(rates), key=rates.count)
-        longest = max(fact.duration for fact in facts)
-        return {
-            "sample_rate": (min(rate, 16_000), f"most are sampled at {rate} Hz"),
+        durations = [fact.duration for fact in facts]
+        longest = max(durations)
+        rate_kept = min(rate, 16_000)
+        options: dict[str, tuple[Any, str]] = {
+            "sample_rate": (rate_kept, f"most are sampled at {rate} Hz"),
             "max_seconds": (float(min(60, math.ceil(1.2 * longest))), f"the longest of some takes {longest:.1f} s"),
         }
+        # Up to half a window, so that nothing between two frames is lost.
+        hop = min(round(float(np.median(durations)) * rate_kept / MANY_FRAMES), _usual_window(rate_kept) // 2)
+        if hop > _usual_hop(rate_kept):
+            options["hop_length"] = (hop, f"{1000 * hop / rate_kept:.0f} ms, as more frames take longer to train on")
+        return options
 
     def fit_arrays(self, arrays: Iterator[NDArray[Any]]) -> None:
         """Learn the features' mean and deviation, sound by sound, so that padding and memory play no part."""
@@ -274,3 +287,13 @@ class Audio(Modality):
             return values
         mean, scale = self._statistics.like(values)
         return (values - mean) * scale
+
+
+def _usual_hop(sample_rate: int) -> int:
+    """20 ms."""
+    return max(1, round(0.02 * sample_rate))
+
+
+def _usual_window(sample_rate: int) -> int:
+    """The next power of two from 40 ms on."""
+    return max(2, 1 << (int(0.04 * sample_rate) - 1).bit_length())

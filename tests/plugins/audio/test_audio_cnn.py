@@ -91,7 +91,7 @@ def test_tokens_are_the_same_alone_and_beside_longer_ones(dtype, tolerance):
     for row in range(8):
         alone = net(row_of(signal, row))
         length = alone.tokens.shape[1]
-        assert alone.mask.all()
+        assert alone.mask is None
         assert int(together.mask[row].sum()) == length
         assert together.mask[row, :length].all()
         torch.testing.assert_close(together.tokens[row, :length], alone.tokens[0], atol=tolerance, rtol=tolerance)
@@ -117,6 +117,20 @@ def test_a_fixed_time_axis_gives_what_full_lengths_give():
     tokens = build(Spec("CHW", (1, 12, 10)), outputs="tokens")(Signal(signal.values))
     assert tokens.mask is None
     assert tokens.tokens.shape == (2, 3, 5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
+@pytest.mark.parametrize("training", [True, False])
+def test_sounds_of_one_length_need_no_mask_and_come_out_as_with_one(pooling, training):
+    signal = batch(10, 10, 10, dtype=torch.float64)
+    results = []
+    for given in (signal, Signal(signal.values, signal.lengths)):  # without lengths on the host it cannot be known
+        net = trained_statistics(build(pooling=pooling, dropout=0.0)).double().train(training)
+        pooled = net(given).pooled
+        pooled.square().sum().backward()
+        results.append([pooled, *(parameter.grad for parameter in net.parameters()), *net.buffers()])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize("outputs", ["pooled", "tokens"])

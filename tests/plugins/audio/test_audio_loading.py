@@ -265,3 +265,16 @@ def test_wav_files_are_recognised_by_their_ending():
     assert {".wav", ".flac", ".ogg", ".mp3"} <= Audio.extensions
     assert Audio.paths
     assert all(Path("x" + ending).suffix == ending for ending in Audio.extensions)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "hop_length"),
+    [(1.0, 8000, None), (2.5, 16000, None), (3.2, 8000, 200), (5.0, 44100, 512), (30.0, 11025, 256), (9.0, 20, None)],
+)
+def test_frames_further_apart_are_suggested_for_long_sounds(tmp_path, seconds, rate, hop_length):
+    paths = [tmp_path / f"{number}.wav" for number in range(3)]
+    for path, length in zip(paths, (0.5, seconds, seconds), strict=True):
+        soundfile.write(path, np.zeros(int(length * rate)), rate)
+    options = {name: value for name, (value, _) in Audio.suggest(paths).items()}
+    assert options.get("hop_length") == hop_length
+    Audio(**options)
