@@ -26,6 +26,23 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"1 {one}" if count == 1 else f"{count:,} {many or one + 's'}"
 
 
+def duration(seconds: float) -> str:
+    """A time in one unit, with no more digits than an estimate has, such as "40 seconds", "3 minutes" or "2 hours".
+
+    Example:
+        >>> duration(38), duration(58), duration(200), duration(5000), duration(10_000)
+        ('40 seconds', '1 minute', '3 minutes', '85 minutes', '3 hours')
+    """
+    if seconds < 57.5:
+        return f"{max(5, 5 * round(seconds / 5))} seconds"
+    minutes = seconds / 60
+    if minutes < 9.5:
+        return plural(round(minutes), "minute")
+    if minutes < 115:
+        return f"{5 * round(minutes / 5)} minutes"
+    return plural(round(minutes / 60), "hour")
+
+
 def listed(names: Iterable[object], most: int = 10) -> str:
     """Names one after the other, such as "a, b, c and 3 more" of a list that is longer than `most`."""
     texts = [str(name) for name in names]

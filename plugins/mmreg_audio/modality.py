@@ -33,10 +33,6 @@ from mmreg_audio.reading import (
     resample,
 )
 
-HOP = 0.02
-"""Seconds from one frame to the next where no hop is given."""
-LONGEST_HOP = 0.04
-"""Seconds that `suggest` takes at most."""
 MANY_FRAMES = 128
 """Frames of half of the sounds up to which `suggest` leaves the hop as it is."""
 
@@ -98,8 +94,8 @@ class Audio(Modality):
         time_shift: Annotated[float, Ge(0), Le(1)] = 0.0,
         noise: Annotated[float, Ge(0), Le(100)] = 0.0,
     ) -> None:
-        hop_length = hop_length or max(1, round(HOP * sample_rate))
-        n_fft = n_fft or max(2, _power_of_two(int(0.04 * sample_rate)))
+        hop_length = hop_length or _usual_hop(sample_rate)
+        n_fft = n_fft or _usual_window(sample_rate)
         if features != "waveform" and hop_length > n_fft:
             raise OptionError(f"hop_length: {hop_length} is more than n_fft: {n_fft}, so samples between would be lost")
         if features == "mfcc" and n_mfcc > n_mels:
@@ -194,15 +190,15 @@ class Audio(Modality):
         rate = max(set(rates), key=rates.count)
         durations = [fact.duration for fact in facts]
         longest = max(durations)
+        rate_kept = min(rate, 16_000)
         options: dict[str, tuple[Any, str]] = {
-            "sample_rate": (min(rate, 16_000), f"most are sampled at {rate} Hz"),
+            "sample_rate": (rate_kept, f"most are sampled at {rate} Hz"),
             "max_seconds": (float(min(60, math.ceil(1.2 * longest))), f"the longest of some takes {longest:.1f} s"),
         }
-        hop = min(float(np.median(durations)) / MANY_FRAMES, LONGEST_HOP)
-        if hop > HOP:
-            hop_length = max(1, round(hop * options["sample_rate"][0]))
-            options["hop_length"] = (hop_length, f"{1000 * hop:.0f} ms, as training takes as long as there are frames")
-            options["n_fft"] = (_power_of_two(2 * hop_length), "two hops or more, so that frames overlap")
+        # Up to half a window, so that nothing between two frames is lost.
+        hop = min(round(float(np.median(durations)) * rate_kept / MANY_FRAMES), _usual_window(rate_kept) // 2)
+        if hop > _usual_hop(rate_kept):
+            options["hop_length"] = (hop, f"{1000 * hop / rate_kept:.0f} ms, as more frames take longer to train on")
         return options
 
     def fit_arrays(self, arrays: Iterator[NDArray[Any]]) -> None:
@@ -294,6 +290,11 @@ class Audio(Modality):
         return (values - mean) * scale
 
 
-def _power_of_two(least: int) -> int:
-    """The next power of two from a number on."""
-    return 1 << (least - 1).bit_length()
+def _usual_hop(sample_rate: int) -> int:
+    """20 ms."""
+    return max(1, round(0.02 * sample_rate))
+
+
+def _usual_window(sample_rate: int) -> int:
+    """The next power of two from 40 ms on."""
+    return max(2, 1 << (int(0.04 * sample_rate) - 1).bit_length())

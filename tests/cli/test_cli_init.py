@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,8 @@ from small import Caller, read_table, write_table
 
 import mmreg
 from mmreg import registry
+from mmreg.model import devices
+from mmreg.training.loop import Trainer
 
 
 def written(cli: Caller, table: Path, *arguments: str) -> dict[str, Any]:
@@ -23,7 +26,9 @@ def written(cli: Caller, table: Path, *arguments: str) -> dict[str, Any]:
     done = cli("init", table, "--out", out, *arguments)
     assert done.code == 0, done.err
     assert done.out == out.read_text()
-    assert done.err == f"\nwrote {out}; next: mmreg train {shlex.quote(str(out))} --out run\n"
+    following, *estimate = done.err.splitlines()[1:]
+    assert following == f"wrote {out}; next: mmreg train {shlex.quote(str(out))} --out run"
+    assert all(line.startswith("on this machine's CPU the training takes about ") for line in estimate)
     data: dict[str, Any] = yaml.safe_load(done.out)
     return data
 
@@ -80,6 +85,26 @@ def test_numbers_make_a_regression_and_a_random_split(cli: Caller, here: Path, t
     done = cli("train", tmp_path / "table.yaml", "--out", tmp_path / "run", "--set", "training.epochs=1", "-q")
     assert done.code == 0, done.err
     assert done.out.startswith("MAE: ")
+
+
+def test_how_long_the_training_takes_is_said_where_it_can_be_told(
+    cli: Caller, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = changed(here, tmp_path)
+
+    def said() -> list[str]:
+        done = cli("init", table, "--out", tmp_path / "r.yaml", "--overwrite")
+        assert done.code == 0, done.err
+        return done.err.splitlines()[2:]
+
+    monkeypatch.setattr(devices, "available_devices", lambda: ["cpu"])
+    (line,) = said()
+    assert re.fullmatch(r"on this machine's CPU the training takes about \d+ (second|minute|hour)s?", line)
+    monkeypatch.setattr(devices, "available_devices", lambda: ["cuda:0", "cpu"])
+    assert said() == []
+    monkeypatch.setattr(devices, "available_devices", lambda: ["cpu"])
+    monkeypatch.setattr(Trainer, "epochs", lambda self: 1 / 0)
+    assert said() == []
 
 
 def test_lists_with_semicolons_make_a_multilabel_task_whose_predictions_are_read_back(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -33,3 +34,16 @@ def init(
 
     print(write_recipe(TableFile(table, separator, encoding), target, out, overwrite=overwrite), end="")
     say(f"\nwrote {out}; next: mmreg train {shlex.quote(str(out))} --out run")
+    _say_how_long(out)
+
+
+def _say_how_long(recipe: Path) -> None:
+    """Say how long the training will take, where that is found by trying: on a CPU, and with rows that can be read."""
+    from mmreg.messages import duration
+    from mmreg.model.devices import available_devices
+    from mmreg.training.estimate import expected_seconds
+
+    if available_devices() != ["cpu"]:
+        return
+    with contextlib.suppress(Exception):  # what fails here fails again in the training, which says why
+        say(f"on this machine's CPU the training takes about {duration(expected_seconds(recipe))}")

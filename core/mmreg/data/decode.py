@@ -108,7 +108,7 @@ def _in_parallel(
     loader: _CellLoader, values: Iterator[Any], chunk_size: Callable[[], int]
 ) -> Generator[list[Loaded | str | None], None, None]:
     """The results of chunk after chunk; a few are loaded ahead."""
-    workers = _num_workers()
+    workers = num_workers()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="mmreg-load")
     pending: deque[Future[list[Loaded | str | None]]] = deque()
     try:
@@ -122,7 +122,8 @@ def _in_parallel(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _num_workers() -> int:
+def num_workers() -> int:
+    """How many values are loaded at a time."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system

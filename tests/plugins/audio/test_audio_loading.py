@@ -268,21 +268,13 @@ def test_wav_files_are_recognised_by_their_ending():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "rate", "hop_length", "n_fft"),
-    [
-        (1.0, 8000, None, None),
-        (2.5, 16000, None, None),
-        (3.84, 8000, 240, 512),
-        (5.0, 44100, 625, 2048),
-        (30.0, 22050, 640, 2048),
-        (30.0, 11025, 441, 1024),
-    ],
+    ("seconds", "rate", "hop_length"),
+    [(1.0, 8000, None), (2.5, 16000, None), (3.2, 8000, 200), (5.0, 44100, 512), (30.0, 11025, 256), (9.0, 20, None)],
 )
-def test_frames_further_apart_are_suggested_for_long_sounds(tmp_path, seconds, rate, hop_length, n_fft):
+def test_frames_further_apart_are_suggested_for_long_sounds(tmp_path, seconds, rate, hop_length):
     paths = [tmp_path / f"{number}.wav" for number in range(3)]
     for path, length in zip(paths, (0.5, seconds, seconds), strict=True):
         soundfile.write(path, np.zeros(int(length * rate)), rate)
     options = {name: value for name, (value, _) in Audio.suggest(paths).items()}
     assert options.get("hop_length") == hop_length
-    assert options.get("n_fft") == n_fft
     Audio(**options)

@@ -1,0 +1,91 @@
+"""How long a training would take on this machine's CPU: found by taking a few of its steps on a few of its rows."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmreg.contract.callback import Step
+from mmreg.data.decode import num_workers
+from mmreg.data.prepared import fit_arrays
+from mmreg.data.sources import open_table
+from mmreg.data.splits import split_rows
+from mmreg.experiment import Experiment, open_experiment, prepare_all
+from mmreg.model.devices import resolve_precision
+from mmreg.recipe.form import Fractions
+from mmreg.recipe.recipe import Recipe, read_recipe
+from mmreg.recipe.resolve import resolve
+from mmreg.training.loop import Trainer, TrainingRows
+
+SAMPLE = 16
+"""Rows that are decoded; batches repeat them."""
+FEW = 8
+"""Rows of the steps that are taken first."""
+STEPS = 3
+"""Steps of which the fastest counts, less the first, which prepares what later ones find ready."""
+AFFORDABLE = 0.7
+"""Seconds up to which a step with as many rows as the recipe says is taken too; else its time is in proportion."""
+BACKWARD = 3.0
+"""How many times as long as predicting rows it takes to learn from them: twice the forward pass's work comes on top."""
+CPU = torch.device("cpu")
+
+
+def expected_seconds(path: Path) -> float:
+    """About how long the training of a recipe takes on the CPU, decoding and validation included.
+
+    Takes a second or two itself, whatever the table's size. It changes no file and no random state.
+
+    Args:
+        path: the recipe's, whose table is a single one.
+
+    Raises:
+        MmregError: the recipe or the rows that were tried cannot be trained on.
+    """
+    recipe = read_recipe(path)
+    assert isinstance(recipe.form.table, str)
+    table = open_table(recipe.form.table, recipe.folder)
+    training, split = recipe.form.training, recipe.form.split
+    shares = split.model_dump(exclude_unset=True) if isinstance(split, Fractions) else split
+    rows = {name: len(numbers) for name, numbers in split_rows(table, shares, None, training.seed).items()}
+    few = table.select(np.unique(np.linspace(0, len(table) - 1, SAMPLE).astype(np.int64)))
+    sample = recipe.replace({"table": few, "split": {"validation": 0.0, "test": 0.0}, "training.max_steps": STEPS})
+
+    size = min(training.batch_size, rows["train"])
+    with torch.random.fork_rng(()):
+        seconds, decoding = _step_seconds(sample, min(FEW, size))
+        seconds *= max(1.0, size / FEW)
+        if size > FEW and seconds <= AFFORDABLE:
+            seconds, _ = _step_seconds(sample, size)
+    a_row = seconds / size
+    learned = rows["train"] + rows.get("validation", 0) / BACKWARD
+    return decoding * len(table) / num_workers() + training.epochs * learned * a_row
+
+
+def _step_seconds(recipe: Recipe, batch_size: int) -> tuple[float, float]:
+    """The seconds of one step with so many rows, and those of decoding one row in one thread."""
+    plan = resolve(recipe.replace({"training.batch_size": batch_size}))
+    experiment = open_experiment(plan)
+    started = time.perf_counter()
+    rows = _sample_rows(experiment, STEPS * batch_size)
+    decoding = (time.perf_counter() - started) / len(experiment.table)
+    ends: list[float] = []
+
+    def on_step(step: Step) -> None:
+        ends.append(time.perf_counter())
+
+    dtype = resolve_precision(plan.recipe.form.training.precision, CPU)
+    trainer = Trainer(plan, experiment.build_model(), experiment.modalities, rows, CPU, dtype, on_step)
+    next(trainer.epochs())
+    return min(end - start for start, end in pairwise(ends)), decoding
+
+
+def _sample_rows(experiment: Experiment, count: int) -> TrainingRows:
+    """The rows, decoded and repeated until there are so many, to learn from."""
+    prepared = prepare_all(experiment.plan, experiment.table, experiment.modalities, None)
+    train = experiment.splits["train"]
+    fit_arrays(prepared, experiment.modalities, train)
+    return TrainingRows(prepared, experiment.targets, experiment.weights, np.resize(train, count), train[:0])
