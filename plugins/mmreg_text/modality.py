@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mmreg import SEQUENCE, TOKENS, Asset, Modality, Signal, Spec
 from mmreg.errors import MmregError, OptionError, ValueLoadError
+from mmreg.messages import plural
 from mmreg_text.tokenizers import SubwordTokenizer, Tokenizer, WordMethod, WordTokenizer
 from mmreg_text.vectors import read_vectors, vector_size
 
@@ -125,6 +126,12 @@ class Text(Modality):
         tokenizer = self._fitted()
         numbers = tokenizer(self._text(value))
         return numbers if len(numbers) else np.array([tokenizer.unknown], np.int32)
+
+    def notes(self, lengths: NDArray[np.int64]) -> list[str]:
+        """How many texts have as many tokens as `max_tokens` allows, and so may have been cut."""
+        full = int((lengths >= self.max_tokens).sum())
+        reach = f"{full:,} of {plural(len(lengths), 'text')} {'reaches' if full == 1 else 'reach'}"
+        return [f"{reach} max_tokens: {self.max_tokens}, where longer ones are cut"] if full else []
 
     def transform(self, signal: Signal, *, training: bool, generator: torch.Generator | None = None) -> Signal:
         """Token numbers (B, T) int64, or word vectors (B, T, C) float32; padding is 0."""

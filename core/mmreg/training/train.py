@@ -166,12 +166,15 @@ class _Session:
         return run
 
     def _drop_skipped(self) -> None:
-        """Leave out rows with bad cells where that is the policy, and say what was lost and what is empty."""
+        """Leave out rows with bad cells where that is the policy, and say what was lost, cut or is empty."""
         for name, values in self.prepared.items():
             if values.bad:
                 what = "left out" if values.on_bad == "skip" else "taken for absent"
                 cells = "1 cell" if len(values.bad) == 1 else f"{len(values.bad):,} cells"
                 self._note(f"{name}: {cells} cannot be loaded, {what} (first: {values.bad[0]})")
+            if values.offsets is not None and len(values.offsets) > 1:
+                for text in self.experiment.modalities[name].notes(np.diff(values.offsets)):
+                    self._note(f"{name}: {text}")
         for split, rows in self.experiment.splits.items():
             self.experiment.splits[split] = rows = keep_rows(self.prepared, rows)
             empty = prior_rows(self.prepared, rows) if len(rows) else 0

@@ -205,11 +205,6 @@ def test_bytes_that_are_no_sound(tmp_path, content, reason):
         Audio().load(path)
 
 
-def test_a_truncated_file_gives_what_is_left_or_an_error():
-    content = encoded(tone())
-    assert Audio(sample_rate=8000).load(content[: len(content) // 2]).shape == (len(content) // 4 - 22, 1)
-
-
 def test_paths_that_are_no_file(tmp_path):
     with pytest.raises(ValueLoadError, match="a folder"):
         Audio().load(tmp_path)
@@ -265,3 +260,12 @@ def test_wav_files_are_recognised_by_their_ending():
     assert {".wav", ".flac", ".ogg", ".mp3"} <= Audio.extensions
     assert Audio.paths
     assert all(Path("x" + ending).suffix == ending for ending in Audio.extensions)
+
+
+def test_sounds_that_fill_max_seconds_are_counted():
+    audio = Audio(sample_rate=8000, max_seconds=0.25)
+    sounds = [tone(seconds) for seconds in (0.1, 0.25, 0.5, 3)]
+    lengths = np.array([len(audio.load(sound)) for sound in sounds])
+    assert audio.notes(lengths) == ["3 of 4 sounds reach max_seconds: 0.25, where longer ones are cut"]
+    assert audio.notes(lengths[2:3]) == ["1 of 1 sound reaches max_seconds: 0.25, where longer ones are cut"]
+    assert audio.notes(lengths[:1]) == []

@@ -191,3 +191,13 @@ def test_the_fit_reads_an_iterator_once() -> None:
 
     for method in METHODS:
         Text(tokenizer=method).fit_values(once())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_texts_that_fill_max_tokens_are_counted(method: str) -> None:
+    text = fitted(tokenizer=method, max_tokens=3)
+    lengths = np.array([len(text.load(value)) for value in ("the", "the black cat sleeps", "the black cat", "q")])
+    full = int((lengths == 3).sum())
+    assert full >= 2
+    assert text.notes(lengths) == [f"{full} of 4 texts reach max_tokens: 3, where longer ones are cut"]
+    assert text.notes(np.array([1, 2])) == []
