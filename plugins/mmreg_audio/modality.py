@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mmreg import GRID, SEQUENCE, Modality, Signal, Spec
 from mmreg.errors import OptionError, ValueLoadError
+from mmreg.files import irregular
 from mmreg.layers import length_mask
 from mmreg.messages import plural
 from mmreg_audio.augment import add_noise, spec_augment_mask, time_shift
@@ -194,8 +195,9 @@ class Audio(Modality):
             return None
         facts = []
         for value in values[:50]:
-            with contextlib.suppress(soundfile.SoundFileError, OSError):
-                facts.append(soundfile.info(value))
+            with contextlib.suppress(soundfile.SoundFileError, OSError, TypeError):  # as in `read_sound`
+                if isinstance(value, Path) and not irregular(value):
+                    facts.append(soundfile.info(value))
         if not facts:
             return None
         rates = [fact.samplerate for fact in facts]
@@ -203,7 +205,10 @@ class Audio(Modality):
         longest = max(fact.duration for fact in facts)
         return {
             "sample_rate": (min(rate, 16_000), f"most are sampled at {rate} Hz"),
-            "max_seconds": (float(min(60, math.ceil(1.2 * longest))), f"the longest of some takes {longest:.1f} s"),
+            "max_seconds": (
+                float(max(1, min(60, math.ceil(1.2 * longest)))),
+                f"the longest of some takes {longest:.1f} s",
+            ),
         }
 
     def fit_arrays(self, arrays: Iterator[NDArray[Any]]) -> None:

@@ -1,6 +1,7 @@
 """What `Audio.load` stores: decoding, channels, resampling, cutting, and the errors for what is no sound."""
 
 import io
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -269,3 +270,15 @@ def test_sounds_that_fill_max_seconds_are_counted():
     assert audio.notes(lengths) == ["3 of 4 sounds reach max_seconds: 0.25, where longer ones are cut"]
     assert audio.notes(lengths[2:3]) == ["1 of 1 sound reaches max_seconds: 0.25, where longer ones are cut"]
     assert audio.notes(lengths[:1]) == []
+
+
+def test_suggestions_leave_out_what_is_no_sound(tmp_path):
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 8000)
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "text.wav").write_text("hello")
+    (tmp_path / "bare.raw").write_bytes(bytes(100))
+    values = [tmp_path / name for name in ("empty.wav", "pipe.wav", "text.wav", "gone.wav", "sound.wav")]
+    soundfile.write(values[-1], tone(), 8000)
+    assert Audio.suggest([*values, tmp_path / "bare.raw"])["max_seconds"][0] == 1.0
+    assert Audio.suggest(values[:1])["max_seconds"][0] == 1.0
+    assert Audio.suggest(values[1:2]) is None
