@@ -49,17 +49,6 @@ def listed(names: Iterable[object], most: int = 10) -> str:
     return ", ".join(texts[:most]) + (f" and {len(texts) - most:,} more" if len(texts) > most else "")
 
 
-def duration(seconds: float) -> str:
-    """A time in words, such as "40 s", "3 minutes" or "2 hours 10 minutes"."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return plural(minutes, "minute")
-    hours, minutes = divmod(10 * round(minutes / 10), 60)
-    return plural(hours, "hour") + (f" {minutes} minutes" if minutes else "")
-
-
 def without_modality(count: int, what: str = "row") -> str:
     """That rows lack every modality, such as "1 test row has no modality at all; it gets the training prior"."""
     they_get = "it gets" if count == 1 else "they get"

@@ -20,13 +20,16 @@ from torch import Tensor
 
 from mmreg import GRID, SEQUENCE, Modality, Signal, Spec
 from mmreg.errors import OptionError, ValueLoadError
+from mmreg.files import irregular
 from mmreg.layers import length_mask
+from mmreg.messages import plural
 from mmreg_audio.augment import add_noise, spec_augment_mask, time_shift
 from mmreg_audio.features import DeviceConstants, SpectralFeatures
 from mmreg_audio.reading import (
     EXTENSIONS,
     HIGHEST_AMPLITUDE,
     HIGHEST_RATE,
+    Truncated,
     check_rate,
     read_array,
     read_sound,
@@ -49,6 +52,8 @@ class Audio(Modality):
         channels: 1 mixes all channels to their mean; n > 1 keeps n, and a sound with another number is an error.
         source_rate: the rate in Hz of arrays that do not tell their own; `sample_rate` if not given.
         max_seconds: what is beyond is cut off.
+        truncated: what becomes of a file that ends before its own end (and before `max_seconds`), as a download that
+            was broken off does: an "error", or "keep" what there is of it.
         features: what becomes of the waveform; all but the waveform are (channels, frequency, time) grids.
         n_mels: mel bands of `log_mel` and `mfcc`.
         n_fft: samples in a frame; if not given, the next power of two from 40 ms on.
@@ -81,6 +86,7 @@ class Audio(Modality):
         channels: Annotated[int, Ge(1), Le(1024)] = 1,
         source_rate: Annotated[int, Ge(1), Le(HIGHEST_RATE)] | None = None,
         max_seconds: Annotated[float, Gt(0), Le(86400)] = 10.0,
+        truncated: Truncated = "error",
         features: Literal["log_mel", "mfcc", "spectrogram", "waveform"] = "log_mel",
         n_mels: Annotated[int, Ge(1)] = 40,
         n_fft: Annotated[int, Ge(2), Le(1 << 20)] | None = None,
@@ -104,6 +110,7 @@ class Audio(Modality):
         self.channels = channels
         self.source_rate = source_rate or sample_rate
         self.max_seconds = max_seconds
+        self.truncated: Truncated = truncated
         self.normalize = normalize
         self.spec_augment = spec_augment
         self.frequency_mask = frequency_mask
@@ -141,7 +148,7 @@ class Audio(Modality):
         if isinstance(value, Mapping):
             samples, rate = self._load_mapping(value)
         elif isinstance(value, Path | bytes):
-            samples, rate = read_sound(value, channels=self.channels, max_seconds=self.max_seconds)
+            samples, rate = self._read(value)
         elif isinstance(value, np.ndarray | list):
             samples, rate = self._load_array(value, self.source_rate)
         else:
@@ -153,14 +160,27 @@ class Audio(Modality):
         if not highest <= HIGHEST_AMPLITUDE:  # also when it is NaN
             found = "samples that are not finite" if not np.isfinite(highest) else f"samples as large as {highest:.3g}"
             raise ValueLoadError(f"{found}, where -1 to 1 is usual")
-        return resample(samples, rate, self.sample_rate)[: max(1, int(self.max_seconds * self.sample_rate))]
+        return resample(samples, rate, self.sample_rate)[: self._most_samples]
+
+    @property
+    def _most_samples(self) -> int:
+        return max(1, int(self.max_seconds * self.sample_rate))
+
+    def notes(self, lengths: NDArray[np.int64]) -> list[str]:
+        """How many sounds are as long as `max_seconds` allows, and so may have been cut."""
+        full = int((lengths >= self._most_samples).sum())
+        reach = f"{full:,} of {plural(len(lengths), 'sound')} {'reaches' if full == 1 else 'reach'}"
+        return [f"{reach} max_seconds: {self.max_seconds:g}, where longer ones are cut"] if full else []
 
     def _load_mapping(self, value: Mapping[str, Any]) -> tuple[NDArray[np.float32], int]:
         if value.get("array") is not None:
             return self._load_array(value["array"], value.get("sampling_rate") or self.source_rate)
         if isinstance(value.get("bytes"), bytes):
-            return read_sound(value["bytes"], channels=self.channels, max_seconds=self.max_seconds)
+            return self._read(value["bytes"])
         raise ValueLoadError(f"a dict with {sorted(value)}, where 'array' and 'sampling_rate', or 'bytes', are needed")
+
+    def _read(self, source: Path | bytes) -> tuple[NDArray[np.float32], int]:
+        return read_sound(source, channels=self.channels, max_seconds=self.max_seconds, truncated=self.truncated)
 
     def _load_array(self, array: Any, rate: Any) -> tuple[NDArray[np.float32], int]:
         rate = check_rate(rate)
@@ -182,8 +202,12 @@ class Audio(Modality):
             return None
         facts = []
         for value in values[:50]:
-            with contextlib.suppress(soundfile.SoundFileError, OSError):
-                facts.append(soundfile.info(io.BytesIO(value) if isinstance(value, bytes) else value))
+            if isinstance(value, bytes):
+                value = io.BytesIO(value)
+            elif not isinstance(value, Path) or irregular(value):
+                continue
+            with contextlib.suppress(soundfile.SoundFileError, OSError, TypeError):  # as in `read_sound`
+                facts.append(soundfile.info(value))
         if not facts:
             return None
         rates = [fact.samplerate for fact in facts]
@@ -193,7 +217,7 @@ class Audio(Modality):
         rate_kept = min(rate, 16_000)
         options: dict[str, tuple[Any, str]] = {
             "sample_rate": (rate_kept, f"most are sampled at {rate} Hz"),
-            "max_seconds": (float(min(60, math.ceil(1.2 * longest))), f"the longest of some takes {longest:.1f} s"),
+            "max_seconds": (float(max(1, min(60, math.ceil(1.2 * longest)))), f"the longest of some takes {longest:.1f} s"),
         }
         # Up to half a window, so that nothing between two frames is lost.
         hop = min(round(float(np.median(durations)) * rate_kept / MANY_FRAMES), _usual_window(rate_kept) // 2)

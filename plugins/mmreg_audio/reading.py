@@ -10,16 +10,20 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mmreg.errors import ValueLoadError
+from mmreg.files import irregular
+from mmreg_audio.ending import cut_short
+from mmreg_audio.mp3 import FRAME_SAMPLES
 
 BLOCK_VALUES = 1 << 18
 """How many numbers are decoded at once: what a header promises is never allocated in one piece."""
+SMALL_BLOCK_VALUES = 1 << 12
 HIGHEST_RATE = 1_000_000
 """Above any recording's; a header that claims more is damaged."""
 HIGHEST_AMPLITUDE = 1e9
@@ -29,28 +33,34 @@ LARGEST_KERNEL = 2_000_000
 
 PCM = {"uint8": (128, 1 << 7), "int8": (0, 1 << 7), "int16": (0, 1 << 15), "int32": (0, 1 << 31)}
 """For each integer type, the number that means silence, and how far full scale is from it."""
+Truncated = Literal["error", "keep"]
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf"})
 
 
-def read_sound(source: Path | bytes, *, channels: int, max_seconds: float) -> tuple[NDArray[np.float32], int]:
+def read_sound(
+    source: Path | bytes, *, channels: int, max_seconds: float, truncated: Truncated = "error"
+) -> tuple[NDArray[np.float32], int]:
     """Decode the beginning of a file, or of a file's bytes, with libsndfile.
 
     Args:
         source: where the sound is.
         channels: 1 for the mean of all channels, n > 1 for exactly n.
         max_seconds: how much of it to decode.
+        truncated: whether to refuse a file that ends before its own end, and before `max_seconds`.
 
     Returns:
         (T, channels) float32 in -1..1 for integer formats, and the sampling rate in Hz.
 
     Raises:
-        ValueLoadError: there is no such file, it is empty, no sound, damaged, or has another number of channels.
+        ValueLoadError: there is no such file, it is empty, no sound, damaged, cut short, or has another number of
+            channels.
     """
     import soundfile
 
     if isinstance(source, Path):
-        if source.is_dir():
-            raise ValueLoadError("a folder, not a sound file")
+        what = irregular(source)
+        if what:
+            raise ValueLoadError(f"{what}, not a sound file")
         if not source.is_file():
             raise ValueLoadError("no such file")
         if source.stat().st_size == 0:
@@ -58,15 +68,18 @@ def read_sound(source: Path | bytes, *, channels: int, max_seconds: float) -> tu
     elif not source:
         raise ValueLoadError("no bytes at all")
     opened = str(source) if isinstance(source, Path) else io.BytesIO(source)
+    blocks: list[NDArray[np.float32]] = []
+    # libsndfile keeps back all of a block in which it comes upon damage.
+    values = BLOCK_VALUES if truncated == "error" else SMALL_BLOCK_VALUES
     try:
         # A file of bare samples (.raw) has no header, which soundfile reports as a TypeError.
         with soundfile.SoundFile(opened) as file:
             rate = check_rate(file.samplerate)
             select = channel_selector(file.channels, channels)
-            remaining = math.ceil(max_seconds * rate)
-            blocks = []
+            promised, mpeg = file.frames, file.subtype.startswith("MPEG")
+            remaining = wanted = math.ceil(max_seconds * rate)
             while remaining > 0:
-                size = min(remaining, max(1, BLOCK_VALUES // file.channels))
+                size = min(remaining, max(1, values // file.channels))
                 block = file.read(size, dtype="float32", always_2d=True)
                 if not len(block):
                     break
@@ -74,9 +87,18 @@ def read_sound(source: Path | bytes, *, channels: int, max_seconds: float) -> tu
                 remaining -= len(block)
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         reason = getattr(error, "error_string", error)  # libsndfile's words, without the source before them
-        raise ValueLoadError(f"cannot be read as a sound: {reason}") from error
-    if not blocks:
-        raise ValueLoadError("a sound file without a single sample")
+        if not blocks or truncated == "error":
+            raise ValueLoadError(f"cannot be read as a sound: {reason}") from error
+    else:
+        if not blocks:
+            raise ValueLoadError("a sound file without a single sample")
+        if remaining > 0 and truncated == "error":
+            why = cut_short(source)
+            # An MP3 file's count of frames may be one off, or two.
+            if not why and mpeg and promised - (wanted - remaining) > 2 * FRAME_SAMPLES:
+                why = f"its header promises {promised:,} samples, and {wanted - remaining:,} are there"
+            if why:
+                raise ValueLoadError(f"cut short: {why}; truncated: keep takes what there is")
     return np.concatenate(blocks), rate
 
 

@@ -6,7 +6,6 @@ is refused before a decoder sees it.
 
 from __future__ import annotations
 
-import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmreg.errors import ValueLoadError
+from mmreg.files import irregular
 from mmreg_image.formats import picture_format
 from mmreg_image.jpeg import read_jpeg
 from mmreg_image.pillow import decode_with_pillow
@@ -61,13 +61,11 @@ def read_pixels(value: Any) -> Pixels:
 
 def _read_file(path: Path) -> bytes:
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ValueLoadError("a folder, not a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueLoadError("not a regular file")
-        if status.st_size > MAX_BYTES:
-            raise ValueLoadError(f"a file of {status.st_size:,} bytes is refused: at most {MAX_BYTES:,} are read")
+        if what := irregular(path):
+            raise ValueLoadError(f"{what}, not a file")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ValueLoadError(f"a file of {size:,} bytes is refused: at most {MAX_BYTES:,} are read")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ValueLoadError("no such file") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ from typing import Any
 import pyarrow as pa
 
 from mmreg.errors import TableError
+from mmreg.files import irregular
 from mmreg.messages import near
 
 CHUNK = 10_000
 """Rows that are held as Python objects at a time."""
+REMEDIES: Mapping[str, str] = {
+    "is locked": "; another program is writing to it: try again when that is done, or read a copy",
+    "malformed": "; it is damaged: restore it, or save what is left with SQLite's own command .recover",
+}
+"""What to do about errors of SQLite, by words in them."""
 QUERY = re.compile(r"(select|with)\s", re.IGNORECASE)
 
 
@@ -32,15 +39,17 @@ def read(name: str) -> pa.Table:
     """
     place, _, wanted = name.partition("://")[2].partition("#")
     path = Path(place).expanduser()
-    if not path.is_file():
-        there = " (it is a folder)" if path.is_dir() else ""
+    what = irregular(path)
+    if what or not path.is_file():
+        there = f" (it is {what})" if what else ""
         raise TableError(f"there is no database {str(path)!r} in {Path.cwd()}{there}; write sqlite://PATH#TABLE")
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             query = wanted if QUERY.match(wanted) else f"SELECT * FROM {_quoted(_table(connection, path, wanted))}"
             return _rows(connection.execute(query))
     except sqlite3.Error as error:
-        raise TableError(f"the database {str(path)!r} cannot be read: {error}") from error
+        remedy = next((each for words, each in REMEDIES.items() if words in str(error)), "")
+        raise TableError(f"the database {str(path)!r} cannot be read: {error}{remedy}") from error
 
 
 def _table(connection: sqlite3.Connection, path: Path, wanted: str) -> str:

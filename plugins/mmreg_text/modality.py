@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from mmreg import SEQUENCE, TOKENS, Asset, Modality, Signal, Spec
 from mmreg.errors import MmregError, OptionError, ValueLoadError
-from mmreg_text.tokenizers import SubwordTokenizer, Tokenizer, WordMethod, WordTokenizer
+from mmreg.files import irregular
+from mmreg.messages import plural
+from mmreg_text.tokenizers import MOST_TOKENS, SubwordTokenizer, Tokenizer, WordMethod, WordTokenizer, refusals
 from mmreg_text.vectors import read_vectors, vector_size
 
-MOST_WORDS = 10_000_000
-"""Of a vocabulary; the largest files of word vectors have a few millions."""
+LARGEST_FILE = 1 << 28
+"""Of a tokenizer, in bytes; those of the largest vocabularies have some 30 million."""
 
 
 class Text(Modality):
@@ -59,10 +61,10 @@ class Text(Modality):
         tokenizer_file: Asset | None = None,
         lower: bool = False,
         max_tokens: Annotated[int, Ge(1), Le(1_000_000)] = 256,
-        vocabulary_size: Annotated[int, Ge(4), Le(MOST_WORDS)] = 30_000,
+        vocabulary_size: Annotated[int, Ge(4), Le(MOST_TOKENS)] = 30_000,
         min_frequency: Annotated[int, Ge(1)] = 1,
         vectors: Asset | None = None,
-        vector_words: Annotated[int, Ge(0), Le(MOST_WORDS)] = 10_000,
+        vector_words: Annotated[int, Ge(0), Le(MOST_TOKENS)] = 10_000,
         token_dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
     ) -> None:
         if tokenizer_file is not None and tokenizer in ("basic_english", "whitespace", "char"):
@@ -105,7 +107,11 @@ class Text(Modality):
         assert method is not None
         settings = (self.max_tokens, self._texts(values), self.vocabulary_size, self.min_frequency)
         if method == "bpe" or method == "wordpiece":
-            self._tokenizer = SubwordTokenizer.fit(method, *settings)
+            try:
+                with refusals():
+                    self._tokenizer = SubwordTokenizer.fit(method, *settings)
+            except ValueError as error:
+                raise OptionError(f"tokenizer: {method} cannot be trained on these texts: {error}") from error
             return
         words = WordTokenizer.fit(method, *settings)
         if self.vectors is not None:
@@ -123,8 +129,18 @@ class Text(Modality):
             ValueLoadError: the value is no text, or bytes that are not UTF-8.
         """
         tokenizer = self._fitted()
-        numbers = tokenizer(self._text(value))
+        text = self._text(value)
+        try:
+            numbers = tokenizer(text)
+        except ValueError as error:
+            raise ValueLoadError(f"text that the tokenizer cannot cut: {error}") from error
         return numbers if len(numbers) else np.array([tokenizer.unknown], np.int32)
+
+    def notes(self, lengths: NDArray[np.int64]) -> list[str]:
+        """How many texts have as many tokens as `max_tokens` allows, and so may have been cut."""
+        full = int((lengths >= self.max_tokens).sum())
+        reach = f"{full:,} of {plural(len(lengths), 'text')} {'reaches' if full == 1 else 'reach'}"
+        return [f"{reach} max_tokens: {self.max_tokens}, where longer ones are cut"] if full else []
 
     def transform(self, signal: Signal, *, training: bool, generator: torch.Generator | None = None) -> Signal:
         """Token numbers (B, T) int64, or word vectors (B, T, C) float32; padding is 0."""
@@ -194,7 +210,7 @@ class Text(Modality):
         assert self.tokenizer_file is not None
         path = Path(self.tokenizer_file)
         try:
-            tokenizer = SubwordTokenizer(path.read_text("utf-8"), self.max_tokens)
+            tokenizer = SubwordTokenizer(_definition(path), self.max_tokens)
         except (OSError, ValueError) as error:
             raise OptionError(
                 f"tokenizer_file: {path} cannot be used: {error}. Give the path of a Hugging Face tokenizer.json, "
@@ -230,3 +246,12 @@ class Text(Modality):
                 yield self._text(value)
             except ValueLoadError:
                 continue
+
+
+def _definition(path: Path) -> str:
+    """The content of a tokenizer's file."""
+    if what := irregular(path):
+        raise ValueError(f"it is {what}")
+    if path.stat().st_size > LARGEST_FILE:
+        raise ValueError(f"it has more than {LARGEST_FILE:,} bytes")
+    return path.read_text("utf-8")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Literal
 
@@ -16,6 +17,9 @@ PADDING, UNKNOWN = "<pad>", "<unk>"  # numbers 0 and 1 of every vocabulary made 
 
 WordMethod = Literal["basic_english", "whitespace", "char"]
 SubwordMethod = Literal["bpe", "wordpiece"]
+
+MOST_TOKENS = 10_000_000
+"""Of a vocabulary; far above those of any language, and each has a vector of its own."""
 
 _PADDING_NAMES = (PADDING, "[PAD]", "<PAD>", "<|pad|>")
 
@@ -94,10 +98,8 @@ class SubwordTokenizer:
     def __init__(self, definition: str, max_tokens: int) -> None:
         from tokenizers import Tokenizer
 
-        try:
+        with refusals():
             self._tokenizer = Tokenizer.from_str(definition)
-        except Exception as error:  # the library raises a plain Exception, with the reason as its message
-            raise ValueError(str(error)) from error
         self.definition = definition
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
         names = [(self._tokenizer.padding or {}).get("pad_token"), *_PADDING_NAMES]
@@ -113,12 +115,20 @@ class SubwordTokenizer:
         else:
             self.unknown = own_unknown + self._shift
         self._padding = None if own_padding is None else own_padding + self._shift
+        if self.size > MOST_TOKENS:
+            raise ValueError(
+                f"it numbers {len(vocabulary):,} tokens up to {self.size - 1:,}; at most {MOST_TOKENS:,} are taken"
+            )
 
         added = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         if max_tokens <= added:
             raise ValueError(f"max_tokens is {max_tokens}, but it adds {added} tokens to every text: allow more")
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
+        with refusals():
+            strange = [number for number in self._tokenizer.encode("").ids if number + self._shift >= self.size]
+        if strange:
+            raise ValueError(f"it adds a token of the number {strange[0]:,}, which its vocabulary does not have")
 
     @classmethod
     def fit(
@@ -173,14 +183,30 @@ class SubwordTokenizer:
         return cls(tokenizer.to_str(), max_tokens)
 
     def __call__(self, text: str) -> NDArray[np.int32]:
-        """The numbers of a text's tokens, (T,); T is 0 for a text without any."""
-        numbers = np.array(self._tokenizer.encode(text).ids, np.int32) + np.int32(self._shift)
+        """The numbers of a text's tokens, (T,); T is 0 for a text without any.
+
+        Raises:
+            ValueError: the tokenizer cannot cut this text, as with a model that has no token for what it does not know.
+        """
+        with refusals():
+            numbers = np.array(self._tokenizer.encode(text).ids, np.int32) + np.int32(self._shift)
         if self._padding is not None:
             numbers[numbers == self._padding] = self.unknown
         return numbers
 
 
 Tokenizer = WordTokenizer | SubwordTokenizer
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Whatever the library raises as a `ValueError`: plain exceptions, and panics, which are not even those."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise ValueError(str(error)) from error
 
 
 def _splitter(method: WordMethod) -> Callable[[str], list[str]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import math
 import ssl
 import tempfile
 import warnings
-from collections.abc import Callable, Collection
+import zlib
+from collections.abc import Callable, Collection, Generator
 from pathlib import Path
 from typing import IO
 
@@ -16,24 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmreg.errors import OptionError
+from mmreg.files import irregular
+
+LONGEST_LINE = 1_000_000
+"""In bytes; a word and 1000 values take some 10,000."""
+FEWEST = 3
+"""Values of a word: torchtext takes shorter lines for headers."""
 
 
 def vector_size(path: Path) -> int:
     """D, the number of values a word has in this file; only its first lines are read.
 
     Raises:
-        OptionError: there is no such file, or it holds no word vectors.
+        OptionError: there is no such file, it is damaged, or it holds no word vectors.
     """
-    with _open(path) as file:
-        entries = file.readline().split()
-        if len(entries) == 2:  # the header of word2vec and fastText: how many words, how many values
-            entries = file.readline().split()
-    if len(entries) < 4:  # torchtext takes shorter lines for headers
-        raise OptionError(
-            f"vectors: {path} holds no word vectors: its first line should be a word and at least 3 numbers, "
-            f"separated by spaces (GloVe's or fastText's text format), found {len(entries)} entries"
-        )
-    return len(entries) - 1
+    return _shape(path)[0]
 
 
 def read_vectors(
@@ -51,25 +50,35 @@ def read_vectors(
         N words, the wanted ones first and in their order, and their vectors (N, D).
 
     Raises:
-        OptionError: the file is missing, is no such file, or has none of the words.
+        OptionError: the file is missing, is no such file, is damaged (names the line), or has none of the words.
     """
-    size = vector_size(path)
+    size, promised = _shape(path)
     wanted = set(words)
     with tempfile.TemporaryDirectory(prefix="mmreg-vectors-") as folder:
         # torchtext keeps the whole file in memory and writes a second one beside it: we give it the lines we need,
         # in a place of our own.
         selection = Path(folder, "vectors.txt")
-        with _open(path) as file, selection.open("wb") as target:
-            for line in file:
-                word = line.split(b" ", 1)[0].decode("utf-8", "replace")
-                extra = word not in wanted
-                if extra and (more <= 0 or not usable(word)):
+        number = 0
+        with selection.open("wb") as target:
+            for number, line in _lines(path):
+                try:
+                    word = line.rstrip().split(b" ", 1)[0].decode()
+                except UnicodeDecodeError:  # no text holds such a word
                     continue
-                values = line.rstrip().count(b" ")
-                if values > size or values < 2:
-                    continue  # a word that holds spaces (GloVe 840B has some), which is no token; or the header
+                extra = word not in wanted
+                if not word or (number == 1 and promised) or (extra and (more <= 0 or not usable(word))):
+                    continue
+                values = line.rstrip().split(b" ")[1:]
+                if len(values) > size:
+                    continue  # a word that holds spaces (GloVe 840B has some), which is no token
+                _check(values, size, path, number)
                 target.write(line)
                 more -= extra
+        if promised and number - 1 < promised:
+            raise OptionError(
+                f"vectors: {path} is cut short: its first line promises {promised:,} words, and {number - 1:,} are "
+                "there; get it anew"
+            )
         if selection.stat().st_size == 0:
             raise _no_word(path, wanted)
         found = _load(selection, path)
@@ -79,7 +88,63 @@ def read_vectors(
     return order, np.stack([found[word] for word in order])
 
 
+def _shape(path: Path) -> tuple[int, int]:
+    """The number of values of a word, and the number of words that a header promises; 0 without one."""
+    lines = _lines(path)
+    entries = next(lines, (1, b""))[1].split()
+    header = entries if len(entries) == 2 else []  # of word2vec and fastText: how many words, how many values
+    if header:
+        entries = next(lines, (2, b""))[1].split()
+    lines.close()
+    if len(entries) <= FEWEST:
+        raise OptionError(
+            f"vectors: {path} holds no word vectors: its first line should be a word and at least {FEWEST} numbers, "
+            f"separated by spaces (GloVe's or fastText's text format), found {len(entries)} entries"
+        )
+    size, promised = len(entries) - 1, header[0] if header else b"0"
+    if header and (not promised.isdigit() or len(promised) > 12 or header[1] != b"%d" % size):
+        text = b" ".join(header)[:80].decode("utf-8", "replace")
+        raise OptionError(
+            f"vectors: {path}, line 1: {text!r} should tell how many words there are and how many values each has; "
+            f"line 2 has {size}"
+        )
+    return size, int(promised)
+
+
+def _check(values: list[bytes], size: int, path: Path, number: int) -> None:
+    """Refuse a word's line that has too few values, or one that is no finite number."""
+    if len(values) < size:
+        raise OptionError(f"vectors: {path}, line {number:,}: {len(values)} values, where others have {size}")
+    for value in values:
+        try:
+            finite = math.isfinite(float(value))
+        except ValueError:
+            finite = False
+        if not finite:
+            text = value[:40].decode("utf-8", "replace")
+            raise OptionError(f"vectors: {path}, line {number:,}: {text!r}, where a finite number is needed")
+
+
+def _lines(path: Path) -> Generator[tuple[int, bytes]]:
+    """The lines of a file with their numbers, from 1."""
+    number = 0
+    try:
+        with _open(path) as file:
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise OptionError(
+                        f"vectors: {path}, line {number:,}: more than {LONGEST_LINE:,} bytes, which is no word and "
+                        "its vector"
+                    )
+                yield number, line
+    except (EOFError, OSError, zlib.error) as error:  # a compressed file that is cut short, or is none
+        raise OptionError(f"vectors: {path} cannot be read beyond line {number:,}: {error}") from error
+
+
 def _open(path: Path) -> IO[bytes]:
+    if what := irregular(path):
+        raise OptionError(f"vectors: {path} is {what}; give the path of a GloVe or fastText text file")
     if not path.is_file():
         raise OptionError(
             f"vectors: no file {path} (looked in {Path.cwd()}); give the path of a GloVe or fastText text file, "

@@ -204,3 +204,16 @@ def problems(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | No
         else:
             assert keyword in ("required", "properties", "additionalProperties"), f"unknown keyword {keyword}"
     return found
+
+
+def test_a_panic_is_told_without_a_traceback(cli: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Panic(BaseException):
+        """What a panic of a Rust extension is."""
+
+    def panic(*_: object) -> None:
+        raise Panic("index out of bounds")
+
+    monkeypatch.setattr("mmreg.registry.rows", panic)
+    done = cli("list")
+    assert done.code == 1
+    assert "an error inside mmreg or a plugin: Panic: index out of bounds" in done.err

@@ -38,7 +38,7 @@ def main() -> None:
         _fail(error, 1, "there is not enough memory; lower training.batch_size")
     except OSError as error:
         _fail(error, 1, _file_message(error))
-    except Exception as error:
+    except BaseException as error:  # a panic of a Rust extension is no Exception
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
             _fail(error, 1, f"the device has not enough memory; lower training.batch_size ({error})")
         found = f"an error inside mmreg or a plugin: {type(error).__name__}: {error}"

@@ -59,7 +59,7 @@ class Pace:
         seconds = each * (training + MEASURING * (validation * (self._epochs + 1) + test))
         text = f"about {duration(seconds)} from here"
         if self._max_minutes is not None and 60 * self._max_minutes < seconds:
-            return f"{text}, of which max_minutes allows {duration(60 * self._max_minutes)}"
+            return f"{text}; max_minutes: {self._max_minutes:g} ends it before"
         if self._max_minutes is None and seconds > LONG:
             return f"{text}; --max-minutes {max(1, round(seconds / 240))} stops there with the best weights"
         return text

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -112,6 +113,19 @@ class Modality(Restorable, ABC):
         Args:
             arrays: what `load` gave: an array for each row, or a dict of them.
         """
+
+    def notes(self, lengths: NDArray[np.int64]) -> Sequence[str]:
+        """What a person should know of the values that were loaded, such as how many are cut; told once, at training.
+
+        It is not asked where no stored array is ragged. Values that the cache has are told of alike.
+
+        Args:
+            lengths: (V,) the sizes of the V distinct values along the ragged axis, as they are stored; never empty.
+
+        Returns:
+            Sentences that read on after the modality's name and a colon, without a full stop.
+        """
+        return ()
 
     def transform(
         self, signal: Signal[Any], *, training: bool, generator: torch.Generator | None = None

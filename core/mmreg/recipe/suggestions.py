@@ -112,7 +112,7 @@ def _for_column(
             missing = len(sample) - len(there)
             told = f"{missing} of the {plural(len(sample), 'file')} looked at are missing" if missing else ""
             return Suggestion(name, cls, (column,), dict(options), told)
-        except (MmregError, TypeError, ValueError):  # not what it takes
+        except Exception:  # whatever a plugin's code raises; it is not what it takes
             continue
     return None
 
@@ -139,5 +139,5 @@ def _for_columns(
         taken, options = found
         together = tuple(column for column in samples if column in {*taken})
         return Suggestion(name, cls, together, dict(options)) if together else None
-    except (MmregError, TypeError, ValueError):  # not what it takes
+    except Exception:  # whatever a plugin's code raises; it is not what it takes
         return None

@@ -92,9 +92,13 @@ class Session:
         return run
 
     def _drop_skipped(self) -> None:
-        """Leave out rows with bad cells where that is the policy, and say what was lost and what is empty."""
+        """Leave out rows with bad cells where that is the policy, and say what was lost, cut or is empty."""
         for text in bad_texts(self.prepared.values()):
             self._note(text)
+        for name, values in self.prepared.items():
+            if values.offsets is not None and len(values.offsets) > 1:
+                for text in self.experiment.modalities[name].notes(np.diff(values.offsets)):
+                    self._note(f"{name}: {text}")
         for split, rows in self.experiment.splits.items():
             self.experiment.splits[split] = rows = keep_rows(self.prepared, rows)
             empty = prior_rows(self.prepared, rows) if len(rows) else 0

@@ -258,6 +258,18 @@ def test_bad_cells_may_be_absent_or_skipped(tmp_path: Path) -> None:
     assert any("left out" in text for text in listening.messages)
 
 
+def test_texts_that_are_cut_are_told_with_their_number_from_the_cache_too(tmp_path: Path) -> None:
+    table = [{**row, "t": " ".join(["word"] * (1 + number % 10))} for number, row in enumerate(toys.rows())]
+    encoder = {"name": "text_rnn", "features": 4, "hidden_size": 4, "embedding_size": 4}
+    modalities = {"a": {"type": "numbers"}, "t": {"type": "text", "max_tokens": 8, "encoder": encoder}}
+    told = "t: 3 of 10 texts reach max_tokens: 8, where longer ones are cut"
+    for name in ("first", "again"):
+        listening = Listening()
+        run = train(tmp_path / name, table, modalities=modalities, callback=listening)
+        assert [text for text in listening.messages if "max_tokens" in text] == [told]
+        assert told in run.report["notes"]
+
+
 def test_the_same_value_in_two_splits_is_told(tmp_path: Path) -> None:
     table = toys.rows()
     for row in (150, 190):

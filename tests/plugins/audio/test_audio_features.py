@@ -224,7 +224,7 @@ def test_options_that_contradict_each_other_are_refused(options, reason):
 def test_every_option_is_read_by_load_or_is_a_transform_option():
     parameters = inspect.signature(Audio.__init__).parameters
     names = {name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY}
-    assert names - Audio.transform_options == {"sample_rate", "channels", "source_rate", "max_seconds"}
+    assert names - Audio.transform_options == {"sample_rate", "channels", "source_rate", "max_seconds", "truncated"}
     assert names > Audio.transform_options
 
 

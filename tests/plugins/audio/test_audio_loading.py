@@ -1,6 +1,7 @@
 """What `Audio.load` stores: decoding, channels, resampling, cutting, and the errors for what is no sound."""
 
 import io
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -205,11 +206,6 @@ def test_bytes_that_are_no_sound(tmp_path, content, reason):
         Audio().load(path)
 
 
-def test_a_truncated_file_gives_what_is_left_or_an_error():
-    content = encoded(tone())
-    assert Audio(sample_rate=8000).load(content[: len(content) // 2]).shape == (len(content) // 4 - 22, 1)
-
-
 def test_paths_that_are_no_file(tmp_path):
     with pytest.raises(ValueLoadError, match="a folder"):
         Audio().load(tmp_path)
@@ -278,3 +274,24 @@ def test_frames_further_apart_are_suggested_for_long_sounds(tmp_path, seconds, r
     options = {name: value for name, (value, _) in Audio.suggest(paths).items()}
     assert options.get("hop_length") == hop_length
     Audio(**options)
+
+
+def test_sounds_that_fill_max_seconds_are_counted():
+    audio = Audio(sample_rate=8000, max_seconds=0.25)
+    sounds = [tone(seconds) for seconds in (0.1, 0.25, 0.5, 3)]
+    lengths = np.array([len(audio.load(sound)) for sound in sounds])
+    assert audio.notes(lengths) == ["3 of 4 sounds reach max_seconds: 0.25, where longer ones are cut"]
+    assert audio.notes(lengths[2:3]) == ["1 of 1 sound reaches max_seconds: 0.25, where longer ones are cut"]
+    assert audio.notes(lengths[:1]) == []
+
+
+def test_suggestions_leave_out_what_is_no_sound(tmp_path):
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 8000)
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "text.wav").write_text("hello")
+    (tmp_path / "bare.raw").write_bytes(bytes(100))
+    values = [tmp_path / name for name in ("empty.wav", "pipe.wav", "text.wav", "gone.wav", "sound.wav")]
+    soundfile.write(values[-1], tone(), 8000)
+    assert Audio.suggest([*values, tmp_path / "bare.raw"])["max_seconds"][0] == 1.0
+    assert Audio.suggest(values[:1])["max_seconds"][0] == 1.0
+    assert Audio.suggest(values[1:2]) is None

@@ -110,7 +110,7 @@ def test_paths_that_lead_to_no_file(tmp_path):
     assert refusal(tmp_path / "missing.png") == "no such file"
     assert refusal(tmp_path) == "a folder, not a file"
     assert refusal(tmp_path / "empty.png") == "empty: 0 bytes"
-    assert refusal(tmp_path / "pipe.png") == "not a regular file"
+    assert refusal(tmp_path / "pipe.png") == "a FIFO, not a file"
     assert "cannot be read" in refusal(tmp_path / "empty.png" / "below")
     assert "cannot be read" in refusal(tmp_path / "zero\0byte.png")
     assert "cannot be read" in refusal(tmp_path / ("long" * 100))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -113,3 +114,35 @@ def test_nothing_is_ever_written(database: Path) -> None:
             open_table(f"sqlite://some data.db#{query}")
     assert database.read_bytes() == before
     assert [path.name for path in database.parent.iterdir()] == [database.name]
+
+
+def test_what_must_not_be_opened_as_a_database_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.db")
+    for path, what in ((tmp_path, "a folder"), (tmp_path / "pipe.db", "a FIFO"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(TableError, match=rf"there is no database .* \(it is {what}\)"):
+            open_table(f"sqlite://{path}")
+
+
+def test_a_database_that_is_being_written_to_is_said_so(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **named: connect(*given, **named, timeout=0))
+    with closing(sqlite3.connect(database)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(TableError, match="database is locked; another program is writing to it"):
+            open_table("sqlite://some data.db#Products")
+
+
+def test_a_damaged_database_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        connection.executemany("INSERT INTO t VALUES (?)", [("word" * 100,)] * 500)
+        connection.commit()
+    content = bytearray(path.read_bytes())
+    content[4096 : 3 * 4096] = b"\xff" * (2 * 4096)
+    path.write_bytes(content)
+    with pytest.raises(TableError, match="malformed; it is damaged"):
+        open_table(f"sqlite://{path}")
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(TableError, match="cannot be read"):
+        open_table(f"sqlite://{path}")

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,3 +192,45 @@ def test_the_fit_reads_an_iterator_once() -> None:
 
     for method in METHODS:
         Text(tokenizer=method).fit_values(once())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_texts_that_fill_max_tokens_are_counted(method: str) -> None:
+    text = fitted(tokenizer=method, max_tokens=3)
+    lengths = np.array([len(text.load(value)) for value in ("the", "the black cat sleeps", "the black cat", "q")])
+    full = int((lengths == 3).sum())
+    assert full >= 2
+    assert text.notes(lengths) == [f"{full} of 4 texts reach max_tokens: 3, where longer ones are cut"]
+    assert text.notes(np.array([1, 2])) == []
+
+
+def test_a_tokenizer_file_that_must_not_be_opened_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, what in ((tmp_path, "a folder"), (tmp_path / "pipe", "a FIFO"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(OptionError, match=f"tokenizer_file: {path} cannot be used: it is {what}"):
+            fitted(tokenizer_file=str(path))
+
+
+class _Panic(BaseException):
+    """What a panic of a Rust extension is."""
+
+
+@pytest.mark.parametrize("method", ["bpe", "wordpiece"])
+def test_a_panic_while_a_tokenizer_is_trained_is_an_error(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panic(*_: object) -> None:
+        raise _Panic("index out of bounds")
+
+    monkeypatch.setattr("mmreg_text.tokenizers.SubwordTokenizer.fit", panic)
+    with pytest.raises(OptionError, match=f"tokenizer: {method} cannot be trained on these texts: index out of bounds"):
+        fitted(tokenizer=method)
+
+
+def test_a_text_that_the_tokenizer_cannot_cut_is_a_bad_cell(tokenizer_file: Path) -> None:
+    data = json.loads(tokenizer_file.read_text())
+    pattern = {"Regex": "(a+)+$"}
+    data["pre_tokenizer"] = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    tokenizer_file.write_text(json.dumps(data))
+    text = fitted(tokenizer_file=str(tokenizer_file))
+    assert text.load("cat").tolist() == [4]
+    with pytest.raises(ValueLoadError, match="text that the tokenizer cannot cut"):
+        text.load("a" * 40 + "!")

@@ -206,6 +206,71 @@ def test_a_definition_that_is_none_is_refused() -> None:
         SubwordTokenizer('{"model": "nothing"}', 10)
 
 
+def changed(**model: object) -> str:
+    """A word-level tokenizer of three tokens, with something else in its model."""
+    data = json.loads(definition(models.WordLevel({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]")))
+    data["model"].update(model)
+    return json.dumps(data)
+
+
+def with_part(name: str, part: object) -> str:
+    return json.dumps({**json.loads(changed()), name: part})
+
+
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (changed()[:90], "line 1 column 90"),
+        ("", "EOF while parsing"),
+        ("[" * 100_000, "line 1 column 1"),
+        ('{"version": "1.0"}', "Model missing"),
+        (changed(type="Magic"), "did not match any variant"),
+        (changed(vocab={"[UNK]": 0, "a": -1}), "invalid value: integer `-1`"),
+        (changed(vocab={"[UNK]": 0, "a": 2**32}), "invalid value"),
+        (changed(vocab={"[UNK]": 0, "a": 2**31}), "numbers 2 tokens up to 2,147,483,649; at most 10,000,000 are taken"),
+        (changed(vocab={"[UNK]": 0, "a": 2_000_000_000}), "numbers 2 tokens up to 2,000,000,001"),
+        (with_part("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}), "Precompiled"),
+        (with_part("post_processor", {**TEMPLATE, "special_tokens": {}}), "no entry found"),
+        (
+            with_part(
+                "post_processor",
+                {**TEMPLATE, "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [4 * 10**9], "tokens": ["[CLS]"]}}},
+            ),
+            "adds a token of the number 4,000,000,000, which its vocabulary does not have",
+        ),
+    ],
+)
+def test_a_damaged_definition_is_refused_by_an_error_and_no_panic(source: str, told: str, capfd: object) -> None:
+    with pytest.raises(ValueError) as caught:
+        SubwordTokenizer(source, 10)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (
+            with_part(
+                "pre_tokenizer",
+                {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False},
+            ),
+            "a" * 40 + "!",
+        ),
+        (changed(vocab={"a": 0}, unk_token="[UNK]"), "q"),
+    ],
+)
+def test_a_text_that_a_tokenizer_cannot_cut_is_an_error_and_no_panic(source: str, text: str) -> None:
+    with pytest.raises(ValueError):
+        SubwordTokenizer(source, 10)(text)
+
+
 def test_numbers_are_int32() -> None:
     assert WordTokenizer("whitespace", 3, ["a"])("a").dtype == np.int32
     assert subwords("bpe")("a").dtype == np.int32

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -134,18 +135,74 @@ def test_vectors_of_words_do_not_go_with_subwords(glove: Path, method: Any) -> N
 def test_a_file_that_is_missing_or_no_word_vectors_is_refused(tmp_path: Path, glove: Path) -> None:
     with pytest.raises(OptionError, match="no file"):
         vector_size(tmp_path / "none.txt")
-    with pytest.raises(OptionError, match="no file"):
-        vector_size(tmp_path)
     prose = tmp_path / "prose.txt"
     prose.write_text("the cat\nbites\n")
     with pytest.raises(OptionError, match="holds no word vectors"):
         vector_size(prose)
     prose.write_text("the cat bites the dog\n")
-    with pytest.raises(OptionError, match="cannot be read"):
+    with pytest.raises(OptionError, match=r"prose.txt, line 1: 'cat', where a finite number is needed"):
         read_vectors(prose, ["the"], 0, lambda word: True)
-    glove.write_text(lines() + "bites 1 2\n")
-    with pytest.raises(OptionError, match=r"cannot be read: .*dimensions"):
-        read_vectors(glove, ["cat", "bites"], 0, lambda word: True)
+
+
+def test_what_must_not_be_opened_as_a_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, what in ((tmp_path, "a folder"), (tmp_path / "pipe", "a FIFO"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(OptionError, match=f"vectors: {path} is {what}"):
+            vector_size(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("bites 1 2", "line 6: 2 values, where others have 3"),
+        ("bites", "line 6: 0 values, where others have 3"),
+        ("bites 1 2 3e", "line 6: '3e', where a finite number is needed"),
+        ("bites 1 nan 3", "line 6: 'nan', where a finite number is needed"),
+        ("bites 1 2 inf", "line 6: 'inf', where a finite number is needed"),
+        ("bites 1 2 1e999", "line 6: '1e999', where a finite number is needed"),
+        ("bites 1 2 " + "3" * 1_000_001, "line 6: more than 1,000,000 bytes"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_damaged_line_is_named(tmp_path: Path, line: str, told: str, ending: str) -> None:
+    path = tmp_path / f"vectors.txt{ending}"
+    content = f"{lines()}{line}\n".encode()
+    path.write_bytes(gzip.compress(content) if ending else content)
+    with pytest.raises(OptionError, match=f"vectors: {path}, {told}"):
+        read_vectors(path, ["cat", "bites"], 0, lambda word: True)
+
+
+def test_lines_that_nobody_asks_for_may_be_damaged_and_words_may_be_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_bytes(lines().encode() + b"bites 1 2\n\n caf\xe9 1 2 3\ncaf\xe9 1 2 3\n")
+    words, table = read_vectors(path, ["cat"], 0, lambda word: True)
+    assert words == ["cat"]
+    assert table.tolist() == [[1.0, 0.0, 2.0]]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
+def test_a_compressed_file_that_is_cut_short_is_refused(tmp_path: Path, share: float) -> None:
+    rng = np.random.default_rng(0)
+    content = "".join(f"w{n} {' '.join(map(str, rng.random(3)))}\n" for n in range(3000)).encode()
+    squeezed = gzip.compress(content)
+    path = tmp_path / "vectors.txt.gz"
+    path.write_bytes(squeezed[: int(share * len(squeezed))])
+    with pytest.raises(OptionError, match=r"cannot be read beyond line [\d,]+: Compressed file ended"):
+        read_vectors(path, ["w1"], 0, lambda word: True)
+    path.write_bytes(content)
+    with pytest.raises(OptionError, match="cannot be read beyond line 0: Not a gzipped file"):
+        vector_size(path)
+
+
+def test_a_header_that_promises_more_than_there_is_or_another_size_is_refused(fasttext: Path) -> None:
+    text = fasttext.read_text()
+    fasttext.write_text(text.replace("5 3\n", "7000 3\n"))
+    with pytest.raises(OptionError, match="is cut short: its first line promises 7,000 words, and 5 are there"):
+        read_vectors(fasttext, ["cat"], 0, lambda word: True)
+    for header in ("5 300", "5 -3", "-5 3", "many 3", "9999999999999 3"):
+        fasttext.write_text(text.replace("5 3\n", f"{header}\n"))
+        with pytest.raises(OptionError, match=f"line 1: '{header}' should tell how many words"):
+            vector_size(fasttext)
 
 
 def test_a_file_with_none_of_the_words_is_refused(glove: Path) -> None:
