@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mmreg.recipe.yaml import DEEPEST, MOST_BYTES, MOST_REPEATED, _Reader, read_
 
 LETTERS = "abcdefghi"
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{here}: &{here} [{', '.join([f'*{before}'] * 9)}]\n" for before, here in zip(LETTERS, LETTERS[1:], strict=False)
+    f"{here}: &{here} [{', '.join([f'*{before}'] * 9)}]\n" for before, here in pairwise(LETTERS)
 )
 
 
