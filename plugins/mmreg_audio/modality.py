@@ -217,7 +217,10 @@ class Audio(Modality):
         rate_kept = min(rate, 16_000)
         options: dict[str, tuple[Any, str]] = {
             "sample_rate": (rate_kept, f"most are sampled at {rate} Hz"),
-            "max_seconds": (float(max(1, min(60, math.ceil(1.2 * longest)))), f"the longest of some takes {longest:.1f} s"),
+            "max_seconds": (
+                float(max(1, min(60, math.ceil(1.2 * longest)))),
+                f"the longest of some takes {longest:.1f} s",
+            ),
         }
         # Up to half a window, so that nothing between two frames is lost.
         hop = min(round(float(np.median(durations)) * rate_kept / MANY_FRAMES), _usual_window(rate_kept) // 2)

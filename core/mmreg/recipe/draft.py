@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from mmreg import registry
 from mmreg.data.dialect import TableFile
+from mmreg.data.hashing import is_text
 from mmreg.data.identity import value_codes
 from mmreg.data.lookalikes import notes
 from mmreg.data.sources import open_table
@@ -27,6 +29,8 @@ from mmreg.recipe.yaml import yaml_text
 
 TARGET_NAMES = ("label", "target", "class", "category", "y", "labels", "sentiment", "rating")
 KEY_NAMES = ("id", "key", "uid", "uuid", "row_id", "sample_id")
+MOST_LINES = 100
+"""Columns of which it is said why they are left out, and what is strange about them."""
 LONGEST_NAME = 100
 """Characters of a column's name that its input is called by."""
 
@@ -93,7 +97,7 @@ def draft_recipe(table: TableFile, target: str | None = None, folder: Path | Non
             f"({', '.join(registry.names('modality'))}); are relative paths in it relative to the table?"
         )
     _inputs(draft, opened, columns, suggestions)
-    for note in notes(opened, [target, *columns]):
+    for note in islice(notes(opened, [target, *columns]), MOST_LINES):
         draft.add("", f"note: {note}")
     _fusion(draft, task.name, len(suggestions))
     if len(values) < len(opened):
@@ -142,6 +146,8 @@ def _split(table: Table, target: str) -> tuple[str | dict[str, Any], str, int, l
 
 def _split_counts(table: Table, column: str) -> dict[str, int]:
     """The rows of each split, if a column names splits; nothing otherwise."""
+    if column in table.unreadable or not is_text(table.column(column).type):
+        return {}
     try:
         splits = split_rows(table, column, None, 0)
     except (MmregError, TypeError, ValueError):  # its values are no splits
@@ -161,10 +167,13 @@ def _inputs(draft: _Draft, table: Table, columns: list[str], suggestions: list[S
     names = iter(_input_names([*singles, *several]))
     name_of = dict(zip(singles, names, strict=False)), dict(zip(several, names, strict=False))
     by_column = {column: each for each in suggestions for column in each.columns}
+    left_out = 0
     for column in columns:
         chosen = by_column.get(column)
         if chosen is None:
-            draft.add("", f"{column}: left out; {why_left_out(table, column)}")
+            left_out += 1
+            if left_out <= MOST_LINES:
+                draft.add("", f"{column}: left out; {why_left_out(table, column)}")
         elif column == chosen.columns[0]:
             name, reads = name_of[0].get(column), f"column: {_quoted(column)}"
             if chosen.cls.multiple_columns:
@@ -175,6 +184,9 @@ def _inputs(draft: _Draft, table: Table, columns: list[str], suggestions: list[S
             settings += ["on_bad: absent"] if chosen.missing else []
             reasons = "; ".join(filter(None, [*(reason for _, reason in chosen.options.values()), chosen.missing]))
             draft.add(f"  {_quoted(name)}: {{{', '.join(settings)}}}", reasons)
+
+    if left_out > MOST_LINES:
+        draft.add("", f"{plural(left_out - MOST_LINES, 'more column')}: left out")
 
 
 def _fusion(draft: _Draft, task: str, inputs: int) -> None:

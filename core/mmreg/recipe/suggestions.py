@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmreg import registry
 from mmreg.contract.interfaces import Modality
-from mmreg.data.cells import Unreadable, iter_column, iter_present
+from mmreg.data.cells import Unreadable, iter_column
 from mmreg.data.table import Table
 from mmreg.errors import MmregError
 from mmreg.files import irregular
@@ -51,7 +51,8 @@ def suggest(table: Table, columns: Sequence[str]) -> list[Suggestion]:
     """
     rows = np.linspace(0, len(table) - 1, min(SAMPLE, len(table))).astype(np.int64)
     known = list(_modalities())
-    found = [each for column in columns if (each := _for_column(table, column, rows, known)) is not None]
+    single = [(name, cls) for name, cls in known if not cls.multiple_columns and _can_be_built(cls)]
+    found = [each for column in columns if (each := _for_column(table, column, rows, single)) is not None]
     claimed = {column for each in found for column in each.columns}
     left = [column for column in columns if column not in claimed]
     for name, cls in known:
@@ -96,15 +97,25 @@ def _modalities() -> Iterator[tuple[str, type[Modality]]]:
     yield from sorted(classes, key=lambda pair: not pair[1].paths)
 
 
+def _can_be_built(cls: type[Modality]) -> bool:
+    """Whether a modality needs no options."""
+    try:
+        cls()
+    except (MmregError, TypeError, ValueError):
+        return False
+    return True
+
+
 def _for_column(
     table: Table, column: str, rows: NDArray[np.int64], known: Sequence[tuple[str, type[Modality]]]
 ) -> Suggestion | None:
-    """The first modality of one column that takes a column's values."""
+    """The first of these modalities that takes a column's values."""
+    samples: dict[bool, list[Any]] = {}
     for name, cls in known:
-        if cls.multiple_columns:
-            continue
         try:
-            sample = list(iter_present(cls(), table, [column], rows))
+            if cls.paths not in samples:
+                samples[cls.paths] = _present(table, column, rows, paths=cls.paths)
+            sample = samples[cls.paths]
             there = [value for value in sample if not isinstance(value, Path) or _is_there(value)]
             options = cls.suggest(there) if 2 * len(there) >= len(sample) else None
             if options is None:
@@ -115,6 +126,12 @@ def _for_column(
         except Exception:  # whatever a plugin's code raises; it is not what it takes
             continue
     return None
+
+
+def _present(table: Table, column: str, rows: NDArray[np.int64], *, paths: bool) -> list[Any]:
+    """The values of those of the rows that have one."""
+    values = iter_column(table, column, paths=paths, rows=rows)
+    return [value for value in values if value is not None and not isinstance(value, Unreadable)]
 
 
 def _is_there(path: Path) -> bool:
@@ -128,8 +145,7 @@ def _for_columns(
     """What a modality of several columns takes of these, if it takes any."""
     samples = {}
     for column in columns:
-        values = iter_column(table, column, paths=cls.paths, rows=rows)
-        there = [value for value in values if value is not None and not isinstance(value, Unreadable)]
+        there = _present(table, column, rows, paths=cls.paths)
         if there:
             samples[column] = there
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mmreg.recipe.yaml import DEEPEST, MOST_BYTES, MOST_REPEATED, _Reader, read_
 
 LETTERS = "abcdefghi"
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{here}: &{here} [{', '.join([f'*{before}'] * 9)}]\n" for before, here in itertools.pairwise(LETTERS)
+    f"{here}: &{here} [{', '.join([f'*{before}'] * 9)}]\n" for before, here in pairwise(LETTERS)
 )
 
 
