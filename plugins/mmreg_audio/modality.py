@@ -203,12 +203,10 @@ class Audio(Modality):
         rates = [fact.samplerate for fact in facts]
         rate = max(set(rates), key=rates.count)
         longest = max(fact.duration for fact in facts)
+        seconds = float(max(1, min(60, math.ceil(1.2 * longest))))
         return {
             "sample_rate": (min(rate, 16_000), f"most are sampled at {rate} Hz"),
-            "max_seconds": (
-                float(max(1, min(60, math.ceil(1.2 * longest)))),
-                f"the longest of some takes {longest:.1f} s",
-            ),
+            "max_seconds": (seconds, f"the longest of some takes {longest:.1f} s"),
         }
 
     def fit_arrays(self, arrays: Iterator[NDArray[Any]]) -> None:
