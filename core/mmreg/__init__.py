@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from mmreg.experiment import build_model
     from mmreg.recipe.recipe import Recipe
     from mmreg.runs.fuse import fuse
-    from mmreg.runs.run import Run, load
+    from mmreg.runs.loading import load
+    from mmreg.runs.run import Run
     from mmreg.studies.compare import compare
     from mmreg.training.train import finish, train
 
@@ -49,7 +50,8 @@ _NAMES = {
     "mmreg.experiment": ["build_model"],
     "mmreg.recipe.recipe": ["Recipe"],
     "mmreg.runs.fuse": ["fuse"],
-    "mmreg.runs.run": ["Run", "load"],
+    "mmreg.runs.loading": ["load"],
+    "mmreg.runs.run": ["Run"],
     "mmreg.studies.compare": ["compare"],
     "mmreg.training.train": ["finish", "train"],
 }

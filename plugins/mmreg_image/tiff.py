@@ -46,5 +46,5 @@ def check_tiff(data: bytes) -> None:
                         f"a TIFF picture that lists more than {MAX_NUMBERS:,} numbers about itself is refused: "
                         "save it with fewer strips, tiles or tags"
                     )
-        except struct.error:  # a place outside the file, which Pillow tells of
+        except (struct.error, OverflowError):  # a place outside the file, which Pillow tells of
             continue

@@ -213,7 +213,7 @@ def test_a_panic_is_told_without_a_traceback(cli: Caller, monkeypatch: pytest.Mo
     def panic(*_: object) -> None:
         raise Panic("index out of bounds")
 
-    monkeypatch.setattr("mmreg.registry.rows", panic)
+    monkeypatch.setattr("mmreg.registry.row", panic)
     done = cli("list")
     assert done.code == 1
     assert "an error inside mmreg or a plugin: Panic: index out of bounds" in done.err

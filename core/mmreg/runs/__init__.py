@@ -25,10 +25,11 @@ from mmreg.runs.folder import (
     write_facts,
     write_predictions,
 )
+from mmreg.runs.loading import load
 from mmreg.runs.lock import LOCK, writer, writing
 from mmreg.runs.matching import Targets, check_same_task, matching_key, written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, report_split, with_keys
-from mmreg.runs.run import KnownRows, Run, load
+from mmreg.runs.run import KnownRows, Run
 from mmreg.runs.weights import read_weights, write_weights
 
 __all__ = [

@@ -165,6 +165,8 @@ def test_a_tiff_whose_further_directory_lists_millions_is_refused():
     place = len(tiff([*entries, (34665, 4, [0])]))
     further = struct.pack("<HHHLL", 1, 40000, 3, 2_000_000, 1)
     assert "lists more than" in refusal(tiff([*entries, (34665, 4, [place])], further + bytes(4)))
+    for place in (2**63, 2**64 - 1):
+        assert "damaged" in refusal(b"II+\0\x08\0\0\0" + struct.pack("<Q", place) + bytes(20))
     loop = tiff([*entries, (34665, 4, [8])])
     assert read_pixels(loop).shape == (1, 1, 1)
 

@@ -1,0 +1,103 @@
+"""Loading a run from its folder alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmreg.errors import MmregError, RecipeError, RunError
+from mmreg.messages import one_line
+from mmreg.model.devices import resolve_device
+from mmreg.recipe.recipe import Recipe, read_recipe
+from mmreg.recipe.resolve import Plan, find_problems, resolve
+from mmreg.runs.folder import COMPONENTS, RECIPE, REPORT, WEIGHTS, read_facts, recipe_was_edited, run_file
+from mmreg.runs.lock import writer
+from mmreg.runs.restoring import Restoring
+from mmreg.runs.run import Run
+from mmreg.runs.weights import read_weights
+
+logger = logging.getLogger("mmreg")
+
+
+def load(folder: str | Path, device: str | torch.device | None = None, precision: str | None = None) -> Run:
+    """Load a run from its folder.
+
+    Args:
+        folder: where training wrote it.
+        device: where to compute; the best one there is if it is not given.
+        precision: "auto", "float32", "bfloat16" or "float16"; the recipe's if it is not given.
+
+    Raises:
+        RunError: the folder is no run, is incomplete, or needs a component that is not installed or registered.
+    """
+    folder = Path(folder)
+    facts = read_facts(folder)
+    try:
+        return _loaded(folder, facts, resolve_device(device), precision)
+    except MmregError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:  # all else names its component
+        raise RunError(f"{folder / COMPONENTS} is damaged, or was edited: {one_line(error)}; train again") from error
+
+
+def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precision: str | None) -> Run:
+    """A run by what its folder says of its components."""
+    weights = run_file(folder, WEIGHTS)
+    if not weights.is_file():
+        raise RunError(_unfinished(folder))
+    try:
+        plan = _resolved_for_use(read_recipe(run_file(folder, RECIPE)))
+    except MmregError as error:
+        came = ", ".join(
+            f"{role} from {c['distribution']} {c['version']}".rstrip()
+            for role, c in facts["components"].items()
+            if c["distribution"] != "mmreg"
+        )
+        local = any(c["distribution"] == "local" for c in facts["components"].values())
+        hint = f"; it was trained with {came}" if came else ""
+        hint += "; register the local ones with mmreg.registry.register before loading" if local else ""
+        raise RunError(f"the run {folder} cannot be loaded{hint}: {error}") from error
+    if recipe_was_edited(folder, facts):
+        logger.warning("mmreg: %s was edited after the training; it is used as it stands", folder / RECIPE)
+    # What a cell of scheme://... names is relative to where the recipe was; all else in it is absolute by now.
+    trained_in = Path(facts["table"].get("folder", folder))
+    plan.recipe.folder = trained_in if trained_in.is_dir() else None
+    restoring = Restoring(folder, plan, facts)
+    modalities, task = restoring.modalities(), restoring.task()
+    model = restoring.model(task)
+    restoring.load_weights(model, read_weights(weights))
+    restoring.tell_versions()
+    table = facts["table"]
+    return Run(folder, plan, modalities, task, model, table["fingerprint"], device, precision, bool(table.get("fused")))
+
+
+def _unfinished(folder: Path) -> str:
+    """Why a run has no weights, and what to do."""
+    holder = writer(folder)
+    if holder:
+        return f"the training of {folder} has not ended: {holder} is at it; wait until it has"
+    what = "has lost its weights" if (folder / REPORT).is_file() else "did not end"
+    return (
+        f"the training of {folder} {what}; go on with: mmreg train RECIPE --out {folder} --resume, or make a run of "
+        f"its best weights so far: mmreg finish {folder}"
+    )
+
+
+def _resolved_for_use(recipe: Recipe) -> Plan:
+    """A recipe with its components; what only a training needs may be missing."""
+    try:
+        return resolve(recipe, trains=False)
+    except RecipeError:
+        keys = {problem.path[:2] for problem in find_problems(recipe)}
+        spared: dict[str, Any] = {}
+        if any(key[0] == "callbacks" for key in keys):
+            spared["callbacks"] = []
+        if ("training", "optimizer") in keys or ("training", "schedule") in keys:
+            spared |= {"training.optimizer": "AdamW", "training.schedule": None}
+        if not spared:
+            raise
+        return resolve(recipe.replace(spared), trains=False)
