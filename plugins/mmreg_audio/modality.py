@@ -212,23 +212,13 @@ class Audio(Modality):
             return None
         rates = [fact.samplerate for fact in facts]
         rate = max(set(rates), key=rates.count)
-<<<<<<< HEAD
         durations = [fact.duration for fact in facts]
         longest = max(durations)
+        seconds = float(max(1, min(60, math.ceil(1.2 * longest))))
         rate_kept = min(rate, 16_000)
         options: dict[str, tuple[Any, str]] = {
             "sample_rate": (rate_kept, f"most are sampled at {rate} Hz"),
-            "max_seconds": (
-                float(max(1, min(60, math.ceil(1.2 * longest)))),
-                f"the longest of some takes {longest:.1f} s",
-            ),
-=======
-        longest = max(fact.duration for fact in facts)
-        seconds = float(max(1, min(60, math.ceil(1.2 * longest))))
-        return {
-            "sample_rate": (min(rate, 16_000), f"most are sampled at {rate} Hz"),
             "max_seconds": (seconds, f"the longest of some takes {longest:.1f} s"),
->>>>>>> w-media
         }
         # Up to half a window, so that nothing between two frames is lost.
         hop = min(round(float(np.median(durations)) * rate_kept / MANY_FRAMES), _usual_window(rate_kept) // 2)

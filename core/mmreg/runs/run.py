@@ -22,29 +22,19 @@ from mmreg.data.prepared import Prepared, bad_texts, keep_rows
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn
-from mmreg.errors import MmregError, RecipeError, RunError
+from mmreg.errors import RunError
 from mmreg.experiment import Experiment, check_columns, open_experiment, prepare_all
-from mmreg.messages import one_line
-from mmreg.model.devices import resolve_device, resolve_precision
+from mmreg.model.devices import resolve_precision
 from mmreg.model.inference import Predicted, predict
 from mmreg.model.model import MultimodalModel
-from mmreg.recipe.recipe import Recipe, read_recipe
-from mmreg.recipe.resolve import Plan, find_problems, resolve
+from mmreg.recipe.resolve import Plan
 from mmreg.runs.folder import (
-    COMPONENTS,
-    RECIPE,
     REPORT,
-    WEIGHTS,
-    read_facts,
     read_predictions,
-    recipe_was_edited,
     run_file,
 )
-from mmreg.runs.lock import writer
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
-from mmreg.runs.restoring import Restoring
-from mmreg.runs.weights import read_weights
 
 logger = logging.getLogger("mmreg")
 
