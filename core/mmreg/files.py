@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import errno
+import importlib
 import io
 import json
 import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmreg.messages import cell
+
+fcntl: Any = None if sys.platform == "win32" else importlib.import_module("fcntl")
+"""Locks of files, which Windows has not."""
 
 
 @contextmanager

@@ -32,7 +32,11 @@ checked = settings(
 def plain(texts: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
     """Plain data as YAML and JSON hold it."""
     return st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**63 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | texts,
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
         max_leaves=10,
     )
@@ -108,7 +112,7 @@ def test_what_yaml_writes_comes_back_equal(data: Any) -> None:
     assert read_yaml(yaml.safe_dump(data, allow_unicode=True), "x")[0] == data
 
 
-@given(data=plain(st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]))))  # JSON has pairs beyond
+@given(data=plain(st.text()))
 @checked
 def test_json_is_yaml(data: Any) -> None:
     assert read_yaml(json.dumps(data), "x")[0] == data

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import re
 import shutil
 import stat
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import platformdirs
 
-# Windows has no such locks; there leftovers are told by their age.
-fcntl: Any = None if sys.platform == "win32" else importlib.import_module("fcntl")
+from mmreg.files import fcntl
 
 STALE_SECONDS = 24 * 3600
 _ENTRY = re.compile(r"[0-9a-f]{40}")

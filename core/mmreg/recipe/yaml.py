@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mmreg.errors import RecipeError
-from mmreg.messages import is_unicode, shortened, shown
+from mmreg.messages import shortened, shown
 from mmreg.registry.options import KeyPath
 
 MOST_BYTES = 1 << 20
@@ -119,8 +119,12 @@ class _Reader:
 
     def kind(self, node: yaml.Node) -> str:
         """What a node is by its tag, which must be one that its form may have; its text must be one."""
-        if isinstance(node, yaml.ScalarNode) and not is_unicode(node.value):
-            raise self.refuse(node, f"{shown(node.value)} holds what is no character of Unicode")
+        if isinstance(node, yaml.ScalarNode):
+            try:  # JSON writes characters beyond the first 65,536 as pairs
+                node.value = node.value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+            except UnicodeDecodeError as error:
+                told = f"{shown(node.value)} holds what is no character of Unicode"
+                raise self.refuse(node, told) from error
         kind = str(node.tag).removeprefix(_TAG)
         if kind not in _TAGS[_form(node)]:
             raise self.refuse(node, f"the tag {shortened(node.tag)!r} is refused; a recipe holds plain data only")

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mmreg.errors import RunError
-from mmreg.files import unwritable
+from mmreg.files import fcntl, unwritable
 from mmreg.messages import shown
-
-# Windows has no such locks.
-fcntl: Any = None if sys.platform == "win32" else importlib.import_module("fcntl")
 
 LOCK = ".lock"
 """The file that is locked; it says who holds it."""

@@ -115,6 +115,8 @@ def _changes(facts: dict[str, Any], plan: Plan) -> list[str]:
     others = {package: now for package, now in packages.items() if facts.get(package, now) != now}
     changes = [f"{package} was {facts[package]}, is {now}" for package, now in others.items()]
     for role, now in component_facts(plan).items():
+        if role.startswith("callback/"):  # who follows changes nothing
+            continue
         before = {"component_version": 1, **facts["components"].get(role, {})}  # mmreg 0.1.0 kept none
         releases = [f"{each.get('distribution')} {each.get('version')}".strip() for each in (before, now)]
         versions = [each.get("component_version") for each in (before, now)]

@@ -98,6 +98,7 @@ def test_an_optimizer_and_a_schedule_of_a_plugin_train(tmp_path: Path) -> None:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
     assert rates == [0.02, 0.01, 0.005]
     facts = json.loads((tmp_path / "components.json").read_text())["components"]
+    assert len(facts["optimizer"].pop("code")) == 32
     assert facts["optimizer"] == {"name": "signs", "distribution": "local", "version": "", "component_version": 1}
     assert run.recipe["training"]["schedule"] == {"name": "local:halving"}
 
