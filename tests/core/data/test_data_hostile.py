@@ -142,6 +142,12 @@ def test_a_damaged_footer_is_told(tmp_path: Path) -> None:
             read_footer(tmp_path / "f")
 
 
+def test_a_table_without_columns_is_refused(tmp_path: Path) -> None:
+    path = write_arrow(tmp_path / "t.arrow", pa.table({"a": [1, 2]}).select([]))
+    with pytest.raises(TableError, match="has no columns"):
+        read_table(path)
+
+
 def free(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let so many bytes of memory be all that there are."""
     for module in ("room", "columnar"):
