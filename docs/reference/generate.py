@@ -29,7 +29,7 @@ NOTE = "<!-- Written by docs/reference/generate.py; do not edit. -->\n"
 
 SECTIONS = [
     ("Top level", form.Form, "The keys of a recipe."),
-    ("table", form.Tables, "A path, or a mapping of one path a split:"),
+    ("table", form.Tables, "A path, or a mapping of a path or one a split, and of how the files are written:"),
     ("split", form.Fractions, "A column's name, or a mapping of shares for a random split:"),
     ("target", form.Target, "Further keys are the task's options."),
     (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pyarrow.parquet
 import pytest
 import yaml
 from small import Caller, read_table
+
+from mmreg.recipe.recipe import read_recipe
 
 FILE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
@@ -106,3 +109,27 @@ def test_a_column_without_a_name_gets_one_in_the_recipe(cli: Caller, tmp_path: P
     assert done.code == 0, done.err
     assert yaml.safe_load(done.out)["modalities"]["unnamed"]["column"] == ""
     assert cli("validate", tmp_path / "r.yaml").code == 0
+
+
+def test_every_name_of_a_column_can_be_written_into_a_recipe(cli: Caller, tmp_path: Path) -> None:
+    names = ["a.b", "a_b", "a,b", "a\nb", "x" * 3000, "1e3", "0o14", "yes", "- a", ": b", "#c", "\u00e9{", "'", "]"]
+    with (tmp_path / "t.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerows([[*names, "label"], *([f"some words {n}"] * len(names) + ["ab"[n % 2]] for n in range(20))])
+    done = cli("init", tmp_path / "t.csv", "--out", tmp_path / "r.yaml")
+    assert done.code == 0, done.err
+    read = read_recipe(tmp_path / "r.yaml").form.modalities
+    assert [given.column for given in read.values()] == names
+    done = cli("validate", tmp_path / "r.yaml")
+    assert done.code == 0, done.err
+
+
+def test_of_very_many_columns_some_are_told(cli: Caller, tmp_path: Path) -> None:
+    names = [f"c{number}" for number in range(500)]
+    rows = [",".join(["NA"] * len(names)) + f",some words {n},{'ab'[n % 2]}" for n in range(20)]
+    (tmp_path / "t.csv").write_text("\n".join([",".join([*names, "words", "label"]), *rows]) + "\n")
+    done = cli("init", tmp_path / "t.csv", "--out", tmp_path / "r.yaml")
+    assert done.code == 0, done.err
+    assert done.out.count(": left out; ") == 100
+    assert "# 400 more columns: left out" in done.out
+    assert done.out.count("# note: ") == 100

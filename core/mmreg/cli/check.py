@@ -182,7 +182,7 @@ def _value(text: str, cls: type[Modality]) -> Any:
         return Path(text).absolute()
     try:
         found = json.loads(text, parse_constant=_refuse)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     if cls.multiple_columns and cls.paths and isinstance(found, dict):
         return {key: Path(each).absolute() if isinstance(each, str) else each for key, each in found.items()}

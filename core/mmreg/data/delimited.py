@@ -45,6 +45,7 @@ def read_delimited(file: TableFile, usual: str, missing: Sequence[str] = ()) -> 
     path = Path(file.path)
     encoding = find_encoding(path, file.encoding)
     separator = file.separator or find_separator(path, encoding, usual)
+    check_lines(path)
     utf8 = encoding == "utf-8-sig"
     try:
         header = _header(path, separator, encoding)
@@ -65,15 +66,33 @@ def read_delimited(file: TableFile, usual: str, missing: Sequence[str] = ()) -> 
     except (pa.ArrowException, UnicodeError, csv.Error) as error:
         check_encoding(path, encoding, may_be_named=True)
         if "straddling object" in str(error):
-            raise TableError(
-                f"{path}: a row is longer than {BLOCK >> 20} MiB, the most that there may be; keep such cells in files "
-                "of their own, or the table as Parquet"
-            ) from error
+            raise _too_long(path) from error
         _check_rows(path, separator, encoding)
         raise TableError(f"{path} cannot be read: {error}") from error
     if any("\n" in (column[-1].as_py() or "") for column in data.columns if len(column)):
         _check_rows(path, separator, encoding)  # the last row would end so, too, if a quote were never closed
     return pa.table([_numeric(column) for column in data.columns], names=data.column_names)
+
+
+def check_lines(path: Path) -> None:
+    """Raise a TableError if a line is longer than a block: it would take several times its size of memory to read."""
+    if path.stat().st_size <= BLOCK:
+        return
+    length = 0
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            end = block.find(b"\n")
+            length += len(block) if end < 0 else end
+            if length > BLOCK:
+                raise _too_long(path)
+            length = length if end < 0 else len(block) - block.rfind(b"\n") - 1
+
+
+def _too_long(path: Path) -> TableError:
+    return TableError(
+        f"{path}: a row is longer than {BLOCK >> 20} MiB, the most that there may be; keep such cells in files "
+        "of their own, or the table as Parquet"
+    )
 
 
 def _header(path: Path, separator: str, encoding: str) -> list[str]:

@@ -58,11 +58,7 @@ def read_file(file: TableFile, missing: Sequence[str] = ()) -> pa.Table:
         if ending in DELIMITED:
             _check_content(path, "text")
             return read_delimited(file, DELIMITED[ending], missing)
-        for name, given in (("separator", file.separator), ("encoding", file.encoding)):
-            if given is not None:
-                raise TableError(
-                    f"{path} is no delimited text ({', '.join(DELIMITED)}): it has no {name}; leave it out"
-                )
+        _check_unsaid(file)
         if READERS[ending] is read_json_lines:
             _check_content(path, "JSON lines")
         return READERS[ending](path)
@@ -70,7 +66,11 @@ def read_file(file: TableFile, missing: Sequence[str] = ()) -> pa.Table:
         if isinstance(error, pa.ArrowException):
             raise TableError(f"{path} cannot be read: {error}") from error
         raise TableError(f"{path} cannot be read: {error.strerror or error}") from error
-    except pa.ArrowException as error:
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path} cannot be read: what should be a text in it is not UTF-8 ({error})") from error
+    except TableError:
+        raise
+    except (pa.ArrowException, ValueError) as error:
         raise TableError(f"{path} cannot be read as {path.suffix}: {error}") from error
 
 
@@ -92,6 +92,15 @@ def _check_file(path: Path) -> None:
         )
     if path.stat().st_size == 0:
         raise TableError(f"{path} is empty (0 bytes)")
+
+
+def _check_unsaid(file: TableFile) -> None:
+    """Refuse what can be said of delimited text only."""
+    for name, given in (("separator", file.separator), ("encoding", file.encoding)):
+        if given is not None:
+            raise TableError(
+                f"{file.path} is no delimited text ({', '.join(DELIMITED)}): it has no {name}; leave it out"
+            )
 
 
 def _check_content(path: Path, expected: str) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json
 
-from mmreg.data.delimited import BLOCK, check_encoding
+from mmreg.data.delimited import BLOCK, check_encoding, check_lines
+from mmreg.data.validation import validated
 from mmreg.errors import TableError
 
 DEEPEST = 64
@@ -24,19 +25,18 @@ def read_json_lines(path: Path) -> pa.Table:
     Raises:
         TableError: says which line is wrong, and why.
     """
+    check_lines(path)
     _check_depth(path)
     try:
         data = _parse(path, None)
         plain = pa.schema([field.with_type(_without_times(field.type)) for field in data.schema])
         # Arrow takes texts that look like times for times, but a text is a text here.
-        return data if plain.equals(data.schema) else _parse(path, plain)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+        return validated(data if plain.equals(data.schema) else _parse(path, plain), path)
+    except (pa.ArrowException, UnicodeDecodeError, TableError) as error:
         check_encoding(path)
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 _check_line(line.removeprefix(b"\xef\xbb\xbf"), f"{path}, line {number}")
-        if "straddling object" in str(error):
-            raise TableError(f"{path}: a line is longer than {BLOCK >> 20} MiB, the most that there may be") from error
         raise TableError(f"{path} cannot be read as JSON lines: {error}") from error
 
 

@@ -255,6 +255,8 @@ def read_table(source: Any, folder: str | Path | None = None, *, missing: Sequen
         )
     if not len(table):
         raise TableError(f"{table.name} has no rows: there is nothing to read but the names of its columns")
+    if not table.columns:
+        raise TableError(f"{table.name} has no columns")
     return table.with_missing(missing)
 
 

@@ -216,9 +216,9 @@ def _input_names(columns: list[str]) -> list[str]:
         plain = "".join("_" if c in "./\\,=+" or not c.isprintable() else c for c in column[:LONGEST_NAME])
         name = plain or "unnamed"
         while name in given:
-            given[plain] = given.get(plain, 1) + 1
-            name = f"{plain}_{given[plain]}"
-        given[name] = 1
+            given[plain] = given.get(plain, 0) + 1
+            name = f"{plain}_{given[plain] if given[plain] > 1 else ''}"
+        given[name] = 0
         names.append(name)
     return names
 

@@ -118,11 +118,17 @@ def _common_task(loaded: Sequence[Run]) -> Task:
     """The task of all runs.
 
     Raises:
-        RunError: their targets differ.
+        RunError: their targets differ, or what they take for an absent cell.
     """
     runs.check_same_task(loaded)
     first = loaded[0]
     for run in loaded[1:]:
+        marks = [sorted({*each.plan.recipe.form.missing}) for each in (first, run)]
+        if marks[0] != marks[1]:
+            raise RunError(
+                f"{first.folder} and {run.folder} take different texts for absent cells (missing: {marks[0]} and "
+                f"{marks[1]}); train them with the same"
+            )
         if run.task.state() != first.task.state():
             raise RunError(
                 f"{first.folder} and {run.folder} learned different targets: {_short(first.task.state())} and "

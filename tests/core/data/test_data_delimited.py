@@ -167,14 +167,17 @@ def test_a_last_cell_of_several_lines_may_be_long(tmp_path: Path) -> None:
 
 
 def test_a_row_that_is_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmreg.data import delimited, json_lines
+    from mmreg.data import delimited
 
     monkeypatch.setattr(delimited, "BLOCK", 1 << 20)
+    assert len(read_table(write(tmp_path / "t.csv", "a,b\n" + ("x" * 1_000_000 + ",1\n") * 3))) == 3
     with pytest.raises(TableError, match="a row is longer than 1 MiB"):
         read_table(write(tmp_path / "t.csv", "a,b\n" + "x" * 3_000_000 + ",1\n"))
-    monkeypatch.setattr(json_lines, "BLOCK", 1 << 20)
-    with pytest.raises(TableError, match="a line is longer than 1 MiB"):
+    with pytest.raises(TableError, match="a row is longer than 1 MiB"):
         read_table(write(tmp_path / "t.jsonl", '{"a": "' + "x" * 3_000_000 + '"}\n'))
+    many_lines = '"' + ("x" * 999_999 + "\n") * 4 + '"'
+    with pytest.raises(TableError, match="a row is longer than 1 MiB"):
+        read_table(write(tmp_path / "t.csv", f"a,b\n{many_lines},1\n"))
 
 
 def test_absent_cells_may_be_marked_by_texts(tmp_path: Path) -> None:

@@ -266,6 +266,9 @@ def test_what_cannot_be_combined_is_refused_with_the_reason(folder: Path, tmp_pa
         fuse([folder / "a", folder / "b"], "mean", folder / "both")
     other = [{**row, "label": row["label"].upper()} for row in toys.rows(100)]
     mmreg.train(toys.recipe(other, key="id"), tmp_path / "upper", device="cpu")
+    mmreg.train(toys.recipe(toys.rows(100), key="id", missing=["NA"]), tmp_path / "marked", device="cpu")
+    with pytest.raises(RunError, match=r"different texts for absent cells \(missing: \[\] and \['NA'\]\)"):
+        fuse([folder / "a", tmp_path / "marked"], "mean", out)
     with pytest.raises(RunError, match="learned different targets"):
         fuse([folder / "a", tmp_path / "upper"], "mean", out)
     renamed = [{**row, "id": f"x{row['id']}"} for row in toys.rows(100)]
