@@ -71,6 +71,8 @@ def _pixels(image: Image.Image) -> Pixels:
     """The picture's channels (C, H, W), converted a band of rows at a time: Pillow's own conversions copy the whole."""
     width, height = image.size
     rows = max(1, BAND // width)
+    if rows >= height:
+        return _channels(image)
     whole: Pixels | None = None
     for top in range(0, height, rows):
         end = min(top + rows, height)

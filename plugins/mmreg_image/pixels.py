@@ -22,7 +22,7 @@ more than 2 GB.
 """
 MAX_SIDE = 1_000_000
 """The greatest height or width: that of libpng."""
-BAND = 1 << 20
+BAND = 1 << 22
 """About how many values are converted at a time."""
 
 Resize = Literal["stretch", "crop", "pad"]

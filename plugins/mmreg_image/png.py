@@ -16,8 +16,11 @@ NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 ORIENTATION = b"eXIf"
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """The samples of a pixel by colour type."""
-QUICK = 1 << 20
-"""Up to so many bytes of compressed pixels are inflated within seconds, whatever is in them."""
+QUICK = 1 << 21
+"""Up to so many bytes of compressed pixels are inflated within seconds, whatever is in them.
+
+For more, the check takes as long as the decoder.
+"""
 PIECE = 1 << 16
 
 

@@ -54,7 +54,7 @@ ROWS = zlib.compress((b"\0" + bytes(15)) * 4)
 
 def test_png_pixels_that_go_on_after_the_last_one_are_refused(monkeypatch):
     seen = watch_decoder(monkeypatch)
-    squeezed = inflating_to(1500)
+    squeezed = inflating_to(2200)
     assert "more pixels than its header says" in refusal(png(5, 4, chunk(b"IDAT", squeezed)))
     half = len(squeezed) // 2
     assert "more pixels" in refusal(png(5, 4, chunk(b"IDAT", squeezed[:half]), chunk(b"IDAT", squeezed[half:])))
@@ -62,20 +62,20 @@ def test_png_pixels_that_go_on_after_the_last_one_are_refused(monkeypatch):
 
 
 def test_large_png_pixels_that_cannot_be_inflated_are_refused():
-    assert "cannot be inflated" in refusal(png(5, 4, chunk(b"IDAT", bytes(2 << 20))))
+    assert "cannot be inflated" in refusal(png(5, 4, chunk(b"IDAT", bytes(3 << 20))))
 
 
 @pytest.mark.parametrize("interlaced", [0, 1])
 def test_noise_which_no_compression_makes_smaller_is_read(interlaced):
-    noise = np.random.default_rng(0).integers(0, 256, (700, 600, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 800, 3), np.uint8)
     data = encode(Image.fromarray(noise), "PNG")
-    assert len(data) > 1 << 20
+    assert len(data) > 2 << 20
     assert np.array_equal(read_pixels(data), noise.transpose(2, 0, 1))
     if interlaced:  # seven pictures, one after the other
         starts = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
         passes = [noise[top::down, left::right] for top, left, down, right in starts]
         rows = b"".join(b"\0" + row.tobytes() for each in passes for row in each)
-        data = png(600, 700, chunk(b"IDAT", zlib.compress(rows)), interlaced=1)
+        data = png(800, 1000, chunk(b"IDAT", zlib.compress(rows)), interlaced=1)
         assert np.array_equal(read_pixels(data), noise.transpose(2, 0, 1))
 
 
@@ -199,22 +199,22 @@ def test_a_side_longer_than_any_decoder_takes_is_refused():
     ],
 )
 def test_conversions_take_no_more_memory_than_their_result(convert, dtype, channels):
-    array = np.zeros((channels, 2000, 3000), dtype)
+    array = np.zeros((channels, 4000, 6000), dtype)
     tracemalloc.start()
     result = convert(array)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < result.nbytes + 40_000_000
-    assert peak < 2.1 * result.nbytes + 20_000_000
+    assert peak < result.nbytes + 120_000_000
+    assert peak < 1.1 * result.nbytes + 120_000_000
 
 
 def test_bands_add_up_to_the_whole():
     rng = np.random.default_rng(0)
-    large = rng.integers(0, 256, (4, 700, 900), np.uint8)
-    tops = range(0, 700, 100)
+    large = rng.integers(0, 256, (4, 1700, 2900), np.uint8)
+    tops = range(0, 1700, 100)
     for convert in (without_alpha, lambda part: with_channels(part[:3], 1)):
         assert np.array_equal(convert(large), np.concatenate([convert(large[:, top : top + 100]) for top in tops], 1))
-    deep = rng.integers(0, 65536, (3, 700, 900), np.uint16)
+    deep = rng.integers(0, 65536, (3, 1700, 2900), np.uint16)
     assert np.array_equal(eight_bits(deep), np.rint(deep / 257).astype(np.uint8))
     data = encode(Image.fromarray(large[:3].transpose(1, 2, 0)), "BMP")
     assert np.array_equal(read_pixels(data), large[:3])
