@@ -6,9 +6,12 @@ from mmreg.contract.optimization import ParameterGroup
 from mmreg.messages import one_line
 from mmreg.recipe.components import Component
 
+TRIED = 5_000
+"""Epochs that are gone through at most: a schedule that fails later is rare, and so many take a fifth of a second."""
+
 
 def refusal(optimizer: Component, schedule: Component | None, epochs: int) -> tuple[str, str] | None:
-    """Build both for a toy model and go through a whole training, as some fail no earlier.
+    """Build both for a toy model and go through the epochs of a training, as some fail no earlier.
 
     Returns:
         The key, "optimizer" or "schedule", and what is wrong with it; None if nothing is.
@@ -30,7 +33,7 @@ def refusal(optimizer: Component, schedule: Component | None, epochs: int) -> tu
         return None
     try:
         course = schedule.build().build(built, steps=epochs, epochs=epochs)
-        for _ in range(epochs):
+        for _ in range(min(epochs, TRIED)):
             built.step()
             course.step(*([1.0] if schedule.cls.follows_loss else []))
     except Exception as error:  # what comes of it, such as a division by zero

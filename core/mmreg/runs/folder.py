@@ -5,6 +5,7 @@ Nothing in it can run code; it can be moved and renamed, and is read offline.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import re
@@ -287,6 +288,18 @@ class _Assets:
         for path in folder.glob("*"):
             if f"{ASSETS}/{path.name}" not in self.kept and OWN_ASSET.match(path.name):
                 path.unlink()
+
+
+def read_timings(folder: Path) -> list[dict[str, str]]:
+    """The rows of timings.csv, whose "epoch" and "seconds" are numbers; none where it is missing or damaged."""
+    try:
+        with run_file(folder, TIMINGS).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            int(row["epoch"]), float(row["seconds"]), int(row.get("device_memory_bytes") or 0)
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):  # nothing but a table of seconds depends on it
+        return []
+    return rows
 
 
 def write_predictions(

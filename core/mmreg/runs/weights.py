@@ -36,8 +36,12 @@ def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
         temporary.chmod(mode)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, remedy: str = "train again") -> dict[str, Tensor]:
     """What `write_weights` wrote, in host memory.
+
+    Args:
+        path: the file.
+        remedy: what to do where it is damaged.
 
     Raises:
         RunError: the file is damaged.
@@ -47,9 +51,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     except Exception as error:  # safetensors raises several kinds
-        raise RunError(f"the weights {path} are damaged: {one_line(error)}; train again") from error
+        raise RunError(f"the weights {path} are damaged: {one_line(error)}; {remedy}") from error
     if metadata.get(CHECKSUM, "") not in ("", weights_checksum(state)):  # mmreg 0.1.0 wrote none
-        raise RunError(f"the weights {path} are damaged: they do not fit their checksum; train again")
+        raise RunError(f"the weights {path} are damaged: they do not fit their checksum; {remedy}")
     return state
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -132,10 +131,11 @@ class Session:
             self._note(note)
         trainer.load_state(state)
         if trainer.progress.best is not None and self.form.training.keep == "best":
-            try:
-                runs.read_weights(runs.run_file(self.folder, runs.BEST))
-            except RunError as error:
-                self._note(f"{error}; the best of the epochs from here on are kept instead")
+            best = runs.run_file(self.folder, runs.BEST)
+            if best.is_file():
+                runs.read_weights(best, f"remove it to go on without the weights of epoch {trainer.progress.best[1]}")
+            else:
+                self._note(f"{best} is gone: the best weights are those of the epochs from here on")
                 trainer.progress.best = None
         if resumption.finishes:
             trainer.progress.finished = True
@@ -157,7 +157,8 @@ class Session:
         runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, model, table)
 
     def _train(self, trainer: Trainer, run: Run) -> None:
-        timings = _read_timings(self.folder, trainer.progress.epoch)
+        done = trainer.progress.epoch  # what follows it, a training that goes on repeats
+        timings: list[dict[str, Any]] = [row for row in runs.read_timings(self.folder) if int(row["epoch"]) <= done]
         for epoch, timing, improved in trainer.epochs():
             timings.append(timing)
             if improved:
@@ -252,12 +253,3 @@ def _fitted_too_late(node: FusionNode | None, learned_from: bool = False) -> Ite
     for part in node.nodes.children():
         assert isinstance(part, FusionNode)
         yield from _fitted_too_late(part, learned_from or node.learns_from(part.name))
-
-
-def _read_timings(folder: Path, epochs: int) -> list[dict[str, Any]]:
-    """The timings of the epochs that a resumed training does not repeat."""
-    path = runs.run_file(folder, runs.TIMINGS)
-    if not epochs or not path.is_file():
-        return []
-    with path.open(encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs]

@@ -20,6 +20,7 @@ from toys import Linear, Listening, train
 import mmreg
 from mmreg import registry, runs
 from mmreg.errors import RunError, TableError
+from mmreg.studies.compare.usage import read_usage
 from mmreg.training import resuming
 from mmreg.training.progress import Clock
 
@@ -107,12 +108,27 @@ def test_two_damaged_checkpoints_are_refused(stopped: Path) -> None:
         train(stopped, resume=True, **NOISY)
 
 
-def test_damaged_best_weights_are_told_and_later_ones_kept(stopped: Path) -> None:
+def test_damaged_best_weights_are_refused_until_they_are_removed(stopped: Path) -> None:
     flip(stopped / runs.BEST, 8 * 1000)
+    with pytest.raises(
+        RunError, match=r"best\.safetensors are damaged.*; remove it to go on without"
+    ):
+        train(stopped, resume=True, **NOISY)
+    with pytest.raises(RunError, match="are damaged"):
+        mmreg.finish(stopped, toys.rows())
+    (stopped / runs.BEST).unlink()
     listening = Listening()
     run = train(stopped, resume=True, callback=listening, **NOISY)
-    assert any("the best of the epochs from here on are kept instead" in text for text in listening.messages)
+    assert any("is gone: the best weights are those of the epochs from here on" in text for text in listening.messages)
     assert run.report["best"]["epoch"] == 3
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b"epoch\nx\n", b"seconds\n1\n", b'"'])
+def test_damaged_timings_keep_nothing_from_going_on(stopped: Path, whole: Path, damage: bytes) -> None:
+    (stopped / runs.TIMINGS).write_bytes(damage)
+    train(stopped, resume=True, **NOISY)
+    assert_same(stopped, whole)
+    assert read_usage(stopped)["epochs"] == 1
 
 
 class Changed(Linear):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import sys
 from collections.abc import Iterator
@@ -53,9 +52,7 @@ def read_usage(folder: Path) -> dict[str, Any]:
         `epochs`; `seconds`, validation included; `device_bytes` and `process_bytes`, the peak memory of an accelerator
         and of the process; and `memory_bytes`, the first of the two that is known.
     """
-    epochs: list[dict[str, str]] = []
-    with contextlib.suppress(FileNotFoundError), (folder / runs.TIMINGS).open(encoding="utf-8") as file:
-        epochs = list(csv.DictReader(file))
+    epochs = runs.read_timings(folder)
     device = max((int(row["device_memory_bytes"]) for row in epochs if row.get("device_memory_bytes")), default=None)
     process = _kept(folder)
     return {
