@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from mmreg.errors import MemoryLimitError
+from mmreg.messages import byte_size
 
 LOOK = 1 << 26
 """Bytes that are granted before the memory is looked at again, which takes as long as a small layer."""
@@ -60,19 +61,10 @@ class MemoryGuard(TorchDispatchMode):  # type: ignore[no-untyped-call]
             largest = max(made, key=lambda tensor: tensor.numel() * tensor.itemsize)
             shape = " x ".join(f"{size:,}" for size in largest.shape)
             raise MemoryLimitError(
-                f"{self.what} asks for {size_text(self._granted)} of memory, for a tensor of {shape} numbers, but "
-                f"{size_text(free)} are free on this machine: lower the options that set its size"
+                f"{self.what} asks for {byte_size(self._granted)} of memory, for a tensor of {shape} numbers, but "
+                f"{byte_size(free)} are free on this machine: lower the options that set its size"
             )
         self._granted = 0
-
-
-def size_text(count: float) -> str:
-    """A number of bytes for people, such as "4.0 TB"."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
 
 
 def free_memory() -> float:

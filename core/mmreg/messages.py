@@ -43,6 +43,15 @@ def duration(seconds: float) -> str:
     return plural(round(minutes / 60), "hour")
 
 
+def byte_size(number: float) -> str:
+    """A number of bytes in words, such as "512 B" or "4.0 GB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} TB"
+
+
 def listed(names: Iterable[object], most: int = 10) -> str:
     """Names one after the other, such as "a, b, c and 3 more" of a list that is longer than `most`."""
     texts = [str(name) for name in names]

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from mmreg import layers
 from mmreg.cli import doctor, health
 from mmreg.cli.app import build_app
-from mmreg.cli.health import Check, check_device, check_libraries, check_library, probe, size, unfit
+from mmreg.cli.health import Check, check_device, check_libraries, check_library, probe, unfit
 from mmreg.cli.probe import LIBRARIES, _try_device
 from mmreg.data.entry import new_entry
 from mmreg.registry.installed import Plugin
@@ -253,10 +253,3 @@ def test_plugins_are_counted_and_only_those_with_something_to_say_are_listed() -
         "plugin blocked": "ok",
     }
     assert all(check.advice for check in checks if check.status != "ok")
-
-
-@pytest.mark.parametrize(
-    ("number", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (3 * 10**12, "3.0 TB")]
-)
-def test_sizes_are_readable(number: int, text: str) -> None:
-    assert size(number) == text

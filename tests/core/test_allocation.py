@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mmreg import allocation
-from mmreg.allocation import MemoryGuard, free_memory, size_text
+from mmreg.allocation import MemoryGuard, free_memory
 from mmreg.errors import MemoryLimitError
 
 MANY = 10**6
@@ -109,11 +109,3 @@ def test_a_limit_of_the_process_counts_as_the_memory_that_there_is() -> None:
 
 def test_the_machine_has_some_memory() -> None:
     assert free_memory() > 2**20
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (67_108_864, "67.1 MB"), (4e12, "4.0 TB"), (8e15, "8,000.0 TB")],
-)
-def test_sizes_are_told_in_units(count: float, text: str) -> None:
-    assert size_text(count) == text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mmreg.errors import ValueLoadError
-from mmreg.messages import LONGEST, listed, one_line, plural, shortened
+from mmreg.messages import LONGEST, byte_size, listed, one_line, plural, shortened
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,11 @@ def test_an_error_is_shown_with_its_type_unless_it_is_ours() -> None:
     assert one_line(ValueError()) == "ValueError"
     assert one_line(ValueLoadError("no numbers")) == "no numbers"
     assert one_line(ValueError("x" * 600)) == "ValueError: " + "x" * LONGEST + " ..."
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (67_108_864, "67.1 MB"), (4e12, "4.0 TB"), (8e15, "8,000.0 TB")],
+)
+def test_a_number_of_bytes_in_words(number: float, text: str) -> None:
+    assert byte_size(number) == text

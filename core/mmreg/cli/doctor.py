@@ -15,11 +15,11 @@ from typing import Annotated
 import typer
 
 from mmreg import registry
-from mmreg.cli.health import Check, check_libraries, probe, size
+from mmreg.cli.health import Check, check_libraries, probe
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table, say
 from mmreg.data.cache import cache_dir, cache_use, clear_cache
 from mmreg.data.entry import count_unusable
-from mmreg.messages import plural
+from mmreg.messages import byte_size, plural
 from mmreg.registry.installed import Plugin
 
 COLUMNS = ("check", "status", "detail", "advice")
@@ -35,7 +35,7 @@ def doctor(
     """Check versions, devices, cache and plugins, and say what to do; the exit code is 1 if there is an error."""
     if clear:
         use = clear_cache(cache_dir())
-        say(f"removed {use.entries:,} prepared columns ({size(use.bytes)}) from {cache_dir()}")
+        say(f"removed {use.entries:,} prepared columns ({byte_size(use.bytes)}) from {cache_dir()}")
     if sys.stderr.isatty():
         say("importing every library and component ...")
     checks = [*check_program(), *check_libraries(*probe()), check_cache(cache_dir())]
@@ -70,7 +70,9 @@ def check_cache(root: Path) -> Check:
         return Check("cache", "error", f"{root}: {why}", "let MMREG_CACHE_DIR name another folder")
     use, free, unusable = cache_use(root), shutil.disk_usage(there).free, count_unusable(root)
     unused = f" ({unusable:,} of them damaged or of an earlier release, which nothing uses)" if unusable else ""
-    detail = f"{root}: {use.entries:,} prepared columns{unused}, {size(use.bytes)}; {size(free)} free on its disk"
+    detail = (
+        f"{root}: {use.entries:,} prepared columns{unused}, {byte_size(use.bytes)}; {byte_size(free)} free on its disk"
+    )
     if free < LOW_DISK:
         return Check("cache", "warning", detail, "mmreg doctor --clear-cache, or let MMREG_CACHE_DIR name another one")
     return Check("cache", "ok", detail, "mmreg doctor --clear-cache" if unusable else "")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mmreg.cli.probe import LIBRARIES
-from mmreg.messages import printable
+from mmreg.messages import byte_size, printable
 
 OPTIONAL = {"scikit-learn": "demo", "matplotlib": "plot"}
 """Distributions that only an extra brings."""
@@ -146,7 +146,7 @@ def check_device(facts: dict[str, Any]) -> Check:
     if name == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         facts = {"model": f"{platform.processor() or platform.machine()}, {cores} cores", "memory": _memory()} | facts
-    parts = [facts.get("model"), size(facts["memory"]) if facts.get("memory") else None]
+    parts = [facts.get("model"), byte_size(facts["memory"]) if facts.get("memory") else None]
     if "error" in facts:
         detail = ", ".join(filter(None, [*parts, facts["error"]]))
         return Check(name, "error", detail, "use another one (--device cpu), or install a torch built for this one")
@@ -159,12 +159,3 @@ def _memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def size(number: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"

@@ -110,9 +110,7 @@ def test_two_damaged_checkpoints_are_refused(stopped: Path) -> None:
 
 def test_damaged_best_weights_are_refused_until_they_are_removed(stopped: Path) -> None:
     flip(stopped / runs.BEST, 8 * 1000)
-    with pytest.raises(
-        RunError, match=r"best\.safetensors are damaged.*; remove it to go on without"
-    ):
+    with pytest.raises(RunError, match=r"best\.safetensors are damaged.*; remove it to go on without"):
         train(stopped, resume=True, **NOISY)
     with pytest.raises(RunError, match="are damaged"):
         mmreg.finish(stopped, toys.rows())
