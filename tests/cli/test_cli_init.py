@@ -360,7 +360,7 @@ def test_an_input_of_several_columns_gets_a_name_that_no_other_has(cli: Caller, 
     recipe = written(cli, tmp_path / "t.jsonl")
     assert {name: given["type"] for name, given in recipe["modalities"].items()} == {
         "records": "text",
-        "records_2": "records",
+        "records_": "records",
     }
 
 

@@ -139,7 +139,7 @@ def test_a_column_in_which_everything_is_absent(cache: Path, cached: bool) -> No
 
 def test_many_values_stay_in_order_whatever_thread_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mmreg.data.decode, "MAX_CHUNK", 3)
-    monkeypatch.setattr(mmreg.data.decode, "_num_workers", lambda: 4)
+    monkeypatch.setattr(mmreg.data.decode, "num_workers", lambda: 4)
     texts = [f"{chr(40 + n % 80)}{n}" for n in range(1000)]
     seen: list[tuple[int, int, str]] = []
     prepared = get(Letters(), read_table({"file": texts}), progress=lambda *progress: seen.append(progress))
