@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,13 @@ class Experiment:
     def specs(self) -> dict[str, Specs]:
         """What each modality gives."""
         return {name: modality.spec for name, modality in self.modalities.items()}
+
+    def split_fingerprint(self) -> str:
+        """A hash of which rows belong to which split, in hexadecimal digits."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, rows in self.splits.items():
+            digest.update(f"{name}\0{len(rows)}\0".encode() + rows.tobytes())
+        return digest.hexdigest()
 
     def build_model(self, states: States | None = None) -> MultimodalModel:
         """A model with keyed initial weights and the training prior; of `states`, one that gets its weights later."""

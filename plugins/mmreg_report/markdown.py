@@ -22,7 +22,7 @@ SPLITS = ("validation", "test")
 def render(facts: Facts) -> str:
     """The whole report."""
     curve = [_curve(facts)] if facts.history else []
-    sections = [_summary(facts), _figures(facts), *_classes(facts), *curve, _components(facts)]
+    sections = [_summary(facts), *_notes(facts), _figures(facts), *_classes(facts), *curve, _components(facts)]
     return "\n\n".join([f"# Run {facts.name}", *sections]) + "\n"
 
 
@@ -63,6 +63,12 @@ def _summary(facts: Facts) -> str:
     else:
         lines.append("- weights of the last epoch")
     return "\n".join(lines)
+
+
+def _notes(facts: Facts) -> list[str]:
+    """What a person should know, if there is anything."""
+    notes = facts.report.get("notes")
+    return ["## Notes\n\n" + "\n".join(f"- {cell(note)}" for note in notes)] if notes else []
 
 
 def _figures(facts: Facts) -> str:

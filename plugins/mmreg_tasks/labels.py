@@ -90,6 +90,9 @@ class Labels:
             rows = {kind: sum(n for of_type, n in types.items() if _KINDS[of_type] == kind) for kind in kinds}
             counts = ", ".join(f"{kind} ({_count(n, 'value')})" for kind, n in rows.items())
             raise TargetError(f"the labels are of more than one kind: {counts}; make them all text, or all numbers")
+        large = next((value for value in found if type(value) is int and not -(2**63) <= value < 2**63), None)
+        if large is not None:
+            raise TargetError(f"the label {large} has more than 64 bits; write labels as text")
         distinct = set(map(float, found)) if float in types and int in types else set(found)
         return cls(tuple(sorted(distinct)))
 

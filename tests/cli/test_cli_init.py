@@ -107,6 +107,24 @@ def test_how_long_the_training_takes_is_said_where_it_can_be_told(
     assert said() == []
 
 
+@pytest.mark.parametrize(("target", "encoding"), [("tags", "utf-8"), ("label", "latin-1")])
+def test_how_long_the_training_takes_is_said_of_several_labels_and_of_any_encoding(
+    cli: Caller, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, encoding: str
+) -> None:
+    monkeypatch.setattr(devices, "available_devices", lambda: ["cpu"])
+    table = changed(here, tmp_path, drop=("audio", "image"))
+    done = cli("init", table, "--target", target, "--encoding", encoding, "--out", tmp_path / "r.yaml")
+    assert "on this machine's CPU the training takes about" in done.err
+
+
+def test_a_target_of_decimal_commas_is_told_as_that(cli: Caller, tmp_path: Path) -> None:
+    lines = "\n".join(f"a text of {n} words;{n},{n % 10}" for n in range(40))
+    (tmp_path / "t.csv").write_text(f"title;price\n{lines}\n")
+    done = cli("init", tmp_path / "t.csv", "--target", "price", "--out", tmp_path / "r.yaml")
+    assert done.code == 2
+    assert "these have a decimal comma, so they are texts: with a point they are numbers" in done.err
+
+
 def test_lists_with_semicolons_make_a_multilabel_task_whose_predictions_are_read_back(
     cli: Caller, here: Path, tmp_path: Path
 ) -> None:
@@ -213,8 +231,10 @@ def test_a_class_that_nearly_all_rows_have_is_weighed_and_measured_by_what_shows
         assert done.code == 0, done.err
         assert done.err.startswith(f"note: {said}: ")
         assert done.err.count("\n") == 1
-    (note,) = json.loads((tmp_path / "run/report.json").read_text())["notes"]
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    (note,) = report["notes"]
     assert note.startswith(said)
+    assert report["test"]["metrics"]["balanced_accuracy"] == pytest.approx(report["test"]["metrics"]["recall"])
 
 
 def test_without_validation_rows_no_metric_is_chosen_by(cli: Caller, tmp_path: Path) -> None:

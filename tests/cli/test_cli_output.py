@@ -206,6 +206,22 @@ def problems(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | No
     return found
 
 
+def test_a_lack_of_memory_on_a_cpu_is_told_as_that(cli: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+            "allocate 8000000000 bytes"
+        )
+
+    monkeypatch.setattr("mmreg.registry.row", exhausted)
+    done = cli("list")
+    assert done.code == 1
+    assert done.err.startswith(
+        "mmreg: there is not enough memory; lower training.batch_size, or the sizes of the model"
+    )
+    assert "you tried to allocate 8000000000 bytes" in done.err
+
+
 def test_a_panic_is_told_without_a_traceback(cli: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     class Panic(BaseException):
         """What a panic of a Rust extension is."""

@@ -143,7 +143,7 @@ def test_words_for_nothing_and_decimal_commas_are_told_a_line_a_column(cli: Call
     label = "column 'label': 1 cell holds 'NA' (1), texts like any other; missing: [\"NA\"] makes them absent"
     notes = [line.split("# note: ")[1] for line in done.out.splitlines() if "# note: " in line]
     assert len(notes) == 4
-    assert notes[0] == label
+    assert notes[0] == label + "; then on_bad: skip leaves out rows without a target"
     assert notes[1] == words + " makes them absent"
     assert notes[2].startswith("column 'amount': 8 cells hold 'NA' (8)")
     assert (

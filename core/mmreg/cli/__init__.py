@@ -9,6 +9,7 @@ import sys
 
 from mmreg.errors import MmregError
 
+NO_MEMORY = "there is not enough memory; lower training.batch_size, or the sizes of the model"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What an operating system says when there is no room for a file."""
 
@@ -35,12 +36,14 @@ def main() -> None:
     except BrokenPipeError:
         _leave_quietly()
     except MemoryError as error:
-        _fail(error, 1, "there is not enough memory; lower training.batch_size")
+        _fail(error, 1, NO_MEMORY)
     except OSError as error:
         _fail(error, 1, _file_message(error))
     except BaseException as error:  # a panic of a Rust extension is no Exception
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
             _fail(error, 1, f"the device has not enough memory; lower training.batch_size ({error})")
+        if "DefaultCPUAllocator" in str(error):  # torch's on a CPU, which has no name of its own
+            _fail(error, 1, f"{NO_MEMORY} ({str(error).rpartition('DefaultCPUAllocator: ')[2]})")
         found = f"an error inside mmreg or a plugin: {type(error).__name__}: {error}"
         _fail(error, 1, f"{found} (--debug shows where; 'mmreg doctor' looks at the installation)")
 

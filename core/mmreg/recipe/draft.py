@@ -97,7 +97,9 @@ def draft_recipe(table: TableFile, target: str | None = None, folder: Path | Non
             f"({', '.join(registry.names('modality'))}); are relative paths in it relative to the table?"
         )
     _inputs(draft, opened, columns, suggestions)
-    for note in islice(notes(opened, [target, *columns]), MOST_LINES):
+    for note in notes(opened, [target]):
+        draft.add("", f"note: {note}; then on_bad: skip leaves out rows without a target")
+    for note in islice(notes(opened, columns), MOST_LINES):
         draft.add("", f"note: {note}")
     _fusion(draft, task.name, len(suggestions))
     if len(values) < len(opened):
@@ -109,7 +111,7 @@ def draft_recipe(table: TableFile, target: str | None = None, folder: Path | Non
         draft.add(f"training: {_flow(training)}")
     else:
         draft.add(
-            f"training: {_flow({**training, 'metric': task.metric})}", "the metric for what is said of the target"
+            f"training: {_flow({**training, 'metric': task.metric})}", "the metric that suits the target, as said there"
         )
     if key is not None:
         draft.add(f"key: {_quoted(key)}", "it names a row in predictions")

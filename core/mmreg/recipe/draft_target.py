@@ -83,6 +83,15 @@ def choose_task(table: Table, target: str, values: list[Any], split: str | dict[
     return replace(choice, options=options, split=split, concerns=remaining, metric=metric)
 
 
+def _as_numbers(texts: list[str]) -> str:
+    """A hint for texts that are numbers but for their decimal comma; empty if they are not."""
+    try:
+        [float(text.replace(",", ".")) for text in texts]
+    except ValueError:
+        return ""
+    return "; these have a decimal comma, so they are texts: with a point they are numbers" if texts else ""
+
+
 def _fitting(what: str, values: list[Any]) -> TaskChoice:
     if not values:
         raise TableError(f"{what} is empty")
@@ -112,7 +121,7 @@ def _fitting(what: str, values: list[Any]) -> TaskChoice:
         few = listed(shown(text) for text in sorted({str(value) for value in values[:3]}))
         raise TableError(
             f"{what} holds {different} different values in {plural(len(values), 'row')}, such as {few}; "
-            "choose a column whose values repeat, or one of numbers, by --target"
+            f"choose a column whose values repeat, or one of numbers, by --target{_as_numbers(texts)}"
         )
     reason = f"it holds {different} different values"
     for separator in SEPARATORS:

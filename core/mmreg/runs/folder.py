@@ -315,7 +315,7 @@ def write_predictions(
         rows = zip(part.scores.tolist(), part.present.tolist(), strict=True)
         scores[f"scores/{name}"] = [values if there else None for values, there in rows]
     with replacing(predictions / f"{split}.parquet") as temporary:
-        pq.write_table(pa.table({**columns, **scores}), temporary)
+        pq.write_table(pa.table({**columns, **scores}), temporary, write_page_checksum=True)
 
 
 def read_predictions(folder: Path, split: str) -> pa.Table | None:
@@ -326,8 +326,19 @@ def read_predictions(folder: Path, split: str) -> pa.Table | None:
     """
     path = run_file(folder, f"{PREDICTIONS}/{split}.parquet")
     if not path.is_file():
+        if split in _reported(folder):
+            raise RunError(f"{path} is gone, of which the run's report tells the figures; train again")
         return None
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise RunError(f"{path} is damaged: {one_line(error)}") from error
+
+
+def _reported(folder: Path) -> Mapping[str, Any]:
+    """What a run's report holds; nothing if there is none, or it cannot be read."""
+    try:
+        report: dict[str, Any] = json.loads(run_file(folder, REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return report

@@ -72,7 +72,10 @@ def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precis
     restoring.load_weights(model, read_weights(weights))
     restoring.tell_versions()
     table = facts["table"]
-    return Run(folder, plan, modalities, task, model, table["fingerprint"], device, precision, bool(table.get("fused")))
+    fused = bool(table.get("fused"))
+    run = Run(folder, plan, modalities, task, model, table["fingerprint"], device, precision, fused)
+    run.split_fingerprint = table.get("split", "")
+    return run
 
 
 def _unfinished(folder: Path) -> str:

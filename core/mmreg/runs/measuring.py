@@ -23,7 +23,8 @@ def evaluation(
     plan: Plan, task: Task, predicted: Predicted, targets: NDArray[Any], split: str, metrics: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The figures of some predictions, as plain data; see `Run.evaluate`."""
-    wanted = list(dict.fromkeys([*plan.metric_names, *metrics]))
+    chosen = [] if plan.metric is None else [plan.metric]  # by what the weights are chosen, they are told
+    wanted = list(dict.fromkeys([*plan.metric_names, *chosen, *metrics]))
     measures = Measures(task, plan.metrics)
     true = torch.from_numpy(targets)
     result = measures.evaluate(predicted.scores, true, wanted)

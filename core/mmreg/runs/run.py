@@ -66,6 +66,7 @@ class Run:
         task: fitted.
         model: in evaluation mode.
         fingerprint: of the table that it was trained on; "" if it was combined of runs on several tables.
+        split_fingerprint: of the splits of that table; "" if they are not known.
         device: where it computes.
         dtype: the precision in which it does.
         fused: whether it was combined of runs that were trained apart.
@@ -89,6 +90,7 @@ class Run:
         self.task = task
         self.model = model.to(device).eval()
         self.fingerprint = fingerprint
+        self.split_fingerprint = ""
         self.fused = fused
         self.device = device
         wanted = precision or plan.recipe.form.training.precision
@@ -225,6 +227,11 @@ class Run:
                 raise RunError(
                     f"the table of this run ({experiment.table.name}) has changed since the training, so its "
                     f"{split or 'test'} rows may not be the same; pass the table to evaluate on all of its rows"
+                )
+            if self.split_fingerprint not in ("", experiment.split_fingerprint()):
+                raise RunError(
+                    f"the recipe of {self.folder} splits the table otherwise than at training, as where it was edited, "
+                    f"so its {split or 'test'} rows may be training rows; pass the table to evaluate on all of its rows"
                 )
             name = split or ("test" if len(experiment.splits["test"]) else "validation")
             if name not in experiment.splits:

@@ -50,6 +50,8 @@ def read_weights(path: Path, remedy: str = "train again") -> dict[str, Tensor]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except MemoryError:
+        raise  # it says nothing of the file
     except Exception as error:  # safetensors raises several kinds
         raise RunError(f"the weights {path} are damaged: {one_line(error)}; {remedy}") from error
     if metadata.get(CHECKSUM, "") not in ("", weights_checksum(state)):  # mmreg 0.1.0 wrote none

@@ -28,7 +28,16 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         with temporary.open("wb") as file:
             write_state(file, state)
         if path.is_file():
-            os.replace(path, folder / runs.EARLIER_CHECKPOINT)  # noqa: PTH105 (atomic on every platform)
+            _keep(path, folder / runs.EARLIER_CHECKPOINT)
+
+
+def _keep(path: Path, earlier: Path) -> None:
+    """Give a file a second name, in the place of what has it."""
+    try:
+        with replacing(earlier) as temporary:
+            os.link(path, temporary)
+    except OSError:  # a file system without second names: for a moment there is the earlier checkpoint alone
+        os.replace(path, earlier)  # noqa: PTH105 (atomic on every platform)
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -53,12 +62,15 @@ def load_checkpoint(folder: Path, parts: Sequence[str] = ()) -> tuple[dict[str, 
     for name in (runs.CHECKPOINT, runs.EARLIER_CHECKPOINT):
         path = runs.run_file(folder, name)
         if not path.is_file():
+            problems.append(f"{path} is gone")
             continue
         try:
             state = read_state(path)
             history = state["progress"]["history"]
             history = [each if "values" in each else _epoch_of_row(each, parts) for each in history]
             state["progress"]["history"] = history
+        except MemoryError:
+            raise  # it says nothing of the file
         except Exception as error:  # torch raises many kinds for a damaged file
             problems.append(f"{path} is damaged ({one_line(error)})")
         else:

@@ -46,10 +46,11 @@ def expected_seconds(path: Path) -> float:
         MmregError: the recipe or the rows that were tried cannot be trained on.
     """
     recipe = read_recipe(path)
-    assert isinstance(recipe.form.table, str)
-    table = open_table(recipe.form.table, recipe.folder)
+    (file,) = recipe.form.files().values()
+    table = open_table(file, recipe.folder, missing=recipe.form.missing)
     training, split = recipe.form.training, recipe.form.split
-    shares = split.model_dump(exclude_unset=True) if isinstance(split, Fractions) else split
+    # How many rows a split has is the same whatever its classes.
+    shares = split.model_dump(exclude_unset=True, exclude={"stratify"}) if isinstance(split, Fractions) else split
     rows = {name: len(numbers) for name, numbers in split_rows(table, shares, None, training.seed).items()}
     few = table.select(np.unique(np.linspace(0, len(table) - 1, SAMPLE).astype(np.int64)))
     sample = recipe.replace({"table": few, "split": {"validation": 0.0, "test": 0.0}, "training.max_steps": STEPS})

@@ -62,6 +62,7 @@ class Session:
         for text in experiment.messages:
             self._note(text)
         fingerprint = experiment.table.fingerprint()
+        self.split_fingerprint = experiment.split_fingerprint()  # before rows with bad cells are left out
         if resumption is not None and resumption.facts["table"]["fingerprint"] != fingerprint:
             raise RunError(f"{experiment.table.name} has changed since the run in {str(self.folder)!r} was started")
         self.prepared = prepare_all(
@@ -80,6 +81,7 @@ class Session:
         else:
             self._go_on(resumption, trainer, fingerprint)
         run = Run(self.folder, self.plan, experiment.modalities, experiment.task, model, fingerprint, self.device)
+        run.split_fingerprint = self.split_fingerprint
         self.followers.tell("on_start", run, self._facts(model, trainer))
         self._train(trainer, run)
         if self.form.training.keep == "best" and trainer.progress.best is not None:
@@ -137,6 +139,12 @@ class Session:
             else:
                 self._note(f"{best} is gone: the best weights are those of the epochs from here on")
                 trainer.progress.best = None
+        done, steps = trainer.progress.epoch, trainer.progress.step
+        if resumption.extends and (done > self.form.training.epochs or steps > trainer.steps):
+            raise RunError(
+                f"{done} epochs ({steps:,} steps) of the run in {str(self.folder)!r} are done already, more than the "
+                f"{self.form.training.epochs} epochs ({trainer.steps:,} steps) that the recipe asks for now"
+            )
         if resumption.finishes:
             trainer.progress.finished = True
         if resumption.accepted or resumption.extends:
@@ -154,6 +162,7 @@ class Session:
         rows = {split: len(numbers) for split, numbers in experiment.splits.items()}
         values = {name: values.contents for name, values in self.prepared.items()}
         table = {"name": experiment.table.name, "fingerprint": fingerprint, "rows": rows, "values": values}
+        table["split"] = self.split_fingerprint
         runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, model, table)
 
     def _train(self, trainer: Trainer, run: Run) -> None:

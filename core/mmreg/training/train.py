@@ -66,6 +66,11 @@ def train(
             runs.claim(folder, overwrite=overwrite)
         elif has_checkpoint(folder):
             goes_on = resumption(folder, plan, accept_changes=accept_changes)
+        elif (folder / runs.WEIGHTS).is_file():
+            raise RunError(
+                f"there is no checkpoint in {str(folder)!r} to go on from; the run there is whole: train anew by "
+                "--overwrite, or into another folder"
+            )
         else:
             check_recipe(folder, plan)
         return _run(folder, plan, target, callback, goes_on)

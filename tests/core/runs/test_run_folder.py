@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import toys
@@ -20,6 +22,7 @@ from toys import Listening, train
 import mmreg
 from mmreg import runs
 from mmreg.errors import RunError
+from mmreg.runs import weights
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks, links and kills of POSIX")
 
@@ -197,6 +200,20 @@ def test_a_flipped_bit_in_the_weights_is_told_or_changes_nothing(run: Path) -> N
         mmreg.load(run)
 
 
+def test_a_flipped_bit_in_the_predictions_is_told_or_changes_nothing(run: Path) -> None:
+    path = run / runs.PREDICTIONS / "test.parquet"
+    whole, table = path.read_bytes(), runs.read_predictions(run, "test")
+    for position in range(0, 8 * (len(whole) // 2), 211):  # the rest tells where the columns are
+        damaged = bytearray(whole)
+        damaged[position // 8] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        try:
+            again = runs.read_predictions(run, "test")
+        except RunError:
+            continue
+        assert again == table, position
+
+
 def test_weights_without_a_checksum_are_those_of_an_earlier_release(run: Path) -> None:
     state = runs.read_weights(run / runs.WEIGHTS)
     save_file(state, run / runs.WEIGHTS)
@@ -219,6 +236,35 @@ def test_a_recipe_that_was_edited_is_used_and_told(run: Path, caplog: pytest.Log
     path.write_text(path.read_text() + "# as we found out\n")
     mmreg.load(run)
     assert [f"mmreg: {path} was edited after the training; it is used as it stands"] == caplog.messages
+
+
+def test_a_recipe_that_splits_the_table_otherwise_measures_nothing(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(toys.rows()), rows)
+    folder = train(tmp_path / "run", str(rows), split={"test": 0.2}).folder
+    expected = mmreg.load(folder, "cpu").evaluate()
+    path = folder / runs.RECIPE
+    path.write_text(path.read_text().replace("test: 0.2", "test: 0.4"))
+    with pytest.raises(RunError, match=r"splits the table otherwise .* test rows may be training rows"):
+        mmreg.load(folder, "cpu").evaluate()
+    assert mmreg.load(folder, "cpu").evaluate(rows)["rows"] == 200
+    path.write_text(path.read_text().replace("test: 0.4", "test: 0.2"))
+    assert mmreg.load(folder, "cpu").evaluate() == expected
+
+
+def test_predictions_that_are_gone_are_told(run: Path, tmp_path: Path) -> None:
+    (run / runs.PREDICTIONS / "test.parquet").unlink()
+    with pytest.raises(RunError, match=r"test\.parquet is gone, of which the run's report tells the figures"):
+        mmreg.fuse([run, shutil.copytree(run, tmp_path / "other")], "mean", tmp_path / "fused")
+
+
+def test_a_lack_of_memory_is_no_damage(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(weights, "safe_open", exhausted)
+    with pytest.raises(MemoryError):
+        mmreg.load(run)
 
 
 READERS: dict[str, Callable[[Path], object]] = {

@@ -90,7 +90,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(stopped: Path, whole: 
 
 def test_a_lost_checkpoint_gives_way_to_the_one_before(stopped: Path, whole: Path) -> None:
     (stopped / runs.CHECKPOINT).unlink()
-    train(stopped, resume=True, **NOISY)
+    listening = Listening()
+    train(stopped, resume=True, callback=listening, **NOISY)
+    assert any("last.pt is gone; going on from the one before, of epoch 1" in text for text in listening.messages)
     assert_same(stopped, whole)
 
 
@@ -208,6 +210,22 @@ def test_an_extended_training_that_is_stopped_goes_on_as_it_was_extended(tmp_pat
             train(tmp_path / "run", overrides=["training.epochs=4"], resume=True, callback=Listening(step), **NOISY)
     train(tmp_path / "run", overrides=["training.epochs=4"], resume=True, **NOISY)
     assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_fewer_epochs_or_steps_than_are_done_are_refused(stopped: Path) -> None:
+    before = (stopped / runs.RECIPE).read_bytes()
+    for setting in ("training.epochs=1", "training.max_steps=3"):
+        with pytest.raises(RunError, match=r"2 epochs \(16 steps\) of the run in .* are done already"):
+            train(stopped, resume=True, overrides=[setting], **NOISY)
+    assert (stopped / runs.RECIPE).read_bytes() == before
+
+
+def test_a_whole_run_without_checkpoints_is_not_trained_anew_unasked(whole: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    shutil.rmtree(folder / runs.CHECKPOINTS)
+    with pytest.raises(RunError, match=r"no checkpoint in .* to go on from; the run there is whole"):
+        train(folder, resume=True, **NOISY)
+    assert mmreg.load(folder, "cpu").evaluate(toys.rows(), split="test")["rows"] == 40
 
 
 def test_what_is_no_matter_of_length_may_not_change(stopped: Path) -> None:

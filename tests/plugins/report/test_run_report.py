@@ -63,6 +63,13 @@ def cells(text: str, title: str) -> list[list[str]]:
     return [row for row in rows if set("".join(row)) != {"-"}]
 
 
+def test_notes_are_told_where_there_are_some(folder: Path) -> None:
+    assert "## Notes" not in render(read_run(folder))
+    path = folder / "report.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "notes": ["a cell\ncannot be loaded", "gone on with"]}))
+    assert "\n\n## Notes\n\n- a cell cannot be loaded\n- gone on with\n\n" in render(read_run(folder))
+
+
 def test_figures_are_told_by_split_and_part_beside_interval_and_baseline(folder: Path) -> None:
     assert cells(render(read_run(folder)), "Figures") == [
         ["split", "part", "rows", "accuracy", "accuracy 95% interval"],

@@ -81,6 +81,7 @@ def test_the_order_of_the_rows_does_not_change_the_labels():
         (["a", "a"], ["all 2 rows", "'a'", "two classes"]),
         (["a", 1, "b", 2], ["more than one kind", "text (2 values)", "numbers (2 values)"]),
         ([True, 1, 0], ["more than one kind"]),
+        ([2**63, 1, 1], ["the label 9223372036854775808 has more than 64 bits", "text"]),
         ([b"a", b"b"], ["bytes"]),
         ([["a"], ["b"]], ["multilabel"]),
         ([i / 7 for i in range(21)] * 2, ["21 different numbers", "task: regression"]),

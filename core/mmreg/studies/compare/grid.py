@@ -200,7 +200,7 @@ def check_unchanged(jobs: Sequence[Job], folder: Path) -> None:
     changes: list[tuple[str, Job]] = []
     for job in jobs:
         if runs.is_run(job.folder):
-            before = resolve(read_recipe(job.folder / runs.RECIPE), trains=False)
+            before = resolve(read_recipe(runs.run_file(job.folder, runs.RECIPE)), trains=False)
             for key, old, new in recipe_differences(comparable(before), comparable(job.plan)):
                 changes.append((f"{key} was {shown(old)} and is {shown(new)}", job))
             table = job.experiment.table

@@ -165,7 +165,7 @@ class _Worker:
         job.folder.parent.mkdir(parents=True, exist_ok=True)
         recipe = job.folder.with_suffix(".yaml")
         write_text(recipe, yaml_text(job.plan.to_data()))
-        environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **os.environ}
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}  # which MKL goes by as well
         command = [sys.executable, "-m", "mmreg.studies.compare", str(recipe), str(job.folder), device]
         with job.log.open("wb") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
