@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmreg.errors import ValueLoadError
 from mmreg_image.formats import describe
-from mmreg_image.pixels import BAND, MAX_PIXELS, Pixels, check_size, eight_bits
+from mmreg_image.pixels import BAND, MAX_PIXELS, Pixels, check_size, eight_bits, joined_bands
 from mmreg_image.tiff import check_tiff
 
 # Ghostscript would be run for EPS; IPTC and BLP have a JPEG inside, of which nobody counts the scans; the others are
@@ -70,18 +70,11 @@ def _formats() -> list[str]:
 def _pixels(image: Image.Image) -> Pixels:
     """The picture's channels (C, H, W), converted a band of rows at a time: Pillow's own conversions copy the whole."""
     width, height = image.size
-    rows = max(1, BAND // width)
-    if rows >= height:
-        return _channels(image)
-    whole: Pixels | None = None
-    for top in range(0, height, rows):
-        end = min(top + rows, height)
-        band = _channels(image.crop((0, top, width, end)))
-        if whole is None:
-            whole = np.empty((len(band), height, width), np.uint8)
-        whole[:, top:end] = band
-    assert whole is not None
-    return whole
+
+    def band(top: int, end: int) -> Pixels:
+        return _channels(image if end - top == height else image.crop((0, top, width, end)))
+
+    return joined_bands(band, height, max(1, BAND // width))
 
 
 def _channels(image: Image.Image) -> Pixels:

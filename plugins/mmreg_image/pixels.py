@@ -69,14 +69,18 @@ def channels_first(array: NDArray[Any]) -> NDArray[Any]:
 def by_bands(convert: Callable[[NDArray[Any]], Pixels], array: NDArray[Any]) -> Pixels:
     """What `convert` makes of (C, H, W), as (C', H, W), a band of rows at a time, so that its copies stay small."""
     channels, height, width = array.shape
-    rows = max(1, BAND // (channels * width))
-    first = convert(array[:, :rows])
+    return joined_bands(lambda top, end: convert(array[:, top:end]), height, max(1, BAND // (channels * width)))
+
+
+def joined_bands(band: Callable[[int, int], Pixels], height: int, rows: int) -> Pixels:
+    """Pixels (C, H, W) of which `band` gives (C, end - top, W), so many rows at a time; one band as it is."""
+    first = band(0, min(rows, height))
     if rows >= height:
         return first
-    whole = np.empty((len(first), height, width), np.uint8)
+    whole = np.empty((len(first), height, first.shape[2]), np.uint8)
     whole[:, :rows] = first
     for top in range(rows, height, rows):
-        whole[:, top : top + rows] = convert(array[:, top : top + rows])
+        whole[:, top : top + rows] = band(top, min(top + rows, height))
     return whole
 
 

@@ -31,10 +31,16 @@ def notes(table: Table, columns: Iterable[str]) -> Iterator[str]:
             found = listed(f"{word!r} ({count:,})" for word, count in counts.items())
             texts = json.dumps(list(counts), ensure_ascii=False)
             yield f"column {name!r}: {cells} {found}, texts like any other; missing: {texts} makes them absent"
-        commas = pc.sum(pc.match_substring_regex(column, _DECIMAL_COMMA)).as_py() or 0
-        if commas and pc.all(pc.match_substring_regex(column, _NUMBER)).as_py():
+        commas = decimal_commas(column)
+        if commas:
             cells = plural(commas, "number has", "numbers have")
             yield f"column {name!r}: {cells} a decimal comma, so they are texts; with a point they are numbers"
+
+
+def decimal_commas(column: pa.Array | pa.ChunkedArray) -> int:
+    """How many of a column's texts are numbers with a decimal comma; 0 if one of them is no number."""
+    commas = pc.sum(pc.match_substring_regex(column, _DECIMAL_COMMA)).as_py() or 0
+    return commas if commas and pc.all(pc.match_substring_regex(column, _NUMBER)).as_py() else 0
 
 
 def _words(column: pa.ChunkedArray) -> dict[str, int]:

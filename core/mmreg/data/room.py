@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+from mmreg import capacity
 from mmreg.errors import TableError
 
 ROW = 12
@@ -12,17 +12,9 @@ ROW = 12
 _GIB = 1 << 30
 
 
-def free_memory() -> int:
-    """Bytes of memory that a process may still take, as far as the system tells; without limit elsewhere."""
-    bounds = [sys.maxsize]
-    for name, unit in (("/proc/meminfo", 1024), ("/sys/fs/cgroup/memory.max", 1)):
-        try:
-            words = Path(name).read_text().split()
-        except OSError:  # not Linux
-            continue
-        number = words[words.index("MemAvailable:") + 1] if "MemAvailable:" in words else words[0]
-        bounds += [int(number) * unit] if number.isdigit() else []
-    return min(bounds)
+def free_memory() -> float:
+    """Bytes of memory that a table may still take; not of swap, as its values are used again and again."""
+    return capacity.free_memory(swap=False)
 
 
 def check_room(path: Path, needed: int) -> None:

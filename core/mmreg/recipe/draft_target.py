@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from mmreg import registry
 from mmreg.contract.task import Concern, Task
+from mmreg.data.lookalikes import decimal_commas
 from mmreg.data.splits import SPLITS, split_rows
 from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn
@@ -83,15 +85,6 @@ def choose_task(table: Table, target: str, values: list[Any], split: str | dict[
     return replace(choice, options=options, split=split, concerns=remaining, metric=metric)
 
 
-def _as_numbers(texts: list[str]) -> str:
-    """A hint for texts that are numbers but for their decimal comma; empty if they are not."""
-    try:
-        [float(text.replace(",", ".")) for text in texts]
-    except ValueError:
-        return ""
-    return "; these have a decimal comma, so they are texts: with a point they are numbers" if texts else ""
-
-
 def _fitting(what: str, values: list[Any]) -> TaskChoice:
     if not values:
         raise TableError(f"{what} is empty")
@@ -119,9 +112,11 @@ def _fitting(what: str, values: list[Any]) -> TaskChoice:
             return TaskChoice("multilabel", reason, {"separator": separator})
     if not repeated:
         few = listed(shown(text) for text in sorted({str(value) for value in values[:3]}))
+        commas = "; these have a decimal comma, so they are texts: with a point they are numbers"
+        hint = commas if texts and decimal_commas(pa.array(texts)) else ""
         raise TableError(
             f"{what} holds {different} different values in {plural(len(values), 'row')}, such as {few}; "
-            f"choose a column whose values repeat, or one of numbers, by --target{_as_numbers(texts)}"
+            f"choose a column whose values repeat, or one of numbers, by --target{hint}"
         )
     reason = f"it holds {different} different values"
     for separator in SEPARATORS:

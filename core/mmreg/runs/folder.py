@@ -290,6 +290,16 @@ class _Assets:
                 path.unlink()
 
 
+def read_report(folder: Path) -> dict[str, Any]:
+    """What a run's report holds.
+
+    Raises:
+        OSError, ValueError: there is none, or it cannot be read.
+    """
+    report: dict[str, Any] = json.loads(run_file(folder, REPORT).read_text(encoding="utf-8"))
+    return report
+
+
 def read_timings(folder: Path) -> list[dict[str, str]]:
     """The rows of timings.csv, whose "epoch" and "seconds" are numbers; none where it is missing or damaged."""
     try:
@@ -326,19 +336,14 @@ def read_predictions(folder: Path, split: str) -> pa.Table | None:
     """
     path = run_file(folder, f"{PREDICTIONS}/{split}.parquet")
     if not path.is_file():
-        if split in _reported(folder):
+        try:
+            told = split in read_report(folder)
+        except (OSError, ValueError):  # there is no report yet, or it is damaged
+            told = False
+        if told:
             raise RunError(f"{path} is gone, of which the run's report tells the figures; train again")
         return None
     try:
         return pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise RunError(f"{path} is damaged: {one_line(error)}") from error
-
-
-def _reported(folder: Path) -> Mapping[str, Any]:
-    """What a run's report holds; nothing if there is none, or it cannot be read."""
-    try:
-        report: dict[str, Any] = json.loads(run_file(folder, REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return report

@@ -72,10 +72,8 @@ def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precis
     restoring.load_weights(model, read_weights(weights))
     restoring.tell_versions()
     table = facts["table"]
-    fused = bool(table.get("fused"))
-    run = Run(folder, plan, modalities, task, model, table["fingerprint"], device, precision, fused)
-    run.split_fingerprint = table.get("split", "")
-    return run
+    fingerprint, split, fused = table["fingerprint"], table.get("split", ""), bool(table.get("fused"))
+    return Run(folder, plan, modalities, task, model, fingerprint, device, precision, fused, split)
 
 
 def _unfinished(folder: Path) -> str:

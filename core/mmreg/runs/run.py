@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,9 +28,8 @@ from mmreg.model.inference import Predicted, predict
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.resolve import Plan
 from mmreg.runs.folder import (
-    REPORT,
     read_predictions,
-    run_file,
+    read_report,
 )
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
@@ -83,6 +81,7 @@ class Run:
         device: torch.device,
         precision: str | None = None,
         fused: bool = False,
+        split_fingerprint: str = "",
     ) -> None:
         self.folder = folder
         self.plan = plan
@@ -90,7 +89,7 @@ class Run:
         self.task = task
         self.model = model.to(device).eval()
         self.fingerprint = fingerprint
-        self.split_fingerprint = ""
+        self.split_fingerprint = split_fingerprint
         self.fused = fused
         self.device = device
         wanted = precision or plan.recipe.form.training.precision
@@ -106,8 +105,7 @@ class Run:
     @property
     def report(self) -> dict[str, Any]:
         """What training measured at its end, by split."""
-        report: dict[str, Any] = json.loads(run_file(self.folder, REPORT).read_text(encoding="utf-8"))
-        return report
+        return read_report(self.folder)
 
     def evaluate(
         self,

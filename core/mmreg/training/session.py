@@ -61,9 +61,9 @@ class Session:
         experiment, resumption = self.experiment, self.resumption
         for text in experiment.messages:
             self._note(text)
-        fingerprint = experiment.table.fingerprint()
+        self.fingerprint = experiment.table.fingerprint()
         self.split_fingerprint = experiment.split_fingerprint()  # before rows with bad cells are left out
-        if resumption is not None and resumption.facts["table"]["fingerprint"] != fingerprint:
+        if resumption is not None and resumption.facts["table"]["fingerprint"] != self.fingerprint:
             raise RunError(f"{experiment.table.name} has changed since the run in {str(self.folder)!r} was started")
         self.prepared = prepare_all(
             self.plan, experiment.table, experiment.modalities, cache_dir(), self.followers.preparing
@@ -77,11 +77,19 @@ class Session:
         model = experiment.build_model(states).to(self.device)
         trainer = self._trainer(model)
         if resumption is None:
-            self._start_folder(model, fingerprint)
+            self._start_folder(model)
         else:
-            self._go_on(resumption, trainer, fingerprint)
-        run = Run(self.folder, self.plan, experiment.modalities, experiment.task, model, fingerprint, self.device)
-        run.split_fingerprint = self.split_fingerprint
+            self._go_on(resumption, trainer)
+        run = Run(
+            self.folder,
+            self.plan,
+            experiment.modalities,
+            experiment.task,
+            model,
+            self.fingerprint,
+            self.device,
+            split_fingerprint=self.split_fingerprint,
+        )
         self.followers.tell("on_start", run, self._facts(model, trainer))
         self._train(trainer, run)
         if self.form.training.keep == "best" and trainer.progress.best is not None:
@@ -123,7 +131,7 @@ class Session:
         on_step = partial(self.followers.tell, "on_step")
         return Trainer(self.plan, model, experiment.modalities, rows, self.device, dtype, on_step)
 
-    def _go_on(self, resumption: Resumption, trainer: Trainer, fingerprint: str) -> None:
+    def _go_on(self, resumption: Resumption, trainer: Trainer) -> None:
         """Take up a training where its last checkpoint left it."""
         for text in resumption.accepted:
             self._note(f"gone on with although it has changed: {text}")
@@ -148,21 +156,24 @@ class Session:
         if resumption.finishes:
             trainer.progress.finished = True
         if resumption.accepted or resumption.extends:
-            self._write_facts(trainer.model, fingerprint)
+            self._write_facts(trainer.model)
 
-    def _start_folder(self, model: MultimodalModel, fingerprint: str) -> None:
+    def _start_folder(self, model: MultimodalModel) -> None:
         """An empty folder with the run's facts; what an earlier run left there goes."""
         runs.keep_assets(self.folder, self.plan)
         runs.clear(self.folder)
         runs.own_folder(self.folder, runs.CHECKPOINTS)
-        self._write_facts(model, fingerprint)
+        self._write_facts(model)
 
-    def _write_facts(self, model: MultimodalModel, fingerprint: str) -> None:
+    def _write_facts(self, model: MultimodalModel) -> None:
         experiment = self.experiment
-        rows = {split: len(numbers) for split, numbers in experiment.splits.items()}
-        values = {name: values.contents for name, values in self.prepared.items()}
-        table = {"name": experiment.table.name, "fingerprint": fingerprint, "rows": rows, "values": values}
-        table["split"] = self.split_fingerprint
+        table = {
+            "name": experiment.table.name,
+            "fingerprint": self.fingerprint,
+            "rows": {split: len(numbers) for split, numbers in experiment.splits.items()},
+            "values": {name: values.contents for name, values in self.prepared.items()},
+            "split": self.split_fingerprint,
+        }
         runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, model, table)
 
     def _train(self, trainer: Trainer, run: Run) -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 import toys
 from safetensors.torch import save_file
-from toys import Listening, train
+from toys import train
 
 import mmreg
 from mmreg import runs
@@ -284,30 +284,16 @@ READERS: dict[str, Callable[[Path], object]] = {
 def test_a_link_in_a_run_s_folder_is_not_followed_for_reading(run: Path, tmp_path: Path, name: str) -> None:
     shutil.move(run / name, tmp_path / "elsewhere")
     (run / name).symlink_to(tmp_path / "elsewhere")
-    listening = Listening()
-    try:
-        if name == runs.BEST:
-            train(run, fusion="product", resume=True, callback=listening)
-        else:
-            READERS[name](run)
-    except RunError as error:
-        listening.messages.append(str(error))
-    assert any("is a symbolic link" in text for text in listening.messages)
+    with pytest.raises(RunError, match="is a symbolic link"):
+        READERS[name](run)
 
 
 @pytest.mark.parametrize("name", [name for name in READERS if "/" in name or "." in name])
 def test_a_fifo_in_a_run_s_folder_is_not_waited_for(run: Path, name: str) -> None:
     (run / name).unlink()
     os.mkfifo(run / name)
-    listening = Listening()
-    try:
-        if name == runs.BEST:
-            train(run, fusion="product", resume=True, callback=listening)
-        else:
-            READERS[name](run)
-    except RunError as error:
-        listening.messages.append(str(error))
-    assert listening.messages
+    with pytest.raises(RunError, match="is a FIFO"):
+        READERS[name](run)
 
 
 def test_links_in_a_run_s_folder_are_not_followed_for_writing(run: Path, tmp_path: Path) -> None:
