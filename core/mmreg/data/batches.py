@@ -6,7 +6,7 @@ Axes: B batch, M modalities, R rows of a split.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, overload
@@ -83,8 +83,8 @@ class Batches:
         rows: (R,) int64, the rows of the split in that table.
         targets: (R,) or (R, K), what the task made of these rows' targets; None if there are none.
         weights: (R,) the weights of their losses; None for equal ones.
-        batch_size: rows in a batch; the last one may have fewer.
-        shuffle_seed: the order is the permutation that this seed gives; None for the order of `rows`.
+        batch_size: rows in a batch, of which the last one may have fewer; nothing where `order` is given.
+        order: for each batch the positions (B,) of its rows in `rows`; None for all of them as they come.
         drop: for some modalities (R,) bool, the rows in which it counts as absent, whether it is there or not.
         prefetch: whether a background thread gathers the next batches, where they are large enough to be worth it.
 
@@ -99,7 +99,7 @@ class Batches:
         targets: NDArray[np.generic] | None = None,
         weights: NDArray[np.generic] | None = None,
         batch_size: int = 64,
-        shuffle_seed: int | None = None,
+        order: Sequence[NDArray[np.int64]] | None = None,
         drop: Mapping[str, NDArray[np.bool_]] | None = None,
         prefetch: bool = False,
     ) -> None:
@@ -107,8 +107,6 @@ class Batches:
         self.rows = np.asarray(rows, np.int64)
         self.targets = targets
         self.weights = None if weights is None else np.asarray(weights, np.float32)
-        self.batch_size = batch_size
-        self.shuffle_seed = shuffle_seed
         self.prefetch = prefetch
         given = {
             "targets": targets,
@@ -122,6 +120,10 @@ class Batches:
                 )
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+        if order is None:
+            places = np.arange(len(self.rows))
+            order = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+        self.order = order
         present = np.stack([part.present[self.rows] for part in self.prepared.values()], axis=1)
         for column, name in enumerate(self.prepared):
             if drop is not None and name in drop:
@@ -129,25 +131,21 @@ class Batches:
         self.present: NDArray[np.bool_] = present
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = np.arange(len(self.rows))
-        if self.shuffle_seed is not None:
-            order = np.random.default_rng(self.shuffle_seed).permutation(len(self.rows))
-        parts = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
-        return self._ahead(parts) if self.prefetch and self._bytes() > WORTH_A_THREAD else map(self._batch, parts)
+        return self._ahead() if self.prefetch and self._bytes() > WORTH_A_THREAD else map(self._batch, self.order)
 
     def _bytes(self) -> int:
         """About how many bytes a batch has."""
         each = sum(part.nbytes / max(int(part.index.max(initial=0)) + 1, 1) for part in self.prepared.values())
-        return int(each * self.batch_size)
+        return int(each * max(map(len, self.order), default=0))
 
-    def _ahead(self, parts: list[NDArray[np.int64]]) -> Iterator[Batch]:
+    def _ahead(self) -> Iterator[Batch]:
         pool = ThreadPoolExecutor(1, thread_name_prefix="mmreg-batches")
         pending: deque[Future[Batch]] = deque()
         try:
-            for part in parts:
+            for part in self.order:
                 pending.append(pool.submit(self._batch, part))
                 if len(pending) > AHEAD:
                     yield pending.popleft().result()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmreg.contract.callback import Step
 from mmreg.contract.interfaces import Modality
@@ -20,20 +20,18 @@ from mmreg.contract.optimization import Schedule
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.prepare import Prepared
 from mmreg.errors import TrainingError
-from mmreg.layers import GLOBAL_DRAWS
-from mmreg.model.devices import autocast
-from mmreg.model.inference import mean_loss, predict, transform
+from mmreg.model.inference import mean_loss, predict
 from mmreg.model.measures import Measures
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import ModelNode
-from mmreg.model.seeding import derive
 from mmreg.recipe.form import EarlyStopping
 from mmreg.recipe.resolve import Plan
 from mmreg.training.blending import blending_weights
 from mmreg.training.dropout import dropped_modalities
-from mmreg.training.losses import total_loss
+from mmreg.training.order import epoch_order
 from mmreg.training.parameters import Freezing, parameter_groups, trained_weights
 from mmreg.training.progress import Clock, Progress, rates_after
+from mmreg.training.step import TrainingStep, weight_of
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer = plan.optimizer.build().build(parameter_groups(model, weights))
         self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
-        self.scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=dtype == torch.float16)
+        self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype)
         self.progress = Progress()
         self.out_of_time = False
         self._clock = Clock(options.max_minutes)
@@ -110,7 +108,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
             "progress": self.progress.to_plain(),
             "course": {"steps": self.steps, "epochs": self.options.epochs},
         }
@@ -130,7 +128,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         for group, own in zip(self.optimizer.param_groups, rates or (), strict=False):
             group.update(own)
-        self.scaler.load_state_dict(state["scaler"])
+        self.step.scaler.load_state_dict(state["scaler"])
         self.progress.finished = self._is_done() or self._is_stale()
 
     def epochs(self) -> Iterator[tuple[Epoch, dict[str, Any], bool]]:
@@ -173,7 +171,7 @@ class Trainer:
         batches = self.rows.batches(
             self.rows.train,
             options.batch_size,
-            shuffle_seed=derive(options.seed, "order", epoch),
+            order=epoch_order(len(self.rows.train), options, epoch),
             drop=dropped_modalities(self.rows.prepared, self.rows.train, options, epoch),
             prefetch=True,
         )
@@ -182,9 +180,12 @@ class Trainer:
         weight = 0.0  # of the rows of the epoch; some are not zero, as the weight column was checked
         self._blend()
         for group in _groups(batches, options.accumulate):
-            loss, terms = self._step(group)
+            loss, terms = self.step(group, self.progress.step)
+            self.progress.step += 1
+            if self.schedule is not None and self.course is not None and self.course.per_step:
+                self.schedule.step()
             rows = sum(batch.size for batch in group)
-            group_weight = sum(_weight(batch) for batch in group)
+            group_weight = sum(weight_of(batch) for batch in group)
             total += loss * group_weight
             weight += group_weight
             for key, term in terms.items():
@@ -200,41 +201,6 @@ class Trainer:
             )
         means = [("", "loss", mean), *((part, name, float(term) / weight) for (part, name), term in sums.items())]
         return [MetricValue("train", *each) for each in means]
-
-    def _step(self, group: list[Batch]) -> tuple[Tensor, dict[tuple[str, str], Tensor]]:
-        """One optimizer step over a group of batches; the loss and its terms by part and name, still on the device."""
-        options = self.options
-        total_weight = sum(_weight(batch) for batch in group) or 1.0  # of rows that all weigh nothing
-        rows = sum(batch.size for batch in group)
-        loss = torch.zeros((), device=self.device)
-        terms: dict[tuple[str, str], Tensor] = {}
-        for index, batch in enumerate(group):
-            seed = derive(options.seed, "step", self.progress.step, index)
-            inputs = transform(batch.to(self.device), self.modalities, seed)
-            assert inputs.targets is not None
-            assert inputs.weights is not None
-            share = batch.size / rows
-            progress = self.progress.step / self.steps
-            with GLOBAL_DRAWS:  # backward, too: a checkpointed layer draws again there
-                with autocast(self.device, self.dtype):
-                    output = self.model(inputs, seed)
-                part, named = total_loss(
-                    output, inputs.targets, inputs.weights, self.task, total_weight, share, progress
-                )
-                torch.autograd.backward(self.scaler.scale(part))
-            loss += part.detach()
-            for key, term in named.items():
-                terms[key] = terms.get(key, 0.0) + term
-        if options.gradient_clip is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.progress.step += 1
-        if self.schedule is not None and self.course is not None and self.course.per_step:
-            self.schedule.step()
-        return loss, terms
 
     def _blend(self) -> None:
         """Set the weights of the losses that are blended by what the epochs so far have shown."""
@@ -325,8 +291,3 @@ def _groups(batches: Batches, size: int) -> Iterator[list[Batch]]:
             group = []
     if group:
         yield group
-
-
-def _weight(batch: Batch) -> float:
-    assert batch.weights is not None
-    return float(batch.weights.sum())

@@ -92,22 +92,22 @@ def test_batches_cover_the_rows_in_order() -> None:
 
 def test_batches_of_a_split_count_their_rows_within_it() -> None:
     rows = np.array([4, 9, 15])
-    batch = next(iter(Batches({"image": images()}, rows, np.array([1, 2, 3]), None, 2, 5)))
-    order = np.random.default_rng(5).permutation(3)[:2]
+    order = np.array([2, 0])
+    (batch,) = Batches({"image": images()}, rows, np.array([1, 2, 3]), order=[order])
     assert batch.index.tolist() == order.tolist()
     np.testing.assert_array_equal(batch.signals["image"].values.numpy(), IMAGES[rows[order]])
     assert batch.targets is not None
     assert batch.targets.tolist() == [int(place) + 1 for place in order]
 
 
-def test_the_order_follows_the_seed() -> None:
-    def order(seed: int | None) -> list[int]:
-        return [int(place) for batch in batches(shuffle_seed=seed) for place in batch.index]
+def test_an_order_says_which_rows_come_together() -> None:
+    found = batches(order=shuffled(1))
+    assert len(found) == 4
+    assert [batch.index.tolist() for batch in found] == [part.tolist() for part in shuffled(1)]
 
-    assert order(1) == order(1)
-    assert sorted(order(1)) == list(range(20))
-    assert order(1) != order(2)
-    assert order(None) == list(range(20))
+
+def shuffled(seed: int) -> list[np.ndarray]:
+    return np.split(np.random.default_rng(seed).permutation(20), [6, 12, 18])
 
 
 def test_what_is_absent_is_left_out() -> None:
@@ -125,7 +125,7 @@ def test_what_is_absent_is_left_out() -> None:
 def test_dropped_rows_count_as_absent() -> None:
     mask = np.zeros(20, bool)
     mask[[1, 12]] = True
-    found = list(batches(drop={"image": mask}, shuffle_seed=3))
+    found = list(batches(drop={"image": mask}, order=shuffled(3)))
     present = torch.cat([batch.present for batch in found])
     order = np.concatenate([batch.index for batch in found])
     assert sorted(order[~present[:, 0].numpy()].tolist()) == [1, 12]
@@ -152,7 +152,7 @@ def loaders() -> list[threading.Thread]:
 
 @pytest.mark.usefixtures("always_ahead")
 def test_prefetched_batches_are_the_same() -> None:
-    for plain, ahead in zip(batches(shuffle_seed=2), batches(shuffle_seed=2, prefetch=True), strict=True):
+    for plain, ahead in zip(batches(order=shuffled(2)), batches(order=shuffled(2), prefetch=True), strict=True):
         assert plain.index.tolist() == ahead.index.tolist()
         assert torch.equal(plain.signals["sound"].values, ahead.signals["sound"].values)
     assert not loaders()
