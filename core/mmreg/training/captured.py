@@ -3,7 +3,7 @@
 A step of a small model is some thousand calls from Python, each far longer than what it makes the device do. Recorded,
 they are one. All that changes from step to step is then in tensors that the graph reads: which rows, how far the
 training is, learning rates, and the seeds of each component's own generator. So every step gives what it would give
-unrecorded, bit for bit.
+unrecorded, bit for bit; the first one is done both ways, in case a component goes by something that no graph can see.
 
 Axes: B batch.
 """
@@ -34,6 +34,11 @@ WARM_UP = 2
 """Steps of a shape before it is recorded: libraries choose their kernels and optimizers make their state in them."""
 MOST = 24
 """Shapes that are recorded; steps of any others run as they are."""
+
+
+TOLERANCE = 0.1
+"""How far weights may be from those of the unrecorded step, beside how far they moved: a device may add up in any
+order, but another mask of dropout, say, moves them elsewhere."""
 
 
 class Recorder(Protocol):
@@ -70,6 +75,7 @@ class CapturedStep:
         self._seen: Counter[Hashable] = Counter()
         self._drew: set[tuple[int, str]] = set()
         self._phase: Hashable = None
+        self._is_sound = False
 
     def begin_epoch(self) -> None:
         """Forget recordings of a model that computes otherwise by now, as where weights are no longer frozen."""
@@ -77,6 +83,7 @@ class CapturedStep:
         if phase != self._phase:
             self._recordings.clear()
             self._seen.clear()  # the steps before a recording also show which components draw
+            self._is_sound = False
         self._phase = phase
 
     def __call__(self, rows: Sequence[Rows], number: int, weight: float) -> Losses:
@@ -87,12 +94,17 @@ class CapturedStep:
         seeds = [self.step.seed(number, index) for index in range(len(group))]
         packet = self._packet(group, number, weight)
         recording = self._recordings.get(shape)
-        if recording is None and self._record is not None and len(self._recordings) < MOST:
+        if recording is None or not self._is_sound:
+            if recording is not None:
+                self._compare(recording, group, packet, seeds)
+            losses = self._unrecorded(group, packet, seeds)
             self._seen[shape] += 1
-            if self._seen[shape] > WARM_UP:
-                recording = self._recorded(self._record, shape, group, packet)
-        if recording is None:
-            return self._unrecorded(group, packet, seeds)
+            if self._seen[shape] == WARM_UP and self._record is not None and len(self._recordings) < MOST:
+                self._recorded(self._record, shape, group, packet)
+            return losses
+        return self._replayed(recording, packet, seeds)
+
+    def _replayed(self, recording: _Recording, packet: Tensor, seeds: Sequence[int]) -> Losses:
         recording.packet.copy_(packet, non_blocking=True)
         for draws, seed in zip(recording.draws, seeds, strict=True):
             draws.begin(seed)
@@ -102,6 +114,22 @@ class CapturedStep:
                 parameter.grad = gradient
             self.step.update()
         return recording.losses
+
+    def _compare(
+        self, recording: _Recording, group: Sequence[IndexedBatch], packet: Tensor, seeds: Sequence[int]
+    ) -> None:
+        """See whether a step that is not the recorded one moves the weights as it does unrecorded; undoes both."""
+        weights = [parameter.detach() for parameter in self.step.model.parameters() if parameter.requires_grad]
+        before = _State(self.step)
+        start = [each.clone() for each in weights]
+        self._unrecorded(group, packet, seeds)
+        expected = [each.clone() for each in weights]
+        before.restore()
+        self._replayed(recording, packet, seeds)
+        self._is_sound = _distance(weights, expected) <= TOLERANCE * _distance(expected, start)
+        before.restore()
+        if not self._is_sound:
+            self._stop("a component goes by something that changes from step to step on the host")
 
     def _packet(self, group: Sequence[IndexedBatch], number: int, weight: float) -> Tensor:
         """All that is this step's own, in host memory; float64 holds every row's number."""
@@ -152,10 +180,8 @@ class CapturedStep:
             for group, rate in zip(groups, before, strict=True):
                 group["lr"] = rate
 
-    def _recorded(
-        self, record: Recorder, shape: Hashable, group: Sequence[IndexedBatch], packet: Tensor
-    ) -> _Recording | None:
-        """The recording of a shape; None if it cannot be."""
+    def _recorded(self, record: Recorder, shape: Hashable, group: Sequence[IndexedBatch], packet: Tensor) -> None:
+        """Record a shape, if that can be."""
         device = self.step.device
         own = packet.to(device)
         draws = [
@@ -168,10 +194,10 @@ class CapturedStep:
         except Exception as error:  # of many kinds: what a component does need not be possible in a graph
             self.step.optimizer.zero_grad(set_to_none=True)
             self._stop(one_line(error))
-            return None
+            return
         gradients = [(each, each.grad) for each in self.step.model.parameters() if each.grad is not None]
-        self._recordings[shape] = recording = _Recording(own, draws, losses, replay, gradients)
-        return recording
+        self.step.optimizer.zero_grad(set_to_none=True)
+        self._recordings[shape] = _Recording(own, draws, losses, replay, gradients)
 
     def _stop(self, reason: str) -> None:
         self._record = None
@@ -188,6 +214,39 @@ class _Recording:
     losses: Losses
     replay: Callable[[], None]
     gradients: Sequence[tuple[Tensor, Tensor]]
+
+
+def _distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """Between two sets of weights."""
+    return float(sum((mine - theirs).double().square().sum() for mine, theirs in zip(one, other, strict=True))) ** 0.5
+
+
+class _State:
+    """All that a step changes, in host memory."""
+
+    def __init__(self, step: TrainingStep) -> None:
+        self._step = step
+        weights = [*step.model.parameters(), *step.model.buffers()]
+        self._weights = [(tensor, tensor.detach().to("cpu", copy=True)) for tensor in weights]
+        self._optimizer = [
+            (own, {key: each.to("cpu", copy=True) if isinstance(each, Tensor) else each for key, each in own.items()})
+            for own in step.optimizer.state.values()
+        ]
+        self._scaler = step.scaler.state_dict()
+
+    def restore(self) -> None:
+        """Put it back in its place."""
+        with torch.no_grad():
+            for tensor, before in self._weights:
+                tensor.copy_(before)
+            for own, state in self._optimizer:
+                for key, before in state.items():
+                    if isinstance(before, Tensor):
+                        own[key].copy_(before)
+                    else:
+                        own[key] = before
+        if self._step.scaler.is_enabled():
+            self._step.scaler.load_state_dict(self._scaler)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from mmreg.recipe.form import EarlyStopping
 from mmreg.recipe.resolve import Plan
 from mmreg.training.blending import blending_weights
 from mmreg.training.captured import CapturedStep, CudaRecorder, make_capturable, with_own_flags
-from mmreg.training.compilation import compilation
 from mmreg.training.dropout import dropped_modalities
 from mmreg.training.order import epoch_order
 from mmreg.training.parameters import Freezing, parameter_groups, trained_weights
@@ -85,15 +84,19 @@ class Trainer:
         self._clock = Clock(options.max_minutes)
 
     def _compile(self, tell: Callable[[str], None]) -> None:
-        """Put values on the device, and record or compile the step, where the recipe and the device allow it."""
+        """Put values on the device, and compile and record the step, where recipe and device allow it."""
         self.captured: CapturedStep | None = None
-        resident, how = self.rows.keep_on(self.device), compilation(self.options.compile, self.device, self.steps)
-        if self.device.type == "cuda":
+        resident = self.rows.keep_on(self.device)
+        if not self.options.compile:
+            return
+        self.model.compile_encoders()
+        if self.device.type == "cuda" and resident:
             make_capturable(self.optimizer)
-        if how.encoders:
-            self.model.compile_encoders()
-        if how.steps and resident:
             self.captured = CapturedStep(self.step, CudaRecorder(), tell)
+        elif self.device.type == "cuda":
+            tell(
+                "steps run one call at a time: they are recorded only where all values fit into half of the GPU's memory"
+            )
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on from the end of an epoch, as tensors and plain data."""

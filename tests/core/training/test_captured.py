@@ -174,6 +174,27 @@ def test_a_component_that_draws_on_the_host_is_not_recorded(monkeypatch: pytest.
     ]
 
 
+def test_a_recording_that_gives_something_else_is_not_used() -> None:
+    class Wrong(Again):
+        def __call__(self, function: Any, generators: Any) -> Any:
+            losses, replay = super().__call__(function, generators)
+
+            def wrong() -> None:
+                replay()
+                with torch.no_grad():
+                    for parameter in self.trainer.model.parameters():
+                        parameter.mul_(1.01)
+
+            return losses, wrong
+
+    plain, mistaken, told = trainer(), trainer(), []
+    expected, found = trained(plain), trained(mistaken, Wrong(mistaken), told)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    (text,) = told
+    assert text.endswith("a component goes by something that changes from step to step on the host")
+
+
 def test_what_cannot_be_recorded_runs_as_it_is() -> None:
     def refuse(function: Any, generators: Any) -> Any:
         raise RuntimeError("operation not permitted when stream is capturing")
