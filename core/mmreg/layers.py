@@ -173,7 +173,8 @@ class MaskedBatchNorm(nn.BatchNorm1d):
             return super().forward(values)
         if not self.training:
             return super().forward(values).masked_fill(~mask, 0)
-        return self._gathered(values, mask) if on_host(values) else self._masked(values, mask)
+        gathers = on_host(values) and not torch.compiler.is_compiling()  # a graph is traced for any number of them
+        return self._gathered(values, mask) if gathers else self._masked(values, mask)
 
     def _gathered(self, values: Tensor, mask: Tensor) -> Tensor:
         """Normalised in training by way of the valid positions alone."""
@@ -216,8 +217,8 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 
 
 def on_host(values: Tensor) -> bool:
-    """Whether a tensor's content can be looked at right away: in CPU memory, and not while a graph is traced."""
-    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether a tensor's content can be looked at without waiting for a device."""
+    return values.device.type == "cpu"
 
 
 def recurrent(layer: nn.RNNBase, values: _Steps, state: Any = None) -> tuple[_Steps, Any]:

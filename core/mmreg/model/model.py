@@ -97,9 +97,13 @@ class MultimodalModel(nn.Module):
         self.register_buffer("prior", prior)
         self._compiled: dict[str, Callable[[Signal], Features]] = {}
 
-    def compile_encoders(self) -> None:
-        """Let training run encoders that are compiled when they are first called; their draws stay what they are."""
-        names = [name for name in self.modalities if name not in self.shares]
+    def compile_encoders(self, wanted: bool = True) -> None:
+        """Let training run encoders that are compiled when first called; their draws stay what they are.
+
+        Args:
+            wanted: whether to; otherwise let it run them as they are again.
+        """
+        names = [name for name in self.modalities if name not in self.shares and wanted]
         self._compiled = {
             name: torch.compile(self.encoder_of(name), options={"fallback_random": True}) for name in names
         }

@@ -202,7 +202,7 @@ class CapturedStep:
     def _stop(self, reason: str) -> None:
         self._record = None
         self._recordings.clear()
-        self._tell(f"steps run one call at a time, as they cannot be recorded: {reason}")
+        self._tell(f"steps are not recorded: {reason}")
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,8 @@ class _Recording:
 
 def _distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
     """Between two sets of weights."""
-    return float(sum((mine - theirs).double().square().sum() for mine, theirs in zip(one, other, strict=True))) ** 0.5
+    squares = [(mine - theirs).double().square().sum() for mine, theirs in zip(one, other, strict=True)]
+    return float(torch.stack(squares).sum().sqrt())
 
 
 class _State:

@@ -94,9 +94,7 @@ class Trainer:
             make_capturable(self.optimizer)
             self.captured = CapturedStep(self.step, CudaRecorder(), tell)
         elif self.device.type == "cuda":
-            tell(
-                "steps run one call at a time: they are recorded only where all values fit into half of the GPU's memory"
-            )
+            tell("steps are not recorded, as that needs all values in half of the GPU's memory")
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on from the end of an epoch, as tensors and plain data."""
@@ -158,6 +156,7 @@ class Trainer:
             if self.out_of_time:
                 break
         self.freezing.end()
+        self.model.compile_encoders(False)
 
     def _train_epoch(self) -> list[MetricValue]:
         """One pass over the training rows; the means of the loss and of its terms."""
