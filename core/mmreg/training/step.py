@@ -17,6 +17,7 @@ from mmreg.model.model import MultimodalModel
 from mmreg.model.seeding import derive
 from mmreg.recipe.form import Training
 from mmreg.training.losses import total_loss
+from mmreg.training.nonfinite import StepGuard
 
 
 class Losses(NamedTuple):
@@ -52,6 +53,8 @@ class TrainingStep:
         self.model, self.modalities, self.optimizer = model, modalities, optimizer
         self.options, self.steps, self.device, self.dtype = options, steps, device, dtype
         self.scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=dtype == torch.float16)
+        skips, scaled = options.on_nonfinite == "skip", self.scaler.is_enabled()
+        self.guard = StepGuard(model, optimizer, skips=skips, scaled=scaled, device=device)
 
     def __call__(self, group: list[Batch], number: int) -> Losses:
         """Move the weights once.
@@ -65,6 +68,7 @@ class TrainingStep:
         rows = sum(batch.size for batch in group)
         loss = torch.zeros((), device=self.device)
         terms: dict[tuple[str, str], Tensor] = {}
+        self.guard.begin()
         for index, batch in enumerate(group):
             seed = derive(options.seed, "step", number, index)
             part, named = self._gradients(batch, seed, total_weight, batch.size / rows, number / self.steps)
@@ -74,8 +78,9 @@ class TrainingStep:
         if options.gradient_clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        if self.guard.admits(loss):
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return Losses(loss, terms)
 
