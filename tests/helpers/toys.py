@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import mmreg
 from mmreg import Encoder, Features, Modality, Signal, Spec, registry, runs
 from mmreg.errors import ValueLoadError
+from mmreg.training.stopping import Stop, Stopped
 
 NOISY: dict[str, Any] = {
     "modalities": {
@@ -178,3 +180,21 @@ class Ticking:
     def __call__(self) -> float:
         self.now += self.seconds
         return self.now
+
+
+class StopAt(mmreg.Callback):
+    """Wishes the training to end at a step."""
+
+    def __init__(self, step: int) -> None:
+        self.stop, self.step = Stop(), step
+
+    def on_step(self, step: Any) -> None:
+        self.stop.wanted |= step.step == self.step
+
+
+def stopped_at(folder: Path, step: int, **settings: Any) -> Stopped:
+    """Go on with a training up to a step."""
+    callback = StopAt(step)
+    with pytest.raises(Stopped) as caught:
+        train(folder, resume=True, callback=callback, stop=callback.stop, **settings)
+    return caught.value

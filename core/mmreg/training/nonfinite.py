@@ -79,6 +79,7 @@ class StepGuard:
         for buffer, before in zip(self.model.buffers(), self._buffers, strict=True):
             buffer.copy_(before if self.bad is True else torch.where(finite, buffer, before))
         if self.bad is True:
+            self.optimizer._opt_called = True  # type: ignore[attr-defined]  # without it torch warns of the schedule
             return False
         if not self.scaled:  # what a fused optimizer itself goes by, on the device
             self.optimizer.found_inf = self.bad.float()  # type: ignore[attr-defined]

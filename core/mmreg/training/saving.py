@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mmreg import runs
+from mmreg.errors import TrainingError
 from mmreg.files import write_text
 from mmreg.messages import listed
 from mmreg.recipe.form import Checkpoint
@@ -130,15 +131,15 @@ class Saver:
                 (kept, ready), self._waiting, self._writing = self._waiting, None, True
             try:
                 ready()
+                self._check()
                 self._write(kept)
             except BaseException as error:  # raised in the training, whatever it is
-                self._failure = error
+                self._failure = self._cause(error)
                 return
             finally:
                 self._writing = False
 
     def _write(self, kept: Kept) -> None:
-        self._check()
         for tensors in (kept.best, kept.state and kept.state["model"]):
             if bad := self._spoilt(tensors or {}):
                 raise NonFiniteError(f"the weights are no longer finite numbers ({listed(bad, 3)}); {REMEDY}")
@@ -151,6 +152,15 @@ class Saver:
         if kept.state is not None:
             save_checkpoint(self.folder, kept.state)
             self.kept = kept.state["progress"]["step"]
+
+    def _cause(self, error: BaseException) -> BaseException:
+        """What is wrong where a file could not be written: the folder itself may be gone."""
+        if isinstance(error, FileNotFoundError):
+            try:
+                self._check()
+            except TrainingError as gone:
+                return gone
+        return error
 
     def _spoilt(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """The weights that are not finite, and the buffers that hold NaN; infinity may be meant there."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import toys
-from toys import NOISY, Ticking, assert_same, train
+from toys import NOISY, Ticking, assert_same, stopped_at, train
 
 import mmreg
 from mmreg import runs
@@ -45,23 +45,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def _toys() -> None:
     toys.register()
-
-
-class StopAt(mmreg.Callback):
-    """Wishes the training to end at a step."""
-
-    def __init__(self, step: int) -> None:
-        self.stop, self.step = Stop(), step
-
-    def on_step(self, step: Any) -> None:
-        self.stop.wanted |= step.step == self.step
-
-
-def stopped_at(folder: Path, step: int, **settings: Any) -> Stopped:
-    callback = StopAt(step)
-    with pytest.raises(Stopped) as caught:
-        train(folder, resume=True, callback=callback, stop=callback.stop, **settings)
-    return caught.value
 
 
 def report(folder: Path) -> dict[str, Any]:
