@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint docs bench fuzz audit clean
+.PHONY: demo test test-all lint docs bench fuzz faults audit clean
 
 demo: $(STAMP)-demo
 	$(BIN)/mmreg demo --overwrite
@@ -32,6 +32,10 @@ bench: $(STAMP)-dev
 # FUZZ_SEED, FUZZ_CASES, FUZZ_KINDS and FUZZ_AGAIN are told in tests/fuzz/fuzzing/__main__.py.
 fuzz: $(STAMP)-dev
 	PYTHONPATH=$(CURDIR)/tests/fuzz:$(CURDIR)/tests/helpers $(BIN)/python -m fuzzing
+
+# FAULTS_KILLS and FAULTS_SEED are told in tests/faults/kills/__main__.py.
+faults: $(STAMP)-dev
+	PYTHONPATH=$(CURDIR)/tests/faults:$(CURDIR)/tests/helpers $(BIN)/python -m kills
 
 audit: $(STAMP)-dev
 	$(BIN)/python .ci/licences.py

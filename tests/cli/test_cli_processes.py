@@ -75,25 +75,31 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     assert (code, done.stderr) == ("0", "")
 
 
-def test_ctrl_c_keeps_finished_epochs_and_the_same_training_goes_on(cli: Caller, recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75)])
+def test_a_signal_keeps_every_step_and_the_same_training_goes_on(
+    cli: Caller, recipe: Path, tmp_path: Path, name: str, code: int
+) -> None:
+    from mmreg.training.checkpoint import load_checkpoint
+
     command = [*MMREG, "train", "text.yaml", "--out", "run", "--device", "cpu"]
     stopped = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert stopped.stdout is not None
     for line in stopped.stdout:
         if line.startswith("epoch   2"):
             break
-    stopped.send_signal(signal.SIGINT)
+    stopped.send_signal(getattr(signal, name))
     _, said = stopped.communicate(timeout=120)
-    assert stopped.returncode == 130
+    assert stopped.returncode == code
     kept = re.fullmatch(
-        r"\nstopped\n(\d+) finished epochs are kept in run; go on with:\n"
+        r"\nstopped after step (\d+) of 120, in epoch (\d+)\n"
+        r"it is kept in run as of its last checkpoint; go on with:\n"
         r"  mmreg train text.yaml --out run --device cpu --resume\n"
         r"or take the best weights so far:\n  mmreg finish run\n",
         said,
     )
     assert kept is not None, said
-    assert 2 <= int(kept[1]) < 40
-    assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) >= int(kept[1])
+    assert 2 < int(kept[2]) <= 40
+    assert load_checkpoint(tmp_path / "run")[0]["progress"]["step"] == int(kept[1])
 
     refused = cli("evaluate", tmp_path / "run")
     assert refused.code == 2
@@ -140,19 +146,19 @@ def test_stdout_on_a_full_disk_is_a_failure_of_the_machine(tmp_path: Path) -> No
 def test_a_training_that_cannot_write_its_checkpoint_says_how_to_go_on(
     cli: Caller, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mmreg.training import session
+    from mmreg.training import saving
 
-    save, calls = session.save_checkpoint, iter(range(10))
+    save, calls = saving.save_checkpoint, iter(range(1000))
 
     def fail_later(folder: Path, state: dict[str, object]) -> None:
         if next(calls) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "checkpoints/last.pt"))
         save(folder, state)
 
-    monkeypatch.setattr(session, "save_checkpoint", fail_later)
+    monkeypatch.setattr(saving, "save_checkpoint", fail_later)
     done = cli("train", recipe, "--out", tmp_path / "run", "-q")
     assert done.code == 1
-    assert f"2 finished epochs are kept in {tmp_path / 'run'}; go on with:\n  mmreg train" in done.err
+    assert f"it is kept in {tmp_path / 'run'} as of its last checkpoint; go on with:\n  mmreg train" in done.err
     assert f"mmreg: {tmp_path / 'run/checkpoints/last.pt'}: No space left on device; free some space" in done.err
 
 

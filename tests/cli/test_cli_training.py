@@ -85,19 +85,22 @@ def test_a_run_is_neither_overwritten_nor_resumed_by_accident(cli: Caller, text_
     assert (run / "model.safetensors").read_bytes() != before
 
 
-def test_an_epoch_is_told_when_it_is_kept(text_recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", [1, 2])
+def test_an_epoch_that_was_told_is_kept_whatever_ends_the_training(
+    text_recipe: Path, tmp_path: Path, last: int
+) -> None:
     from mmreg.training.checkpoint import load_checkpoint
     from mmreg.training.train import train
 
-    told = []
-
-    class Keeping(mmreg.Callback):
+    class Failing(mmreg.Callback):
         def on_epoch_end(self, run: mmreg.FollowedRun, epoch: mmreg.Epoch) -> None:
-            kept = load_checkpoint(tmp_path / "run")[0]["progress"]["epoch"]
-            told.append((epoch.number, kept))
+            if epoch.number == last:
+                raise ZeroDivisionError
 
-    train(text_recipe, tmp_path / "run", device="cpu", callback=Keeping())
-    assert told == [(1, 1), (2, 2)]
+    with pytest.raises(ZeroDivisionError):
+        train(text_recipe, tmp_path / "run", device="cpu", callback=Failing())
+    assert load_checkpoint(tmp_path / "run")[0]["progress"]["epoch"] == last
+    assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) == 1 + last
 
 
 def test_a_dry_run_trains_nothing_and_shows_what_validate_shows(cli: Caller, here: Path, tmp_path: Path) -> None:

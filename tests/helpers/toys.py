@@ -7,13 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import mmreg
-from mmreg import Encoder, Features, Modality, Signal, Spec, registry
+from mmreg import Encoder, Features, Modality, Signal, Spec, registry, runs
 from mmreg.errors import ValueLoadError
+from mmreg.training.stopping import Stop, Stopped
+
+NOISY: dict[str, Any] = {
+    "modalities": {
+        name: {"type": "numbers", "noise": 0.1, "encoder": {"name": "linear", "dropout": 0.2}} for name in "ab"
+    },
+    "fusion": "weighted",
+}
+"""Changes of a recipe that make it draw random numbers."""
 
 
 class Numbers(Modality):
@@ -133,7 +143,7 @@ def recipe(table: Any, **changes: Any) -> dict[str, Any]:
 
 def train(folder: Path, table: Any = None, **changes: Any) -> mmreg.Run:
     """Train on such rows; changes are of the recipe, or are options of the training."""
-    keys = ("overrides", "resume", "accept_changes", "overwrite", "callback")
+    keys = ("overrides", "resume", "accept_changes", "overwrite", "callback", "stop")
     options = {key: changes.pop(key) for key in keys if key in changes}
     return mmreg.train(recipe(table or rows(), **changes), folder, device="cpu", **options)
 
@@ -151,3 +161,40 @@ class Listening(mmreg.Callback):
     def on_step(self, step: Any) -> None:
         if step.step == self.stop_after:
             raise KeyboardInterrupt
+
+
+def assert_same(one: Path, two: Path) -> None:
+    """Two runs have the same figures and weights, bit for bit."""
+    assert (one / runs.METRICS).read_bytes() == (two / runs.METRICS).read_bytes()
+    first, second = (runs.read_weights(place / runs.WEIGHTS) for place in (one, two))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+class Ticking:
+    """A clock that a step moves on."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self.seconds = 0.0, seconds
+
+    def __call__(self) -> float:
+        self.now += self.seconds
+        return self.now
+
+
+class StopAt(mmreg.Callback):
+    """Wishes the training to end at a step."""
+
+    def __init__(self, step: int) -> None:
+        self.stop, self.step = Stop(), step
+
+    def on_step(self, step: Any) -> None:
+        self.stop.wanted |= step.step == self.step
+
+
+def stopped_at(folder: Path, step: int, **settings: Any) -> Stopped:
+    """Go on with a training up to a step."""
+    callback = StopAt(step)
+    with pytest.raises(Stopped) as caught:
+        train(folder, resume=True, callback=callback, stop=callback.stop, **settings)
+    return caught.value

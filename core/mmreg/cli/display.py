@@ -27,7 +27,7 @@ class Display(Callback):
         quiet: whether to show nothing but warnings and the result.
 
     Attributes:
-        epochs: epochs done and kept, those before a resumption included.
+        epochs: epochs done, those before a resumption included.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -65,7 +65,10 @@ class Display(Callback):
         self._pace = Pace(facts, run.recipe["training"]["max_minutes"])
         rows = ", ".join(f"{count} {split}" for split, count in facts["rows"].items())
         self._print(f"rows: {rows}; {facts['parameters']:,} parameters; {facts['device']}, {facts['precision']}")
-        if facts["resumed_after_epoch"]:
+        if facts["resumed_within_epoch"]:
+            within = f"in epoch {self.epochs + 1} of {facts['epochs']}, "
+            self._print(f"resumed {within}after step {facts['resumed_after_step']:,} of {facts['steps']:,}")
+        elif self.epochs:
             self._print(f"resumed after epoch {self.epochs} of {facts['epochs']}")
 
     def on_step(self, step: Step) -> None:

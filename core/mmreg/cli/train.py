@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mmreg.cli.signals import Signals
 from mmreg.console import (
     AcceptChanges,
     Debug,
@@ -24,9 +25,8 @@ from mmreg.console import (
     say,
 )
 from mmreg.data.dialect import TableFile
-from mmreg.errors import OptionError, RecipeError
+from mmreg.errors import OptionError, RecipeError, TrainingError
 from mmreg.files import write_text
-from mmreg.messages import plural
 
 
 def train(
@@ -67,7 +67,11 @@ def train(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train the model that a recipe describes; with a table, write the recipe first (as init does)."""
+    """Train the model that a recipe describes; with a table, write the recipe first (as init does).
+
+    Ctrl-C, SIGTERM and SIGUSR1 end it after the step that is under way, with a checkpoint to go on from by --resume.
+    The exit code is then 130 after Ctrl-C, and 75 ("try again") after the others. A second one ends it at once.
+    """
     if resume and overwrite:
         raise OptionError("--resume goes on with a run and --overwrite replaces it; give one of them")
     if accept_changes and not resume:
@@ -89,39 +93,44 @@ def train(
 
         validate(recipe, settings, seed, device, precision)
         return
-    from mmreg.cli.display import Display
-    from mmreg.training.train import train as run_training
-
-    display = Display(quiet)
+    stop = Signals()
     try:
-        with display:
-            run = run_training(
-                recipe,
-                out,
-                overrides=recipe_overrides(settings, precision, seed),
-                overwrite=overwrite,
-                resume=resume,
-                accept_changes=accept_changes,
-                device=device,
-                callback=display,
-            )
-    except KeyboardInterrupt:
-        say("\nstopped" if display.epochs else "\nstopped before an epoch was finished")
-        _say_how_to_go_on(display.epochs, out)
-        raise typer.Exit(130) from None
-    except OSError:
-        _say_how_to_go_on(display.epochs, out)
+        with stop.watched():
+            from mmreg.cli.display import Display
+            from mmreg.training.train import train as run_training
+
+            display = Display(quiet)
+            with display:
+                run = run_training(
+                    recipe,
+                    out,
+                    overrides=recipe_overrides(settings, precision, seed),
+                    overwrite=overwrite,
+                    resume=resume,
+                    accept_changes=accept_changes,
+                    device=device,
+                    callback=display,
+                    stop=stop,
+                )
+    except KeyboardInterrupt as stopped:
+        say(f"\n{stopped or 'stopped'}")
+        _say_how_to_go_on(out)
+        raise typer.Exit(stop.exit_code) from None
+    except (OSError, TrainingError):
+        _say_how_to_go_on(out)
         raise
     display.finish(run)
 
 
-def _say_how_to_go_on(epochs: int, out: Path) -> None:
+def _say_how_to_go_on(out: Path) -> None:
     """Say what a training that was stopped has left, and the command that goes on with it."""
-    if not epochs:
+    from mmreg.training.checkpoint import has_checkpoint
+
+    if not has_checkpoint(out):
+        say("there is no checkpoint yet: the same command begins anew")
         return
-    kept = f"{plural(epochs, 'finished epoch')} {'is' if epochs == 1 else 'are'}"
     again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
-    say(f"{kept} kept in {out}; go on with:\n  mmreg {shlex.join([*again, '--resume'])}")
+    say(f"it is kept in {out} as of its last checkpoint; go on with:\n  mmreg {shlex.join([*again, '--resume'])}")
     say(f"or take the best weights so far:\n  mmreg finish {shlex.quote(str(out))}")
 
 

@@ -94,7 +94,10 @@ class Callback:
         """
 
     def on_epoch_end(self, run: FollowedRun, epoch: Epoch) -> None:
-        """An epoch is done and kept: a training that is stopped now goes on after it.
+        """An epoch is done: a training that is stopped now goes on after it.
+
+        What is kept of it is written while the training goes on, at the latest when it ends, whatever ends it but a
+        kill.
 
         Args:
             run: as above; the model has the weights of this epoch.

@@ -215,6 +215,15 @@ class EarlyStopping(_Closed):
     """Improvements up to this much do not count."""
 
 
+class Checkpoint(_Closed):
+    """How often a training is kept within its epochs; at the end of each it always is."""
+
+    minutes: Annotated[float, Gt(0)] | None = 5.0
+    """Minutes after which the state is kept again; null for none."""
+    steps: Annotated[int, Ge(1)] | None = None
+    """Optimizer steps after which it is; with both, whichever comes first."""
+
+
 class Training(_Closed):
     """How the model is trained."""
 
@@ -223,8 +232,9 @@ class Training(_Closed):
     max_steps: Annotated[int, Ge(1)] | None = None
     """Optimizer steps after which training ends, whatever the epochs."""
     max_minutes: Annotated[float, Gt(0)] | None = None
-    """Minutes after which training ends, with the best weights so far; counted from the first step of each call, so a
-    training that goes on has as many again. The learning rate's course is that of all epochs."""
+    """Minutes after which training ends, with the best weights so far, those within an epoch included; counted from the
+    first step of each call, so a training that goes on has as many again. The learning rate's course is that of all
+    epochs."""
     batch_size: Annotated[int, Ge(1)] = 64
     """Rows a batch."""
     accumulate: Annotated[int, Ge(1)] = 1
@@ -253,6 +263,14 @@ class Training(_Closed):
     """The metric by which the best weights are chosen; the task's main one if it is not given."""
     early_stopping: EarlyStopping | Annotated[int, Ge(1)] | None = None
     """When to stop early: a number of epochs without improvement, or a mapping of `patience` and `min_delta`."""
+    checkpoint: Checkpoint = Checkpoint()
+    """How often the state is kept within an epoch, for a training that is stopped to go on from: a mapping of `minutes`
+    and `steps`. It is written beside the training, which waits for the copy alone."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do at a step whose loss is not a finite number: end the training, or skip the step. Then weights,
+    optimizer and running statistics stay as they were, also where a gradient is not finite, and the report says how
+    many steps were left out; 20 in a row end the training all the same. On an accelerator, skip waits for the device
+    once a step, unless the optimizer is a fused one."""
     modality_dropout: Share | dict[str, Share] = 0.0
     """The share of training rows in which each modality is left out at random (never all of a row at once)."""
 

@@ -29,7 +29,7 @@ from mmreg.runs.folder import (
 from mmreg.runs.loading import load
 from mmreg.runs.lock import LOCK, writer, writing
 from mmreg.runs.matching import Targets, check_same_task, matching_key, written_keys
-from mmreg.runs.measuring import evaluation, prediction_columns, report_split, with_keys
+from mmreg.runs.measuring import evaluation, prediction_columns, report_split, row_keys, with_keys
 from mmreg.runs.run import KnownRows, Run
 from mmreg.runs.weights import read_weights, write_weights
 
@@ -66,6 +66,7 @@ __all__ = [
     "read_weights",
     "remove_leftovers",
     "report_split",
+    "row_keys",
     "run_file",
     "with_keys",
     "write_facts",

@@ -8,10 +8,11 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from mmreg.errors import RunError
+from mmreg.errors import RunError, TrainingError
 from mmreg.files import fcntl, unwritable
 from mmreg.messages import shown
 
@@ -22,10 +23,13 @@ LONGEST = 4096
 
 
 @contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[Callable[[], None]]:
     """Hold a folder, made if it is not there, as the only one who writes to it.
 
     What was made for it and is still empty at the end goes again. The lock ends with its process, however that ends.
+
+    Yields:
+        What raises a `TrainingError` where the folder is no longer there, or another one by now.
 
     Raises:
         RunError: it is a file or cannot be written to, or somebody writes to it already: says who.
@@ -38,9 +42,10 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         descriptor = _locked(folder)
         try:
-            yield
+            yield partial(_still_held, folder, descriptor)
         finally:
-            (folder / LOCK).unlink(missing_ok=True)
+            if _is_locked_by(folder, descriptor):
+                (folder / LOCK).unlink(missing_ok=True)
             os.close(descriptor)
     finally:
         for place in made:
@@ -88,12 +93,28 @@ def _locked(folder: Path) -> int:
         except OSError:  # a file system without locks
             return descriptor
         # Who held it before may have removed the file between our opening and locking it.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                _sign(descriptor)
-                return descriptor
+        if _is_locked_by(folder, descriptor):
+            _sign(descriptor)
+            return descriptor
         os.close(descriptor)
     raise RunError(f"{path} cannot be locked: others make and remove it all the time")
+
+
+def _is_locked_by(folder: Path, descriptor: int) -> bool:
+    """Whether the lock's file in a folder is the one that this descriptor has open."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), (folder / LOCK).stat())
+    except FileNotFoundError:
+        return False
+
+
+def _still_held(folder: Path, descriptor: int) -> None:
+    if not _is_locked_by(folder, descriptor):
+        what = "replaced by another" if (folder / LOCK).exists() else "removed"
+        raise TrainingError(
+            f"the folder {str(folder)!r}, or what is in it, was {what} while this training wrote to it; nothing more "
+            "is written there: begin anew, or go on from a copy by --resume"
+        )
 
 
 def _sign(descriptor: int) -> None:

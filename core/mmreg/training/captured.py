@@ -112,7 +112,9 @@ class CapturedStep:
         if not self._whole:
             for parameter, gradient in recording.gradients:
                 parameter.grad = gradient
-            self.step.update()
+            self.step.update(recording.losses.loss)
+        elif isinstance(recording.bad, Tensor):
+            self.step.guard.bad = recording.bad.clone()  # the next replay writes to the same place
         return recording.losses
 
     def _compare(
@@ -143,7 +145,7 @@ class CapturedStep:
         before = None if self._record is None else _host_state()
         losses = self._run(group, packet.to(self.step.device, non_blocking=True), draws)
         if not self._whole:
-            self.step.update()
+            self.step.update(losses.loss)
         if self._record is not None:
             for index, watched in enumerate(draws):
                 self._drew |= {(index, name) for name in watched.drew()}
@@ -164,7 +166,7 @@ class CapturedStep:
         losses = self.step.gradients(sources, draws, weight, progress)
         if self._whole:
             with self._rates_on_device():
-                self.step.update()
+                self.step.update(losses.loss)
         return losses
 
     @contextmanager
@@ -197,7 +199,7 @@ class CapturedStep:
             return
         gradients = [(each, each.grad) for each in self.step.model.parameters() if each.grad is not None]
         self.step.optimizer.zero_grad(set_to_none=True)
-        self._recordings[shape] = _Recording(own, draws, losses, replay, gradients)
+        self._recordings[shape] = _Recording(own, draws, losses, replay, gradients, self.step.guard.bad)
 
     def _stop(self, reason: str) -> None:
         self._record = None
@@ -214,6 +216,7 @@ class _Recording:
     losses: Losses
     replay: Callable[[], None]
     gradients: Sequence[tuple[Tensor, Tensor]]
+    bad: bool | Tensor | None
 
 
 def _distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
@@ -370,9 +373,10 @@ def with_own_flags(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -
 
 
 def _is_capturable(step: TrainingStep) -> bool:
-    """Whether the optimizer can be recorded too; with scaled gradients it decides on the host whether to step."""
+    """Whether the optimizer can be recorded too, which takes one that leaves all decisions to the device."""
     groups = step.optimizer.param_groups
-    return not step.scaler.is_enabled() and all(group.get("capturable") or group.get("fused") for group in groups)
+    decides_on_host = step.scaler.is_enabled() or step.guard.waits
+    return not decides_on_host and all(group.get("capturable") or group.get("fused") for group in groups)
 
 
 def _phase(step: TrainingStep) -> Hashable:

@@ -74,7 +74,8 @@ def load_checkpoint(folder: Path, parts: Sequence[str] = ()) -> tuple[dict[str, 
         except Exception as error:  # torch raises many kinds for a damaged file
             problems.append(f"{path} is damaged ({one_line(error)})")
         else:
-            from_here = f"; going on from the one before, of epoch {state['progress']['epoch']}"
+            done = f"of epoch {state['progress']['epoch']}, step {state['progress']['step']:,}"
+            from_here = f"; going on from the one before, {done}"
             return state, f"the checkpoint {problems[0]}{from_here}" if problems else ""
     raise RunError(f"the checkpoint {' and '.join(problems)}; train anew with --overwrite")
 

@@ -19,7 +19,8 @@ from mmreg.model.devices import resolve_precision
 from mmreg.recipe.form import Fractions
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import resolve
-from mmreg.training.loop import Trainer, TrainingRows
+from mmreg.training.loop import Trainer
+from mmreg.training.rows import TrainingRows
 
 SAMPLE = 16
 """Rows that are decoded; batches repeat them."""

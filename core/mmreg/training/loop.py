@@ -5,34 +5,33 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from mmreg.contract.callback import Step
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.metrics import Epoch, MetricValue
 from mmreg.contract.optimization import Schedule
 from mmreg.errors import TrainingError
+from mmreg.messages import listed
 from mmreg.model.inference import mean_loss, predict
 from mmreg.model.measures import Measures
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import ModelNode
+from mmreg.model.seeding import Draws
 from mmreg.recipe.form import EarlyStopping
 from mmreg.recipe.resolve import Plan
 from mmreg.training.blending import blending_weights
 from mmreg.training.captured import CapturedStep, CudaRecorder, make_capturable, with_own_flags
 from mmreg.training.dropout import dropped_modalities
+from mmreg.training.nonfinite import REMEDY, NonFiniteError, Watch, reason
 from mmreg.training.order import epoch_order
 from mmreg.training.parameters import Freezing, parameter_groups, trained_weights
-from mmreg.training.progress import Clock, Progress, rates_after
-from mmreg.training.rows import TrainingRows
+from mmreg.training.progress import Clock, Position, Progress, rates_after
+from mmreg.training.rows import AnyBatch, TrainingRows
 from mmreg.training.step import TrainingStep
-
-__all__ = ["Trainer", "TrainingRows"]
-
-AnyBatch = TypeVar("AnyBatch")
 
 
 class Trainer:
@@ -46,10 +45,14 @@ class Trainer:
         device: where to compute.
         dtype: the dtype of the forward pass.
         on_step: told of every optimizer step.
+        between_steps: called after every step, and after every batch of a validation: `state` is whole then. What it
+            raises ends the training.
         tell: told what a person should know.
 
     Attributes:
         out_of_time: whether `max_minutes` has ended the training before its time.
+        within_epoch: whether the last epoch that was given ended before its last step: a training that goes on does so
+            from there, as if that epoch had never been measured.
     """
 
     def __init__(
@@ -61,10 +64,11 @@ class Trainer:
         device: torch.device,
         dtype: torch.dtype,
         on_step: Callable[[Step], None],
+        between_steps: Callable[[], None] = lambda: None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.model, self.modalities, self.rows = model, modalities, rows
-        self.device, self.dtype, self.on_step = device, dtype, on_step
+        self.device, self.dtype, self.on_step, self.between_steps = device, dtype, on_step, between_steps
         self.options = options = plan.recipe.form.training
         self.task = model.task
         self.measures = Measures(self.task, plan.metrics)
@@ -79,8 +83,10 @@ class Trainer:
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
         self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype)
         self._compile(tell)
+        self.watch = Watch(options.on_nonfinite == "skip", self._explain)
         self.progress = Progress()
-        self.out_of_time = False
+        self.position: Position | None = None
+        self.out_of_time = self.within_epoch = False
         self._clock = Clock(options.max_minutes)
 
     def _compile(self, tell: Callable[[str], None]) -> None:
@@ -97,7 +103,8 @@ class Trainer:
             tell("steps are not recorded, as that needs all values in half of the GPU's memory")
 
     def state(self) -> dict[str, Any]:
-        """All that is needed to go on from the end of an epoch, as tensors and plain data."""
+        """All that is needed to go on from a step, as tensors and plain data."""
+        self._look()
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -105,6 +112,8 @@ class Trainer:
             "scaler": self.step.scaler.state_dict(),
             "progress": self.progress.to_plain(),
             "course": {"steps": self.steps, "epochs": self.options.epochs},
+            "position": None if self.position is None else self.position.to_plain(),
+            "watch": self.watch.to_plain(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -123,7 +132,11 @@ class Trainer:
         for group, own in zip(self.optimizer.param_groups, rates or (), strict=False):
             group.update(own)
         self.step.scaler.load_state_dict(state["scaler"])
-        self.progress.finished = self._is_done() or self._is_stale()
+        if "watch" in state:  # earlier releases kept a training between its epochs alone
+            self.watch.load_plain(state["watch"])
+            position = state["position"]
+            self.position = None if position is None else Position.from_plain(position, self.device)
+        self.progress.finished = self._is_stale() or (self.position is None and self._is_done())
 
     def epochs(self) -> Iterator[tuple[Epoch, dict[str, Any], bool]]:
         """Train epoch by epoch.
@@ -136,66 +149,105 @@ class Trainer:
             TrainingError: the loss is no longer finite.
         """
         while not self.progress.finished:
-            started = time.perf_counter()
-            if self.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(self.device)
-            rate = float(self.optimizer.param_groups[0]["lr"])
-            losses = self._train_epoch()
-            seconds = time.perf_counter() - started
-            with self._clock.validating():
-                measured = self._validate()
-            epoch = Epoch(self.progress.epoch + 1, self.progress.step, rate, (*losses, *measured))
-            improved = self._judge(epoch)
-            self.progress.epoch += 1
-            self.progress.history.append(epoch)
-            self.progress.finished = self._is_done() or self._is_stale()
-            self.out_of_time = self._clock.is_over() and not self.progress.finished
-            if self.course is not None and not self.course.per_step:
-                self._step_schedule(epoch)
-            yield epoch, self._timings(seconds, started), improved
+            if self._train_epoch():
+                yield self._end_epoch()
+                self.out_of_time = self._clock.is_over() and not self.progress.finished
+            else:
+                self.out_of_time = True
+                self.between_steps()  # before the measuring of what is left within the epoch changes the state
             if self.out_of_time:
                 break
+        if self.position is not None:
+            self.within_epoch = True
+            yield self._end_epoch()
         self.freezing.end()
         self.model.compile_encoders(False)
 
-    def _train_epoch(self) -> list[MetricValue]:
-        """One pass over the training rows; the means of the loss and of its terms."""
+    def _train_epoch(self) -> bool:
+        """Train to the end of an epoch, from where it stands; False where the time is over before."""
         self.model.train()
         self.freezing.begin(self.progress.epoch)
-        options, epoch = self.options, self.progress.epoch
-        batches = self.rows.training_batches(
-            epoch_order(len(self.rows.train), options, epoch),
-            dropped_modalities(self.rows.prepared, self.rows.train, options, epoch),
-            self.device,
-        )
-        total = torch.zeros((), device=self.device)
-        sums: dict[tuple[str, str], Tensor] = {}
-        weight = 0.0  # of the rows of the epoch; some are not zero, as the weight column was checked
         self._blend()
         if self.captured is not None:
             self.captured.begin_epoch()
-        for group in _groups(batches, options.accumulate):
-            group_weight = sum(batch.weight for batch in group)
-            loss, terms = (self.captured or self.step)(group, self.progress.step, group_weight)
-            self.progress.step += 1
-            if self.schedule is not None and self.course is not None and self.course.per_step:
-                self.schedule.step()
-            rows = sum(batch.size for batch in group)
-            total += loss * group_weight
-            weight += group_weight
-            for key, term in terms.items():
-                sums[key] = sums.get(key, 0.0) + term * group_weight
-            self.on_step(Step(epoch + 1, self.progress.step, self.steps, rows, loss.item))
-            if self.progress.step >= self.steps or self._clock.is_over():
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        if self.position is None:
+            rate = float(self.optimizer.param_groups[0]["lr"])
+            self.position = Position(self.progress.step, rate, torch.zeros((), device=self.device))
+        position = self.position
+        started = time.perf_counter() - position.seconds
+        batches = self._batches(position.batches)
+        for group in _groups(batches, self.options.accumulate):
+            if self.progress.step >= self.steps:
                 break
-        mean = float(total) / weight
-        if not math.isfinite(mean):
-            raise TrainingError(
-                f"the loss is {mean} after step {self.progress.step} (epoch {epoch + 1}); "
-                "lower the learning rate, set training.gradient_clip, or use precision float32"
-            )
-        means = [("", "loss", mean), *((part, name, float(term) / weight) for (part, name), term in sums.items())]
-        return [MetricValue("train", *each) for each in means]
+            self._take_step(group, position)
+            position.seconds = time.perf_counter() - started
+            self.between_steps()
+            if self._clock.is_over():
+                break
+        return self.progress.step >= self.steps or position.batches >= self._num_batches
+
+    def _take_step(self, group: list[AnyBatch], position: Position) -> None:
+        """One optimizer step, and what it comes to."""
+        weight = sum(batch.weight for batch in group)
+        losses = (self.captured or self.step)(group, self.progress.step, weight)
+        self.progress.step += 1
+        if self.schedule is not None and self.course is not None and self.course.per_step:
+            self.schedule.step()
+        bad = self.step.guard.bad
+        position.add(len(group), weight, losses, bad)
+        self.watch.after(self.progress.step, losses.loss, bad, weight)
+        rows = sum(batch.size for batch in group)
+        self.on_step(Step(self.progress.epoch + 1, self.progress.step, self.steps, rows, losses.loss.item))
+
+    def _batches(self, first: int, last: int | None = None) -> Iterator[AnyBatch]:
+        """The batches of this epoch from one on, up to another."""
+        order = epoch_order(len(self.rows.train), self.options, self.progress.epoch)
+        self._num_batches = len(order)
+        drop = dropped_modalities(self.rows.prepared, self.rows.train, self.options, self.progress.epoch)
+        return self.rows.training_batches(order[first:last], drop, self.device)
+
+    def _look(self) -> None:
+        """Have a look at the losses that an accelerator has not shown yet, and take skipped steps out of the means."""
+        self.watch.look()
+        if self.position is not None:
+            self.position.weight -= self.watch.take_left_out()
+
+    def _explain(self, number: int) -> str:
+        """What a person should know of a step, numbered from 1 over the training, whose loss is not finite."""
+        position, options = self.position, self.options
+        assert position is not None
+        first = (number - 1 - position.first_step) * options.accumulate
+        batches = list(self._batches(first, first + options.accumulate))
+        draws = [Draws(self.step.seed(number - 1, index)) for index in range(len(batches))]
+        rows = self.rows.named(np.concatenate([batch.index for batch in batches]))
+        why = reason(self.model, self.modalities, list(zip(batches, draws, strict=True)), self.device, self.rows.named)
+        return (
+            f"the loss is not a finite number at step {number:,} (epoch {self.progress.epoch + 1}), over the rows "
+            f"{listed(rows, 5)}: {why}"
+        )
+
+    def _end_epoch(self) -> tuple[Epoch, dict[str, Any], bool]:
+        """Measure what an epoch has come to, and close it."""
+        position = self.position
+        assert position is not None
+        started = time.perf_counter()
+        self._look()
+        if self.watch.skipped and not position.weight > 0:
+            raise NonFiniteError(f"not one step of epoch {self.progress.epoch + 1} had a finite loss; {REMEDY}")
+        means = position.means()
+        with self._clock.validating():
+            measured = self._validate()
+        epoch = Epoch(self.progress.epoch + 1, self.progress.step, position.learning_rate, (*means, *measured))
+        improved = self._judge(epoch)
+        self.progress.epoch += 1
+        self.progress.history.append(epoch)
+        self.position = None
+        self.progress.finished = self._is_done() or self._is_stale()
+        if self.course is not None and not self.course.per_step:
+            self._step_schedule(epoch)
+        return epoch, self._timings(position, time.perf_counter() - started), improved
 
     def _blend(self) -> None:
         """Set the weights of the losses that are blended by what the epochs so far have shown."""
@@ -221,7 +273,7 @@ class Trainer:
         """Loss and metrics on the validation rows; nothing without them."""
         if not len(self.rows.validation):
             return []
-        batches = self.rows.validation_batches(self.options.batch_size, self.device)
+        batches = self._watched(self.rows.validation_batches(self.options.batch_size, self.device))
         predicted = predict(self.model, self.modalities, batches, self.device, self.dtype)
         targets = torch.from_numpy(self.rows.targets[self.rows.validation])
         weights = torch.from_numpy(self.rows.weights[self.rows.validation])
@@ -235,6 +287,12 @@ class Trainer:
                 result = self.measures.evaluate(self.task.scores(part.scores)[rows], targets[rows], [self.metric])
                 found += [(name, self.metric, result[self.metric])] if self.metric in result else []
         return [MetricValue("validation", *each) for each in found]
+
+    def _watched(self, batches: Iterable[AnyBatch]) -> Iterator[AnyBatch]:
+        """The same batches; before each the training may be stopped."""
+        for batch in batches:
+            self.between_steps()
+            yield batch
 
     def _judge(self, epoch: Epoch) -> bool:
         """Whether the epoch is the best so far by the metric; ties go to the earlier one."""
@@ -265,13 +323,14 @@ class Trainer:
         patience = early.patience if isinstance(early, EarlyStopping) else early
         return patience is not None and self.progress.stale >= patience
 
-    def _timings(self, seconds: float, started: float) -> dict[str, Any]:
+    def _timings(self, position: Position, measuring: float) -> dict[str, Any]:
         memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+        rows = min(position.batches * self.options.batch_size, len(self.rows.train))
         return {
             "epoch": self.progress.epoch,
-            "train_seconds": round(seconds, 4),
-            "seconds": round(time.perf_counter() - started, 4),
-            "rows_per_second": round(len(self.rows.train) / seconds, 1),
+            "train_seconds": round(position.seconds, 4),
+            "seconds": round(position.seconds + measuring, 4),
+            "rows_per_second": round(rows / position.seconds, 1),
             "device_memory_bytes": memory,
         }
 

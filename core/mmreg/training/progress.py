@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from mmreg.contract.metrics import Epoch
+from mmreg.contract.metrics import Epoch, MetricValue
+from mmreg.training.step import Losses
 
 
 @dataclass
 class Progress:
-    """Where a training stands at the end of an epoch, besides the state of model and optimizer: plain data.
+    """How far a training is, besides the state of model and optimizer: plain data.
 
     Attributes:
         epoch: epochs done.
@@ -43,6 +45,59 @@ class Progress:
     def from_plain(cls, data: Mapping[str, Any]) -> Progress:
         """What `to_plain` gave."""
         return cls(**{**data, "history": [Epoch.from_plain(epoch) for epoch in data["history"]]})
+
+
+@dataclass
+class Position:
+    """Where a training stands within an epoch, and what the steps so far came to.
+
+    Attributes:
+        first_step: optimizer steps that were done before the epoch.
+        learning_rate: at the epoch's beginning.
+        loss: (), the sum of the losses so far, each by the weight of its rows.
+        batches: batches of the epoch that are done.
+        weight: the weight of their rows.
+        terms: (), the sums of the losses' terms, by part and name.
+        seconds: what the steps so far took.
+    """
+
+    first_step: int
+    learning_rate: float
+    loss: Tensor
+    batches: int = 0
+    weight: float = 0.0
+    terms: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, batches: int, weight: float, losses: Losses, bad: bool | Tensor | None) -> None:
+        """Count a step over so many batches, whose rows weigh this much; not its losses, if it was skipped as bad."""
+        self.batches += batches
+        if bad is True:
+            return
+        self.weight += weight
+        self.loss += _unless(bad, losses.loss * weight)
+        for key, term in losses.terms.items():
+            self.terms[key] = self.terms.get(key, 0.0) + _unless(bad, term * weight)
+
+    def means(self) -> list[MetricValue]:
+        """The means of the loss and of its terms over the rows so far."""
+        found = [("", "loss", self.loss), *((part, name, term) for (part, name), term in self.terms.items())]
+        return [MetricValue("train", part, name, float(total) / (self.weight or 1.0)) for part, name, total in found]
+
+    def to_plain(self) -> dict[str, Any]:
+        """All of it as tensors and plain data; `from_plain` reads it back."""
+        return {**vars(self), "terms": [[part, name, term] for (part, name), term in self.terms.items()]}
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any], device: torch.device) -> Position:
+        """What `to_plain` gave, on a device."""
+        terms = {(part, name): term.to(device) for part, name, term in data["terms"]}
+        return cls(**{**data, "loss": data["loss"].to(device), "terms": terms})
+
+
+def _unless(bad: Tensor | bool | None, value: Tensor) -> Tensor:
+    """A value, or zero where it is bad, without waiting for the device to say so."""
+    return torch.where(bad, 0, value) if isinstance(bad, Tensor) else value
 
 
 class Clock:

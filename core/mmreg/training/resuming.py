@@ -18,8 +18,11 @@ from mmreg.recipe.resolve import Plan, resolve
 from mmreg.runs.folder import component_facts
 from mmreg.runs.restoring import Restoring
 
-EXTENDING = ("training.epochs", "training.max_steps", "training.max_minutes", "training.early_stopping")
-"""What says when a training ends, and so may be another when it goes on."""
+EXTENDING = (
+    *("training.epochs", "training.max_steps", "training.max_minutes", "training.early_stopping"),
+    *("training.checkpoint", "training.on_nonfinite"),
+)
+"""What may be another when a training goes on: when it ends, when it is kept, and what to do at a bad step."""
 
 
 @dataclass
@@ -29,7 +32,7 @@ class Resumption:
     Attributes:
         facts: what its run's folder says.
         restoring: its components, restored from there.
-        extends: whether the recipe says otherwise when to end.
+        extends: whether the recipe says otherwise in what may be another.
         finishes: whether to end here, with the weights that there are.
         accepts: whether to go on although something has changed.
         accepted: what has changed and is to be used nevertheless.
@@ -64,7 +67,7 @@ def resumption(folder: Path, plan: Plan, *, accept_changes: bool, finishes: bool
 
 
 def check_recipe(folder: Path, plan: Plan) -> bool:
-    """Refuse a recipe that is not that of the training in a folder; whether it says otherwise when to end.
+    """Refuse a recipe that is not that of the training in a folder; whether it differs in what may be another.
 
     Raises:
         RunError: names every difference.

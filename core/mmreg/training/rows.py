@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ from mmreg.data.prepared import Prepared
 from mmreg.data.resident import IndexedBatch, ResidentRows, ResidentValues, fits
 from mmreg.data.transfer import moved_ahead
 
+AnyBatch = Batch | IndexedBatch
+
 
 @dataclass
 class TrainingRows:
@@ -26,6 +28,7 @@ class TrainingRows:
         weights: (N,) the weight of each row's loss.
         train: numbers of the training rows.
         validation: numbers of the rows that the best weights are chosen by; none to keep the last ones.
+        names: what messages call rows, given their numbers; by default the numbers, from 1.
     """
 
     prepared: Mapping[str, Prepared]
@@ -33,6 +36,7 @@ class TrainingRows:
     weights: NDArray[np.float32]
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
+    names: Callable[[NDArray[np.int64]], list[Any]] = lambda rows: (rows + 1).tolist()
     _resident: dict[str, ResidentRows] = field(default_factory=dict, init=False)
 
     def keep_on(self, device: torch.device) -> bool:
@@ -54,7 +58,7 @@ class TrainingRows:
         order: Sequence[NDArray[np.int64]],
         drop: Mapping[str, NDArray[np.bool_]] | None,
         device: torch.device,
-    ) -> Iterator[Batch | IndexedBatch]:
+    ) -> Iterator[AnyBatch]:
         """Batches of the training rows.
 
         Args:
@@ -64,15 +68,17 @@ class TrainingRows:
         """
         return self._batches("train", self.train, device, order=order, drop=drop, prefetch=True)
 
-    def validation_batches(self, batch_size: int, device: torch.device) -> Iterator[Batch | IndexedBatch]:
+    def validation_batches(self, batch_size: int, device: torch.device) -> Iterator[AnyBatch]:
         """Batches of the validation rows, in their order."""
         return self._batches("validation", self.validation, device, batch_size=batch_size)
 
-    def _batches(
-        self, split: str, rows: NDArray[np.int64], device: torch.device, **options: Any
-    ) -> Iterator[Batch | IndexedBatch]:
+    def _batches(self, split: str, rows: NDArray[np.int64], device: torch.device, **options: Any) -> Iterator[AnyBatch]:
         batches = Batches(self.prepared, rows, self.targets[rows], self.weights[rows], **options)
         resident = self._resident.get(split)
         if resident is not None:
             return (resident.batch(index, batches.present[index]) for index in batches.order)
         return moved_ahead(batches, device) if device.type == "cuda" else iter(batches)
+
+    def named(self, places: NDArray[np.int64]) -> list[Any]:
+        """What messages call the training rows at these places."""
+        return self.names(self.train[places])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,23 @@ from mmreg import runs
 from mmreg.contract.spec import specs_text
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import SHOWN, bad_texts, fit_arrays, keep_rows, prior_rows
-from mmreg.errors import RunError, TableError
+from mmreg.errors import RunError, TableError, TrainingError
 from mmreg.experiment import Experiment, prepare_all
-from mmreg.files import csv_text, write_json, write_text
-from mmreg.messages import without_modality
+from mmreg.files import csv_text, write_json
+from mmreg.messages import plural, without_modality
 from mmreg.model.devices import resolve_precision
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FusionNode, ModelNode
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
-from mmreg.training.checkpoint import load_checkpoint, save_checkpoint
-from mmreg.training.loop import Trainer, TrainingRows
+from mmreg.training.checkpoint import load_checkpoint
+from mmreg.training.loop import Trainer
+from mmreg.training.nonfinite import NonFiniteError
 from mmreg.training.parameters import count_trained
 from mmreg.training.resuming import Resumption, check_values
+from mmreg.training.rows import TrainingRows
+from mmreg.training.saving import Kept, Saver
+from mmreg.training.stopping import Stop, Stopped
 
 
 class Session:
@@ -40,6 +45,8 @@ class Session:
         device: where to compute.
         followers: who is told of events.
         resumption: what is gone on with; None for a new training.
+        stop: the wish that it end.
+        check: raises where the folder is no longer the one that is held.
     """
 
     def __init__(
@@ -49,12 +56,15 @@ class Session:
         device: torch.device,
         followers: Followers,
         resumption: Resumption | None = None,
+        stop: Stop | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder, self.experiment, self.device, self.followers = folder, experiment, device, followers
-        self.resumption = resumption
+        self.resumption, self.stop, self.check = resumption, stop or Stop(), check
         self.plan = experiment.plan
         self.form = experiment.plan.recipe.form
         self.notes: list[str] = []
+        self.holds_best = False  # whether the model has better weights than those that were kept as the best
 
     def run(self) -> Run:
         """Do all of it; the run has the best weights."""
@@ -91,8 +101,9 @@ class Session:
             split_fingerprint=self.split_fingerprint,
         )
         self.followers.tell("on_start", run, self._facts(model, trainer))
-        self._train(trainer, run)
-        if self.form.training.keep == "best" and trainer.progress.best is not None:
+        with self.stop.heeding():
+            self._train(trainer, run)
+        if self.form.training.keep == "best" and trainer.progress.best is not None and not self.holds_best:
             model.load_state_dict(runs.read_weights(runs.run_file(self.folder, runs.BEST)))
         self._fit_fusions(run, experiment.splits["validation"])
         report = self._report(run, trainer)
@@ -125,11 +136,16 @@ class Session:
         experiment, training = self.experiment, self.form.training
         splits = experiment.splits
         rows = TrainingRows(
-            self.prepared, experiment.targets, experiment.weights, splits["train"], splits["validation"]
+            self.prepared,
+            experiment.targets,
+            experiment.weights,
+            splits["train"],
+            splits["validation"],
+            lambda numbers: runs.row_keys(self.plan, experiment.table, numbers)[1],
         )
         dtype = resolve_precision(training.precision, self.device)
         on_step = partial(self.followers.tell, "on_step")
-        return Trainer(self.plan, model, experiment.modalities, rows, self.device, dtype, on_step, self._note)
+        return Trainer(self.plan, model, experiment.modalities, rows, self.device, dtype, on_step, tell=self._note)
 
     def _go_on(self, resumption: Resumption, trainer: Trainer) -> None:
         """Take up a training where its last checkpoint left it."""
@@ -177,22 +193,48 @@ class Session:
         runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, model, table)
 
     def _train(self, trainer: Trainer, run: Run) -> None:
-        done = trainer.progress.epoch  # what follows it, a training that goes on repeats
+        done, step = trainer.progress.epoch, trainer.progress.step  # what follows, a training that goes on repeats
         timings: list[dict[str, Any]] = [row for row in runs.read_timings(self.folder) if int(row["epoch"]) <= done]
-        for epoch, timing, improved in trainer.epochs():
-            timings.append(timing)
-            if improved:
-                runs.write_weights(self.folder / runs.BEST, trainer.model.state_dict())
-            write_text(self.folder / runs.METRICS, csv_text(each.row() for each in trainer.progress.history))
-            write_text(self.folder / runs.TIMINGS, csv_text(timings))
-            # Last, as a kill between two writes makes a resumed training repeat the epoch with all of its files.
-            save_checkpoint(self.folder, trainer.state())
-            self.followers.tell("on_epoch_end", run, epoch)
+        weights = {name for name, _ in trainer.model.named_parameters()}
+        saver = Saver(self.folder, self.form.training.checkpoint, step, weights, self.check)
+        trainer.between_steps = partial(self._between_steps, trainer, saver)
+        try:
+            with saver:
+                for epoch, timing, improved in trainer.epochs():
+                    timings.append(timing)
+                    saver.save(self._kept(trainer, timings, improved), trainer.progress.step)
+                    self.followers.tell("on_epoch_end", run, epoch)
+        except NonFiniteError as error:
+            kept = f"; the checkpoint of step {saver.kept:,} is kept" if saver.kept else ""
+            raise TrainingError(f"{error}{kept}") from error
         if trainer.out_of_time:
+            within = f" (step {trainer.progress.step:,} of {trainer.steps:,})" if trainer.within_epoch else ""
             self._note(
-                f"ended in epoch {trainer.progress.epoch} of {self.form.training.epochs}, as max_minutes: "
+                f"ended in epoch {trainer.progress.epoch} of {self.form.training.epochs}{within}, as max_minutes: "
                 f"{self.form.training.max_minutes:g} says; go on by --resume"
             )
+        if trainer.watch.skipped:
+            self._note(f"{plural(trainer.watch.skipped, 'step')} with a loss or gradient that is not finite: left out")
+
+    def _kept(self, trainer: Trainer, timings: list[dict[str, Any]], improved: bool) -> Kept:
+        """What is to be kept of an epoch."""
+        metrics = csv_text(each.row() for each in trainer.progress.history)
+        kept = Kept(metrics=metrics, timings=csv_text(timings))
+        if trainer.within_epoch:  # of which a training that goes on is to know nothing
+            self.holds_best = improved
+            return kept
+        return replace(kept, best=trainer.model.state_dict() if improved else None, state=trainer.state())
+
+    def _between_steps(self, trainer: Trainer, saver: Saver) -> None:
+        """Keep the training if it is time to, and end it if that is wished."""
+        saver.raise_failure()
+        step = trainer.progress.step
+        ends = (self.stop.wanted or trainer.out_of_time) and step != saver.step
+        if ends or saver.is_due(step):
+            saver.save(Kept(state=trainer.state()), step)
+        if self.stop.wanted:
+            epoch = trainer.progress.epoch + 1
+            raise Stopped(f"stopped after step {step:,} of {trainer.steps:,}, in epoch {epoch}", step, epoch)
 
     def _fit_fusions(self, run: Run, rows: NDArray[np.int64]) -> None:
         """Fit the operators that are fitted on held-out rows, those below before those above."""
@@ -255,6 +297,8 @@ class Session:
             "steps": trainer.steps,
             "metric": trainer.metric,
             "resumed_after_epoch": trainer.progress.epoch,
+            "resumed_after_step": trainer.progress.step,
+            "resumed_within_epoch": trainer.position is not None,
         }
 
 

@@ -17,6 +17,7 @@ from mmreg.model.model import MultimodalModel
 from mmreg.model.seeding import Draws, derive
 from mmreg.recipe.form import Training
 from mmreg.training.losses import total_loss
+from mmreg.training.nonfinite import StepGuard
 
 
 class Losses(NamedTuple):
@@ -52,6 +53,8 @@ class TrainingStep:
         self.model, self.modalities, self.optimizer = model, modalities, optimizer
         self.options, self.steps, self.device, self.dtype = options, steps, device, dtype
         self.scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=dtype == torch.float16)
+        skips, scaled = options.on_nonfinite == "skip", self.scaler.is_enabled()
+        self.guard = StepGuard(model, optimizer, skips=skips, scaled=scaled, device=device)
 
     def __call__(self, group: Sequence[Rows], number: int, weight: float) -> Losses:
         """Move the weights once.
@@ -63,7 +66,7 @@ class TrainingStep:
         """
         draws = [Draws(self.seed(number, index)) for index in range(len(group))]
         losses = self.gradients(group, draws, weight or 1.0, number / self.steps)
-        self.update()
+        self.update(losses.loss)
         return losses
 
     def seed(self, number: int, index: int) -> int:
@@ -84,6 +87,7 @@ class TrainingStep:
         rows = sum(batch.size for batch in group)
         loss = torch.zeros((), device=self.device)
         terms: dict[tuple[str, str], Tensor] = {}
+        self.guard.begin()
         for batch, own in zip(group, draws, strict=True):
             part, named = self._batch_gradients(batch, own, weight, batch.size / rows, progress)
             loss = loss + part
@@ -104,11 +108,12 @@ class TrainingStep:
             torch.autograd.backward(self.scaler.scale(loss))
         return Losses(loss.detach(), terms)
 
-    def update(self) -> None:
-        """Move the weights by the gradients, and forget these."""
+    def update(self, loss: Tensor) -> None:
+        """Move the weights by the gradients of a loss, and forget these."""
         if self.options.gradient_clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        if self.guard.admits(loss):
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

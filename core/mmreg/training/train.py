@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mmreg.runs.followers import Followers
 from mmreg.training.checkpoint import has_checkpoint
 from mmreg.training.resuming import Resumption, check_recipe, resumption
 from mmreg.training.session import Session
+from mmreg.training.stopping import Stop
 
 
 def train(
@@ -33,6 +34,7 @@ def train(
     accept_changes: bool = False,
     device: str | torch.device | None = None,
     callback: Callback | None = None,
+    stop: Stop | None = None,
 ) -> Run:
     """Train the model of a recipe.
 
@@ -46,6 +48,7 @@ def train(
         accept_changes: whether to resume although components or versions have changed since.
         device: where to compute; the best one there is if it is not given.
         callback: who is told how it goes, besides the callbacks that plugins bring.
+        stop: the wish that it end, which another thread may set by `stop.wanted = True`.
 
     Returns:
         The run, with the best weights.
@@ -55,12 +58,13 @@ def train(
         TableError, TargetError, DataError: the data are wrong; name the place.
         RunError: a run is there already, or cannot be resumed.
         TrainingError: the loss is no longer finite.
+        Stopped: `stop` was wanted; all steps are kept, and `resume` goes on with the next one.
     """
     folder = Path(out)
     target = resolve_device(device)
     plan = checked_plan(read_recipe(recipe, overrides))
     resolve_precision(plan.recipe.form.training.precision, target)
-    with runs.writing(folder):
+    with runs.writing(folder) as check:
         goes_on = None
         if not resume or overwrite or not runs.is_run(folder):
             runs.claim(folder, overwrite=overwrite)
@@ -73,7 +77,7 @@ def train(
             )
         else:
             check_recipe(folder, plan)
-        return _run(folder, plan, target, callback, goes_on)
+        return _run(folder, plan, target, callback, goes_on, check, stop)
 
 
 def finish(
@@ -94,7 +98,7 @@ def finish(
         callback: who is told how it goes.
 
     Raises:
-        RunError: there is no training, it has ended, or not one of its epochs has.
+        RunError: there is no training, it has ended, or there is no checkpoint of it.
         TableError: the table is not there, or cannot be read.
     """
     folder = Path(folder)
@@ -106,17 +110,28 @@ def finish(
     plan = checked_plan(recipe if table is None else recipe.replace({"table": table}))
     cells = Path(facts["table"].get("folder", folder))  # what those of scheme://... are relative to
     plan.recipe.folder = cells if cells.is_dir() else None
-    with runs.writing(folder):
+    with runs.writing(folder) as check:
         if (folder / runs.WEIGHTS).is_file():
             raise RunError(f"the training in {str(folder)!r} has ended, and is a run: mmreg evaluate {folder}")
         if not has_checkpoint(folder):
-            raise RunError(f"the training in {str(folder)!r} was stopped before an epoch had ended; train anew")
+            raise RunError(
+                f"the training in {str(folder)!r} was stopped before an epoch had ended or a checkpoint was due; "
+                "go on with it by --resume, which begins anew"
+            )
         ends = resumption(folder, plan, accept_changes=accept_changes, finishes=True)
-        return _run(folder, plan, target, callback, ends)
+        return _run(folder, plan, target, callback, ends, check)
 
 
-def _run(folder: Path, plan: Plan, device: torch.device, callback: Callback | None, goes_on: Resumption | None) -> Run:
-    """Train in a folder that is held for writing."""
+def _run(
+    folder: Path,
+    plan: Plan,
+    device: torch.device,
+    callback: Callback | None,
+    goes_on: Resumption | None,
+    check: Callable[[], None],
+    stop: Stop | None = None,
+) -> Run:
+    """Train in a folder that is held for writing, for as long as `check` finds it there."""
     runs.remove_leftovers(folder)
     experiment = open_experiment(plan, None if goes_on is None else goes_on.restoring.modalities())
     check_validation(plan, experiment)
@@ -124,7 +139,11 @@ def _run(folder: Path, plan: Plan, device: torch.device, callback: Callback | No
     training = plan.recipe.form.training
     arithmetic = tuned(device, resolve_precision(training.precision, device), deterministic=training.deterministic)
     with deterministic(training.deterministic), arithmetic, random_state_kept(device):
-        return Session(folder, experiment, device, followers, goes_on).run()
+        try:
+            return Session(folder, experiment, device, followers, goes_on, stop, check).run()
+        except FileNotFoundError:
+            check()  # says so where it is the folder that is gone
+            raise
 
 
 def check_validation(plan: Plan, experiment: Experiment) -> None:

@@ -8,14 +8,13 @@ import math
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import toys
 from PIL import Image
 from small import make_folder
-from toys import Linear, Listening, train
+from toys import NOISY, Linear, Listening, Ticking, assert_same, train
 
 import mmreg
 from mmreg import registry, runs
@@ -23,13 +22,6 @@ from mmreg.errors import RunError, TableError
 from mmreg.studies.compare.usage import read_usage
 from mmreg.training import resuming
 from mmreg.training.progress import Clock
-
-NOISY: dict[str, Any] = {
-    "modalities": {
-        name: {"type": "numbers", "noise": 0.1, "encoder": {"name": "linear", "dropout": 0.2}} for name in "ab"
-    },
-    "fusion": "weighted",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +33,9 @@ def _toys() -> None:
 def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toys.register()
     folder = tmp_path_factory.mktemp("stopped") / "run"
-    with pytest.raises(KeyboardInterrupt):
-        train(folder, callback=Listening(18), **NOISY)
+    for step in (10, 18):  # epochs as short as these may be written together
+        with pytest.raises(KeyboardInterrupt):
+            train(folder, callback=Listening(step), resume=True, **NOISY)
     return folder
 
 
@@ -59,13 +52,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("whole") / "run", **NOISY).folder
 
 
-def assert_same(one: Path, two: Path) -> None:
-    assert (one / runs.METRICS).read_bytes() == (two / runs.METRICS).read_bytes()
-    first, second = (runs.read_weights(place / runs.WEIGHTS) for place in (one, two))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[key], second[key]) for key in first)
-
-
 def learning_rates(folder: Path) -> list[float]:
     with (folder / runs.METRICS).open() as file:
         return [float(row["learning_rate"]) for row in csv.DictReader(file)]
@@ -79,7 +65,7 @@ def flip(path: Path, bit: int) -> None:
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(stopped: Path, whole: Path) -> None:
     path = stopped / runs.CHECKPOINT
-    flip(path, 8 * (path.stat().st_size // 2))
+    path.write_bytes(path.read_bytes()[:-100])
     listening = Listening()
     train(stopped, resume=True, callback=listening, **NOISY)
     (note,) = (text for text in listening.messages if "damaged" in text)
@@ -261,17 +247,6 @@ def test_what_cannot_be_finished_is_refused(stopped: Path, tmp_path: Path) -> No
         train(tmp_path / "early", callback=Listening(3))
     with pytest.raises(RunError, match="before an epoch had ended"):
         mmreg.finish(tmp_path / "early", toys.rows())
-
-
-class Ticking:
-    """A clock that a step moves on."""
-
-    def __init__(self, seconds: float) -> None:
-        self.now, self.seconds = 0.0, seconds
-
-    def __call__(self) -> float:
-        self.now += self.seconds
-        return self.now
 
 
 def test_a_training_that_is_out_of_time_is_a_whole_run_and_goes_on(

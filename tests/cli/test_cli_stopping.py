@@ -1,0 +1,140 @@
+"""Signals that end `mmreg train`, wherever it is: while it prepares, in a step, twice, and while it measures."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small import Called, Caller
+
+import mmreg
+from mmreg.cli.signals import SIGNALS
+from mmreg.training import session, train
+from mmreg.training.checkpoint import load_checkpoint
+from mmreg.training.loop import Trainer
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+
+def send(name: str, times: int = 1) -> None:
+    for _ in range(times):
+        os.kill(os.getpid(), getattr(signal, name))
+
+
+def before(function: Callable[..., Any], do: Callable[[], None], call: int = 0) -> Callable[..., Any]:
+    """A function that does something else first, in one of its calls."""
+    calls = iter(range(1_000_000))
+
+    def both(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == call:
+            do()
+        return function(*arguments, **options)
+
+    return both
+
+
+@pytest.fixture
+def command(cli: Caller, text_recipe: Path, tmp_path: Path) -> Callable[..., Called]:
+    """Train a recipe into a folder, with further arguments."""
+
+    def call(*arguments: str, out: str = "run") -> Called:
+        chosen = ("--set", "training.epochs=3", "--set", "training.deterministic=true", "--device", "cpu", "-q")
+        return cli("train", text_recipe, "--out", tmp_path / out, *chosen, *arguments)
+
+    return call
+
+
+def assert_goes_on_to_the_same(command: Callable[..., Called], folder: Path) -> None:
+    assert command("--resume").code == 0
+    assert command(out="whole").code == 0
+    for name in ("metrics.csv", "model.safetensors", "report.json"):
+        assert (folder / "run" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75)])
+def test_a_signal_while_values_are_prepared_ends_at_once(
+    command: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "prepare_all", before(session.prepare_all, lambda: send(name)))
+        stopped = command()
+    assert (stopped.code, stopped.out) == (code, "")
+    assert stopped.err == "\nstopped\nthere is no checkpoint yet: the same command begins anew\n"
+    assert_goes_on_to_the_same(command, tmp_path)
+
+
+@pytest.mark.parametrize("place", ["_take_step", "_validate"])
+def test_a_signal_in_a_step_or_a_validation_ends_after_it_with_a_checkpoint(
+    command: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, place, before(getattr(Trainer, place), lambda: send("SIGTERM"), 1))
+        stopped = command()
+    step = load_checkpoint(tmp_path / "run")[0]["progress"]["step"]
+    assert stopped.code == 75
+    assert f"stopped after step {step} of" in stopped.err
+    assert f"{tmp_path / 'run'} as of its last checkpoint; go on with:\n  mmreg train " in stopped.err
+    assert "mmreg finish" in stopped.err
+    assert_goes_on_to_the_same(command, tmp_path)
+
+
+def test_a_second_signal_ends_at_once(
+    command: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    take_step = Trainer._take_step
+
+    def taking(trainer: Trainer, *arguments: Any) -> None:
+        if len(steps) == 4:
+            send("SIGTERM", 2)
+        steps.append(trainer.progress.step)
+        take_step(trainer, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_take_step", taking)
+        stopped = command()
+    assert len(steps) == 4
+    assert stopped.code == 75
+    assert stopped.err.startswith("\nstopped\n")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert_goes_on_to_the_same(command, tmp_path)
+
+
+@pytest.mark.parametrize("place", ["_fit_fusions", "_report"])
+def test_a_signal_while_the_end_is_measured_keeps_all_that_was_trained(
+    command: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(session.Session, place, before(getattr(session.Session, place), lambda: send("SIGTERM")))
+        stopped = command()
+    assert stopped.code == 75
+    assert "go on with:" in stopped.err
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert_goes_on_to_the_same(command, tmp_path)
+
+
+def test_handlers_are_the_commands_alone_and_put_back(
+    command: Callable[..., Called], text_recipe: Path, tmp_path: Path
+) -> None:
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    seen: list[dict[int, Any]] = []
+
+    class Looking(mmreg.Callback):
+        def on_step(self, step: Any) -> None:
+            seen.append({number: signal.getsignal(number) for number in SIGNALS})
+
+    train.train(text_recipe, tmp_path / "python", device="cpu", callback=Looking())
+    assert all(each == handlers for each in seen)
+    assert command().code == 0
+    assert {number: signal.getsignal(number) for number in SIGNALS} == handlers
+
+
+def test_help_tells_of_signals_and_exit_codes(cli: Caller) -> None:
+    told = " ".join(cli("train", "--help").out.split())
+    assert "Ctrl-C, SIGTERM and SIGUSR1" in told
+    assert "130 after Ctrl-C, and 75" in told

@@ -1,0 +1,1 @@
+"""Killing trainings: `make faults`."""

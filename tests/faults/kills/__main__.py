@@ -1,0 +1,50 @@
+"""`python -m kills`: a training is killed again and again, goes on each time, and is compared with one that was not.
+
+The environment says how: FAULTS_KILLS (200), FAULTS_SEED (0). The modules are imported once, and every training is a
+fork of this process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_IO_THREADS"), "1")
+
+
+def main() -> int:
+    """Kill; 1 if a training that went on came to something else."""
+    os.environ |= SINGLE  # before any import: what is forked must have no threads
+    import torch.optim.lr_scheduler
+    from small import make_folder
+
+    import mmreg.cli.display
+    import mmreg.training.train  # noqa: F401
+    from kills.series import Series, compare
+
+    kills, seed = int(os.environ.get("FAULTS_KILLS") or 200), int(os.environ.get("FAULTS_SEED") or 0)
+    print(f"FAULTS_KILLS={kills} FAULTS_SEED={seed}", flush=True)
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mmreg-faults-") as folder:
+        series = Series(make_folder(Path(folder)), seed)
+        whole = series.whole()
+        number = 0
+        while series.kills < kills:
+            number += 1
+            run = series.killed(f"run{number}", kills)
+            if run is not None:
+                series.differences += [f"{run.name}: {text}" for text in compare(whole, run)]
+        print(series.summary())
+    print(f"{number} trainings, {series.kills} kills, {time.monotonic() - started:.0f} s")
+    for text in [*series.failures, *series.differences]:
+        print(text, file=sys.stderr)
+    print("all are the same bit for bit" if not series.failures + series.differences else "NOT THE SAME")
+    return int(bool(series.failures or series.differences))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
