@@ -80,13 +80,13 @@ def test_the_error_names_step_epoch_rows_modality_and_what_is_kept(tmp_path: Pat
 
 
 def test_the_last_good_checkpoint_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gradients = stepping.TrainingStep._gradients
+    gradients = stepping.TrainingStep._batch_gradients
 
     def bad_later(step: Any, batch: Any, seed: int, weight: float, share: float, progress: float) -> Losses:
         loss, terms = gradients(step, batch, seed, weight, share, progress)
         return Losses(loss * (torch.nan if progress >= 19 / 24 else 1.0), terms)
 
-    monkeypatch.setattr(stepping.TrainingStep, "_gradients", bad_later)
+    monkeypatch.setattr(stepping.TrainingStep, "_batch_gradients", bad_later)
     with pytest.raises(
         TrainingError, match=r"at step 20 \(epoch 3\).*; the checkpoint of step 1[6-9] is kept"
     ) as caught:
