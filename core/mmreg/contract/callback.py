@@ -97,7 +97,8 @@ class Callback:
         """An epoch is done and kept: a training that is stopped now goes on after it.
 
         Args:
-            run: as above; the model has the weights of this epoch.
+            run: as above; the model has the weights of this epoch. Where the recipe asks for their average, that is
+                what was measured, and the model has it only when training has ended.
             epoch: what was measured; `epoch.row()` is its line of metrics.csv.
         """
 

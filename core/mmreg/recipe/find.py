@@ -210,6 +210,9 @@ def _training(finder: Finder, form: Form, found: Found, tried: bool) -> None:
         refused = refusal(found.optimizer, found.schedule, training.epochs)
         if refused is not None:
             finder.problem((*path, refused[0]), refused[1])
+    if training.class_balance and found.task is not None and found.task.cls.space == "values":
+        told = f"the task {form.target.task!r} has no classes; leave it out, or weigh rows by target.weight"
+        finder.problem((*path, "class_balance"), told)
     inputs = list(form.modalities)
     for name in training.modality_dropout if isinstance(training.modality_dropout, dict) else ():
         if name not in inputs:

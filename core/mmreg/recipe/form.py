@@ -252,6 +252,13 @@ class Training(_Closed):
     """When to stop early: a number of epochs without improvement, or a mapping of `patience` and `min_delta`."""
     modality_dropout: Share | dict[str, Share] = 0.0
     """The share of training rows in which each modality is left out at random (never all of a row at once)."""
+    class_balance: Annotated[float, Ge(0), Le(1)] = 0.0
+    """How far rare classes are drawn more often in training: 0 for each row once an epoch, 1 for all classes alike; in
+    between a class of n rows is drawn in proportion to n ** (1 - class_balance). An epoch has as many rows as before;
+    of several labels a row, its rarest one is its class. Class weights and `target.weight` still weigh the losses."""
+    average: Annotated[float, Gt(0), Lt(1)] | None = None
+    """The decay of a moving average of the weights, such as 0.999: validation and the finished run use the average. In
+    the first steps it decays faster, by (1 + step) / (10 + step)."""
 
 
 class Form(_Closed):

@@ -26,11 +26,13 @@ from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import ModelNode
 from mmreg.recipe.form import EarlyStopping
 from mmreg.recipe.resolve import Plan
+from mmreg.training.averaging import Average
 from mmreg.training.blending import blending_weights
 from mmreg.training.dropout import dropped_modalities
 from mmreg.training.order import epoch_order
 from mmreg.training.parameters import Freezing, parameter_groups, trained_weights
 from mmreg.training.progress import Clock, Progress, rates_after
+from mmreg.training.sampling import row_classes
 from mmreg.training.step import TrainingStep, weight_of
 
 
@@ -70,6 +72,7 @@ class Trainer:
         on_step: told of every optimizer step.
 
     Attributes:
+        average: the moving average of the weights, where the recipe asks for one.
         out_of_time: whether `max_minutes` has ended the training before its time.
     """
 
@@ -97,10 +100,17 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer = plan.optimizer.build().build(parameter_groups(model, weights))
         self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
+        self.classes = row_classes(self.task.space, rows.targets[rows.train]) if options.class_balance else None
         self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype)
+        self.average = None if options.average is None else Average(model, options.average)
         self.progress = Progress()
         self.out_of_time = False
         self._clock = Clock(options.max_minutes)
+
+    @property
+    def predicting(self) -> MultimodalModel:
+        """The model that is measured and kept: the one that is trained, or that of the averaged weights."""
+        return self.model if self.average is None else self.average.model
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on from the end of an epoch, as tensors and plain data."""
@@ -109,6 +119,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "scaler": self.step.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state(),
             "progress": self.progress.to_plain(),
             "course": {"steps": self.steps, "epochs": self.options.epochs},
         }
@@ -129,6 +140,8 @@ class Trainer:
         for group, own in zip(self.optimizer.param_groups, rates or (), strict=False):
             group.update(own)
         self.step.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state(state["average"])
         self.progress.finished = self._is_done() or self._is_stale()
 
     def epochs(self) -> Iterator[tuple[Epoch, dict[str, Any], bool]]:
@@ -162,6 +175,8 @@ class Trainer:
             if self.out_of_time:
                 break
         self.freezing.end()
+        if self.average is not None:
+            self.model.load_state_dict(self.average.state())
 
     def _train_epoch(self) -> list[MetricValue]:
         """One pass over the training rows; the means of the loss and of its terms."""
@@ -171,7 +186,7 @@ class Trainer:
         batches = self.rows.batches(
             self.rows.train,
             options.batch_size,
-            order=epoch_order(len(self.rows.train), options, epoch),
+            order=epoch_order(len(self.rows.train), options, epoch, self.classes),
             drop=dropped_modalities(self.rows.prepared, self.rows.train, options, epoch),
             prefetch=True,
         )
@@ -181,6 +196,8 @@ class Trainer:
         self._blend()
         for group in _groups(batches, options.accumulate):
             loss, terms = self.step(group, self.progress.step)
+            if self.average is not None:
+                self.average.update(self.progress.step)
             self.progress.step += 1
             if self.schedule is not None and self.course is not None and self.course.per_step:
                 self.schedule.step()
@@ -227,17 +244,19 @@ class Trainer:
         if not len(self.rows.validation):
             return []
         batches = self.rows.batches(self.rows.validation, self.options.batch_size)
-        predicted = predict(self.model, self.modalities, batches, self.device, self.dtype)
+        self.model.eval()
+        task = self.predicting.task
+        predicted = predict(self.predicting, self.modalities, batches, self.device, self.dtype)
         targets = torch.from_numpy(self.rows.targets[self.rows.validation])
         weights = torch.from_numpy(self.rows.weights[self.rows.validation])
-        found = [("", "loss", mean_loss(self.task, predicted.scores, targets, weights))]
+        found = [("", "loss", mean_loss(task, predicted.scores, targets, weights))]
         result = self.measures.evaluate(predicted.scores, targets, self.metrics)
         found += [("", name, value) for name, value in result.items() if isinstance(value, float)]
         for name, part in predicted.parts.items():
             rows = part.present
             if rows.any():
-                found.append((name, "loss", mean_loss(self.task, part.scores[rows], targets[rows], weights[rows])))
-                result = self.measures.evaluate(self.task.scores(part.scores)[rows], targets[rows], [self.metric])
+                found.append((name, "loss", mean_loss(task, part.scores[rows], targets[rows], weights[rows])))
+                result = self.measures.evaluate(task.scores(part.scores)[rows], targets[rows], [self.metric])
                 found += [(name, self.metric, result[self.metric])] if self.metric in result else []
         return [MetricValue("validation", *each) for each in found]
 

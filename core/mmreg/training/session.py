@@ -182,7 +182,7 @@ class Session:
         for epoch, timing, improved in trainer.epochs():
             timings.append(timing)
             if improved:
-                runs.write_weights(self.folder / runs.BEST, trainer.model.state_dict())
+                runs.write_weights(self.folder / runs.BEST, trainer.predicting.state_dict())
             write_text(self.folder / runs.METRICS, csv_text(each.row() for each in trainer.progress.history))
             write_text(self.folder / runs.TIMINGS, csv_text(timings))
             # Last, as a kill between two writes makes a resumed training repeat the epoch with all of its files.
