@@ -86,6 +86,16 @@ class Callback:
             facts: device, precision, rows of each split, parameters, epochs and steps.
         """
 
+    def on_gradients(self, step: int) -> None:
+        """The gradients of an optimizer step are there, in the `grad` of the model's parameters.
+
+        They are not clipped yet, and the weights have not moved. A training that somebody follows so closely is
+        neither compiled nor captured as a graph.
+
+        Args:
+            step: its number over the whole training, from 1.
+        """
+
     def on_step(self, step: Step) -> None:
         """An optimizer step is done.
 

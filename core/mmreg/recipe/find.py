@@ -16,6 +16,7 @@ from mmreg.recipe.find_fusion import FusionFinder, check_space
 from mmreg.recipe.finder import Finder
 from mmreg.recipe.form import EncoderChoice, Form, Input
 from mmreg.recipe.optimization import refusal
+from mmreg.registry.describing import needs
 from mmreg.registry.options import KeyPath, Problem
 
 
@@ -67,6 +68,9 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
         for index, chosen in enumerate(form.callbacks)
     ]
     found.callbacks = tuple(each for each in callbacks if each is not None)
+    for index, callback in enumerate(callbacks):
+        if trains and callback is not None and (lacking := needs(callback.entry.spec)):
+            finder.problem(("callbacks", index), f"{callback.name} {lacking}")
     return found
 
 

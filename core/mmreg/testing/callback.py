@@ -102,6 +102,7 @@ def check_events(subject: Subject) -> None:
         following.tell("on_start", run, {**facts, **more, "resumed_after_epoch": 0})
         for epoch in EPOCHS:
             for step in (epoch.step - 1, epoch.step):
+                following.tell("on_gradients", step)
                 following.tell("on_step", Step(epoch.number, step, 4, 2, lambda: 0.5))
             following.tell("on_epoch_end", run, epoch)
         for split in ("validation", "test"):

@@ -70,6 +70,7 @@ class Trainer:
         device: where to compute.
         dtype: the dtype of the forward pass.
         on_step: told of every optimizer step.
+        on_gradients: told the number of a step when its gradients are there; None if nobody follows it.
 
     Attributes:
         average: the moving average of the weights, where the recipe asks for one.
@@ -85,6 +86,7 @@ class Trainer:
         device: torch.device,
         dtype: torch.dtype,
         on_step: Callable[[Step], None],
+        on_gradients: Callable[[int], None] | None = None,
     ) -> None:
         self.model, self.modalities, self.rows = model, modalities, rows
         self.device, self.dtype, self.on_step = device, dtype, on_step
@@ -101,7 +103,7 @@ class Trainer:
         self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
         self.classes = row_classes(self.task.space, rows.targets[rows.train]) if options.class_balance else None
-        self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype)
+        self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype, on_gradients)
         self.average = None if options.average is None else Average(model, options.average)
         self.progress = Progress()
         self.out_of_time = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -37,6 +37,7 @@ class TrainingStep:
         steps: how many steps the training has.
         device: where to compute.
         dtype: the dtype of the forward pass.
+        on_gradients: told the number of a step, from 1, when its gradients are there; None if nobody follows it.
     """
 
     def __init__(
@@ -48,9 +49,11 @@ class TrainingStep:
         steps: int,
         device: torch.device,
         dtype: torch.dtype,
+        on_gradients: Callable[[int], None] | None = None,
     ) -> None:
         self.model, self.modalities, self.optimizer = model, modalities, optimizer
         self.options, self.steps, self.device, self.dtype = options, steps, device, dtype
+        self.on_gradients = on_gradients
         self.scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=dtype == torch.float16)
 
     def __call__(self, group: list[Batch], number: int) -> Losses:
@@ -71,8 +74,11 @@ class TrainingStep:
             loss += part
             for key, term in named.items():
                 terms[key] = terms.get(key, 0.0) + term
-        if options.gradient_clip is not None:
+        if options.gradient_clip is not None or self.on_gradients is not None:
             self.scaler.unscale_(self.optimizer)
+        if self.on_gradients is not None:
+            self.on_gradients(number + 1)
+        if options.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
