@@ -17,6 +17,7 @@ from mmreg.model.model import MultimodalModel
 from mmreg.model.seeding import derive
 from mmreg.recipe.form import Training
 from mmreg.training.losses import total_loss
+from mmreg.training.mixing import Mixing
 
 
 class Losses(NamedTuple):
@@ -54,6 +55,7 @@ class TrainingStep:
         self.model, self.modalities, self.optimizer = model, modalities, optimizer
         self.options, self.steps, self.device, self.dtype = options, steps, device, dtype
         self.on_gradients = on_gradients
+        self.mixing = Mixing(options, modalities) if options.mixup or options.cutmix else None
         self.scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=dtype == torch.float16)
 
     def __call__(self, group: list[Batch], number: int) -> Losses:
@@ -90,12 +92,15 @@ class TrainingStep:
         inputs = transform(batch.to(self.device), self.modalities, seed)
         assert inputs.targets is not None
         assert inputs.weights is not None
+        mixed = None if self.mixing is None else self.mixing(inputs, batch.present, seed)
+        scale = (total_weight, share, progress)
         with GLOBAL_DRAWS:  # backward, too: a checkpointed layer draws again there
             with autocast(self.device, self.dtype):
-                output = self.model(inputs, seed)
-            loss, terms = total_loss(
-                output, inputs.targets, inputs.weights, self.model.task, total_weight, share, progress
-            )
+                output = self.model(inputs if mixed is None else mixed.batch, seed)
+            if mixed is None:
+                loss, terms = total_loss(output, inputs.targets, inputs.weights, self.model.task, *scale)
+            else:
+                loss, terms = mixed.loss(output, self.model.task, *scale)
             torch.autograd.backward(self.scaler.scale(loss))
         return Losses(loss.detach(), terms)
 
