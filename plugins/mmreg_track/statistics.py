@@ -52,18 +52,19 @@ class Statistics(Callback):
         self._activations: dict[str, list[Tensor]] = {}
         self._before: dict[str, list[Tensor]] = {}
         self._measured: dict[str, dict[str, Any]] = {}
-        self._first = True
 
     def on_start(self, run: FollowedRun, facts: Mapping[str, Any]) -> None:
         """Remember the model; of a training that goes on, take up what was written."""
         self._model = run.model
         path = run.folder / FILE
-        if not facts.get("resumed_after_epoch"):
+        if not facts["resumed_after_step"]:
             path.unlink(missing_ok=True)
-            self._watch()  # the first step
         elif path.is_file():
             with path.open(encoding="utf-8", newline="") as file:
-                self._rows = [{**row, "step": int(row["step"])} for row in csv.DictReader(file)]
+                rows = [{**row, "step": int(row["step"])} for row in csv.DictReader(file)]
+            self._rows = [row for row in rows if row["step"] <= facts["resumed_after_step"]]
+        if self._due(facts["resumed_after_step"] + 1):
+            self._watch()
 
     def on_gradients(self, step: int) -> None:
         """Measure the gradients and the weights, and what the components gave, if it is this step's turn."""
@@ -83,9 +84,6 @@ class Statistics(Callback):
     def on_step(self, step: Step) -> None:
         """Measure what the step has added to the weights; make ready for the next one if it is its turn."""
         if self._before:
-            if self._first:  # steps that a training that goes on does again
-                self._rows = [row for row in self._rows if row["step"] < step.step]
-                self._first = False
             for component, parameters in _components(self._model).items():
                 pairs = zip(parameters, self._before[component], strict=True)
                 moved = [parameter.detach() - before for parameter, before in pairs]

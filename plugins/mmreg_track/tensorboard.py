@@ -27,7 +27,7 @@ class TensorBoard(Tracker):
 
     def on_start(self, run: FollowedRun, facts: Mapping[str, Any]) -> None:
         """Open, at the first step that is to come."""
-        self._resumes = bool(facts.get("resumed_after_epoch"))
+        self._done = facts["resumed_after_step"]
         super().on_start(run, facts)
 
     def open(self, run: FollowedRun, parameters: Mapping[str, Any]) -> None:
@@ -35,9 +35,9 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         folder = run.folder / FOLDER
-        if not self._resumes and not folder.is_symlink():
+        if not self._done and not folder.is_symlink():
             shutil.rmtree(folder, ignore_errors=True)
-        self._writer = SummaryWriter(folder)
+        self._writer = SummaryWriter(folder, purge_step=self._done + 1 if self._done else None)
         rows = [{"name": name, "value": value} for name, value in parameters.items()]
         self._writer.add_text("parameters", markdown_table(rows))
 

@@ -83,7 +83,8 @@ class Callback:
 
         Args:
             run: its folder, recipe and model; the model is not trained yet.
-            facts: device, precision, rows of each split, parameters, epochs and steps.
+            facts: device, precision, rows of each split, parameters, epochs and steps, and after which of these a
+                training that was stopped goes on.
         """
 
     def on_gradients(self, step: int) -> None:

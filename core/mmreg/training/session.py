@@ -256,6 +256,7 @@ class Session:
             "steps": trainer.steps,
             "metric": trainer.metric,
             "resumed_after_epoch": trainer.progress.epoch,
+            "resumed_after_step": trainer.progress.step,
         }
 
 

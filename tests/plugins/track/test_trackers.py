@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import toys
-from toys import train
+from toys import Listening, train
 
 from mmreg import FollowedRun, registry
 from mmreg.errors import RecipeError
@@ -151,6 +151,20 @@ def test_tensorboard_of_an_earlier_training_gives_way(tmp_path: Path) -> None:
     for _ in range(2):
         run = train(tmp_path / "run", overwrite=True, callbacks=["tensorboard"], **FUSED)
     assert len(list((run.folder / "tensorboard").iterdir())) == 1
+
+
+def test_tensorboard_goes_on_with_a_training_that_was_stopped(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = {**FUSED, "callbacks": [{"name": "tensorboard", "every": 1}]}
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", callback=Listening(14), **settings)
+    run = train(tmp_path / "run", resume=True, **settings)
+    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    assert [each.step for each in events.Scalars("train/step_loss")] == list(range(1, 17))
+    assert [each.step for each in events.Scalars("validation/accuracy")] == [8, 16]
 
 
 @pytest.mark.filterwarnings("ignore")  # the package's own
