@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mmreg.runs.loading import load
     from mmreg.runs.run import Run
     from mmreg.studies.compare import compare
+    from mmreg.training.find_lr import find_lr
     from mmreg.training.train import finish, train
 
 _MODULES = ("console", "errors", "files", "layers", "messages", "registry", "testing")
@@ -53,6 +54,7 @@ _NAMES = {
     "mmreg.runs.loading": ["load"],
     "mmreg.runs.run": ["Run"],
     "mmreg.studies.compare": ["compare"],
+    "mmreg.training.find_lr": ["find_lr"],
     "mmreg.training.train": ["finish", "train"],
 }
 """The public names by where they are."""
@@ -97,6 +99,7 @@ __all__ = [
     "console",
     "errors",
     "files",
+    "find_lr",
     "finish",
     "fuse",
     "hookimpl",

@@ -71,6 +71,7 @@ class Audio(Modality):
 
     paths: ClassVar[bool] = True
     default_encoder = "audio_cnn"
+    mixes = frozenset({"mixup"})
     extensions: ClassVar[frozenset[str]] = EXTENSIONS
     transform_options: ClassVar[frozenset[str]] = frozenset(
         {

@@ -45,6 +45,7 @@ class Image(Modality):
 
     paths = True
     default_encoder = "image_cnn"
+    mixes = frozenset({"mixup", "cutmix"})
     transform_options = frozenset({"normalize", "augment"})
     extensions = frozenset(
         {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".tga"}

@@ -22,7 +22,15 @@ SPLITS = ("validation", "test")
 def render(facts: Facts) -> str:
     """The whole report."""
     curve = [_curve(facts)] if facts.history else []
-    sections = [_summary(facts), *_notes(facts), _figures(facts), *_classes(facts), *curve, _components(facts)]
+    sections = [
+        _summary(facts),
+        *_notes(facts),
+        _figures(facts),
+        *_classes(facts),
+        *curve,
+        *_statistics(facts),
+        _components(facts),
+    ]
     return "\n\n".join([f"# Run {facts.name}", *sections]) + "\n"
 
 
@@ -106,6 +114,25 @@ def _curve(facts: Facts) -> str:
     chosen = [row for at, row in enumerate(history) if at % step == 0 or at == len(history) - 1 or row["epoch"] == best]
     rows = [{"epoch": int(row["epoch"] or 0), **{name: row.get(name) for name in columns}} for row in chosen]
     return "## Learning curve\n\n```text\n" + "\n".join(lines) + "\n```\n\n" + markdown_table(rows)
+
+
+def _statistics(facts: Facts) -> list[str]:
+    """What was measured of each component in the last step that was looked into, and its gradients' course."""
+    if not facts.statistics:
+        return []
+    last = facts.statistics[-1]["step"]
+    rows = []
+    for row in facts.statistics:
+        if row["step"] == last:
+            name = row["component"]
+            norms = [_number(each["gradient_norm"]) for each in facts.statistics if each["component"] == name]
+            figures = {key: _number(text) for key, text in row.items() if key not in ("step", "component")}
+            rows.append({"component": name, "gradients so far": sparkline(norms), **figures})
+    return [f"## Statistics of step {last}\n\n" + markdown_table(rows)]
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
 
 
 def _components(facts: Facts) -> str:

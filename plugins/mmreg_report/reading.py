@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,30 @@ class Facts:
         report: report.json.
         components: components.json.
         history: the rows of metrics.csv, None where a column is empty; none of a combination of runs.
+        statistics: the rows of statistics.csv, where the recipe asked for it.
     """
 
     name: str
     report: dict[str, Any]
     components: dict[str, Any]
     history: list[dict[str, float | None]]
+    statistics: list[dict[str, str]] = field(default_factory=list)
 
 
 def read_run(folder: Path) -> Facts:
     """The facts of a run whose training has ended, or of a combination of runs."""
-    history = []
-    if (folder / "metrics.csv").is_file():
-        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        history = [{name: float(text) if text else None for name, text in row.items()} for row in rows]
+    rows = _table(folder / "metrics.csv")
+    history = [{name: float(text) if text else None for name, text in row.items()} for row in rows]
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     components = json.loads((folder / "components.json").read_text(encoding="utf-8"))
-    return Facts(folder.absolute().name, report, components, history)
+    # An earlier training may have left its own.
+    statistics = _table(folder / "statistics.csv") if "callback/statistics" in components["components"] else []
+    return Facts(folder.absolute().name, report, components, history, statistics)
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; none if it is not there."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

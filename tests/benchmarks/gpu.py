@@ -37,7 +37,8 @@ from mmreg.experiment import Experiment, open_experiment, prepare_all
 from mmreg.model.devices import resolve_device, tuned
 from mmreg.recipe.resolve import resolve
 from mmreg.training.captured import CapturedStep, CudaRecorder, make_capturable
-from mmreg.training.loop import Trainer, TrainingRows
+from mmreg.training.loop import Trainer
+from mmreg.training.rows import TrainingRows
 
 RANDOM = np.random.default_rng(0)
 WORDS = [f"word{number}" for number in range(500)]

@@ -18,7 +18,8 @@ from mmreg.data.table import Table
 from mmreg.experiment import open_experiment, prepare_all
 from mmreg.model.devices import resolve_device
 from mmreg.recipe.resolve import resolve
-from mmreg.training.loop import Trainer, TrainingRows
+from mmreg.training.loop import Trainer
+from mmreg.training.rows import TrainingRows
 
 PAIRS = 31  # short ones: a noisy machine disturbs few of them, and the median none
 ROWS, BATCH, CLASSES, WORDS = 640, 64, 20, 12

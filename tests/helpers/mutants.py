@@ -527,6 +527,11 @@ class PromisesAnotherSpec(Series):
         return Spec("TC", (None, 2))
 
 
+@caught_by("promised_spec")
+class CutsWhatIsNoPicture(Series):
+    mixes = frozenset({"mixup", "cutmix"})
+
+
 @caught_by("transform_rows")
 class TransformDependsOnTheBatch(Series):
     def transform(self, signal: Signal, *, training: bool, generator: torch.Generator | None = None) -> Signal:

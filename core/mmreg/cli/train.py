@@ -64,6 +64,13 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only check the recipe (written first for a table), as validate does.")
     ] = False,
+    find_lr: Annotated[
+        bool,
+        typer.Option(
+            "--find-lr",
+            help="Train nothing: try learning rates from 1e-7 to 10 in 100 steps, and suggest one (RUN-lr.csv, .png).",
+        ),
+    ] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -74,6 +81,8 @@ def train(
     """
     if resume and overwrite:
         raise OptionError("--resume goes on with a run and --overwrite replaces it; give one of them")
+    if find_lr and (resume or dry_run):
+        raise OptionError("--find-lr goes neither with --resume nor with --dry-run; give one of them")
     if accept_changes and not resume:
         raise OptionError("--accept-changes goes with --resume; give both")
     recipe = Path(source)
@@ -92,6 +101,11 @@ def train(
         from mmreg.cli.validate import validate
 
         validate(recipe, settings, seed, device, precision)
+        return
+    if find_lr:
+        from mmreg.cli.find_lr import find_rates
+
+        find_rates(recipe, recipe_overrides(settings, precision, seed), out, device, quiet=quiet)
         return
     stop = Signals()
     try:

@@ -83,7 +83,18 @@ class Callback:
 
         Args:
             run: its folder, recipe and model; the model is not trained yet.
-            facts: device, precision, rows of each split, parameters, epochs and steps.
+            facts: device, precision, rows of each split, parameters, epochs and steps, and after which of these a
+                training that was stopped goes on.
+        """
+
+    def on_gradients(self, step: int) -> None:
+        """The gradients of an optimizer step are there, in the `grad` of the model's parameters.
+
+        They are not clipped yet, and the weights have not moved. A training that somebody follows so closely is
+        neither compiled nor captured as a graph.
+
+        Args:
+            step: its number over the whole training, from 1.
         """
 
     def on_step(self, step: Step) -> None:
@@ -100,7 +111,8 @@ class Callback:
         kill.
 
         Args:
-            run: as above; the model has the weights of this epoch.
+            run: as above; the model has the weights of this epoch. Where the recipe asks for their average, that is
+                what was measured, and the model has it only when training has ended.
             epoch: what was measured; `epoch.row()` is its line of metrics.csv.
         """
 

@@ -23,6 +23,8 @@ from mmreg.contract.lifecycle import Restorable
 from mmreg.contract.signals import Features, Signal
 from mmreg.contract.spec import Spec, Specs
 
+Mix = Literal["mixup", "cutmix"]
+"""How training rows can be mixed: two blended to one, or a box of one pasted into the other."""
 Outputs = Literal["pooled", "tokens"]
 """What a fusion takes of an encoder: one vector a row, or a sequence of them."""
 
@@ -46,6 +48,9 @@ class Modality(Restorable, ABC):
             loads nothing again.
         extensions: the file endings (such as ".png") by which `mmreg init` recognises the modality's columns.
         default_encoder: the encoder that a recipe gets which names none; None if it has to name one.
+        mixes: how training rows of it can be mixed with each other, if it gives one array of real numbers: "mixup" if
+            something between two values is a value, "cutmix" (then the last two axes are height and width, of one size)
+            if a part of one can take the place of that of another. None by default.
         columns: of a modality of `multiple_columns`, their names in the recipe's order; set by the framework after
             the constructor, before anything else is called.
     """
@@ -56,6 +61,7 @@ class Modality(Restorable, ABC):
     transform_options: ClassVar[frozenset[str]] = frozenset()
     extensions: ClassVar[frozenset[str]] = frozenset()
     default_encoder: ClassVar[str | None] = None
+    mixes: ClassVar[frozenset[Mix]] = frozenset()
     columns: tuple[str, ...] = ()
 
     @classmethod

@@ -81,9 +81,8 @@ class TargetColumn:
         rows = [row for row, value in enumerate(self.values) if not _is_empty(value)]
         self.fit(task, np.array(rows, np.int64))
         labels = task.encode([self.values[row] for row in rows]) > 0
-        rarest = np.where(labels, labels.sum(0), len(rows) + 1).argmin(1)
         classes = np.full(len(self.values), -1)
-        classes[rows] = np.where(labels.any(1), rarest, -1)
+        classes[rows] = rarest_labels(labels)
         return list(classes.tolist())
 
     def fit(self, task: Task, rows: NDArray[np.int64]) -> None:
@@ -128,6 +127,12 @@ class TargetColumn:
             except TargetError:
                 return f" (first: {self.table.where(row)})"
         return ""
+
+
+def rarest_labels(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Of each row's labels (N, K) the one that fewest rows have, (N,); -1 for a row without any."""
+    rarest = np.where(labels, labels.sum(0), len(labels) + 1).argmin(1)
+    return np.where(labels.any(1), rarest, -1)
 
 
 def _is_empty(value: Any) -> bool:

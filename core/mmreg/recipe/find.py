@@ -10,12 +10,13 @@ from mmreg import registry
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.task import Task
 from mmreg.errors import ComponentImportError, ComponentNotFoundError
-from mmreg.messages import near
+from mmreg.messages import listed, near
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.find_fusion import FusionFinder, check_space
 from mmreg.recipe.finder import Finder
-from mmreg.recipe.form import EncoderChoice, Form, Input
+from mmreg.recipe.form import EncoderChoice, Form, Input, Training
 from mmreg.recipe.optimization import refusal
+from mmreg.registry.describing import needs
 from mmreg.registry.options import KeyPath, Problem
 
 
@@ -67,6 +68,9 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
         for index, chosen in enumerate(form.callbacks)
     ]
     found.callbacks = tuple(each for each in callbacks if each is not None)
+    for index, callback in enumerate(callbacks):
+        if trains and callback is not None and (lacking := needs(callback.entry.spec)):
+            finder.problem(("callbacks", index), f"{callback.name} {lacking}")
     return found
 
 
@@ -210,7 +214,25 @@ def _training(finder: Finder, form: Form, found: Found, tried: bool) -> None:
         refused = refusal(found.optimizer, found.schedule, training.epochs)
         if refused is not None:
             finder.problem((*path, refused[0]), refused[1])
+    if training.class_balance and found.task is not None and found.task.cls.space == "values":
+        told = f"the task {form.target.task!r} has no classes; leave it out, or weigh rows by target.weight"
+        finder.problem((*path, "class_balance"), told)
+    _mixing(finder, training, {name: plan.modality.cls for name, plan in found.inputs.items()})
     inputs = list(form.modalities)
     for name in training.modality_dropout if isinstance(training.modality_dropout, dict) else ():
         if name not in inputs:
             finder.problem((*path, "modality_dropout", name), f"is no modality; there are {', '.join(inputs)}")
+
+
+def _mixing(finder: Finder, training: Training, modalities: dict[str, type[Modality]]) -> None:
+    """What cannot be mixed as the training asks for."""
+    refused = [name for name, cls in modalities.items() if not cls.mixes]
+    no_mixup = [name for name, cls in modalities.items() if "mixup" not in cls.mixes]
+    if training.mixup and no_mixup:
+        told = f"{listed(no_mixup)} cannot be blended, and rows are mixed as a whole"
+        finder.problem(("training", "mixup"), f"{told}; leave mixup out")
+    if training.cutmix and (refused or not any("cutmix" in cls.mixes for cls in modalities.values())):
+        told = (
+            f"{listed(refused)} cannot be mixed, and rows are mixed as a whole" if refused else "there are no pictures"
+        )
+        finder.problem(("training", "cutmix"), f"{told}; leave cutmix out")

@@ -273,6 +273,21 @@ class Training(_Closed):
     once a step, unless the optimizer is a fused one."""
     modality_dropout: Share | dict[str, Share] = 0.0
     """The share of training rows in which each modality is left out at random (never all of a row at once)."""
+    class_balance: Annotated[float, Ge(0), Le(1)] = 0.0
+    """How far rare classes are drawn more often in training: 0 for each row once an epoch, 1 for all classes alike; in
+    between a class of n rows is drawn in proportion to n ** (1 - class_balance). An epoch has as many rows as before;
+    of several labels a row, its rarest one is its class. Class weights and `target.weight` still weigh the losses."""
+    mixup: Annotated[float, Ge(0.01), Le(100)] | None = None
+    """Mixup (Zhang et al. 2018), such as 0.2: in training the rows of a batch are blended in pairs, in a proportion
+    drawn from Beta(mixup, mixup), and so are the losses for their two targets. Every modality has to allow it: images
+    and sounds do, texts do not."""
+    cutmix: Annotated[float, Ge(0.01), Le(100)] | None = None
+    """CutMix (Yun et al. 2019), such as 1.0: in training a box of another row's picture is pasted into each, of a share
+    drawn from Beta(cutmix, cutmix); what is no picture is blended in the same proportion, as by mixup. With both keys a
+    coin decides for each batch."""
+    average: Annotated[float, Gt(0), Lt(1)] | None = None
+    """The decay of a moving average of the weights, such as 0.999: validation and the finished run use the average. In
+    the first steps it decays faster, by (1 + step) / (10 + step)."""
 
 
 class Form(_Closed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmreg.contract.components import ComponentSpec
 from mmreg.registry.installed import missing
 from mmreg.registry.lookup import Entry, entries, find, load
 from mmreg.registry.signature import documentation
@@ -40,10 +41,15 @@ def row(entry: Entry) -> dict[str, Any]:
 
 def _status(entry: Entry) -> str:
     """How it is with an entry: "ok", or what to do about it; imports nothing."""
-    spec = entry.spec
-    if lacking := missing(spec.requires):
-        return f"needs {', '.join(lacking)}" + (f": {spec.install_hint}" if spec.install_hint else "")
-    return f"ambiguous: use {entry.reference}" if ambiguous(entry) else "ok"
+    return needs(entry.spec) or (f"ambiguous: use {entry.reference}" if ambiguous(entry) else "ok")
+
+
+def needs(spec: ComponentSpec) -> str:
+    """The packages that a component lacks here, such as "needs onnx: pip install ..."; empty if none. No imports."""
+    lacking = missing(spec.requires)
+    if not lacking:
+        return ""
+    return f"needs {', '.join(lacking)}" + (f": {spec.install_hint}" if spec.install_hint else "")
 
 
 def ambiguous(entry: Entry) -> bool:

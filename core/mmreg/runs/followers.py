@@ -49,6 +49,11 @@ class Followers:
                 what = f"is left out of this training: {type(callback).__name__}.{event} raised {one_line(error)}"
                 report(plugin, what, error)
 
+    def has(self, event: str) -> bool:
+        """Whether somebody follows an event."""
+        callbacks = [self._own, *(callback for _, callback in self._others)]
+        return any(getattr(type(callback), event) is not getattr(Callback, event) for callback in callbacks)
+
     def message(self, text: str) -> None:
         """Tell something that a person should know."""
         self.tell("on_message", text)

@@ -99,9 +99,10 @@ def check_events(subject: Subject) -> None:
         following.tell("on_message", "image: 1 cell cannot be loaded, left out")
         facts = {"out": folder, "device": "cpu", "precision": "float32", "rows": {"train": 4}, "parameters": 6}
         more = {"modalities": {"image": "CHW (3, 8, 8) float32"}, "epochs": 2, "steps": 4, "metric": "accuracy"}
-        following.tell("on_start", run, {**facts, **more, "resumed_after_epoch": 0})
+        following.tell("on_start", run, {**facts, **more, "resumed_after_epoch": 0, "resumed_after_step": 0})
         for epoch in EPOCHS:
             for step in (epoch.step - 1, epoch.step):
+                following.tell("on_gradients", step)
                 following.tell("on_step", Step(epoch.number, step, 4, 2, lambda: 0.5))
             following.tell("on_epoch_end", run, epoch)
         for split in ("validation", "test"):
@@ -117,7 +118,8 @@ def check_events_of_others(subject: Subject) -> None:
         combined.tell("on_end", combined.run, copy.deepcopy(dict(combined.run.report)))
     with tempfile.TemporaryDirectory() as folder:
         resumed = _Following(subject, Path(folder))
-        resumed.tell("on_start", resumed.run, {"out": folder, "epochs": 2, "steps": 4, "resumed_after_epoch": 1})
+        stopped = {"resumed_after_epoch": 1, "resumed_after_step": 2}
+        resumed.tell("on_start", resumed.run, {"out": folder, "epochs": 2, "steps": 4, **stopped})
         resumed.tell("on_epoch_end", resumed.run, EPOCHS[1])
     with tempfile.TemporaryDirectory() as folder:
         compared = _Following(subject, Path(folder))

@@ -219,8 +219,18 @@ def check_absent_values(subject: Subject) -> None:
 def check_promised_spec(subject: Subject) -> None:
     """What `transform` gives is what `spec` promises, in training and in evaluation: axes, sizes, dtype, vocabulary."""
     modality, arrays = fitted(subject)
+    _expect_mixable(modality)
     for training in (False, True):
         _expect_promised(modality.spec, transformed(modality, arrays, training), len(arrays))
+
+
+def _expect_mixable(modality: Modality) -> None:
+    spec, mixes = modality.spec, modality.mixes
+    expect(mixes <= {"mixup", "cutmix"}, f"mixes may hold mixup and cutmix, found {', '.join(map(str, mixes))}")
+    real = isinstance(spec, Spec) and "float" in spec.dtype
+    expect(not mixes or real, f"what can be mixed is one array of real numbers, found {specs_text(spec)}")
+    picture = isinstance(spec, Spec) and spec.axes.endswith("HW") and spec.ragged_axis is None
+    expect("cutmix" not in mixes or picture, f"cutmix needs pictures (...HW) of one size, found {specs_text(spec)}")
 
 
 def _expect_promised(promised: Specs, signal: Signal[Any], rows: int) -> None:

@@ -13,6 +13,7 @@ from mmreg.contract.kinds import KINDS
 from mmreg.contract.spec import Specs
 from mmreg.messages import shown
 from mmreg.registry import Entry
+from mmreg.registry.describing import needs
 from mmreg.registry.options import check_options, options_model
 from mmreg.testing.expectations import Skipped, Tensors
 
@@ -61,9 +62,11 @@ class Subject:
         """The options, checked and completed with the defaults.
 
         Raises:
-            Skipped: there are options without a default, and none were given.
+            Skipped: there are options without a default, and none were given, or packages are missing.
             OptionError: an option is wrong.
         """
+        if self.entry is not None and (lacking := needs(self.entry.spec)):
+            raise Skipped(f"it {lacking}")
         fields = options_model(self.cls).model_fields.items()
         required = [info.alias or name for name, info in fields if info.is_required()]
         missing = [name for name in required if name not in self.options]

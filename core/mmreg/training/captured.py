@@ -96,15 +96,15 @@ class CapturedStep:
         recording = self._recordings.get(shape)
         if recording is None or not self._is_sound:
             if recording is not None:
-                self._compare(recording, group, packet, seeds)
-            losses = self._unrecorded(group, packet, seeds)
+                self._compare(recording, group, packet, seeds, number)
+            losses = self._unrecorded(group, packet, seeds, number)
             self._seen[shape] += 1
             if self._seen[shape] == WARM_UP and self._record is not None and len(self._recordings) < MOST:
                 self._recorded(self._record, shape, group, packet)
             return losses
-        return self._replayed(recording, packet, seeds)
+        return self._replayed(recording, packet, seeds, number)
 
-    def _replayed(self, recording: _Recording, packet: Tensor, seeds: Sequence[int]) -> Losses:
+    def _replayed(self, recording: _Recording, packet: Tensor, seeds: Sequence[int], number: int) -> Losses:
         recording.packet.copy_(packet, non_blocking=True)
         for draws, seed in zip(recording.draws, seeds, strict=True):
             draws.begin(seed)
@@ -112,22 +112,22 @@ class CapturedStep:
         if not self._whole:
             for parameter, gradient in recording.gradients:
                 parameter.grad = gradient
-            self.step.update(recording.losses.loss)
+            self.step.update(recording.losses.loss, number)
         elif isinstance(recording.bad, Tensor):
             self.step.guard.bad = recording.bad.clone()  # the next replay writes to the same place
         return recording.losses
 
     def _compare(
-        self, recording: _Recording, group: Sequence[IndexedBatch], packet: Tensor, seeds: Sequence[int]
+        self, recording: _Recording, group: Sequence[IndexedBatch], packet: Tensor, seeds: Sequence[int], number: int
     ) -> None:
         """See whether a step that is not the recorded one moves the weights as it does unrecorded; undoes both."""
         weights = [parameter.detach() for parameter in self.step.model.parameters() if parameter.requires_grad]
         before = _State(self.step)
         start = [each.clone() for each in weights]
-        self._unrecorded(group, packet, seeds)
+        self._unrecorded(group, packet, seeds, number)
         expected = [each.clone() for each in weights]
         before.restore()
-        self._replayed(recording, packet, seeds)
+        self._replayed(recording, packet, seeds, number)
         self._is_sound = _distance(weights, expected) <= TOLERANCE * _distance(expected, start)
         before.restore()
         if not self._is_sound:
@@ -140,12 +140,12 @@ class CapturedStep:
         packet = torch.from_numpy(np.concatenate([*(batch.numbers for batch in group), scalars]))
         return packet.pin_memory() if self.step.device.type == "cuda" else packet
 
-    def _unrecorded(self, group: Sequence[IndexedBatch], packet: Tensor, seeds: Sequence[int]) -> Losses:
+    def _unrecorded(self, group: Sequence[IndexedBatch], packet: Tensor, seeds: Sequence[int], number: int) -> Losses:
         draws = [_WatchedDraws(seed, self.step.device) for seed in seeds]
         before = None if self._record is None else _host_state()
         losses = self._run(group, packet.to(self.step.device, non_blocking=True), draws)
         if not self._whole:
-            self.step.update(losses.loss)
+            self.step.update(losses.loss, number)
         if self._record is not None:
             for index, watched in enumerate(draws):
                 self._drew |= {(index, name) for name in watched.drew()}
@@ -166,7 +166,7 @@ class CapturedStep:
         losses = self.step.gradients(sources, draws, weight, progress)
         if self._whole:
             with self._rates_on_device():
-                self.step.update(losses.loss)
+                self.step.update(losses.loss, 0)  # nobody is told the number: see `_is_capturable`
         return losses
 
     @contextmanager
@@ -376,7 +376,9 @@ def _is_capturable(step: TrainingStep) -> bool:
     """Whether the optimizer can be recorded too, which takes one that leaves all decisions to the device."""
     groups = step.optimizer.param_groups
     decides_on_host = step.scaler.is_enabled() or step.guard.waits
-    return not decides_on_host and all(group.get("capturable") or group.get("fused") for group in groups)
+    return not (decides_on_host or step.on_gradients) and all(
+        group.get("capturable") or group.get("fused") for group in groups
+    )
 
 
 def _phase(step: TrainingStep) -> Hashable:

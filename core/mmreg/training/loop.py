@@ -23,6 +23,7 @@ from mmreg.model.nodes import ModelNode
 from mmreg.model.seeding import Draws
 from mmreg.recipe.form import EarlyStopping
 from mmreg.recipe.resolve import Plan
+from mmreg.training.averaging import Average
 from mmreg.training.blending import blending_weights
 from mmreg.training.captured import CapturedStep, CudaRecorder, make_capturable, with_own_flags
 from mmreg.training.dropout import dropped_modalities
@@ -31,6 +32,7 @@ from mmreg.training.order import epoch_order
 from mmreg.training.parameters import Freezing, parameter_groups, trained_weights
 from mmreg.training.progress import Clock, Position, Progress, rates_after
 from mmreg.training.rows import AnyBatch, TrainingRows
+from mmreg.training.sampling import row_classes
 from mmreg.training.step import TrainingStep
 
 
@@ -48,8 +50,10 @@ class Trainer:
         between_steps: called after every step, and after every batch of a validation: `state` is whole then. What it
             raises ends the training.
         tell: told what a person should know.
+        on_gradients: told the number of a step when its gradients are there; None if nobody follows it.
 
     Attributes:
+        average: the moving average of the weights, where the recipe asks for one.
         out_of_time: whether `max_minutes` has ended the training before its time.
         within_epoch: whether the last epoch that was given ended before its last step: a training that goes on does so
             from there, as if that epoch had never been measured.
@@ -65,6 +69,7 @@ class Trainer:
         dtype: torch.dtype,
         on_step: Callable[[Step], None],
         between_steps: Callable[[], None] = lambda: None,
+        on_gradients: Callable[[int], None] | None = None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.model, self.modalities, self.rows = model, modalities, rows
@@ -81,13 +86,20 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer = plan.optimizer.build().build(parameter_groups(model, weights))
         self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
-        self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype)
+        self.classes = row_classes(self.task.space, rows.targets[rows.train]) if options.class_balance else None
+        self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype, on_gradients)
+        self.average = None if options.average is None else Average(model, options.average)
         self._compile(tell)
         self.watch = Watch(options.on_nonfinite == "skip", self._explain)
         self.progress = Progress()
         self.position: Position | None = None
         self.out_of_time = self.within_epoch = False
         self._clock = Clock(options.max_minutes)
+
+    @property
+    def predicting(self) -> MultimodalModel:
+        """The model that is measured and kept: the one that is trained, or that of the averaged weights."""
+        return self.model if self.average is None else self.average.model
 
     def _compile(self, tell: Callable[[str], None]) -> None:
         """Put values on the device, and compile and record the step, where recipe and device allow it."""
@@ -110,6 +122,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "scaler": self.step.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state(),
             "progress": self.progress.to_plain(),
             "course": {"steps": self.steps, "epochs": self.options.epochs},
             "position": None if self.position is None else self.position.to_plain(),
@@ -132,6 +145,8 @@ class Trainer:
         for group, own in zip(self.optimizer.param_groups, rates or (), strict=False):
             group.update(own)
         self.step.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state(state["average"])
         if "watch" in state:  # earlier releases kept a training between its epochs alone
             self.watch.load_plain(state["watch"])
             position = state["position"]
@@ -162,6 +177,8 @@ class Trainer:
             yield self._end_epoch()
         self.freezing.end()
         self.model.compile_encoders(False)
+        if self.average is not None:
+            self.model.load_state_dict(self.average.state())
 
     def _train_epoch(self) -> bool:
         """Train to the end of an epoch, from where it stands; False where the time is over before."""
@@ -192,6 +209,8 @@ class Trainer:
         """One optimizer step, and what it comes to."""
         weight = sum(batch.weight for batch in group)
         losses = (self.captured or self.step)(group, self.progress.step, weight)
+        if self.average is not None:
+            self.average.update(self.progress.step)
         self.progress.step += 1
         if self.schedule is not None and self.course is not None and self.course.per_step:
             self.schedule.step()
@@ -203,7 +222,7 @@ class Trainer:
 
     def _batches(self, first: int, last: int | None = None) -> Iterator[AnyBatch]:
         """The batches of this epoch from one on, up to another."""
-        order = epoch_order(len(self.rows.train), self.options, self.progress.epoch)
+        order = epoch_order(len(self.rows.train), self.options, self.progress.epoch, self.classes)
         self._num_batches = len(order)
         drop = dropped_modalities(self.rows.prepared, self.rows.train, self.options, self.progress.epoch)
         return self.rows.training_batches(order[first:last], drop, self.device)
@@ -274,17 +293,19 @@ class Trainer:
         if not len(self.rows.validation):
             return []
         batches = self._watched(self.rows.validation_batches(self.options.batch_size, self.device))
-        predicted = predict(self.model, self.modalities, batches, self.device, self.dtype)
+        self.model.eval()
+        task = self.predicting.task
+        predicted = predict(self.predicting, self.modalities, batches, self.device, self.dtype)
         targets = torch.from_numpy(self.rows.targets[self.rows.validation])
         weights = torch.from_numpy(self.rows.weights[self.rows.validation])
-        found = [("", "loss", mean_loss(self.task, predicted.scores, targets, weights))]
+        found = [("", "loss", mean_loss(task, predicted.scores, targets, weights))]
         result = self.measures.evaluate(predicted.scores, targets, self.metrics)
         found += [("", name, value) for name, value in result.items() if isinstance(value, float)]
         for name, part in predicted.parts.items():
             rows = part.present
             if rows.any():
-                found.append((name, "loss", mean_loss(self.task, part.scores[rows], targets[rows], weights[rows])))
-                result = self.measures.evaluate(self.task.scores(part.scores)[rows], targets[rows], [self.metric])
+                found.append((name, "loss", mean_loss(task, part.scores[rows], targets[rows], weights[rows])))
+                result = self.measures.evaluate(task.scores(part.scores)[rows], targets[rows], [self.metric])
                 found += [(name, self.metric, result[self.metric])] if self.metric in result else []
         return [MetricValue("validation", *each) for each in found]
 

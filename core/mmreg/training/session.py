@@ -145,7 +145,18 @@ class Session:
         )
         dtype = resolve_precision(training.precision, self.device)
         on_step = partial(self.followers.tell, "on_step")
-        return Trainer(self.plan, model, experiment.modalities, rows, self.device, dtype, on_step, tell=self._note)
+        on_gradients = partial(self.followers.tell, "on_gradients") if self.followers.has("on_gradients") else None
+        return Trainer(
+            self.plan,
+            model,
+            experiment.modalities,
+            rows,
+            self.device,
+            dtype,
+            on_step,
+            on_gradients=on_gradients,
+            tell=self._note,
+        )
 
     def _go_on(self, resumption: Resumption, trainer: Trainer) -> None:
         """Take up a training where its last checkpoint left it."""
@@ -223,7 +234,7 @@ class Session:
         if trainer.within_epoch:  # of which a training that goes on is to know nothing
             self.holds_best = improved
             return kept
-        return replace(kept, best=trainer.model.state_dict() if improved else None, state=trainer.state())
+        return replace(kept, best=trainer.predicting.state_dict() if improved else None, state=trainer.state())
 
     def _between_steps(self, trainer: Trainer, saver: Saver) -> None:
         """Keep the training if it is time to, and end it if that is wished."""

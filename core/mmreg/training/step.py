@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mmreg.contract.interfaces import Modality
-from mmreg.data.batches import Rows
+from mmreg.data.batches import Batch, Rows
 from mmreg.layers import GLOBAL_DRAWS
 from mmreg.model.devices import autocast
 from mmreg.model.inference import transform
@@ -17,6 +17,7 @@ from mmreg.model.model import MultimodalModel
 from mmreg.model.seeding import Draws, derive
 from mmreg.recipe.form import Training
 from mmreg.training.losses import total_loss
+from mmreg.training.mixing import Mixing
 from mmreg.training.nonfinite import StepGuard
 
 
@@ -38,6 +39,7 @@ class TrainingStep:
         steps: how many steps the training has.
         device: where to compute.
         dtype: the dtype of the forward pass.
+        on_gradients: told the number of a step, from 1, when its gradients are there; None if nobody follows it.
     """
 
     def __init__(
@@ -49,9 +51,12 @@ class TrainingStep:
         steps: int,
         device: torch.device,
         dtype: torch.dtype,
+        on_gradients: Callable[[int], None] | None = None,
     ) -> None:
         self.model, self.modalities, self.optimizer = model, modalities, optimizer
         self.options, self.steps, self.device, self.dtype = options, steps, device, dtype
+        self.on_gradients = on_gradients
+        self.mixing = Mixing(options, modalities) if options.mixup or options.cutmix else None
         self.scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=dtype == torch.float16)
         skips, scaled = options.on_nonfinite == "skip", self.scaler.is_enabled()
         self.guard = StepGuard(model, optimizer, skips=skips, scaled=scaled, device=device)
@@ -66,7 +71,7 @@ class TrainingStep:
         """
         draws = [Draws(self.seed(number, index)) for index in range(len(group))]
         losses = self.gradients(group, draws, weight or 1.0, number / self.steps)
-        self.update(losses.loss)
+        self.update(losses.loss, number)
         return losses
 
     def seed(self, number: int, index: int) -> int:
@@ -101,17 +106,31 @@ class TrainingStep:
         inputs = transform(batch.to(self.device), self.modalities, draws)
         assert inputs.targets is not None
         assert inputs.weights is not None
+        host = batch.present if isinstance(batch, Batch) else None
+        mixed = None if self.mixing is None else self.mixing(inputs, host, draws)
+        scale = (weight, share, progress)
         with GLOBAL_DRAWS:  # backward, too: a checkpointed layer draws again there
             with autocast(self.device, self.dtype):
-                output = self.model(inputs, draws)
-            loss, terms = total_loss(output, inputs.targets, inputs.weights, self.model.task, weight, share, progress)
+                output = self.model(inputs if mixed is None else mixed.batch, draws)
+            if mixed is None:
+                loss, terms = total_loss(output, inputs.targets, inputs.weights, self.model.task, *scale)
+            else:
+                loss, terms = mixed.loss(output, self.model.task, *scale)
             torch.autograd.backward(self.scaler.scale(loss))
         return Losses(loss.detach(), terms)
 
-    def update(self, loss: Tensor) -> None:
-        """Move the weights by the gradients of a loss, and forget these."""
-        if self.options.gradient_clip is not None:
+    def update(self, loss: Tensor, number: int) -> None:
+        """Move the weights by the gradients of a loss, and forget these.
+
+        Args:
+            loss: () the step's.
+            number: how many steps there were before.
+        """
+        if self.options.gradient_clip is not None or self.on_gradients is not None:
             self.scaler.unscale_(self.optimizer)
+        if self.on_gradients is not None:
+            self.on_gradients(number + 1)
+        if self.options.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clip)
         if self.guard.admits(loss):
             self.scaler.step(self.optimizer)

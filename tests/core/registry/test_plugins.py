@@ -355,7 +355,7 @@ def test_every_field_of_what_a_hook_returns_is_documented(hook: str, spec: Any) 
 def test_every_event_of_a_callback_and_argument_is_documented() -> None:
     text = documented("mmreg_callbacks")
     events = [event for name, event in vars(Callback).items() if name.startswith("on_")]
-    assert len(events) == 7
+    assert len(events) == 8
     for event in events:
         assert f"`{event.__name__}`" in text
         arguments = [name for name in inspect.signature(event).parameters if name != "self"]

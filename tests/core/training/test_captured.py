@@ -19,7 +19,8 @@ from mmreg.experiment import open_experiment, prepare_all
 from mmreg.recipe.resolve import resolve
 from mmreg.training import captured
 from mmreg.training.captured import CapturedStep
-from mmreg.training.loop import Trainer, TrainingRows
+from mmreg.training.loop import Trainer
+from mmreg.training.rows import TrainingRows
 from mmreg.training.step import Losses
 
 CPU = torch.device("cpu")

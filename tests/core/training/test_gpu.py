@@ -17,7 +17,8 @@ from mmreg.data.table import Table
 from mmreg.experiment import open_experiment, prepare_all
 from mmreg.recipe.resolve import resolve
 from mmreg.training.captured import CapturedStep, CudaRecorder
-from mmreg.training.loop import Trainer, TrainingRows
+from mmreg.training.loop import Trainer
+from mmreg.training.rows import TrainingRows
 
 pytestmark = [
     pytest.mark.gpu,

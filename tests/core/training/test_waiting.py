@@ -17,7 +17,8 @@ from mmreg.data.table import Table
 from mmreg.experiment import open_experiment, prepare_all
 from mmreg.model.seeding import Draws
 from mmreg.recipe.resolve import resolve
-from mmreg.training.loop import Trainer, TrainingRows
+from mmreg.training.loop import Trainer
+from mmreg.training.rows import TrainingRows
 
 CPU = torch.device("cpu")
 WAITING = {"aten::nonzero", "aten::_local_scalar_dense", "aten::masked_select", "aten::unique", "aten::equal"}
