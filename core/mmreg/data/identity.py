@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mmreg.contract.target_values import in_order
 from mmreg.data.cells import iter_column
 from mmreg.data.hashing import is_bytes, is_text
 from mmreg.data.table import Table
@@ -29,7 +30,8 @@ def text_codes(table: Table, column: str, *, paths: bool) -> NDArray[np.int64]:
     if not paths:
         return codes
     folders = table.folder_numbers().astype(np.int64)
-    return np.where(codes < 0, -1, codes * (folders.max(initial=0) + 1) + folders)
+    num_folders = folders.max(initial=0) + 1
+    return codes if num_folders == 1 else np.where(codes < 0, -1, codes * num_folders + folders)
 
 
 def cell_codes(table: Table, columns: Sequence[str], *, paths: bool) -> NDArray[np.int64]:
@@ -40,10 +42,8 @@ def cell_codes(table: Table, columns: Sequence[str], *, paths: bool) -> NDArray[
     if len(columns) != 1 or columns[0] in table.objects or not is_text(table.column(columns[0]).type):
         return np.arange(len(table), dtype=np.int64)
     codes = text_codes(table, columns[0], paths=paths)
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse.reshape(-1)]
+    codes += 1  # null is -1
+    return in_order(codes, int(codes.max(initial=0)) + 1)[1]
 
 
 def value_codes(table: Table, column: str, *, paths: bool) -> NDArray[np.int64]:

@@ -240,8 +240,8 @@ class Run:
         check_columns(self.plan, given, target=False)
         target = TargetColumn(given, self.plan.recipe.form.target.column)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
-        empty = [row for row in rows.tolist() if target.values[row] is None]
-        if empty:
+        empty = rows[target.values.select(rows).is_null()]
+        if len(empty):
             count = "1 row has" if len(empty) == 1 else f"{len(empty)} rows have"
             raise RunError(f"{count} no {target.name!r} to compare with (first: {given.where(empty[0])})")
         targets = target.encode(self.task, {split or "": rows})
