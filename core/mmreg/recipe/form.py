@@ -227,6 +227,9 @@ class Training(_Closed):
     training that goes on has as many again. The learning rate's course is that of all epochs."""
     batch_size: Annotated[int, Ge(1)] = 64
     """Rows a batch."""
+    bucket: Literal["auto"] | bool = "auto"
+    """Whether training rows of similar length come together in a batch, so that less of it is padding; still in random
+    order, and each row once an epoch. auto: where at least 60 % of a batch of random rows would be padding."""
     accumulate: Annotated[int, Ge(1)] = 1
     """Batches whose gradients are added up before each optimizer step."""
     optimizer: Annotated[OptimizerChoice, BeforeValidator(_named)] = OptimizerChoice(name="AdamW")

@@ -17,6 +17,7 @@ from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.dialect import TableFile
+from mmreg.data.lengths import unpadded_order
 from mmreg.data.prepared import Prepared, bad_texts, keep_rows
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
@@ -207,7 +208,8 @@ class Run:
             change: what is done to each batch of stored values before anything else.
         """
         size = batch_size or self.plan.recipe.form.training.batch_size
-        batches: Iterable[Batch] = Batches(prepared, rows, None, None, size, drop=drop)
+        order = unpadded_order(prepared, rows, size)
+        batches: Iterable[Batch] = Batches(prepared, rows, None, None, size, order=order, drop=drop)
         if change is not None:
             batches = map(change, batches)
         return predict(self.model, self.modalities, batches, self.device, self.dtype)

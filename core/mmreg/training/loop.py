@@ -18,6 +18,7 @@ from mmreg.contract.interfaces import Modality
 from mmreg.contract.metrics import Epoch, MetricValue
 from mmreg.contract.optimization import Schedule
 from mmreg.data.batches import Batch, Batches
+from mmreg.data.lengths import unpadded_order
 from mmreg.data.prepare import Prepared
 from mmreg.errors import TrainingError
 from mmreg.model.inference import mean_loss, predict
@@ -28,7 +29,7 @@ from mmreg.recipe.form import EarlyStopping
 from mmreg.recipe.resolve import Plan
 from mmreg.training.blending import blending_weights
 from mmreg.training.dropout import dropped_modalities
-from mmreg.training.order import epoch_order
+from mmreg.training.order import bucket_lengths, epoch_order
 from mmreg.training.parameters import Freezing, parameter_groups, trained_weights
 from mmreg.training.progress import Clock, Progress, rates_after
 from mmreg.training.step import TrainingStep, weight_of
@@ -98,6 +99,7 @@ class Trainer:
         self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
         self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype)
+        self.lengths = bucket_lengths(rows.prepared, rows.train, options)
         self.progress = Progress()
         self.out_of_time = False
         self._clock = Clock(options.max_minutes)
@@ -171,7 +173,7 @@ class Trainer:
         batches = self.rows.batches(
             self.rows.train,
             options.batch_size,
-            order=epoch_order(len(self.rows.train), options, epoch),
+            order=epoch_order(len(self.rows.train), options, epoch, self.lengths),
             drop=dropped_modalities(self.rows.prepared, self.rows.train, options, epoch),
             prefetch=True,
         )
@@ -226,7 +228,8 @@ class Trainer:
         """Loss and metrics on the validation rows; nothing without them."""
         if not len(self.rows.validation):
             return []
-        batches = self.rows.batches(self.rows.validation, self.options.batch_size)
+        order = unpadded_order(self.rows.prepared, self.rows.validation, self.options.batch_size)
+        batches = self.rows.batches(self.rows.validation, self.options.batch_size, order=order)
         predicted = predict(self.model, self.modalities, batches, self.device, self.dtype)
         targets = torch.from_numpy(self.rows.targets[self.rows.validation])
         weights = torch.from_numpy(self.rows.weights[self.rows.validation])
