@@ -48,7 +48,12 @@ def trainer(folder: Path, bucket: bool, epochs: int) -> Trainer:
                 "encoder": {"name": "text_rnn", "embedding_size": 16, "hidden_size": 16, "num_layers": 1},
             }
         },
-        "training": {"epochs": epochs, "batch_size": BATCH, "bucket": bucket, "optimizer": {"name": "Adam", "lr": 0.02}},
+        "training": {
+            "epochs": epochs,
+            "batch_size": BATCH,
+            "bucket": bucket,
+            "optimizer": {"name": "Adam", "lr": 0.02},
+        },
     }
     plan = resolve(read_recipe(recipe))
     experiment = open_experiment(plan)

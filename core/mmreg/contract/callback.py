@@ -83,7 +83,7 @@ class Callback:
 
         Args:
             run: its folder, recipe and model; the model is not trained yet.
-            facts: device, precision, rows of each split, parameters, epochs and steps.
+            facts: device, precision, rows of each split and of a batch, parameters, epochs and steps.
         """
 
     def on_step(self, step: Step) -> None:

@@ -12,6 +12,8 @@ from mmreg.data.dialect import TableFile, checked_encoding, checked_separator
 OnBad = Literal["error", "absent", "skip"]
 Share = Annotated[float, Ge(0), Lt(1)]
 Weight = Annotated[float, Ge(0)]
+BATCH_ROWS = 64
+"""Rows a batch where a recipe says nothing of it."""
 
 
 def _named(value: Any) -> Any:
@@ -225,8 +227,10 @@ class Training(_Closed):
     max_minutes: Annotated[float, Gt(0)] | None = None
     """Minutes after which training ends, with the best weights so far; counted from the first step of each call, so a
     training that goes on has as many again. The learning rate's course is that of all epochs."""
-    batch_size: Annotated[int, Ge(1)] = 64
-    """Rows a batch."""
+    batch_size: Annotated[int, Ge(1)] | Literal["auto"] = BATCH_ROWS
+    """Rows a batch. auto: as many as make a training on this device faster and fit into its memory, found by a few
+    steps before it starts; the run keeps the number, and goes on with it. It may be another one on another machine, and
+    the learning rate is not changed by it."""
     bucket: Literal["auto"] | bool = "auto"
     """Whether training rows of similar length come together in a batch, so that less of it is padding; still in random
     order, and each row once an epoch. auto: where at least 60 % of a batch of random rows would be padding."""
@@ -255,6 +259,11 @@ class Training(_Closed):
     """When to stop early: a number of epochs without improvement, or a mapping of `patience` and `min_delta`."""
     modality_dropout: Share | dict[str, Share] = 0.0
     """The share of training rows in which each modality is left out at random (never all of a row at once)."""
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows a batch; the default where they are yet to be found."""
+        return BATCH_ROWS if self.batch_size == "auto" else self.batch_size
 
 
 class Form(_Closed):

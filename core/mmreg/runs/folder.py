@@ -182,6 +182,7 @@ def write_facts(
     task: Task,
     model: MultimodalModel,
     table: Mapping[str, Any],
+    batch_size: int | None = None,
 ) -> None:
     """Write all but the weights: the resolved recipe with its assets, where components come from, and their states.
 
@@ -192,6 +193,7 @@ def write_facts(
         task: fitted.
         model: whose components have states.
         table: plain data on what it was trained on, its `fingerprint` among them.
+        batch_size: the rows a batch that were found, where the recipe leaves them open.
     """
     assets = _Assets(folder)
     recipe = plan.to_data(assets.keep)
@@ -212,6 +214,8 @@ def write_facts(
         # What relative paths in the cells of scheme://... are relative to.
         "table": {**table, "folder": str((plan.recipe.folder or Path()).absolute())},
     }
+    if batch_size is not None:
+        facts["batch_size"] = batch_size
     text = yaml_text(recipe)
     facts["recipe"] = _hash(text)
     # The recipe last: without it a killed training leaves a folder that is known as its own, and may be begun anew.

@@ -69,6 +69,7 @@ class Run:
         device: where it computes.
         dtype: the precision in which it does.
         fused: whether it was combined of runs that were trained apart.
+        batch_size: the rows that are predicted at a time: those of a batch of its training.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Run:
         precision: str | None = None,
         fused: bool = False,
         split_fingerprint: str = "",
+        batch_size: int | None = None,
     ) -> None:
         self.folder = folder
         self.plan = plan
@@ -92,6 +94,7 @@ class Run:
         self.fingerprint = fingerprint
         self.split_fingerprint = split_fingerprint
         self.fused = fused
+        self.batch_size = batch_size or plan.recipe.form.training.batch_rows
         self.device = device
         wanted = precision or plan.recipe.form.training.precision
         if precision is None and wanted == "float16" and device.type == "cpu":
@@ -207,7 +210,7 @@ class Run:
             drop: for some modalities (R,) bool, the rows in which it counts as absent.
             change: what is done to each batch of stored values before anything else.
         """
-        size = batch_size or self.plan.recipe.form.training.batch_size
+        size = batch_size or self.batch_size
         order = unpadded_order(prepared, rows, size)
         batches: Iterable[Batch] = Batches(prepared, rows, None, None, size, order=order, drop=drop)
         if change is not None:

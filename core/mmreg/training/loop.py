@@ -69,6 +69,7 @@ class Trainer:
         device: where to compute.
         dtype: the dtype of the forward pass.
         on_step: told of every optimizer step.
+        batch_size: the rows a batch where the recipe leaves them open.
 
     Attributes:
         out_of_time: whether `max_minutes` has ended the training before its time.
@@ -83,15 +84,17 @@ class Trainer:
         device: torch.device,
         dtype: torch.dtype,
         on_step: Callable[[Step], None],
+        batch_size: int | None = None,
     ) -> None:
         self.model, self.modalities, self.rows = model, modalities, rows
         self.device, self.dtype, self.on_step = device, dtype, on_step
-        self.options = options = plan.recipe.form.training
+        given = plan.recipe.form.training
+        self.options = options = given if batch_size is None else given.model_copy(update={"batch_size": batch_size})
         self.task = model.task
         self.measures = Measures(self.task, plan.metrics)
         self.metric = plan.metric or self.task.main_metric
         self.metrics = list(dict.fromkeys([*plan.metric_names, self.metric]))
-        per_epoch = math.ceil(math.ceil(len(rows.train) / options.batch_size) / options.accumulate)
+        per_epoch = math.ceil(math.ceil(len(rows.train) / options.batch_rows) / options.accumulate)
         self.steps = min(options.epochs * per_epoch, options.max_steps or options.epochs * per_epoch)
         weights = trained_weights(plan)
         self.freezing = Freezing(model, weights)
@@ -172,7 +175,7 @@ class Trainer:
         options, epoch = self.options, self.progress.epoch
         batches = self.rows.batches(
             self.rows.train,
-            options.batch_size,
+            options.batch_rows,
             order=epoch_order(len(self.rows.train), options, epoch, self.lengths),
             drop=dropped_modalities(self.rows.prepared, self.rows.train, options, epoch),
             prefetch=True,
@@ -228,8 +231,8 @@ class Trainer:
         """Loss and metrics on the validation rows; nothing without them."""
         if not len(self.rows.validation):
             return []
-        order = unpadded_order(self.rows.prepared, self.rows.validation, self.options.batch_size)
-        batches = self.rows.batches(self.rows.validation, self.options.batch_size, order=order)
+        order = unpadded_order(self.rows.prepared, self.rows.validation, self.options.batch_rows)
+        batches = self.rows.batches(self.rows.validation, self.options.batch_rows, order=order)
         predicted = predict(self.model, self.modalities, batches, self.device, self.dtype)
         targets = torch.from_numpy(self.rows.targets[self.rows.validation])
         weights = torch.from_numpy(self.rows.weights[self.rows.validation])

@@ -28,7 +28,7 @@ def bucket_lengths(
     """
     wanted = options.bucket
     if wanted == "auto":
-        wanted = padding_share(prepared, rows, options.batch_size) >= MUCH_PADDING
+        wanted = padding_share(prepared, rows, options.batch_rows) >= MUCH_PADDING
     return ragged_bytes(prepared, rows) if wanted else None
 
 
@@ -46,8 +46,9 @@ def epoch_order(
     Returns:
         For each batch the positions (B,) int64 of its rows among the training rows.
     """
+    size = options.batch_rows
     random = np.random.default_rng(derive(options.seed, "order", epoch))
     order = random.permutation(rows)
     if lengths is not None:
-        return similar_lengths(order, lengths, options.batch_size, random)
-    return [order[start : start + options.batch_size] for start in range(0, rows, options.batch_size)]
+        return similar_lengths(order, lengths, size, random)
+    return [order[start : start + size] for start in range(0, rows, size)]
