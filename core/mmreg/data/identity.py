@@ -22,16 +22,21 @@ def text_codes(table: Table, column: str, *, paths: bool) -> NDArray[np.int64]:
 
     Paths are equal if their folders are, too.
     """
-    encoded = table.column(column).dictionary_encode().unify_dictionaries()
-    parts = [
-        pc.fill_null(chunk.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False) for chunk in encoded.chunks
-    ]
-    codes = np.concatenate([np.zeros(0, np.int64), *parts])
+    codes = _codes(table.column(column))
     if not paths:
         return codes
     folders = table.folder_numbers().astype(np.int64)
     num_folders = folders.max(initial=0) + 1
     return codes if num_folders == 1 else np.where(codes < 0, -1, codes * num_folders + folders)
+
+
+def _codes(cells: pa.ChunkedArray) -> NDArray[np.int64]:
+    """For each cell (N,), a number that equal ones share; -1 for null."""
+    encoded = cells.dictionary_encode().unify_dictionaries()
+    parts = [
+        pc.fill_null(chunk.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False) for chunk in encoded.chunks
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *parts])
 
 
 def cell_codes(table: Table, columns: Sequence[str], *, paths: bool) -> NDArray[np.int64]:
@@ -49,13 +54,18 @@ def cell_codes(table: Table, columns: Sequence[str], *, paths: bool) -> NDArray[
 def value_codes(table: Table, column: str, *, paths: bool) -> NDArray[np.int64]:
     """For each cell of a column (N,), a number that equal ones share; -1 for those that are absent.
 
-    Cells that are not texts are compared by a hash of their values.
+    Bytes, lists and the like are compared by a hash of their values.
     """
     kind = table.column(column).type
     if is_text(kind) and column not in table.objects:
         codes = text_codes(table, column, paths=paths)
         empty = pc.fill_null(pc.equal(pc.utf8_length(table.column(column)), 0), True)
         return np.where(empty.to_numpy(), -1, codes)
+    if (pa.types.is_primitive(kind) or pa.types.is_decimal(kind)) and column not in table.objects:
+        cells = table.column(column)
+        cells = cells.cast(pa.float32()) if pa.types.is_float16(kind) else cells  # whose bits Arrow 26 would compare
+        codes = _codes(cells)
+        return np.where(pc.is_null(cells, nan_is_null=True).to_numpy(), -1, codes)
     numbers: dict[bytes, int] = {}
     codes = np.full(len(table), -1, np.int64)
     for row, value in enumerate(iter_column(table, column, paths=paths)):

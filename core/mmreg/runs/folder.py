@@ -16,8 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import specs_to_json
@@ -324,12 +328,18 @@ def write_predictions(
     The scores of a part stand in a column "scores/NAME", null where a row lacks it; those of the whole in "scores".
     """
     predictions = own_folder(folder, PREDICTIONS)
-    scores = {"target": targets, "scores": predicted.scores.tolist()}
-    for name, part in predicted.parts.items():
-        rows = zip(part.scores.tolist(), part.present.tolist(), strict=True)
-        scores[f"scores/{name}"] = [values if there else None for values, there in rows]
+    everywhere = np.ones(len(targets), bool)
+    scores = {"target": targets, "scores": _lists(predicted.scores, everywhere)}
+    scores |= {f"scores/{name}": _lists(part.scores, part.present.numpy()) for name, part in predicted.parts.items()}
     with replacing(predictions / f"{split}.parquet") as temporary:
         pq.write_table(pa.table({**columns, **scores}), temporary, write_page_checksum=True)
+
+
+def _lists(scores: Tensor, present: NDArray[np.bool_]) -> pa.ListArray:
+    """Scores (N, K) as a column of lists, null where they are not present (N,)."""
+    offsets = np.concatenate([[0], np.cumsum(present * scores.shape[1])]).astype(np.int32)
+    values = scores[torch.from_numpy(present)].double().numpy().reshape(-1)
+    return pa.ListArray.from_arrays(offsets, values, mask=pa.array(~present))
 
 
 def read_predictions(folder: Path, split: str) -> pa.Table | None:

@@ -166,6 +166,13 @@ class Run:
         Returns:
             For each row its key, the prediction in the task's words, and which modalities it had.
         """
+        columns = self.predict_columns(rows, batch_size=batch_size, progress=progress)
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+    def predict_columns(
+        self, rows: Any, *, batch_size: int | None = None, progress: Any = None
+    ) -> dict[str, list[Any]]:
+        """As `predict`, with a list for each column instead of a dict for each row."""
         rows = [rows] if isinstance(rows, Mapping) else rows
         table = self.with_columns(self.open_table(rows))
         keep = cache_dir() if isinstance(rows, str | Path | TableFile | Table) else None
@@ -174,8 +181,7 @@ class Run:
         _tell_bad(prepared, numbers)
         numbers = keep_rows(prepared, numbers)
         predicted = self.predict_rows(prepared, numbers, batch_size)
-        columns = prediction_columns(self.plan, self.task, table, prepared, numbers, predicted)
-        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return prediction_columns(self.plan, self.task, table, prepared, numbers, predicted)
 
     def open_table(self, table: Any) -> Table:
         """A table with what the recipe says of tables: which cells are absent, and how its own file is written."""
