@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mmreg.contract.optimization import Optimizer, ParameterGroup, Schedule
     from mmreg.contract.signals import Features, Fused, Signal
     from mmreg.contract.spec import GRID, SEQUENCE, TOKENS, VECTOR, Spec
+    from mmreg.contract.target_values import TargetValues
     from mmreg.contract.task import Concern, Metric, Space, Task
     from mmreg.data.dialect import TableFile
     from mmreg.errors import MmregError
@@ -41,6 +42,7 @@ _NAMES = {
     "mmreg.contract.fusion": ["FeatureFusion", "ModelFusion"],
     "mmreg.contract.interfaces": ["Encoder", "Modality", "Outputs"],
     "mmreg.contract.task": ["Concern", "Metric", "Space", "Task"],
+    "mmreg.contract.target_values": ["TargetValues"],
     "mmreg.contract.markers": ["Asset", "ComponentOf"],
     "mmreg.contract.metrics": ["Epoch", "MetricValue"],
     "mmreg.contract.optimization": ["Optimizer", "ParameterGroup", "Schedule"],
@@ -93,6 +95,7 @@ __all__ = [
     "Spec",
     "Step",
     "TableFile",
+    "TargetValues",
     "Task",
     "build_model",
     "compare",

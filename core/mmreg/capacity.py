@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from pathlib import Path
 
 
@@ -31,6 +32,15 @@ def free_memory(*, swap: bool = True) -> float:
         if space != resource.RLIM_INFINITY:
             left.append(space - own_space)
     return max(0, min(left))
+
+
+def peak_memory() -> float:
+    """The most bytes of memory that this process has had in use at once; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return 0.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
 
 
 def _own_pages() -> tuple[int, int]:

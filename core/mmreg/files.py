@@ -121,12 +121,21 @@ def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = 
         columns: which columns; those of all rows in the order in which they first appear, if not given.
     """
     rows = list(rows)
+    columns = columns or all_columns(rows)
+    return columns_csv({name: [row.get(name) for row in rows] for name in columns})
+
+
+def columns_csv(columns: Mapping[str, Iterable[Any]]) -> str:
+    """Columns of the same length as CSV; see `csv_text`."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns or all_columns(rows), extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _plain(value) for name, value in row.items()})
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in zip(*columns.values(), strict=True):
+        writer.writerow([value if type(value) in _SIMPLE else _plain(value) for value in row])
     return text.getvalue()
+
+
+_SIMPLE = frozenset({str, float, int, type(None)})
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmreg import Concern, Space, Task
+from mmreg import Concern, Space, TargetValues, Task
 from mmreg.errors import OptionError, TargetError
 from mmreg.layers import at_least_float32
 from mmreg.messages import shown
@@ -96,13 +96,26 @@ class Classification(Task):
                 that seems to hold quantities or keys.
             OptionError: `class_weights` names a label that no row has, or leaves all rows without weight.
         """
-        values = self._plain(values)
-        labels = Labels.of(values)
-        _refuse_what_are_no_classes(labels, len(values))
+        self._learn(values, np.ones(len(values), np.int64))
+
+    def fit_column(self, values: TargetValues) -> None:
+        """As `fit`, looking at each distinct value once."""
+        told = values.distinct()
+        if told is None:
+            self.fit(list(values))
+        else:
+            self._learn(told[0], np.bincount(told[1], minlength=len(told[0])))
+
+    def _learn(self, values: Sequence[Any], rows: NDArray[np.int64]) -> None:
+        """Learn from values that so many rows have."""
+        values = self._plain(values, rows)
+        labels = Labels.of(values, rows.tolist())
+        count = int(rows.sum())
+        _refuse_what_are_no_classes(labels, count)
         weights = None
         if self.class_weights == "balanced":
-            counts = np.bincount(labels.encode(values), minlength=len(labels))
-            weights = len(values) / (len(labels) * counts)
+            counts = np.bincount(labels.encode(values), rows, minlength=len(labels))
+            weights = count / (len(labels) * counts)
         elif isinstance(self.class_weights, Mapping):
             weights = labels.weights(self.class_weights)
             if not weights.any():
@@ -115,17 +128,27 @@ class Classification(Task):
         Raises:
             TargetError: a label that is missing or was never seen in training.
         """
-        return self._labels.encode(self._plain(values))
+        return self._labels.encode(self._plain(values, np.ones(len(values), np.int64)))
+
+    def encode_column(self, values: TargetValues) -> NDArray[np.int64]:
+        """As `encode`, looking at each distinct value once."""
+        told = values.distinct()
+        if told is None:
+            return self.encode(list(values))
+        distinct, codes = told
+        rows = np.bincount(codes, minlength=len(distinct))
+        return self._labels.encode(self._plain(distinct, rows), rows)[codes]
 
     @staticmethod
-    def _plain(values: Sequence[Any]) -> list[Any]:
+    def _plain(values: Sequence[Any], rows: NDArray[np.int64]) -> list[Any]:
         values = plain(values)
         if any(isinstance(value, list | tuple | set | np.ndarray) for value in values):
             raise TargetError(
                 "a row of the target column holds a list, but classification needs one label a row; "
                 "use task: multilabel for any number of labels a row, or task: regression for several numbers"
             )
-        require_labels(sum(map(is_missing, values)), len(values), _REMEDY)
+        missing = np.fromiter(map(is_missing, values), bool, len(values))
+        require_labels(int(rows[missing].sum()), int(rows.sum()), _REMEDY)
         return values
 
     def concerns(self, targets: Mapping[str, NDArray[Any]]) -> list[Concern]:

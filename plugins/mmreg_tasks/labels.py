@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,17 @@ def plain(values: Iterable[Any]) -> list[Any]:
     return [value.item() if isinstance(value, np.generic) else value for value in values]
 
 
-def most_common(values: Iterable[Any]) -> str:
-    """The most common values with their counts, such as "'cat' (3), 'dog' (1) and 4 more"."""
-    counts = Counter(map(repr, values)).most_common()
+def most_common(values: Iterable[Any], rows: Iterable[int] | None = None) -> str:
+    """The most common values with their counts, such as "'cat' (3), 'dog' (1) and 4 more".
+
+    Args:
+        values: the values.
+        rows: how many rows have each of them; one each if it is not given.
+    """
+    counter: Counter[str] = Counter()
+    for value, count in zip(values, repeat(1) if rows is None else rows, strict=False):
+        counter[repr(value)] += count
+    counts = counter.most_common()
     more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
     return ", ".join(f"{value} ({count})" for value, count in counts[:SHOWN]) + more
 
@@ -72,23 +81,29 @@ class Labels:
     values: tuple[Label, ...] = ()
 
     @classmethod
-    def of(cls, found: Iterable[Any]) -> Labels:
+    def of(cls, found: Iterable[Any], rows: Iterable[int] | None = None) -> Labels:
         """The different labels among plain values that are not missing.
 
         Integers among fractional numbers become floats, so that the result does not hang on the rows' order.
+
+        Args:
+            found: the values.
+            rows: how many rows have each of them; one each if it is not given.
 
         Raises:
             TargetError: a value that cannot be a label, or values of more than one kind.
         """
         found = list(found)
-        types = Counter(map(type, found))
+        types: Counter[type] = Counter()
+        for value, count in zip(found, repeat(1) if rows is None else rows, strict=False):
+            types[type(value)] += count
         strange = sorted(kind.__name__ for kind in types if kind not in _KINDS)
         if strange:
             raise TargetError(f"a label is text, a number, or true or false; found {', '.join(strange)}")
         kinds = sorted({_KINDS[kind] for kind in types})
         if len(kinds) > 1:
-            rows = {kind: sum(n for of_type, n in types.items() if _KINDS[of_type] == kind) for kind in kinds}
-            counts = ", ".join(f"{kind} ({_count(n, 'value')})" for kind, n in rows.items())
+            of_kind = {kind: sum(n for of_type, n in types.items() if _KINDS[of_type] == kind) for kind in kinds}
+            counts = ", ".join(f"{kind} ({_count(n, 'value')})" for kind, n in of_kind.items())
             raise TargetError(f"the labels are of more than one kind: {counts}; make them all text, or all numbers")
         large = next((value for value in found if type(value) is int and not -(2**63) <= value < 2**63), None)
         if large is not None:
@@ -109,11 +124,15 @@ class Labels:
         """The labels as text."""
         return [label_text(label) for label in self.values]
 
-    def encode(self, found: Sequence[Any]) -> NDArray[np.int64]:
+    def encode(self, found: Sequence[Any], rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Each label's number, (N,) int64.
 
         Where the labels are text, a number is looked up as text: a table whose rows happen to hold no other labels
         than "1" and "2" is read as one of numbers.
+
+        Args:
+            found: the labels.
+            rows: (N,) how many rows have each of them, for messages; one each if it is not given.
 
         Raises:
             TargetError: labels that are not among these; up to ten of them are named, with their counts.
@@ -129,17 +148,18 @@ class Labels:
         )
         unknown = np.flatnonzero(encoded < 0)
         if len(unknown):
-            raise TargetError(self._unseen([found[row] for row in unknown.tolist()]))
+            counts = np.ones(len(unknown), np.int64) if rows is None else rows[unknown]
+            raise TargetError(self._unseen([found[row] for row in unknown.tolist()], counts.tolist()))
         return encoded
 
-    def _unseen(self, values: Sequence[Any]) -> str:
+    def _unseen(self, values: Sequence[Any], rows: Sequence[int]) -> str:
         hint = "; if the column holds quantities, use task: regression" if self.numeric else ""
         known = {essence(label): label for label in self.values if isinstance(label, str)}
         close = {value: known[essence(value)] for value in values if isinstance(value, str) and essence(value) in known}
         if close:
             hint = f"; written otherwise there: {listed(f'{there!r}, here {here!r}' for here, there in close.items())}"
         return (
-            f"{_count(len(values), 'label')} never seen in training: {most_common(values)}; "
+            f"{_count(sum(rows), 'label')} never seen in training: {most_common(values, rows)}; "
             f"training has {self.describe()}; "
             f"put rows with every label into the training split, or leave these rows out{hint}"
         )

@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Lt
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmreg import Concern, Space, Task
+from mmreg import Concern, Space, TargetValues, Task
 from mmreg.errors import OptionError, TargetError
 from mmreg.layers import at_least_float32
 from mmreg_tasks import multilabel_metrics
@@ -105,17 +105,30 @@ class Multilabel(Task):
             TargetError: a cell or a label in it is missing, labels are of several kinds, or no row has any.
             OptionError: `class_weights` names a label that no row has.
         """
+        self._learn(values, np.ones(len(values), np.int64))
+
+    def fit_column(self, values: TargetValues) -> None:
+        """As `fit`, looking at each distinct cell once."""
+        told = values.distinct()
+        if told is None:
+            self.fit(list(values))
+        else:
+            self._learn(told[0], np.bincount(told[1], minlength=len(told[0])))
+
+    def _learn(self, values: Sequence[Any], rows: NDArray[np.int64]) -> None:
+        """Learn from cells that so many rows have."""
         values = plain(values)
-        cells = self._cells(values)
-        labels = Labels.of(chain.from_iterable(cells))
+        cells = self._cells(values, rows)
+        labels = Labels.of(chain.from_iterable(cells), _labels_rows(cells, rows).tolist())
         check_count(labels, MOST_LABELS)  # before a matrix of rows and labels is made
+        count = int(rows.sum())
         if not labels:
-            raise TargetError(f"none of the {len(cells)} rows of the target column has a label")
+            raise TargetError(f"none of the {count} rows of the target column has a label")
         weights = None
         if self.class_weights == "balanced":
-            having = _many_hot(cells, labels).sum(0, dtype=np.float64)
-            counts = np.stack([len(cells) - having, having])
-            weights = np.divide(len(cells) / 2, counts, out=np.ones_like(counts), where=counts > 0)
+            having = rows.astype(np.float64) @ _many_hot(cells, labels)
+            counts = np.stack([count - having, having])
+            weights = np.divide(count / 2, counts, out=np.ones_like(counts), where=counts > 0)
         elif isinstance(self.class_weights, Mapping):
             weights = np.stack([np.ones(len(labels)), labels.weights(self.class_weights)])
         self._set(labels, weights, joined=self.separator is not None and any(isinstance(v, str) for v in values))
@@ -126,15 +139,27 @@ class Multilabel(Task):
         Raises:
             TargetError: a cell or a label in it is missing, or a label was never seen in training.
         """
-        return _many_hot(self._cells(plain(values)), self._labels)
+        rows = np.ones(len(values), np.int64)
+        return _many_hot(self._cells(plain(values), rows), self._labels, rows)
 
-    def _cells(self, values: list[Any]) -> list[list[Any]]:
-        missing = sum(is_missing(value) and not isinstance(value, str) for value in values)
-        require_labels(missing, len(values), _REMEDY)
+    def encode_column(self, values: TargetValues) -> NDArray[np.float32]:
+        """As `encode`, looking at each distinct cell once."""
+        told = values.distinct()
+        if told is None:
+            return self.encode(list(values))
+        distinct, codes = told
+        rows = np.bincount(codes, minlength=len(distinct))
+        return _many_hot(self._cells(plain(distinct), rows), self._labels, rows)[codes]
+
+    def _cells(self, values: list[Any], rows: NDArray[np.int64]) -> list[list[Any]]:
+        """The labels of cells that so many rows have."""
+        lacking = [is_missing(value) and not isinstance(value, str) for value in values]
+        count = int(rows.sum())
+        require_labels(int(rows[np.array(lacking, bool)].sum()), count, _REMEDY)
         cells = [self._cell(value) for value in values]
-        empty = sum(any(map(is_missing, cell)) for cell in cells)
+        empty = int(rows[np.array([any(map(is_missing, cell)) for cell in cells], bool)].sum())
         if empty:
-            raise TargetError(f"the labels of {empty} of {len(cells)} rows hold a null, a NaN or blank text; {_REMEDY}")
+            raise TargetError(f"the labels of {empty} of {count} rows hold a null, a NaN or blank text; {_REMEDY}")
         return cells
 
     def _cell(self, value: Any) -> list[Any]:
@@ -238,8 +263,17 @@ class Multilabel(Task):
         self._set(Labels(tuple(state["labels"])), weights, joined=state["joined"])
 
 
-def _many_hot(cells: Sequence[Sequence[Any]], labels: Labels) -> NDArray[np.float32]:
+def _many_hot(
+    cells: Sequence[Sequence[Any]], labels: Labels, rows: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """Which cell has which label, (N, K); `rows` says for messages how many rows have each cell."""
     encoded = np.zeros((len(cells), len(labels)), np.float32)
-    rows = np.repeat(np.arange(len(cells)), [len(cell) for cell in cells])
-    encoded[rows, labels.encode(list(chain.from_iterable(cells)))] = 1
+    at = np.repeat(np.arange(len(cells)), [len(cell) for cell in cells])
+    counts = None if rows is None else _labels_rows(cells, rows)
+    encoded[at, labels.encode(list(chain.from_iterable(cells)), counts)] = 1
     return encoded
+
+
+def _labels_rows(cells: Sequence[Sequence[Any]], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each label of each cell, how many rows have the cell."""
+    return np.repeat(rows, np.fromiter(map(len, cells), np.int64, len(cells)))

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmreg import Space, Task
+from mmreg import Space, TargetValues, Task
 from mmreg.errors import TargetError
 from mmreg.layers import at_least_float32
 from mmreg_tasks import regression_metrics
@@ -67,7 +67,14 @@ class Regression(Task):
             TargetError: a value that is missing, infinite or no number, lists of differing lengths, or numbers that
                 are all the same.
         """
-        numbers = _numbers(values)
+        self._learn(_numbers(values))
+
+    def fit_column(self, values: TargetValues) -> None:
+        """As `fit`; a column of numbers is one array."""
+        self._learn(_column_numbers(values))
+
+    def _learn(self, numbers: NDArray[np.float64]) -> None:
+        """Learn from (N, K) numbers."""
         constant = np.flatnonzero(numbers.max(0) == numbers.min(0))
         if len(constant):
             which = "is" if numbers.shape[1] == 1 else f"has, at position {constant[0]} of its lists,"
@@ -91,7 +98,14 @@ class Regression(Task):
             TargetError: a value that is missing, infinite, no number or absurdly far from training's, or a list of
                 another length than there.
         """
-        numbers = _numbers(values)
+        return self._standardised(_numbers(values))
+
+    def encode_column(self, values: TargetValues) -> NDArray[np.float32]:
+        """As `encode`; a column of numbers is one array."""
+        return self._standardised(_column_numbers(values))
+
+    def _standardised(self, numbers: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Numbers (N, K) as `encode` gives them."""
         if numbers.shape[1] != self.num_outputs:
             raise TargetError(
                 f"the target column holds {numbers.shape[1]} numbers a row, but training had {self.num_outputs}"
@@ -191,7 +205,26 @@ def _numbers(values: Sequence[Any]) -> NDArray[np.float64]:
     if not len(values):
         raise TargetError("the target column has no rows")
     # A column of floats needs no look at each cell.
-    numbers = np.array(values)[:, None] if set(map(type, values)) == {float} else _rectangle(values)
+    if set(map(type, values)) == {float}:
+        return _finite(np.array(values)[:, None])
+    return _finite(_rectangle(values, np.ones(len(values), np.int64)))
+
+
+def _column_numbers(values: TargetValues) -> NDArray[np.float64]:
+    """A column's cells as (N, K) numbers."""
+    numbers = values.numbers()
+    told = None if numbers is not None else values.distinct()
+    if not len(values) or (numbers is None and told is None):
+        return _numbers(list(values))
+    if numbers is not None:
+        return _finite(numbers if numbers.ndim == 2 else numbers[:, None])
+    assert told is not None
+    distinct, codes = told
+    return _finite(_rectangle(distinct, np.bincount(codes, minlength=len(distinct)))[codes])
+
+
+def _finite(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same numbers (N, K), none of which is missing or infinite."""
     bad = int((~np.isfinite(numbers)).any(1).sum())
     if bad:
         missing = int(np.isnan(numbers).any(1).sum())
@@ -202,21 +235,25 @@ def _numbers(values: Sequence[Any]) -> NDArray[np.float64]:
     return numbers
 
 
-def _rectangle(values: Sequence[Any]) -> NDArray[np.float64]:
+def _rectangle(values: Sequence[Any], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cells that so many rows have as (N, K) numbers."""
     cells = [
         [_number(item) for item in value] if isinstance(value, list | tuple | np.ndarray) else [_number(value)]
         for value in values
     ]
-    strange = [value for value, cell in zip(values, cells, strict=True) if None in cell]
+    strange = [at for at, cell in enumerate(cells) if None in cell]
     if strange:
         raise TargetError(
-            f"{len(strange)} of {len(values)} target values are no numbers: {most_common(strange)}; "
+            f"{rows[strange].sum()} of {rows.sum()} target values are no numbers: "
+            f"{most_common([values[at] for at in strange], rows[strange].tolist())}; "
             "regression needs numbers (for labels use task: classification)"
         )
     # A missing list is missing in each of its numbers.
     width = max(map(len, cells))
     cells = [cell * width if len(cell) == 1 and math.isnan(cell[0] or 0) else cell for cell in cells]
-    lengths = Counter(map(len, cells))
+    lengths: Counter[int] = Counter()
+    for cell, count in zip(cells, rows.tolist(), strict=True):
+        lengths[len(cell)] += count
     if len(lengths) > 1 or 0 in lengths:
         found = ", ".join(f"{length} ({count} rows)" for length, count in sorted(lengths.items()))
         raise TargetError(f"each row of the target column needs the same number of numbers, found {found}")

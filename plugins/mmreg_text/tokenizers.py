@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +20,9 @@ SubwordMethod = Literal["bpe", "wordpiece"]
 
 MOST_TOKENS = 10_000_000
 """Of a vocabulary; far above those of any language, and each has a vector of its own."""
+
+COUNTED = 1 << 14
+"""Texts whose words are counted at a time."""
 
 _PADDING_NAMES = (PADDING, "[PAD]", "<PAD>", "<|pad|>")
 
@@ -64,7 +67,7 @@ class WordTokenizer:
             warnings.simplefilter("ignore")  # torchtext 0.6 is older than the Python and the torch it runs on
             from torchtext.vocab import Vocab
 
-        counts = Counter(chain.from_iterable(map(_splitter(method), texts)))
+        counts = _count_words(_splitter(method), iter(texts))
         vocabulary = Vocab(counts, max_size=size - 2, min_freq=min_frequency, specials=[PADDING, UNKNOWN])
         return cls(method, max_tokens, vocabulary.itos[2:])
 
@@ -72,6 +75,20 @@ class WordTokenizer:
         """The numbers of a text's tokens, (T,); T is 0 for a text without any."""
         number = self._numbers.get
         return np.array([number(word, 1) for word in self.split(text)[: self.max_tokens]], np.int32)
+
+
+def _count_words(split: Callable[[str], list[str]], texts: Iterator[str]) -> Counter[str]:
+    """How often each word occurs; texts that are repeated are split once in a while."""
+    counts: Counter[str] = Counter()
+    while part := list(islice(texts, COUNTED)):
+        repeated = Counter(part)
+        if len(repeated) > len(part) // 2:
+            counts.update(chain.from_iterable(map(split, part)))
+            continue
+        for text, times in repeated.items():
+            for word in split(text):
+                counts[word] += times
+    return counts
 
 
 class SubwordTokenizer:

@@ -15,7 +15,7 @@ from good import MATERIAL, Choice, Pool, Recurrent, Series, TokenMean, Weighed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmreg import Concern, Features, Fused, Signal, Spec
+from mmreg import Concern, Features, Fused, Signal, Spec, TargetValues
 from mmreg.errors import TargetError
 from mmreg.layers import masked_mean
 
@@ -564,6 +564,18 @@ class EncodesAnotherDtype(Choice):
         return super().loss(scores, targets.long())
 
 
+@caught_by("columns")
+class EncodesColumnsOtherwise(Choice):
+    def encode_column(self, values: TargetValues) -> NDArray[Any]:
+        return super().encode_column(values)[::-1]
+
+
+@caught_by("columns")
+class LearnsColumnsOtherwise(Choice):
+    def fit_column(self, values: TargetValues) -> None:
+        self.fit([*values, "a word of its own"])
+
+
 @caught_by("labels_round_trip")
 class WritesAnotherLabel(Choice):
     def predictions(self, scores: Tensor) -> dict[str, list[Any]]:
@@ -654,7 +666,7 @@ class ForgetsTheOrder(Choice):
         return {"words": self.words[::-1]}
 
 
-@caught_by("task_state")
+@caught_by("task_state", "columns")
 class FitsInAnyOrder(Choice):
     turns = 0
 

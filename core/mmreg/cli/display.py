@@ -65,6 +65,10 @@ class Display(Callback):
         self._pace = Pace(facts, run.recipe["training"]["max_minutes"])
         rows = ", ".join(f"{count} {split}" for split, count in facts["rows"].items())
         self._print(f"rows: {rows}; {facts['parameters']:,} parameters; {facts['device']}, {facts['precision']}")
+        found = [f"{facts['batch_size']} rows each"] if run.recipe["training"]["batch_size"] == "auto" else []
+        found += ["rows of similar length together"] if facts["buckets"] else []
+        if found:
+            self._print(f"batches: {', '.join(found)}")
         if facts["resumed_within_epoch"]:
             within = f"in epoch {self.epochs + 1} of {facts['epochs']}, "
             self._print(f"resumed {within}after step {facts['resumed_after_step']:,} of {facts['steps']:,}")

@@ -12,7 +12,7 @@ import typer
 from mmreg.cli.evaluate import table_source
 from mmreg.console import BatchSize, Debug, Device, Encoding, Precision, Quiet, RunArgument, Separator, note, say
 from mmreg.errors import TableError
-from mmreg.files import csv_text, replacing, unwritable, write_text
+from mmreg.files import columns_csv, replacing, unwritable, write_text
 from mmreg.importing import stdout_to_stderr
 from mmreg.messages import listed, near, plural, without_modality
 
@@ -59,22 +59,22 @@ def predict(
         columns = list(dict.fromkeys(column for modality in loaded.plan.inputs.values() for column in modality.columns))
         if source is None:
             _check_row(row, columns, loaded.plan.recipe.form.key)
-            predictions = loaded.predict(row, batch_size=batch_size)
+            predictions = loaded.predict_columns(row, batch_size=batch_size)
         else:
             opened = loaded.open_table(source)
             there = set(opened.columns)
             absent = [column for column in columns if column not in there]
-            predictions = loaded.predict(opened, batch_size=batch_size)
+            predictions = loaded.predict_columns(opened, batch_size=batch_size)
             if absent:
                 named = listed(map(repr, absent))
                 lacks = f"column {named}; it counts" if len(absent) == 1 else f"columns {named}; they count"
                 note(f"{opened.name} has no {lacks} as absent in every row")
     write(predictions)
-    missing = sum(not prediction["modalities"] for prediction in predictions)
+    missing = predictions["modalities"].count("")
     if missing:
         note(without_modality(missing))
     if out is not None and not quiet:
-        say(f"wrote {plural(len(predictions), 'prediction')} to {out}")
+        say(f"wrote {plural(len(predictions['modalities']), 'prediction')} to {out}")
 
 
 def _row(settings: list[str]) -> dict[str, str]:
@@ -103,7 +103,7 @@ def _check_row(row: dict[str, str], columns: list[str], key: str | None) -> None
 def _writer(out: Path | None) -> Any:
     """What writes predictions to this file, chosen before any work is done."""
     if out is None:
-        return lambda predictions: sys.stdout.write(csv_text(predictions))
+        return lambda predictions: sys.stdout.write(columns_csv(predictions))
     if out.is_dir():
         raise TableError(f"--out {str(out)!r} is a folder; name a file")
     writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
@@ -117,17 +117,18 @@ def _writer(out: Path | None) -> Any:
     return lambda predictions: writers[out.suffix.lower()](out, predictions)
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    write_text(path, csv_text(rows))
+def _write_csv(path: Path, columns: dict[str, list[Any]]) -> None:
+    write_text(path, columns_csv(columns))
 
 
-def _write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_jsonl(path: Path, columns: dict[str, list[Any]]) -> None:
+    rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
 
 
-def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_parquet(path: Path, columns: dict[str, list[Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
+        pq.write_table(pa.table(columns), temporary)

@@ -83,15 +83,15 @@ class Callback:
 
         Args:
             run: its folder, recipe and model; the model is not trained yet.
-            facts: device, precision, rows of each split, parameters, epochs and steps, and after which of these a
-                training that was stopped goes on.
+            facts: device, precision, rows of each split and of a batch, parameters, epochs and steps, and after which
+                of these a training that was stopped goes on.
         """
 
     def on_gradients(self, step: int) -> None:
         """The gradients of an optimizer step are there, in the `grad` of the model's parameters.
 
-        They are not clipped yet, and the weights have not moved. A training that somebody follows so closely is
-        neither compiled nor captured as a graph.
+        They are not clipped yet, and the weights have not moved. The optimizer's part of such a step is not recorded
+        as a graph of the device.
 
         Args:
             step: its number over the whole training, from 1.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmreg.contract.lifecycle import Restorable
+from mmreg.contract.target_values import TargetValues
 
 Space = Literal["log_probabilities", "log_odds", "values"]
 """What a task's scores (B, K) are: log-probabilities over K exclusive classes (each row's exponentials sum to one),
@@ -76,6 +77,22 @@ class Task(Restorable, ABC):
         Raises:
             TargetError: a value is missing, not finite, or was never seen in training; all of them are named.
         """
+
+    def fit_column(self, values: TargetValues) -> None:
+        """As `fit`, of a table's column; a task that looks at distinct values, or at numbers as an array, is faster.
+
+        Raises:
+            TargetError: as for `fit`.
+        """
+        self.fit(list(values))
+
+    def encode_column(self, values: TargetValues) -> NDArray[Any]:
+        """As `encode`, of a table's column; see `fit_column`.
+
+        Raises:
+            TargetError: as for `encode`.
+        """
+        return self.encode(list(values))
 
     def concerns(self, targets: Mapping[str, NDArray[Any]]) -> list[Concern]:
         """What a person should know about the targets before a training; nothing unless the task says otherwise.

@@ -84,8 +84,12 @@ class Rows(Protocol):
     """Some rows, wherever their values are; `Batch` is one."""
 
     @property
+    def index(self) -> NDArray[np.int64]:
+        """(B,) their places in the split."""
+
+    @property
     def size(self) -> int:
-        """How many."""
+        """B, how many."""
 
     @property
     def weight(self) -> float:

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from mmreg.contract.interfaces import Modality
 from mmreg.data.hashing import is_list, is_text
 from mmreg.data.memory import as_array
-from mmreg.data.table import Table
+from mmreg.data.table import CHUNK, Table
 from mmreg.errors import TableError
 from mmreg.messages import listed
 
 SIZE = 64
-"""Cells that are turned into values at a time."""
+"""Cells that are turned into values at a time, whatever their size; of small ones there are more, up to `CHUNK`."""
+PIECE = 1 << 16
+"""About how many bytes of small cells are turned into values at a time."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def iter_present(
 def iter_column(table: Table, column: str, *, paths: bool, rows: NDArray[np.int64] | None = None) -> Iterator[Any]:
     """One column's values as `iter_cells` describes them; `paths` says whether texts are paths."""
     objects = table.objects.get(column)
-    for at, piece in table.pieces(column, rows, size=SIZE):
+    each = table.column(column).nbytes // max(len(table), 1) + 1
+    for at, piece in table.pieces(column, rows, size=min(max(PIECE // each, SIZE), CHUNK)):
         if objects is not None:
             yield from (None if n is None else as_array(objects[n]) for n in piece.to_pylist())
         else:

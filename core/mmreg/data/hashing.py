@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 
-def hash_array(array: pa.Array, update: Callable[[bytes], object]) -> None:
+def hash_array(array: pa.Array, update: Callable[[Any], object]) -> None:
     """Feed an array's values to a hash's `update`: equal values give equal bytes, wherever they lie in memory.
 
     Numbers of different widths, and texts and bytes, are told apart.
@@ -21,8 +23,7 @@ def hash_array(array: pa.Array, update: Callable[[bytes], object]) -> None:
     if is_text(kind) or is_bytes(kind):
         data = array.cast(pa.large_binary())
         update((b"text" if is_text(kind) else b"bytes") + _bytes(pc.fill_null(pc.binary_length(data), 0)))
-        for value in data.to_numpy(zero_copy_only=False):
-            update(value or b"")
+        update(_joined(data if array.null_count == 0 else pc.fill_null(data, b"")))
     elif pa.types.is_struct(kind):
         for child in array.flatten():
             hash_array(child, update)
@@ -37,6 +38,15 @@ def hash_array(array: pa.Array, update: Callable[[bytes], object]) -> None:
 
 def _bytes(array: pa.Array) -> bytes:
     return bytes(array.to_numpy(zero_copy_only=False).tobytes())
+
+
+def _joined(data: pa.LargeBinaryArray) -> memoryview:
+    """The bytes of all values, one after the other; none is null."""
+    _, offsets, values = data.buffers()
+    if values is None or not len(data):
+        return memoryview(b"")
+    bounds = np.frombuffer(offsets, np.int64, len(data) + 1, data.offset * 8)
+    return memoryview(values)[bounds[0] : bounds[-1]]
 
 
 def is_text(kind: pa.DataType) -> bool:

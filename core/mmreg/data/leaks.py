@@ -68,10 +68,14 @@ def leaks(
         if not is_comparable(table, column):
             continue
         codes = value_codes(table, column, paths=column in paths)
-        values = {name: np.unique(codes[rows][codes[rows] >= 0]) for name, rows in splits.items()}
+        count = int(codes.max(initial=-1)) + 1
+        in_split = {name: np.zeros(count + 1, bool) for name in splits}  # the last one is for absent cells, -1
+        for name, rows in splits.items():
+            in_split[name][codes[rows]] = True
         for first, second in combinations(splits, 2):
-            shared = np.intersect1d(values[first], values[second], assume_unique=True)
-            if len(shared):
-                rows = int(np.isin(codes[splits[second]], shared).sum())
-                found.append(Leak(column, first, second, len(shared), rows, len(splits[second])))
+            shared = in_split[first] & in_split[second]
+            shared[count] = False
+            if shared.any():
+                rows_with = int(shared[codes[splits[second]]].sum())
+                found.append(Leak(column, first, second, int(shared.sum()), rows_with, len(splits[second])))
     return found

@@ -128,7 +128,8 @@ class _Source:
     def __init__(self, modality: Modality, table: Table, columns: Sequence[str]) -> None:
         self._modality, self._table, self._columns = modality, table, columns
         self._codes = cell_codes(table, columns, paths=modality.paths)
-        self._first_rows = np.unique(self._codes, return_index=True)[1].astype(np.int64)
+        # They are numbered in the order of their first rows.
+        self._first_rows = np.flatnonzero(np.diff(np.maximum.accumulate(self._codes), prepend=-1))
 
     def key(self, facts: bytes) -> tuple[str, dict[Path, str]]:
         """See `entry_key`."""

@@ -198,9 +198,12 @@ def raise_bad(prepared: Iterable[Prepared]) -> None:
 
 def bad_texts(prepared: Iterable[Prepared], rows: NDArray[np.int64] | None = None) -> list[str]:
     """For each modality with cells that could not be loaded, in these rows or in any, a line for people."""
-    texts, chosen = [], set() if rows is None else set(rows.tolist())
+    texts = []
     for values in prepared:
-        bad = [cell for cell in values.bad if rows is None or cell.row in chosen]
+        bad = values.bad
+        if bad and rows is not None:
+            chosen = np.isin([cell.row for cell in bad], rows)
+            bad = [cell for cell, there in zip(bad, chosen, strict=True) if there]
         if bad:
             what = "left out" if values.on_bad == "skip" else "taken for absent"
             texts.append(f"{values.name}: {plural(len(bad), 'cell')} cannot be loaded, {what} (first: {bad[0]})")

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mmreg.contract.target_values import in_order
 from mmreg.data.identity import value_codes
 from mmreg.data.table import Table
 from mmreg.errors import TableError
@@ -63,7 +64,7 @@ def split_rows(
         if twice:
             raise TableError(f"split: gives a share for {', '.join(twice)}, for which there is a table; remove one")
         train = rows["train"]
-        classes = None if target_values is None else [target_values[row] for row in train.tolist()]
+        classes = None if target_values is None else np.asarray(target_values)[train]
         rows |= {name: train[part] for name, part in _at_random(table["train"], split, classes, seed).items()}
     return {name: rows[name] for name in SPLITS if name in rows}
 
@@ -87,8 +88,8 @@ def _by_column(table: Table, column: str) -> dict[str, NDArray[np.int64]]:
             f"{table.name}: the split column {column!r} must hold train, validation (or val, valid, dev) or test in "
             f"every row; found {found}"
         )
-    numbers = [SPLITS.index(str(names[value])) for value in table.iter_values(column)]
-    of_row = np.asarray(numbers, np.int64)
+    of_value = np.array([SPLITS.index(str(name)) for name in names.values()], np.int64)
+    of_row = of_value[pc.index_in(cells, pa.array(list(names), cells.type)).to_numpy()]
     rows = {name: np.flatnonzero(of_row == number) for number, name in enumerate(SPLITS)}
     if not len(rows["train"]):
         raise TableError(f"{table.name}: no row is for training: the split column {column!r} never holds train")
@@ -183,6 +184,10 @@ def _groups(table: Table, column: str) -> NDArray[np.int64]:
 
 
 def _numbers(values: Sequence[Any] | NDArray[Any]) -> NDArray[np.int64]:
+    """A number for each class (N,): 0, 1, 2, ... in the order of their first rows."""
+    if isinstance(values, np.ndarray) and values.dtype == np.int64:  # so that no row becomes a Python object
+        smallest = values.min(initial=0)
+        return in_order(values - smallest, int(values.max(initial=0) - smallest) + 1)[1]
     numbers: dict[Any, int] = {}
     listed = values.tolist() if isinstance(values, np.ndarray) else values
     return np.asarray([numbers.setdefault(str(value), len(numbers)) for value in listed], np.int64)

@@ -245,6 +245,7 @@ def read_table(source: Any, folder: str | Path | None = None, *, missing: Sequen
         path = Path(source.path)
         data = read_file(source, missing)
         table = Table(data, name=path.name, folder=Path(folder) if folder is not None else path.parent)
+        pa.default_memory_pool().release_unused()  # what was needed to parse it is several times as much
     elif is_tabular(source):
         data, objects = read_memory(source)
         table = Table(data, folder=None if folder is None else Path(folder), objects=objects)

@@ -5,13 +5,13 @@ Axes: N rows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmreg.contract.target_values import PART, TargetValues
 from mmreg.contract.task import Task
 from mmreg.data.table import Table
 from mmreg.errors import TargetError
@@ -29,7 +29,7 @@ class TargetColumn:
         name: the column's name.
 
     Attributes:
-        values: (N,) the targets as Python objects.
+        values: (N,) the targets.
 
     Raises:
         TableError: there is no such column.
@@ -37,7 +37,7 @@ class TargetColumn:
 
     def __init__(self, table: Table, name: str) -> None:
         self.table, self.name = table, name
-        self.values: list[Any] = list(table.iter_values(name))
+        self.values = TargetValues(table.column(name), table.objects.get(name))
 
     def known(self, splits: Splits, *, skip: bool) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
         """The splits without rows whose target is empty or not finite, and what a person should know of these.
@@ -45,12 +45,13 @@ class TargetColumn:
         Raises:
             TargetError: there are such rows and they are not to be skipped, or no other training row is there.
         """
-        empty = np.array([_is_empty(value) for value in self.values], bool)
-        found = sorted(row for rows in splits.values() for row in rows.tolist() if empty[row])
-        if not found:
+        empty = self.values.missing()
+        found = np.sort(np.concatenate([rows[empty[rows]] for rows in splits.values()]))
+        if not len(found):
             return dict(splits), []
-        value = "value" if all(self.values[row] is None for row in found) else "finite value"
-        first = "empty" if self.values[found[0]] is None else shown(self.values[found[0]])
+        first_value = self.values[int(found[0])]
+        value = "value" if self.values.is_null()[found].all() else "finite value"
+        first = "empty" if first_value is None else shown(first_value)
         text = (
             f"{plural(len(found), 'row has', 'rows have')} no {value} in the target column {self.name!r} "
             f"(first: {self.table.where(found[0])}: {first})"
@@ -62,8 +63,10 @@ class TargetColumn:
             raise TargetError(f"{text}: no training row is left")
         return kept, [f"{text}; skipped"]
 
-    def classes(self, task: Task, split: object) -> list[Any] | None:
+    def classes(self, task: Task, split: object) -> NDArray[Any] | None:
         """What a random split may draw evenly, (N,): a row's class, or if the split asks for it its rarest label.
+
+        They are numbers, equal where the classes are written alike.
 
         As of each class some row is for training, a rare label is seldom in another split alone.
 
@@ -75,15 +78,21 @@ class TargetColumn:
             None if there are no classes, or none that are asked for.
         """
         if task.space == "log_probabilities":
-            return self.values
+            return self._class_numbers()
         if task.space != "log_odds" or not isinstance(split, Mapping) or not split.get("stratify"):
             return None
-        rows = [row for row, value in enumerate(self.values) if not _is_empty(value)]
-        self.fit(task, np.array(rows, np.int64))
-        labels = task.encode([self.values[row] for row in rows]) > 0
+        rows = np.flatnonzero(~self.values.missing())
+        self.fit(task, rows)
         classes = np.full(len(self.values), -1)
-        classes[rows] = rarest_labels(labels)
-        return list(classes.tolist())
+        classes[rows] = rarest_labels(task.encode_column(self.values.select(rows)) > 0)
+        return classes
+
+    def _class_numbers(self) -> NDArray[np.int64]:
+        """For each row (N,), a number that those share whose values are written alike."""
+        told = self.values.distinct()
+        values, codes = (list(self.values), np.arange(len(self.values))) if told is None else told
+        numbers: dict[str, int] = {}
+        return np.array([numbers.setdefault(str(value), len(numbers)) for value in values], np.int64)[codes]
 
     def fit(self, task: Task, rows: NDArray[np.int64]) -> None:
         """Let a task learn its labels from the training rows.
@@ -92,7 +101,7 @@ class TargetColumn:
             TargetError: they do not fit the task.
         """
         try:
-            task.fit([self.values[row] for row in rows])
+            task.fit_column(self.values.select(rows))
         except TargetError as error:
             raise TargetError(f"{self._place('train')}: {error}") from error
 
@@ -107,7 +116,7 @@ class TargetColumn:
             if not len(rows):
                 continue
             try:
-                part = task.encode([self.values[row] for row in rows])
+                part = task.encode_column(self.values.select(rows))
             except TargetError as error:
                 raise TargetError(f"{self._place(split)}: {error}{self._first_wrong(task, rows)}") from error
             if encoded is None:
@@ -121,11 +130,16 @@ class TargetColumn:
 
     def _first_wrong(self, task: Task, rows: NDArray[np.int64]) -> str:
         """The first of these rows whose target does not fit the task by itself, for a message."""
-        for row in rows.tolist():
+        for start in range(0, len(rows), PART):
+            some = rows[start : start + PART]
             try:
-                task.encode([self.values[row]])
+                task.encode(list(self.values.select(some)))
             except TargetError:
-                return f" (first: {self.table.where(row)})"
+                for row in some.tolist():
+                    try:
+                        task.encode([self.values[row]])
+                    except TargetError:
+                        return f" (first: {self.table.where(row)})"
         return ""
 
 
@@ -133,10 +147,6 @@ def rarest_labels(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Of each row's labels (N, K) the one that fewest rows have, (N,); -1 for a row without any."""
     rarest = np.where(labels, labels.sum(0), len(labels) + 1).argmin(1)
     return np.where(labels.any(1), rarest, -1)
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def row_weights(
@@ -161,16 +171,18 @@ def row_weights(
 
 
 def _column_weights(table: Table, column: str, splits: Splits) -> NDArray[np.float32]:
-    values = list(table.iter_values(column))
-    numeric = [float(v) if isinstance(v, int | float) and not isinstance(v, bool) else np.nan for v in values]
-    weights = np.array(numeric, np.float32)
+    values = TargetValues(table.column(column), table.objects.get(column))
+    numbers = values.numbers()
+    if numbers is None or numbers.ndim != 1:
+        numbers = np.full(len(table), np.nan)
+    weights = numbers.astype(np.float32)
     rows = np.concatenate(list(splits.values()))
     bad = rows[~(np.isfinite(weights[rows]) & (weights[rows] >= 0))]
     if len(bad):
         raise TargetError(
             f"the weight column {column!r} must hold numbers of at least 0; "
             f"{plural(len(bad), 'row does', 'rows do')} not "
-            f"(first: {table.where(int(bad[0]))} holds {shown(values[bad[0]])})"
+            f"(first: {table.where(int(bad[0]))} holds {shown(values[int(bad[0])])})"
         )
     for split, rows in splits.items():
         if len(rows) and not weights[rows].sum() > 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,28 +58,34 @@ def predict(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> Predicted:
-    """Predict every row of some batches, in their order; leaves the model in evaluation mode."""
+    """Predict every row of some batches, in the order of the split; leaves the model in evaluation mode."""
     model.eval()
-    outputs = []
+    outputs, places = [], []
     for batch in batches:
+        places.append(batch.index)
         inputs = transform(batch.to(device), modalities)
         with autocast(device, dtype):
             outputs.append(model(inputs))
     if not outputs:
         empty = torch.zeros(0, model.task.num_outputs)
         return Predicted(empty, torch.zeros(0, dtype=torch.bool), {}, {})
+    order = torch.from_numpy(np.argsort(np.concatenate(places), kind="stable"))
+
+    def joined(tensors: Iterable[Tensor]) -> Tensor:
+        return torch.cat(list(tensors)).cpu()[order]
+
     first = outputs[0]
     return Predicted(
-        torch.cat([output.scores for output in outputs]).cpu(),
-        torch.cat([output.present for output in outputs]).cpu(),
+        joined(output.scores for output in outputs),
+        joined(output.present for output in outputs),
         {
             name: Part(
-                torch.cat([output.parts[name].scores for output in outputs]).cpu(),
-                torch.cat([output.parts[name].present for output in outputs]).cpu(),
+                joined(output.parts[name].scores for output in outputs),
+                joined(output.parts[name].present for output in outputs),
             )
             for name in first.parts
         },
-        {name: torch.cat([output.extras[name] for output in outputs]).cpu() for name in first.extras},
+        {name: joined(output.extras[name] for output in outputs) for name in first.extras},
     )
 
 

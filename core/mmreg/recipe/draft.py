@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmreg import registry
+from mmreg.contract.target_values import TargetValues
 from mmreg.data.dialect import TableFile
 from mmreg.data.hashing import is_text
 from mmreg.data.identity import value_codes
@@ -80,7 +80,8 @@ def draft_recipe(table: TableFile, target: str | None = None, folder: Path | Non
     draft = _Draft()
     draft.add(f"table: {_table(table, folder)}")
     split, why, train, left = _split(opened, target)
-    values = [value for value in opened.iter_values(target) if not _is_empty(value)]
+    targets = TargetValues(opened.column(target), opened.objects.get(target))
+    values = targets.select(np.flatnonzero(~targets.missing()))
     task = choose_task(opened, target, values, split)
     draft.add(f"split: {_quoted(task.split) if isinstance(task.split, str) else _flow(task.split)}", why)
     reason = f"{task.reason}; guessed by its name, --target names another" if guessed else task.reason
@@ -155,11 +156,6 @@ def _split_counts(table: Table, column: str) -> dict[str, int]:
     except (MmregError, TypeError, ValueError):  # its values are no splits
         return {}
     return {name: len(rows) for name, rows in splits.items()} if len(splits) > 1 else {}
-
-
-def _is_empty(value: Any) -> bool:
-    """Whether a target is none: null, or a number that is not finite."""
-    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _inputs(draft: _Draft, table: Table, columns: list[str], suggestions: list[Suggestion]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmreg import registry
+from mmreg.contract.target_values import TargetValues
 from mmreg.contract.task import Concern, Task
 from mmreg.data.lookalikes import decimal_commas
 from mmreg.data.splits import SPLITS, split_rows
@@ -50,7 +51,7 @@ class TaskChoice:
     metric: str | None = None
 
 
-def choose_task(table: Table, target: str, values: list[Any], split: str | dict[str, Any]) -> TaskChoice:
+def choose_task(table: Table, target: str, values: TargetValues, split: str | dict[str, Any]) -> TaskChoice:
     """The task that fits a target, with the options that its own concerns call for.
 
     Args:
@@ -85,24 +86,28 @@ def choose_task(table: Table, target: str, values: list[Any], split: str | dict[
     return replace(choice, options=options, split=split, concerns=remaining, metric=metric)
 
 
-def _fitting(what: str, values: list[Any]) -> TaskChoice:
-    if not values:
+def _fitting(what: str, column: TargetValues) -> TaskChoice:
+    rows = len(column)
+    if not rows:
         raise TableError(f"{what} is empty")
+    told = column.distinct()
+    values, codes = (list(column), np.arange(rows)) if told is None else told
+    counts = np.bincount(codes, minlength=len(values)).tolist()
     if any(isinstance(value, list | np.ndarray) for value in values):
         return TaskChoice("multilabel", "its values are lists")
     cells = set(map(str, values))
     different = len(cells)
     if different == 1:
         raise TableError(f"{what} holds {shown(values[0])} in every row; there is nothing to predict")
-    unique = different == len(values)
+    unique = different == rows
     numbers = _numbers(values)
     if numbers and (unique or different > MANY_NUMBERS or any(number % 1 for number in numbers)):
         return TaskChoice("regression", f"it holds {different} different numbers")
-    repeated = not unique and different <= max(MANY_NUMBERS, len(values) / 2)
-    texts = [] if numbers or not all(isinstance(value, str) for value in values) else values
+    repeated = not unique and different <= max(MANY_NUMBERS, rows / 2)
+    texts = {} if numbers or not all(isinstance(v, str) for v in values) else dict(zip(values, counts, strict=True))
     if texts and all(text.strip().startswith("[") and text.strip().endswith("]") for text in texts):
         raise TableError(
-            f"{what} holds lists written as text, such as {shown(texts[0])}; write the labels of a row with ; between "
+            f"{what} holds lists written as text, such as {shown(values[0])}; write the labels of a row with ; between "
             "them, or the table as JSON lines or Parquet, which have lists"
         )
     for separator in SEPARATORS:
@@ -111,23 +116,23 @@ def _fitting(what: str, values: list[Any]) -> TaskChoice:
             reason = f"{separator!r} stands between several labels of a row, as in {few}"
             return TaskChoice("multilabel", reason, {"separator": separator})
     if not repeated:
-        few = listed(shown(text) for text in sorted({str(value) for value in values[:3]}))
+        few = listed(shown(text) for text in sorted({str(value) for value in column[:3]}))
         commas = "; these have a decimal comma, so they are texts: with a point they are numbers"
-        hint = commas if texts and decimal_commas(pa.array(texts)) else ""
+        hint = commas if texts and decimal_commas(pa.array(list(texts))) else ""
         raise TableError(
-            f"{what} holds {different} different values in {plural(len(values), 'row')}, such as {few}; "
+            f"{what} holds {different} different values in {plural(rows, 'row')}, such as {few}; "
             f"choose a column whose values repeat, or one of numbers, by --target{hint}"
         )
     reason = f"it holds {different} different values"
     for separator in SEPARATORS:
-        if sum(separator in text for text in texts) > MANY_JOINED * len(values):
+        if sum(count for text, count in texts.items() if separator in text) > MANY_JOINED * rows:
             instead = f"task: multilabel, separator: {separator!r}"
             reason += f"; if {separator!r} stands between several labels of a row, write {instead}"
             break
     return TaskChoice("classification", reason)
 
 
-def _separates(separator: str, texts: list[str], *, anyway: bool) -> bool:
+def _separates(separator: str, texts: Mapping[str, int], *, anyway: bool) -> bool:
     """Whether a character stands between several labels, rather than in a single one such as "Smith, John".
 
     Labels repeat in other combinations: either all of them stand alone in other cells, or there are fewer different
@@ -135,17 +140,17 @@ def _separates(separator: str, texts: list[str], *, anyway: bool) -> bool:
 
     Args:
         separator: the character.
-        texts: the cells.
+        texts: the different cells, each with how many there are of it.
         anyway: whether the cells cannot be single labels anyway, as they hardly repeat.
     """
-    cells = {text: [part.strip() for part in text.split(separator) if part.strip()] for text in set(texts)}
+    cells = {text: [part.strip() for part in text.split(separator) if part.strip()] for text in texts}
     joined = {part for text, parts in cells.items() if separator in text for part in parts}
     alone = {parts[0] for text, parts in cells.items() if separator not in text and parts}
     if not joined or (separator == SEPARATORS[-1] and _numbers(list(joined | alone))):  # a decimal comma
         return False
     if joined <= alone:
         return True
-    share = sum(separator in text for text in texts) / len(texts)
+    share = sum(count for text, count in texts.items() if separator in text) / sum(texts.values())
     most = FEW_PARTS if separator == SEPARATORS[-1] and not anyway else 1
     return share > MANY_JOINED and len(joined | alone) <= most * len(cells)
 

@@ -12,6 +12,8 @@ from mmreg.data.dialect import TableFile, checked_encoding, checked_separator
 OnBad = Literal["error", "absent", "skip"]
 Share = Annotated[float, Ge(0), Lt(1)]
 Weight = Annotated[float, Ge(0)]
+BATCH_ROWS = 64
+"""Rows a batch where a recipe says nothing of it."""
 
 
 def _named(value: Any) -> Any:
@@ -235,8 +237,13 @@ class Training(_Closed):
     """Minutes after which training ends, with the best weights so far, those within an epoch included; counted from the
     first step of each call, so a training that goes on has as many again. The learning rate's course is that of all
     epochs."""
-    batch_size: Annotated[int, Ge(1)] = 64
-    """Rows a batch."""
+    batch_size: Annotated[int, Ge(1)] | Literal["auto"] = BATCH_ROWS
+    """Rows a batch. auto: as many as make a training on this device faster and fit into its memory, found by a few
+    steps before it starts; the run keeps the number, and goes on with it. It may be another one on another machine, and
+    the learning rate is not changed by it."""
+    bucket: Literal["auto"] | bool = "auto"
+    """Whether training rows of similar length come together in a batch, so that less of it is padding; still in random
+    order, and each row once an epoch. auto: where at least 60 % of a batch of random rows would be padding."""
     accumulate: Annotated[int, Ge(1)] = 1
     """Batches whose gradients are added up before each optimizer step."""
     optimizer: Annotated[OptimizerChoice, BeforeValidator(_named)] = OptimizerChoice(name="AdamW")
@@ -288,6 +295,11 @@ class Training(_Closed):
     average: Annotated[float, Gt(0), Lt(1)] | None = None
     """The decay of a moving average of the weights, such as 0.999: validation and the finished run use the average. In
     the first steps it decays faster, by (1 + step) / (10 + step)."""
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows a batch; the default where they are yet to be found."""
+        return BATCH_ROWS if self.batch_size == "auto" else self.batch_size
 
 
 class Form(_Closed):

@@ -16,8 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import specs_to_json
@@ -182,6 +186,7 @@ def write_facts(
     task: Task,
     model: MultimodalModel,
     table: Mapping[str, Any],
+    batch_size: int | None = None,
 ) -> None:
     """Write all but the weights: the resolved recipe with its assets, where components come from, and their states.
 
@@ -192,6 +197,7 @@ def write_facts(
         task: fitted.
         model: whose components have states.
         table: plain data on what it was trained on, its `fingerprint` among them.
+        batch_size: the rows a batch that were found, where the recipe leaves them open.
     """
     assets = _Assets(folder)
     recipe = plan.to_data(assets.keep)
@@ -212,6 +218,8 @@ def write_facts(
         # What relative paths in the cells of scheme://... are relative to.
         "table": {**table, "folder": str((plan.recipe.folder or Path()).absolute())},
     }
+    if batch_size is not None:
+        facts["batch_size"] = batch_size
     text = yaml_text(recipe)
     facts["recipe"] = _hash(text)
     # The recipe last: without it a killed training leaves a folder that is known as its own, and may be begun anew.
@@ -320,12 +328,18 @@ def write_predictions(
     The scores of a part stand in a column "scores/NAME", null where a row lacks it; those of the whole in "scores".
     """
     predictions = own_folder(folder, PREDICTIONS)
-    scores = {"target": targets, "scores": predicted.scores.tolist()}
-    for name, part in predicted.parts.items():
-        rows = zip(part.scores.tolist(), part.present.tolist(), strict=True)
-        scores[f"scores/{name}"] = [values if there else None for values, there in rows]
+    everywhere = np.ones(len(targets), bool)
+    scores = {"target": targets, "scores": _lists(predicted.scores, everywhere)}
+    scores |= {f"scores/{name}": _lists(part.scores, part.present.numpy()) for name, part in predicted.parts.items()}
     with replacing(predictions / f"{split}.parquet") as temporary:
         pq.write_table(pa.table({**columns, **scores}), temporary, write_page_checksum=True)
+
+
+def _lists(scores: Tensor, present: NDArray[np.bool_]) -> pa.ListArray:
+    """Scores (N, K) as a column of lists, null where they are not present (N,)."""
+    offsets = np.concatenate([[0], np.cumsum(present * scores.shape[1])]).astype(np.int32)
+    values = scores[torch.from_numpy(present)].double().numpy().reshape(-1)
+    return pa.ListArray.from_arrays(offsets, values, mask=pa.array(~present))
 
 
 def read_predictions(folder: Path, split: str) -> pa.Table | None:

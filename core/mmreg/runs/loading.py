@@ -73,7 +73,9 @@ def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precis
     restoring.tell_versions()
     table = facts["table"]
     fingerprint, split, fused = table["fingerprint"], table.get("split", ""), bool(table.get("fused"))
-    return Run(folder, plan, modalities, task, model, fingerprint, device, precision, fused, split)
+    return Run(
+        folder, plan, modalities, task, model, fingerprint, device, precision, fused, split, facts.get("batch_size")
+    )
 
 
 def _unfinished(folder: Path) -> str:

@@ -52,8 +52,9 @@ def prediction_columns(
     """Predictions as named columns: the row's key, the task's columns, extras, and the modalities that it had."""
     key, keys = row_keys(plan, table, rows)
     present = np.stack([values.present[rows] for values in prepared.values()], 1)
-    names = list(prepared)
-    had = ["+".join(name for name, there in zip(names, row, strict=True) if there) for row in present]
+    patterns, which = np.unique(present, axis=0, return_inverse=True)
+    texts = ["+".join(name for name, there in zip(prepared, row, strict=True) if there) for row in patterns]
+    had = [texts[number] for number in which.reshape(-1).tolist()]
     columns: dict[str, list[Any]] = task.predictions(predicted.scores)
     columns |= {name: values.tolist() for name, values in predicted.extras.items()}
     columns["modalities"] = had

@@ -17,6 +17,7 @@ from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.dialect import TableFile
+from mmreg.data.lengths import unpadded_order
 from mmreg.data.prepared import Prepared, bad_texts, keep_rows
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
@@ -68,6 +69,7 @@ class Run:
         device: where it computes.
         dtype: the precision in which it does.
         fused: whether it was combined of runs that were trained apart.
+        batch_size: the rows that are predicted at a time: those of a batch of its training.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Run:
         precision: str | None = None,
         fused: bool = False,
         split_fingerprint: str = "",
+        batch_size: int | None = None,
     ) -> None:
         self.folder = folder
         self.plan = plan
@@ -91,6 +94,7 @@ class Run:
         self.fingerprint = fingerprint
         self.split_fingerprint = split_fingerprint
         self.fused = fused
+        self.batch_size = batch_size or plan.recipe.form.training.batch_rows
         self.device = device
         wanted = precision or plan.recipe.form.training.precision
         if precision is None and wanted == "float16" and device.type == "cpu":
@@ -162,6 +166,13 @@ class Run:
         Returns:
             For each row its key, the prediction in the task's words, and which modalities it had.
         """
+        columns = self.predict_columns(rows, batch_size=batch_size, progress=progress)
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+    def predict_columns(
+        self, rows: Any, *, batch_size: int | None = None, progress: Any = None
+    ) -> dict[str, list[Any]]:
+        """As `predict`, with a list for each column instead of a dict for each row."""
         rows = [rows] if isinstance(rows, Mapping) else rows
         table = self.with_columns(self.open_table(rows))
         keep = cache_dir() if isinstance(rows, str | Path | TableFile | Table) else None
@@ -170,8 +181,7 @@ class Run:
         _tell_bad(prepared, numbers)
         numbers = keep_rows(prepared, numbers)
         predicted = self.predict_rows(prepared, numbers, batch_size)
-        columns = prediction_columns(self.plan, self.task, table, prepared, numbers, predicted)
-        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return prediction_columns(self.plan, self.task, table, prepared, numbers, predicted)
 
     def open_table(self, table: Any) -> Table:
         """A table with what the recipe says of tables: which cells are absent, and how its own file is written."""
@@ -206,8 +216,9 @@ class Run:
             drop: for some modalities (R,) bool, the rows in which it counts as absent.
             change: what is done to each batch of stored values before anything else.
         """
-        size = batch_size or self.plan.recipe.form.training.batch_size
-        batches: Iterable[Batch] = Batches(prepared, rows, None, None, size, drop=drop)
+        size = batch_size or self.batch_size
+        order = unpadded_order(prepared, rows, size)
+        batches: Iterable[Batch] = Batches(prepared, rows, None, None, size, order=order, drop=drop)
         if change is not None:
             batches = map(change, batches)
         return predict(self.model, self.modalities, batches, self.device, self.dtype)
@@ -240,8 +251,8 @@ class Run:
         check_columns(self.plan, given, target=False)
         target = TargetColumn(given, self.plan.recipe.form.target.column)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
-        empty = [row for row in rows.tolist() if target.values[row] is None]
-        if empty:
+        empty = rows[target.values.select(rows).is_null()]
+        if len(empty):
             count = "1 row has" if len(empty) == 1 else f"{len(empty)} rows have"
             raise RunError(f"{count} no {target.name!r} to compare with (first: {given.where(empty[0])})")
         targets = target.encode(self.task, {split or "": rows})

@@ -12,10 +12,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmreg.contract.target_values import TargetValues
 from mmreg.contract.task import Concern, Space, Task
 from mmreg.errors import MmregError, OptionError, TargetError
 from mmreg.testing.devices import expect_to_move
@@ -99,6 +101,24 @@ def check_targets(subject: Subject) -> None:
     weights = task.row_weights(targets)
     _expect_array("row weights", weights, np.float32, rows)
     expect((weights >= 0).all(), "row weights should not be negative")
+
+
+@check("task")
+def check_columns(subject: Subject) -> None:
+    """A table's column is learned from and encoded as a list of the same values is."""
+    task, values, encoded, _ = fitted(subject)
+    try:
+        cells = pa.chunked_array([pa.array(values)])
+    except (pa.ArrowException, TypeError, ValueError):
+        raise Skipped("Arrow cannot hold its target column") from None
+    column, again = TargetValues(cells), subject.new()
+    if list(column) != values:
+        raise Skipped("Arrow holds its target column as other values")
+    again.fit_column(column)
+    state, by_list = json_text(again.state(), "the state"), json_text(task.state(), "the state")
+    expect(state == by_list, f"after fit_column the state should be {by_list}, as after fit, found {state}")
+    same = np.array_equal(again.encode_column(column), encoded)
+    expect(same, "encode_column should give what encode gives")
 
 
 def _expect_array(what: str, array: NDArray[Any], dtype: Any, *shape: int) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mmreg.data.batches import Batch, Rows
@@ -259,6 +260,10 @@ class _Numbered:
 
     batch: IndexedBatch
     numbers: Tensor
+
+    @property
+    def index(self) -> NDArray[np.int64]:
+        return self.batch.index
 
     @property
     def size(self) -> int:

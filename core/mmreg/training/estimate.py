@@ -56,7 +56,7 @@ def expected_seconds(path: Path) -> float:
     few = table.select(np.unique(np.linspace(0, len(table) - 1, SAMPLE).astype(np.int64)))
     sample = recipe.replace({"table": few, "split": {"validation": 0.0, "test": 0.0}, "training.max_steps": STEPS})
 
-    size = min(training.batch_size, rows["train"])
+    size = min(training.batch_rows, rows["train"])
     with torch.random.fork_rng(()):
         seconds, decoding = _step_seconds(sample, min(FEW, size))
         seconds *= max(1.0, size / FEW)

@@ -28,7 +28,7 @@ from mmreg.training.blending import blending_weights
 from mmreg.training.captured import CapturedStep, CudaRecorder, make_capturable, with_own_flags
 from mmreg.training.dropout import dropped_modalities
 from mmreg.training.nonfinite import REMEDY, NonFiniteError, Watch, reason
-from mmreg.training.order import epoch_order
+from mmreg.training.order import bucket_lengths, epoch_order
 from mmreg.training.parameters import Freezing, parameter_groups, trained_weights
 from mmreg.training.progress import Clock, Position, Progress, rates_after
 from mmreg.training.rows import AnyBatch, TrainingRows
@@ -47,6 +47,7 @@ class Trainer:
         device: where to compute.
         dtype: the dtype of the forward pass.
         on_step: told of every optimizer step.
+        batch_size: the rows a batch where the recipe leaves them open.
         between_steps: called after every step, and after every batch of a validation: `state` is whole then. What it
             raises ends the training.
         tell: told what a person should know.
@@ -68,18 +69,20 @@ class Trainer:
         device: torch.device,
         dtype: torch.dtype,
         on_step: Callable[[Step], None],
+        batch_size: int | None = None,
         between_steps: Callable[[], None] = lambda: None,
         on_gradients: Callable[[int], None] | None = None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.model, self.modalities, self.rows = model, modalities, rows
         self.device, self.dtype, self.on_step, self.between_steps = device, dtype, on_step, between_steps
-        self.options = options = plan.recipe.form.training
+        given = plan.recipe.form.training
+        self.options = options = given if batch_size is None else given.model_copy(update={"batch_size": batch_size})
         self.task = model.task
         self.measures = Measures(self.task, plan.metrics)
         self.metric = plan.metric or self.task.main_metric
         self.metrics = list(dict.fromkeys([*plan.metric_names, self.metric]))
-        per_epoch = math.ceil(math.ceil(len(rows.train) / options.batch_size) / options.accumulate)
+        per_epoch = math.ceil(math.ceil(len(rows.train) / options.batch_rows) / options.accumulate)
         self.steps = min(options.epochs * per_epoch, options.max_steps or options.epochs * per_epoch)
         weights = trained_weights(plan)
         self.freezing = Freezing(model, weights)
@@ -87,6 +90,7 @@ class Trainer:
         self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
         self.classes = row_classes(self.task.space, rows.targets[rows.train]) if options.class_balance else None
+        self.lengths = bucket_lengths(rows.prepared, rows.train, options)
         self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype, on_gradients)
         self.average = None if options.average is None else Average(model, options.average)
         self._compile(tell)
@@ -222,7 +226,7 @@ class Trainer:
 
     def _batches(self, first: int, last: int | None = None) -> Iterator[AnyBatch]:
         """The batches of this epoch from one on, up to another."""
-        order = epoch_order(len(self.rows.train), self.options, self.progress.epoch, self.classes)
+        order = epoch_order(len(self.rows.train), self.options, self.progress.epoch, self.lengths, self.classes)
         self._num_batches = len(order)
         drop = dropped_modalities(self.rows.prepared, self.rows.train, self.options, self.progress.epoch)
         return self.rows.training_batches(order[first:last], drop, self.device)
@@ -292,7 +296,7 @@ class Trainer:
         """Loss and metrics on the validation rows; nothing without them."""
         if not len(self.rows.validation):
             return []
-        batches = self._watched(self.rows.validation_batches(self.options.batch_size, self.device))
+        batches = self._watched(self.rows.validation_batches(self.options.batch_rows, self.device))
         self.model.eval()
         task = self.predicting.task
         predicted = predict(self.predicting, self.modalities, batches, self.device, self.dtype)
@@ -346,7 +350,7 @@ class Trainer:
 
     def _timings(self, position: Position, measuring: float) -> dict[str, Any]:
         memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
-        rows = min(position.batches * self.options.batch_size, len(self.rows.train))
+        rows = min(position.batches * self.options.batch_rows, len(self.rows.train))
         return {
             "epoch": self.progress.epoch,
             "train_seconds": round(position.seconds, 4),

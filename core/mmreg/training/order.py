@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
+from mmreg.data.lengths import padding_share, ragged_bytes, similar_lengths
+from mmreg.data.prepared import Prepared
 from mmreg.model.seeding import derive
 from mmreg.recipe.form import Training
 from mmreg.training.sampling import balanced_rows
 
+MUCH_PADDING = 0.6
+"""The share of padding from which on `bucket: auto` puts rows of similar length together."""
+
+
+def bucket_lengths(
+    prepared: Mapping[str, Prepared], rows: NDArray[np.int64], options: Training
+) -> NDArray[np.int64] | None:
+    """The lengths (R,) of training rows by which they come together; None where the recipe does not want it.
+
+    Args:
+        prepared: the modalities.
+        rows: (R,) the training rows.
+        options: of the training.
+    """
+    wanted = options.bucket
+    if wanted == "auto":
+        wanted = padding_share(prepared, rows, options.batch_rows) >= MUCH_PADDING
+    return ragged_bytes(prepared, rows) if wanted else None
+
 
 def epoch_order(
-    rows: int, options: Training, epoch: int, classes: NDArray[np.int64] | None = None
+    rows: int,
+    options: Training,
+    epoch: int,
+    lengths: NDArray[np.int64] | None = None,
+    classes: NDArray[np.int64] | None = None,
 ) -> list[NDArray[np.int64]]:
     """The batches of an epoch, the same whenever they are asked for.
 
@@ -19,11 +46,15 @@ def epoch_order(
         rows: how many training rows there are.
         options: of the training.
         epoch: which epoch, from 0.
+        lengths: (R,) of the training rows, where rows of similar length are to come together.
         classes: (R,) the class of each row, where classes are to be balanced.
 
     Returns:
         For each batch the positions (B,) int64 of its rows among the training rows.
     """
+    size = options.batch_rows
     random = np.random.default_rng(derive(options.seed, "order", epoch))
     order = random.permutation(rows) if classes is None else balanced_rows(classes, options.class_balance, random)
-    return [order[start : start + options.batch_size] for start in range(0, rows, options.batch_size)]
+    if lengths is not None:
+        return similar_lengths(order, lengths, size, random)
+    return [order[start : start + size] for start in range(0, rows, size)]

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmreg.data.batches import Batch, Batches
+from mmreg.data.lengths import unpadded_order
 from mmreg.data.prepared import Prepared
 from mmreg.data.resident import IndexedBatch, ResidentRows, ResidentValues, fits
 from mmreg.data.transfer import moved_ahead
@@ -69,8 +70,9 @@ class TrainingRows:
         return self._batches("train", self.train, device, order=order, drop=drop, prefetch=True)
 
     def validation_batches(self, batch_size: int, device: torch.device) -> Iterator[AnyBatch]:
-        """Batches of the validation rows, in their order."""
-        return self._batches("validation", self.validation, device, batch_size=batch_size)
+        """Batches of the validation rows, in an order that leaves little padding."""
+        order = unpadded_order(self.prepared, self.validation, batch_size)
+        return self._batches("validation", self.validation, device, batch_size=batch_size, order=order)
 
     def _batches(self, split: str, rows: NDArray[np.int64], device: torch.device, **options: Any) -> Iterator[AnyBatch]:
         batches = Batches(self.prepared, rows, self.targets[rows], self.weights[rows], **options)

@@ -26,6 +26,7 @@ from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FusionNode, ModelNode
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
+from mmreg.training.batch_size import find_batch_size
 from mmreg.training.checkpoint import load_checkpoint
 from mmreg.training.loop import Trainer
 from mmreg.training.nonfinite import NonFiniteError
@@ -85,6 +86,7 @@ class Session:
             fit_arrays(self.prepared, experiment.modalities, experiment.splits["train"])
         states = None if resumption is None else resumption.restoring.states()
         model = experiment.build_model(states).to(self.device)
+        self.batch_size = self._batch_size(model)
         trainer = self._trainer(model)
         if resumption is None:
             self._start_folder(model)
@@ -99,6 +101,7 @@ class Session:
             self.fingerprint,
             self.device,
             split_fingerprint=self.split_fingerprint,
+            batch_size=self.batch_size,
         )
         self.followers.tell("on_start", run, self._facts(model, trainer))
         with self.stop.heeding():
@@ -132,10 +135,18 @@ class Session:
         self.notes.append(text)
         self.followers.message(text)
 
-    def _trainer(self, model: MultimodalModel) -> Trainer:
-        experiment, training = self.experiment, self.form.training
-        splits = experiment.splits
-        rows = TrainingRows(
+    def _batch_size(self, model: MultimodalModel) -> int | None:
+        """The rows a batch where the recipe leaves them open: found now, or when the training that goes on began."""
+        if self.form.training.batch_size != "auto":
+            return None
+        if self.resumption is not None:
+            return int(self.resumption.facts["batch_size"])
+        dtype = resolve_precision(self.form.training.precision, self.device)
+        return find_batch_size(self.plan, model, self.experiment.modalities, self._rows(), self.device, dtype)
+
+    def _rows(self) -> TrainingRows:
+        experiment, splits = self.experiment, self.experiment.splits
+        return TrainingRows(
             self.prepared,
             experiment.targets,
             experiment.weights,
@@ -143,17 +154,20 @@ class Session:
             splits["validation"],
             lambda numbers: runs.row_keys(self.plan, experiment.table, numbers)[1],
         )
-        dtype = resolve_precision(training.precision, self.device)
+
+    def _trainer(self, model: MultimodalModel) -> Trainer:
+        dtype = resolve_precision(self.form.training.precision, self.device)
         on_step = partial(self.followers.tell, "on_step")
         on_gradients = partial(self.followers.tell, "on_gradients") if self.followers.has("on_gradients") else None
         return Trainer(
             self.plan,
             model,
-            experiment.modalities,
-            rows,
+            self.experiment.modalities,
+            self._rows(),
             self.device,
             dtype,
             on_step,
+            self.batch_size,
             on_gradients=on_gradients,
             tell=self._note,
         )
@@ -201,7 +215,7 @@ class Session:
             "values": {name: values.contents for name, values in self.prepared.items()},
             "split": self.split_fingerprint,
         }
-        runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, model, table)
+        runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, model, table, self.batch_size)
 
     def _train(self, trainer: Trainer, run: Run) -> None:
         done, step = trainer.progress.epoch, trainer.progress.step  # what follows, a training that goes on repeats
@@ -304,6 +318,8 @@ class Session:
             "rows": {split: len(rows) for split, rows in self.experiment.splits.items()},
             "parameters": count_trained(model, self.plan),
             "modalities": {name: specs_text(spec) for name, spec in self.experiment.specs.items()},
+            "batch_size": trainer.options.batch_rows,
+            "buckets": trainer.lengths is not None,
             "epochs": self.form.training.epochs,
             "steps": trainer.steps,
             "metric": trainer.metric,

@@ -113,11 +113,12 @@ def test_weights_that_mean_nothing_are_refused(weights: list[Any], said: str) ->
         ("multilabel", {"stratify": None}, None),
         ("multilabel", {}, None),
         ("multilabel", "a column", None),
-        ("classification", {}, ["a,b,c", "a,b", "b", "a", "", None]),
+        ("classification", {}, [0, 1, 2, 3, 4, 5]),
     ],
 )
 def test_rows_are_spread_over_random_splits_by_their_class_or_if_asked_for_by_their_rarest_label(
-    task: str, split: Any, classes: list[Any] | None
+    task: str, split: Any, classes: list[int] | None
 ) -> None:
     cells = ["a,b,c", "a,b", "b", "a", "", None]  # three rows have a, three b, and one c
-    assert column(cells).classes(registry.build("task", task), split) == classes
+    drawn = column(cells).classes(registry.build("task", task), split)
+    assert (None if drawn is None else drawn.tolist()) == classes
