@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from mmreg.contract.spec import Spec, Specs, by_name
 from mmreg.data.cache import entries_dir, remove_leftovers
 from mmreg.data.checksums import DamagedEntryError
 from mmreg.data.entry import NewEntry, discard_entry, new_entry, read_array, read_meta
-from mmreg.data.holding import hold
+from mmreg.data.holding import Held, hold
 from mmreg.data.mapped import MappedArray
 from mmreg.data.upkeep import prune, size_limit
 from mmreg.errors import CacheError
@@ -35,14 +35,14 @@ class OpenedEntry:
         arrays: by name.
         offsets: (V + 1,) int64, where each ragged value begins and the last one ends; None if none is ragged.
         index: (N,) int64, which value each row has; -1 where it has none.
-        holding: what keeps others from pruning the entry as long as it is open; None where the system cannot.
+        held: what keeps others from pruning the entry; None if it vanished just now.
     """
 
     meta: Mapping[str, Any]
     arrays: Mapping[str, MappedArray]
     offsets: NDArray[np.int64] | None
     index: NDArray[np.int64]
-    holding: IO[bytes] | None
+    held: Held | None
 
 
 class CachedValues:
@@ -148,7 +148,7 @@ class CachedValues:
 
     def _opened(self) -> OpenedEntry | None:
         folder, specs = entries_dir(self._root) / self._key, by_name(self._stored)
-        holding = hold(folder)
+        held = hold(folder)
         meta = read_meta(self._root, self._key)
         if meta is None:
             return None
@@ -164,7 +164,7 @@ class CachedValues:
                 arrays[name] = MappedArray(folder / file, spec, count, own_offsets, size, checksums)
             except (OSError, ValueError) as error:  # it was cut between two looks at it
                 raise DamagedEntryError(f"{file} cannot be mapped into memory: {error}") from error
-        return OpenedEntry(meta, arrays, offsets, index, holding)
+        return OpenedEntry(meta, arrays, offsets, index, held)
 
     def _where(self) -> str:
         return f"the values of {self._name} in the cache ({entries_dir(self._root) / self._key})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -12,24 +13,35 @@ from mmreg.data.cache import META, is_file, is_same
 from mmreg.files import fcntl
 
 
-def hold(folder: Path) -> IO[bytes] | None:
-    """Say that an entry is used now, and go on saying so as long as what this gives is open.
+class Held:
+    """An entry that is used as long as this is there.
+
+    Args:
+        file: one of its files, open and locked, which is closed with this.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        weakref.finalize(self, file.close)
+
+
+def hold(folder: Path) -> Held | None:
+    """Say that an entry is used now, and go on saying so as long as what this gives is there.
 
     Returns:
-        None if there is no such entry, or the system has no locks.
+        None if there is no such entry.
     """
     path = folder / META
     with contextlib.suppress(OSError):
         while is_file(path):
             file = path.open("rb")
+            held = Held(file)
             with contextlib.suppress(OSError):  # a file system without locks
                 if fcntl is not None:
                     fcntl.flock(file, fcntl.LOCK_SH)
-            if is_same(file, path):
+            if is_same(file, path):  # it was not removed before it was locked
                 with contextlib.suppress(OSError):  # a folder that can only be read
                     os.utime(path)
-                return file
-            file.close()  # it was removed before it was locked
+                return held
     return None
 
 
