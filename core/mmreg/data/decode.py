@@ -85,7 +85,7 @@ def decode(
                         file.write(np.ascontiguousarray(result[name]).reshape(-1).view(np.uint8).data)
                         loaded_bytes += result[name].nbytes
                     loaded += 1
-                    sizes.append(len(result[loader.ragged[0]]) if loader.ragged else 0)
+                    sizes.append(loader.size(result))
             work.add(sizes, causes)
             if progress is not None:
                 progress(len(work.sizes), total)
@@ -163,6 +163,15 @@ class CellLoader:
     def load_all(self, values: list[Any]) -> list[Loaded | str | None]:
         """What becomes of each value: see `load`."""
         return [self.load(value) for value in values]
+
+    def size(self, loaded: Loaded) -> int:
+        """A value's size along the ragged axis; 0 where there is none."""
+        return len(loaded[self.ragged[0]]) if self.ragged else 0
+
+    def weight(self, value: Any) -> int:
+        """How many bytes are written for a value; 0 where it is absent or cannot be loaded."""
+        loaded = self.load(value)
+        return sum(array.nbytes for array in loaded.values()) if isinstance(loaded, Mapping) else 0
 
     def load(self, value: Any) -> Loaded | str | None:
         """A value's arrays; None if it is absent, and the cause if it cannot be loaded."""

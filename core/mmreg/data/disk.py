@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from mmreg.errors import CacheError
 from mmreg.messages import byte_size, plural
 
 SAMPLE = 32
-"""Values that are loaded to tell how large all of them are."""
+"""Values that are looked at to tell how large all of them are."""
 SHARE = 16
-"""Of how many values at least one is loaded for that: so it takes a sixteenth of the time to load all at most."""
+"""One of so many values is looked at, at most: loading them takes a sixteenth of the time to load all."""
 
 
 def check_disk(
@@ -62,7 +62,5 @@ def least_bytes(loader: CellLoader, cells: Callable[[NDArray[np.int64]], Iterato
     size = min(SAMPLE, count // SHARE)
     if size < 2:
         return 0.0
-    loaded = loader.load_all(list(cells(np.linspace(0, count - 1, size).astype(np.int64))))
-    sizes = [sum(array.nbytes for array in value.values()) for value in loaded if isinstance(value, Mapping)]
-    sizes += [0] * (size - len(sizes))
+    sizes = [loader.weight(value) for value in cells(np.linspace(0, count - 1, size).astype(np.int64))]
     return count * max(0.0, statistics.mean(sizes) - 2 * statistics.stdev(sizes) / math.sqrt(size))

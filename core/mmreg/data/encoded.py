@@ -39,6 +39,13 @@ class EncodedLoader(CellLoader):
         self.specs = by_name(self.stored)
         self.ragged = [FILE]
 
+    def weight(self, value: Any) -> int:
+        """The size of a file, which is not read for that."""
+        try:
+            return value.stat().st_size if isinstance(value, Path) else len(value) if isinstance(value, bytes) else 0
+        except (OSError, ValueError):
+            return 0
+
     def load(self, value: Any) -> Loaded | str | None:
         """A file's bytes, and the size of its value along the ragged axis; None and a cause as in `CellLoader`.
 
@@ -57,8 +64,7 @@ class EncodedLoader(CellLoader):
             data = value.read_bytes() if isinstance(value, Path) else value
         except OSError as error:
             return f"the file cannot be read: {error.strerror or error}"
-        size = len(loaded[self.decoder.ragged[0]]) if self.decoder.ragged else 0
-        return {FILE: np.frombuffer(data, np.uint8), SIZE: np.array(size, np.int64)}
+        return {FILE: np.frombuffer(data, np.uint8), SIZE: np.array(self.decoder.size(loaded), np.int64)}
 
 
 class EncodedValues(Prepared):
@@ -126,8 +132,8 @@ class EncodedValues(Prepared):
 
     def _load(self, data: NDArray[Any], number: int) -> Loaded:
         loaded = self._decoder.load(data[self._files[number] : self._files[number + 1]].tobytes())
-        size = None if self.offsets is None else int(self.offsets[number + 1] - self.offsets[number])
-        if isinstance(loaded, Mapping) and size in (None, len(loaded[self._decoder.ragged[0]])):
+        size = 0 if self.offsets is None else int(self.offsets[number + 1] - self.offsets[number])
+        if isinstance(loaded, Mapping) and self._decoder.size(loaded) == size:
             return loaded
         cause = loaded if isinstance(loaded, str) else "it is of another size"
         raise CacheError(

@@ -133,6 +133,24 @@ def _expect_stored(stored: Specs, loaded: Any) -> None:
 
 
 @check("modality")
+def check_bytes(subject: Subject) -> None:
+    """Of a file's bytes the same is made as of its path, and nothing else is needed, if `takes_bytes` says so."""
+    if not subject.cls.takes_bytes:
+        return
+    values = [value for value in values_of(subject) if isinstance(value, Path | bytes)]
+    modality, arrays = fitted(subject, values) if values else (subject.new(), [])
+    with tempfile.TemporaryDirectory() as folder:
+        for value, array in zip(values, arrays, strict=True):
+            other: Path | bytes = Path(folder, "file")
+            if isinstance(value, Path):
+                other = value.read_bytes()
+            else:
+                Path(folder, "file").write_bytes(value)
+            what = f"{shown(value)}, as a path or as bytes, should be loaded as the same array, as takes_bytes says"
+            expect(_equal(modality.load(other), array), what)
+
+
+@check("modality")
 def check_bad_values(subject: Subject) -> None:
     """A value that cannot be loaded raises a `ValueLoadError` that says why, and nothing else; it ends no process."""
     modality, _ = fitted(subject)
