@@ -117,6 +117,24 @@ def check_load(subject: Subject) -> None:
     with ThreadPoolExecutor(4) as pool:
         for array, other in zip(arrays * 4, pool.map(modality.load, values * 4), strict=True):
             expect(_equal(array, other), "loading in four threads at once should give the same arrays")
+    if subject.cls.takes_bytes:
+        _expect_same_of_bytes(modality, values, arrays)
+
+
+def _expect_same_of_bytes(modality: Modality, values: Sequence[Any], arrays: Arrays) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for value, array in zip(values, arrays, strict=True):
+            other: Path | bytes = Path(folder, "file")
+            if isinstance(value, Path):
+                other = value.read_bytes()
+            elif isinstance(value, bytes):
+                Path(folder, "file").write_bytes(value)
+            else:
+                continue
+            expect(
+                _equal(modality.load(other), array),
+                f"{shown(value)} should be loaded as the same array from a path and from bytes, as takes_bytes says",
+            )
 
 
 def _expect_stored(stored: Specs, loaded: Any) -> None:
@@ -130,24 +148,6 @@ def _expect_stored(stored: Specs, loaded: Any) -> None:
         expect(spec.ragged_axis in (None, 0), f"only the first axis of `stored` may vary, found {spec}")
         lengths |= {len(array)} if spec.ragged_axis == 0 else set()
     expect(len(lengths) < 2, f"ragged arrays of one value should be of one length, found {sorted(lengths)}")
-
-
-@check("modality")
-def check_bytes(subject: Subject) -> None:
-    """Of a file's bytes the same is made as of its path, and nothing else is needed, if `takes_bytes` says so."""
-    if not subject.cls.takes_bytes:
-        return
-    values = [value for value in values_of(subject) if isinstance(value, Path | bytes)]
-    modality, arrays = fitted(subject, values) if values else (subject.new(), [])
-    with tempfile.TemporaryDirectory() as folder:
-        for value, array in zip(values, arrays, strict=True):
-            other: Path | bytes = Path(folder, "file")
-            if isinstance(value, Path):
-                other = value.read_bytes()
-            else:
-                Path(folder, "file").write_bytes(value)
-            what = f"{shown(value)}, as a path or as bytes, should be loaded as the same array, as takes_bytes says"
-            expect(_equal(modality.load(other), array), what)
 
 
 @check("modality")
