@@ -256,6 +256,7 @@ def prepare_all(
             cache_dir=cache,
             progress=progress,
             options=given.modality.options_with(lambda path: digest(path) or path),
+            store=given.store,
         )
     raise_bad(prepared.values())
     return prepared

@@ -70,6 +70,7 @@ class Audio(Modality):
     """
 
     paths: ClassVar[bool] = True
+    takes_bytes: ClassVar[bool] = True
     default_encoder = "audio_cnn"
     mixes = frozenset({"mixup"})
     extensions: ClassVar[frozenset[str]] = EXTENSIONS

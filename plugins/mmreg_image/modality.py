@@ -44,6 +44,7 @@ class Image(Modality):
     """
 
     paths = True
+    takes_bytes = True
     default_encoder = "image_cnn"
     mixes = frozenset({"mixup", "cutmix"})
     transform_options = frozenset({"normalize", "augment"})

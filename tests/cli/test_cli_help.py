@@ -18,7 +18,8 @@ import typer
 app = typer.main.get_command(build_app())
 names = app.list_commands(typer.Context(app))
 pages = {}
-for arguments in [["--help"], *([name, "--help"] for name in names), ["list"], ["plugins"], ["--version"]]:
+pages_of = [["--help"], *([name, "--help"] for name in names), ["cache", "prune", "--help"]]
+for arguments in [*pages_of, ["list"], ["plugins"], ["cache", "list"], ["--version"]]:
     sys.argv = ["mmreg", *arguments]
     out = io.StringIO()
     code = 0
@@ -34,7 +35,7 @@ print(json.dumps(pages))
 
 COMMANDS = (
     *("list", "info", "plugins", "init", "validate", "train", "evaluate", "predict", "fuse", "compare", "schema"),
-    *("check", "doctor", "new-plugin", "demo"),
+    *("check", "cache", "doctor", "new-plugin", "demo"),
 )
 
 

@@ -24,10 +24,11 @@ COMMANDS = {
     "compare": "mmreg.cli.compare:compare",
     "schema": "mmreg.cli.schema:schema",
     "check": "mmreg.cli.check:check",
+    "cache": "mmreg.cli.cache:cache",
     "doctor": "mmreg.cli.doctor:doctor",
     "new-plugin": "mmreg.cli.new_plugin:new_plugin_command",
 }
-"""Where each command's function is."""
+"""Where each command's function is, or its group of commands."""
 
 
 def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
@@ -48,7 +49,8 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
     called = _called(arguments)
     for name, target in COMMANDS.items():
         if called in (None, name):
-            app.command(name)(import_target(target))
+            command = import_target(target)
+            app.add_typer(command, name=name) if isinstance(command, typer.Typer) else app.command(name)(command)
     plugin_commands.mount(app)
     return app
 

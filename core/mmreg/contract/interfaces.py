@@ -43,6 +43,8 @@ class Modality(Restorable, ABC):
     Attributes:
         version: raised by the author whenever `load` would store something else for the same value and options.
         paths: whether a text cell is the path of a file, to be resolved against the table's folder and watched.
+        takes_bytes: whether `load` makes the same of a file's bytes as of its path, and needs nothing else for it: so
+            a recipe may keep files instead of arrays (`store: encoded`).
         multiple_columns: whether `load` takes a dict of several columns' values instead of one value.
         transform_options: names of the options that only `transform` (or `fit_arrays`) reads: changing one of them
             loads nothing again.
@@ -57,6 +59,7 @@ class Modality(Restorable, ABC):
 
     version: ClassVar[int] = 1
     paths: ClassVar[bool] = False
+    takes_bytes: ClassVar[bool] = False
     multiple_columns: ClassVar[bool] = False
     transform_options: ClassVar[frozenset[str]] = frozenset()
     extensions: ClassVar[frozenset[str]] = frozenset()

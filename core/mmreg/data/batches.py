@@ -110,7 +110,8 @@ class Batches:
         batch_size: rows in a batch, of which the last one may have fewer; nothing where `order` is given.
         order: for each batch the positions (B,) of its rows in `rows`; None for all of them as they come.
         drop: for some modalities (R,) bool, the rows in which it counts as absent, whether it is there or not.
-        prefetch: whether a background thread gathers the next batches, where they are large enough to be worth it.
+        prefetch: whether a background thread gathers the next batches, where they are large enough to be worth it;
+            it always does where values are decoded for it.
 
     Raises:
         ValueError: the arguments' lengths contradict each other.
@@ -158,7 +159,9 @@ class Batches:
         return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._ahead() if self.prefetch and self._bytes() > WORTH_A_THREAD else map(self._batch, self.order)
+        ahead = self.prefetch and self._bytes() > WORTH_A_THREAD
+        ahead = ahead or not all(part.whole for part in self.prepared.values())
+        return self._ahead() if ahead else map(self._batch, self.order)
 
     def _bytes(self) -> int:
         """About how many bytes a batch has."""

@@ -10,13 +10,19 @@ import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import platformdirs
 
 from mmreg.files import fcntl
 
 STALE_SECONDS = 24 * 3600
+KEPT_SECONDS = 7 * 24 * 3600
+"""How long what a killed process left is kept for one that goes on with it."""
+META = "meta.json"
+"""In an entry, the file that says what its other files hold."""
+JOURNAL = "journal.txt"
+"""In an entry under way, the file that says what of it is done."""
 _ENTRY = re.compile(r"[0-9a-f]{40}")
 _UNDER_WAY = re.compile(r"[0-9a-f]{40}-[0-9a-f]{8}\.(tmp|lock)")
 
@@ -48,8 +54,13 @@ class CacheUse:
 def cache_use(root: Path) -> CacheUse:
     """How much a cache folder holds; nothing if it does not exist."""
     found = entries(root)
-    files = [path for entry in found for path in (listing(entry) if is_folder(entry) else [entry])]
-    return CacheUse(len(found), sum(path.lstat().st_size for path in files))
+    return CacheUse(len(found), sum(map(bytes_of, found)))
+
+
+def bytes_of(entry: Path) -> int:
+    """The bytes of an entry's files."""
+    files = listing(entry) if is_folder(entry) else [entry]
+    return sum(path.lstat().st_size for path in files)
 
 
 def clear_cache(root: Path) -> CacheUse:
@@ -57,15 +68,48 @@ def clear_cache(root: Path) -> CacheUse:
     use = cache_use(root)
     for entry in entries(root):
         remove(entry)
-    remove_leftovers(root)
+    remove_leftovers(root, 0)
     return use
 
 
-def remove_leftovers(root: Path) -> None:
-    """Remove what processes that were killed left half written."""
+def remove_leftovers(root: Path, kept_seconds: float = KEPT_SECONDS) -> None:
+    """Remove what processes that were killed left half written, less what a later one can go on with.
+
+    Args:
+        root: the cache folder.
+        kept_seconds: how long the latter is kept after its last change.
+    """
     for path in listing(entries_dir(root)):
-        if _UNDER_WAY.fullmatch(path.name):
-            _remove_if_abandoned(path, path.with_suffix(".lock"))
+        if _UNDER_WAY.fullmatch(path.name) and not _can_go_on(path.with_suffix(".tmp"), kept_seconds):
+            _remove_if_abandoned(path)
+
+
+def remainders(root: Path) -> list[Path]:
+    """The folders of entries under way of which some values are done, whether anybody writes them or not."""
+    found = [path for path in listing(entries_dir(root)) if _UNDER_WAY.fullmatch(path.name) and path.suffix == ".tmp"]
+    return [path for path in found if is_begun(path)]
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether some values are done of an entry under way; the journal's first line waits for the second one."""
+    journal = folder / JOURNAL
+    return is_folder(folder) and is_file(journal) and journal.lstat().st_size > 0
+
+
+def last_change(folder: Path) -> float:
+    """When something was last written into an entry under way."""
+    times = [0.0]
+    for path in (folder, folder / JOURNAL):
+        with contextlib.suppress(OSError):
+            times.append(path.lstat().st_mtime)
+    return max(times)
+
+
+def _can_go_on(folder: Path, kept_seconds: float) -> bool:
+    """Whether a process may still go on with an entry under way: some of it is done lately, and nobody finished it."""
+    if not is_begun(folder) or folder.with_name(folder.name[:40]).exists():
+        return False
+    return time.time() - last_change(folder) < kept_seconds
 
 
 def remove(path: Path) -> None:
@@ -85,6 +129,14 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there; a link to one is none, nor is what must not be opened."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
 def locked(path: Path) -> IO[str]:
     """A file that is locked as long as it is open, so that others see whether its writer lives."""
     while True:
@@ -92,25 +144,46 @@ def locked(path: Path) -> IO[str]:
         if fcntl is None:
             return file
         fcntl.flock(file, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
+        if is_same(file, path):
+            return file
         file.close()  # somebody took it for a leftover before it was locked
 
 
-def _remove_if_abandoned(path: Path, lock: Path) -> None:
+def is_same(file: IO[Any], path: Path) -> bool:
+    """Whether an open file is still the one that has this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def abandoned(folder: Path) -> IO[str] | None:
+    """The lock of an entry under way, locked, if nobody writes that any more; None if somebody does."""
+    path = folder.with_suffix(".lock")
+    if fcntl is None:
+        if time.time() - last_change(folder) < STALE_SECONDS:
+            return None
+        return path.open("a", encoding="utf-8")
+    file = path.open("a", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if is_same(file, path):
+            return file
+    except OSError:
+        pass
+    file.close()
+    return None
+
+
+def _remove_if_abandoned(path: Path) -> None:
     """Remove a folder under way, and its lock, if nobody writes it any more; `path` is either of the two."""
-    with contextlib.ExitStack() as held, contextlib.suppress(OSError):
-        if fcntl is None:
-            if time.time() - path.stat().st_mtime < STALE_SECONDS:
-                return
-        else:
-            with contextlib.suppress(FileNotFoundError):  # the lock is made first and removed last
-                # Held while both are removed: so a writer that waits for it sees that it is gone.
-                file = held.enter_context(lock.open("r+", encoding="utf-8"))
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove(path.with_suffix(".tmp"))
-        remove(lock)
+    folder = path.with_suffix(".tmp")
+    with contextlib.suppress(OSError):
+        lock = abandoned(folder)
+        if lock is not None:
+            with lock:  # while both are removed: so a writer that waits for it sees that it is gone
+                remove(folder)
+                remove(Path(lock.name))
 
 
 def listing(folder: Path) -> list[Path]:

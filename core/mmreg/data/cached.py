@@ -18,7 +18,9 @@ from mmreg.contract.spec import Spec, Specs, by_name
 from mmreg.data.cache import entries_dir, remove_leftovers
 from mmreg.data.checksums import DamagedEntryError
 from mmreg.data.entry import NewEntry, discard_entry, new_entry, read_array, read_meta
+from mmreg.data.holding import Held, hold
 from mmreg.data.mapped import MappedArray
+from mmreg.data.upkeep import prune, size_limit
 from mmreg.errors import CacheError
 
 logger = logging.getLogger("mmreg")
@@ -33,12 +35,14 @@ class OpenedEntry:
         arrays: by name.
         offsets: (V + 1,) int64, where each ragged value begins and the last one ends; None if none is ragged.
         index: (N,) int64, which value each row has; -1 where it has none.
+        held: what keeps others from pruning the entry; None if it vanished just now.
     """
 
     meta: Mapping[str, Any]
     arrays: Mapping[str, MappedArray]
     offsets: NDArray[np.int64] | None
     index: NDArray[np.int64]
+    held: Held | None
 
 
 class CachedValues:
@@ -54,6 +58,7 @@ class CachedValues:
 
     Raises:
         CacheError: the cache folder cannot be written.
+        OptionError: the limit of the cache's size is no size.
     """
 
     def __init__(
@@ -68,8 +73,12 @@ class CachedValues:
         self._root, self._key, self._name, self._stored = root, key, name, stored
         self._fill, self._key_now = fill, key_now
         self._mending = threading.Lock()
+        limit = size_limit()
         remove_leftovers(root)
-        self.entry = self._found() or self._made(show=True)
+        opened = self._found()
+        self.entry = opened or self._made(show=True)
+        if opened is None and limit is not None:
+            prune(root, max_bytes=limit, unusable=False)
 
     @property
     def contents(self) -> str:
@@ -138,10 +147,11 @@ class CachedValues:
         )
 
     def _opened(self) -> OpenedEntry | None:
+        folder, specs = entries_dir(self._root) / self._key, by_name(self._stored)
+        held = hold(folder)
         meta = read_meta(self._root, self._key)
         if meta is None:
             return None
-        folder, specs = entries_dir(self._root) / self._key, by_name(self._stored)
         ragged = any(spec.ragged_axis is not None for spec in specs.values())
         index = read_array(folder, "index.bin", meta)
         offsets = read_array(folder, "offsets.bin", meta) if ragged else None
@@ -154,7 +164,7 @@ class CachedValues:
                 arrays[name] = MappedArray(folder / file, spec, count, own_offsets, size, checksums)
             except (OSError, ValueError) as error:  # it was cut between two looks at it
                 raise DamagedEntryError(f"{file} cannot be mapped into memory: {error}") from error
-        return OpenedEntry(meta, arrays, offsets, index)
+        return OpenedEntry(meta, arrays, offsets, index, held)
 
     def _where(self) -> str:
         return f"the values of {self._name} in the cache ({entries_dir(self._root) / self._key})"

@@ -22,23 +22,20 @@ class DamagedEntryError(MmregError):
     """What an entry of the cache holds is not what was written into it."""
 
 
-class ChecksumWriter:
-    """Passes on what is written, and takes the CRC-32 of every block of it.
+class Checksums:
+    """The CRC-32 of every block of some bytes, taken as they come.
 
-    What comes out of the disk later is so compared with what was in memory, not with what had arrived on the disk.
-
-    Args:
-        file: where the bytes go.
+    Attributes:
+        size: how many bytes there were so far.
     """
 
-    def __init__(self, file: Output) -> None:
-        self._file = file
+    def __init__(self) -> None:
         self._complete: list[int] = []
-        self._checksum = self._filled = 0
+        self._checksum = self._filled = self.size = 0
 
-    def write(self, data: memoryview) -> None:
-        """Append some bytes, which are unsigned 8-bit numbers."""
-        self._file.write(data)
+    def add(self, data: memoryview) -> None:
+        """Some more bytes, which are unsigned 8-bit numbers."""
+        self.size += len(data)
         while len(data):
             part = data[: BLOCK_BYTES - self._filled]
             data = data[len(part) :]
@@ -48,9 +45,42 @@ class ChecksumWriter:
                 self._complete.append(self._checksum)
                 self._checksum = self._filled = 0
 
-    def checksums(self) -> list[int]:
-        """One for every block so far; the last block may be shorter."""
-        return [*self._complete, self._checksum] if self._filled else list(self._complete)
+    @property
+    def complete(self) -> int:
+        """How many blocks are whole by now, so that their checksums stay as they are."""
+        return len(self._complete)
+
+    def checksums(self, first: int = 0) -> list[int]:
+        """One for every block so far, or from the first one that is wanted on; the last block may be shorter."""
+        return [*self._complete[first:], *([self._checksum] if self._filled else [])]
+
+    def mark(self) -> tuple[int, int, int, int]:
+        """The state by now, for `back_to`."""
+        return self.complete, self._checksum, self._filled, self.size
+
+    def back_to(self, mark: tuple[int, int, int, int]) -> None:
+        """Forget what came after a mark."""
+        count, self._checksum, self._filled, self.size = mark
+        del self._complete[count:]
+
+
+class ChecksumWriter(Checksums):
+    """Passes on what is written, and takes the checksums of it.
+
+    What comes out of the disk later is so compared with what was in memory, not with what had arrived on the disk.
+
+    Args:
+        file: where the bytes go.
+    """
+
+    def __init__(self, file: Output) -> None:
+        super().__init__()
+        self._file = file
+
+    def write(self, data: memoryview) -> None:
+        """Append some bytes, which are unsigned 8-bit numbers."""
+        self._file.write(data)
+        self.add(data)
 
 
 def check_bytes(name: str, data: memoryview, checksums: list[int]) -> None:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
-from mmreg.contract.spec import Spec, by_name, specs_text
+from mmreg.contract.spec import Spec, Specs, by_name, specs_text
 from mmreg.data.cells import Unreadable
-from mmreg.data.checksums import Output
+from mmreg.data.journal import ABSENT, BAD, Work
 from mmreg.errors import SpecError, ValueLoadError
 from mmreg.messages import listed, one_line
 
@@ -49,63 +49,69 @@ class Decoded:
 
 
 def decode(
-    modality: Modality,
+    loader: CellLoader,
     values: Iterator[Any],
     total: int,
-    out: Mapping[str, Output],
+    work: Work,
     progress: Callable[[int, int], object] | None = None,
 ) -> Decoded:
     """Load values and append their arrays to files, in order.
 
     Args:
-        modality: whose `load` is called, from several threads.
-        values: what `iter_cells` gives; those that are None (absent) are left out.
+        loader: what loads one, from several threads.
+        values: what `iter_cells` gives, from the first on that is not done; those that are None (absent) are left out.
         total: how many there are.
-        out: where the bytes of each named array go; of one array alone, under the empty name.
+        work: where they go, and what of them is done already.
         progress: called with how many are done, and the total.
 
     Raises:
         SpecError: `load` gives something else than `stored` says, which is an error in the modality's code.
     """
-    loader = _CellLoader(modality)
-    position = np.full(total, -1, np.int64)
-    lengths: list[int] = []
-    causes: dict[int, str] = {}
-    done = written = written_bytes = 0
+    loaded = loaded_bytes = 0
     # Closed at once when this raises, so that no thread goes on behind an error or Ctrl-C.
-    sizes = lambda: _chunk_size(loader.specs, written, written_bytes)  # noqa: E731 (it sees the counts grow)
-    with closing(_in_parallel(loader, values, sizes)) as chunks:
+    chunk_size = lambda: _chunk_size(loader.specs, loaded, loaded_bytes)  # noqa: E731 (it sees the counts grow)
+    with closing(_in_parallel(loader, values, chunk_size)) as chunks:
         for results in chunks:
-            for slot, result in enumerate(results, done):
+            sizes: list[int] = []
+            causes: list[str] = []
+            for result in results:
                 if isinstance(result, str):
-                    causes[slot] = result
-                elif result is not None:
-                    for name, file in out.items():
+                    sizes.append(BAD)
+                    causes.append(result)
+                elif result is None:
+                    sizes.append(ABSENT)
+                else:
+                    for name, file in work.out.items():
                         file.write(np.ascontiguousarray(result[name]).reshape(-1).view(np.uint8).data)
-                        written_bytes += result[name].nbytes
-                    position[slot] = written
-                    written += 1
-                    if loader.ragged:
-                        lengths.append(len(result[loader.ragged[0]]))
-            done += len(results)
+                        loaded_bytes += result[name].nbytes
+                    loaded += 1
+                    sizes.append(loader.size(result))
+            work.add(sizes, causes)
             if progress is not None:
-                progress(done, total)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64) if loader.ragged else None
-    return Decoded(position, offsets, causes)
+                progress(len(work.sizes), total)
+    return _decoded(work, bool(loader.ragged))
 
 
-def _chunk_size(stored: Mapping[str, Spec], written: int, written_bytes: int) -> int:
+def _decoded(work: Work, ragged: bool) -> Decoded:
+    sizes = np.frombuffer(work.sizes, np.int64) if work.sizes else np.zeros(0, np.int64)
+    loaded = sizes >= 0
+    position = np.where(loaded, np.cumsum(loaded) - 1, -1)
+    offsets = np.concatenate([[0], np.cumsum(sizes[loaded])]).astype(np.int64) if ragged else None
+    return Decoded(position, offsets, dict(zip(np.flatnonzero(sizes == BAD).tolist(), work.causes, strict=True)))
+
+
+def _chunk_size(stored: Mapping[str, Spec], loaded: int, loaded_bytes: int) -> int:
     if all(spec.ragged_axis is None for spec in stored.values()):
-        each = sum(math.prod(size or 1 for size in s.shape) * np.dtype(s.dtype).itemsize for s in stored.values())
-    elif written:
-        each = written_bytes // written
+        each = sum(item_bytes(spec) for spec in stored.values())
+    elif loaded:
+        each = loaded_bytes // loaded
     else:
         return FIRST_CHUNK
     return max(1, min(MAX_CHUNK, CHUNK_BYTES // max(each, 1)))
 
 
 def _in_parallel(
-    loader: _CellLoader, values: Iterator[Any], chunk_size: Callable[[], int]
+    loader: CellLoader, values: Iterator[Any], chunk_size: Callable[[], int]
 ) -> Generator[list[Loaded | str | None], None, None]:
     """The results of chunk after chunk; a few are loaded ahead."""
     workers = num_workers()
@@ -122,6 +128,11 @@ def _in_parallel(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def item_bytes(spec: Spec) -> int:
+    """The bytes of one value, or of one step along its ragged axis."""
+    return math.prod(1 if size is None else size for size in spec.shape) * np.dtype(spec.dtype).itemsize
+
+
 def num_workers() -> int:
     """How many values are loaded at a time."""
     try:
@@ -130,20 +141,39 @@ def num_workers() -> int:
         return os.cpu_count() or 1
 
 
-class _CellLoader:
-    """Loads a modality's values, and checks what `load` gives against what `stored` promises."""
+class CellLoader:
+    """Loads a modality's values, and checks what `load` gives against what `stored` promises.
+
+    Args:
+        modality: after `fit_values`.
+
+    Attributes:
+        stored: what becomes of one value.
+        specs: the same by name.
+        ragged: the names of those that have a ragged axis.
+    """
 
     def __init__(self, modality: Modality) -> None:
         self.modality = modality
-        self.specs = by_name(modality.stored)
+        self.stored: Specs = modality.stored
+        self.specs = by_name(self.stored)
         self._dtypes = {name: np.dtype(spec.dtype) for name, spec in self.specs.items()}
         self.ragged = [name for name, spec in self.specs.items() if spec.ragged_axis is not None]
 
     def load_all(self, values: list[Any]) -> list[Loaded | str | None]:
-        """What becomes of each value: see `_load`."""
-        return [self._load(value) for value in values]
+        """What becomes of each value: see `load`."""
+        return [self.load(value) for value in values]
 
-    def _load(self, value: Any) -> Loaded | str | None:
+    def size(self, loaded: Loaded) -> int:
+        """A value's size along the ragged axis; 0 where there is none."""
+        return len(loaded[self.ragged[0]]) if self.ragged else 0
+
+    def weight(self, value: Any) -> int:
+        """How many bytes are written for a value; 0 where it is absent or cannot be loaded."""
+        loaded = self.load(value)
+        return sum(array.nbytes for array in loaded.values()) if isinstance(loaded, Mapping) else 0
+
+    def load(self, value: Any) -> Loaded | str | None:
         """A value's arrays; None if it is absent, and the cause if it cannot be loaded."""
         if value is None:
             return None

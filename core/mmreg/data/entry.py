@@ -14,12 +14,25 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmreg.data.cache import entries, entries_dir, is_folder, locked, remove
-from mmreg.data.checksums import ChecksumWriter, DamagedEntryError, check_bytes
+from mmreg.data.cache import (
+    JOURNAL,
+    META,
+    abandoned,
+    entries,
+    entries_dir,
+    is_begun,
+    is_file,
+    is_folder,
+    last_change,
+    listing,
+    locked,
+    remainders,
+    remove,
+)
+from mmreg.data.checksums import Checksums, DamagedEntryError, check_bytes
+from mmreg.data.journal import Journal
 from mmreg.errors import CacheError
 from mmreg.files import sync
-
-META = "meta.json"
 
 
 class NewEntry:
@@ -27,27 +40,41 @@ class NewEntry:
 
     Args:
         folder: where its files are to be.
+
+    Attributes:
+        begun: whether some values of its growing files are done.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.begun = False
         self._sizes: dict[str, int] = {}
         self._checksums: dict[str, list[int]] = {}
 
     @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[ChecksumWriter]:
-        """A file of the entry, which is on the disk when the block ends."""
-        path = self.folder / name
-        with path.open("wb") as file:
-            writer = ChecksumWriter(file)
-            yield writer
-        sync(path)
-        self._sizes[name], self._checksums[name] = path.stat().st_size, writer.checksums()
+    def growing(self, files: Mapping[str, str], code: str) -> Iterator[Journal]:
+        """Files of the entry that grow chunk by chunk, with what is there of them by now; see `Journal`.
+
+        They are on the disk when the block ends.
+        """
+        with Journal(self.folder, files, code) as journal:
+            try:
+                yield journal
+            finally:
+                self.begun = len(journal.sizes) > 0
+        for name, checksums in journal.checksums.items():
+            self._record(files[name], checksums)
 
     def write_array(self, name: str, array: NDArray[Any]) -> None:
         """Write a file of one array's numbers."""
-        with self.writing(name) as file:
-            file.write(array.reshape(-1).view(np.uint8).data)
+        data, checksums = array.reshape(-1).view(np.uint8).data, Checksums()
+        checksums.add(data)
+        (self.folder / name).write_bytes(data)
+        self._record(name, checksums)
+
+    def _record(self, name: str, checksums: Checksums) -> None:
+        sync(self.folder / name)
+        self._sizes[name], self._checksums[name] = (self.folder / name).stat().st_size, checksums.checksums()
 
     def complete(self, meta: Mapping[str, Any]) -> None:
         """Write what is known of the entry beside its arrays, with the sizes and checksums of its files."""
@@ -61,28 +88,56 @@ class NewEntry:
 def new_entry(root: Path, key: str) -> Iterator[NewEntry]:
     """An entry to write; it gets its name when the block ends, and is removed if the block raises.
 
+    Where a process was killed, or stopped by Ctrl-C, its folder stays, and the next one for the same key gets it.
     Another process may make the same entry at the same time: the first one wins, and both are equal.
 
     Raises:
         CacheError: the folder cannot be made or renamed, or the block raises an OSError.
     """
     parent = entries_dir(root)
-    name = f"{key}-{secrets.token_hex(4)}"
     lock: IO[str] | None = None
-    folder = parent / f"{name}.tmp"
+    folder, keep = parent, False
+    new: NewEntry | None = None
     try:
         with _writing_to(root):
             parent.mkdir(parents=True, exist_ok=True)
-            lock = locked(parent / f"{name}.lock")
-            folder.mkdir()
-            yield NewEntry(folder)
+            folder, lock = _left(root, key) or _fresh(parent / f"{key}-{secrets.token_hex(4)}.tmp")
+            folder.mkdir(exist_ok=True)
+            new = NewEntry(folder)
+            yield new
             _publish(folder, parent / key, root)
             sync(parent)
+            remove(parent / key / JOURNAL)  # only now: a process that is killed before leaves what the next one needs
+    except Exception:
+        raise
+    except BaseException:
+        keep = new is not None and new.begun
+        raise
     finally:
-        remove(folder)
         if lock is not None:
+            if not keep:
+                remove(folder)
             lock.close()
+            if not keep:
+                remove(Path(lock.name))
+
+
+def _fresh(folder: Path) -> tuple[Path, IO[str]]:
+    return folder, locked(folder.with_suffix(".lock"))
+
+
+def _left(root: Path, key: str) -> tuple[Path, IO[str]] | None:
+    """What a killed process left of an entry, and its lock, so that nobody else goes on with it; None if nobody did."""
+    for folder in sorted(remainders(root), key=last_change, reverse=True):
+        if folder.name.startswith(key) and (lock := abandoned(folder)) is not None:
+            if is_begun(folder):  # nobody was faster
+                for path in listing(folder):
+                    if not is_file(path):  # it is opened for writing otherwise
+                        remove(path)
+                return folder, lock
             remove(Path(lock.name))
+            lock.close()
+    return None
 
 
 def _publish(folder: Path, target: Path, root: Path) -> None:
@@ -111,6 +166,7 @@ def discard_entry(root: Path, key: str) -> None:
     path = entries_dir(root) / key
     aside = path.with_name(f"{key}-{secrets.token_hex(4)}.tmp")  # a leftover, if this process is killed now
     with _writing_to(root), contextlib.suppress(FileNotFoundError):  # another process was faster
+        remove(path / JOURNAL)  # so that nobody goes on with it
         path.rename(aside)
         remove(aside)
 

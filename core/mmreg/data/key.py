@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import stat
+import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,13 +29,14 @@ MOST_FILES = 100_000
 """Files and folders that one cell's folder may hold: to look at so many takes about half a second."""
 
 
-def load_facts(modality: Modality, columns: Sequence[str], options: Mapping[str, Any]) -> bytes:
+def load_facts(modality: Modality, columns: Sequence[str], options: Mapping[str, Any], store: str = "decoded") -> bytes:
     """What of a modality the stored values depend on, as bytes to hash.
 
     Args:
         modality: after `fit_values`.
         columns: what it reads.
         options: its options as JSON data.
+        store: what is kept of a value.
     """
     cls = type(modality)
     facts = {
@@ -43,8 +47,22 @@ def load_facts(modality: Modality, columns: Sequence[str], options: Mapping[str,
         "state": modality.load_state_key(),
         "stored": specs_to_json(modality.stored),
         "columns": list(columns) if modality.multiple_columns else len(columns),
+        **({} if store == "decoded" else {"store": store}),
     }
     return json.dumps(facts, sort_keys=True, default=str).encode()
+
+
+def code_facts(modality: Modality) -> str:
+    """A hash of the code that loads a modality's values: of its module, and of those beside it.
+
+    A half of an entry is used with the other half only if one code made both: its author may be at work on it.
+    """
+    digest = hashlib.blake2b(version("mmreg").encode(), digest_size=16)
+    file = getattr(sys.modules.get(type(modality).__module__), "__file__", None)
+    with contextlib.suppress(OSError):  # no file, as of what somebody typed
+        for path in sorted(Path(file).parent.glob("*.py")) if file else ():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def entry_key(

@@ -5,7 +5,6 @@ Axes: N rows, S distinct cells, V values that could be loaded.
 
 from __future__ import annotations
 
-import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
-from mmreg.contract.spec import Spec, Specs, by_name, specs_text
+from mmreg.contract.spec import Spec, by_name, specs_text
 from mmreg.data.cached import CachedValues, files_of
 from mmreg.data.cells import Unreadable, iter_cells
-from mmreg.data.checksums import Output
-from mmreg.data.decode import decode
+from mmreg.data.decode import CellLoader, decode
+from mmreg.data.disk import check_disk
+from mmreg.data.encoded import EncodedLoader, EncodedValues, Store
 from mmreg.data.entry import NewEntry
 from mmreg.data.identity import cell_codes
-from mmreg.data.key import entry_key, load_facts
+from mmreg.data.journal import Journal, Work
+from mmreg.data.key import code_facts, entry_key, load_facts
 from mmreg.data.mapped import shaped
 from mmreg.data.prepared import BadCell, OnBad, Prepared, raise_bad
 from mmreg.data.table import Table
@@ -42,6 +43,7 @@ def prepare(
     cache_dir: Path | None = None,
     progress: Callable[[int, int, str], object] | None = None,
     options: Mapping[str, Any] | None = None,
+    store: Store = "decoded",
 ) -> Prepared:
     """Load a modality's value in every row of a table, or map what an earlier call has loaded.
 
@@ -51,7 +53,7 @@ def prepare(
     be loaded are part of the entry; among them are folders that cannot be watched for changes.
 
     Nothing of a damaged entry is used: it is made anew, with a warning, when it is opened or when its values are first
-    used, which may be in any thread; `load` is called again then.
+    used, which may be in any thread; `load` is called again then. What a killed process had loaded of an entry is used.
 
     Args:
         modality: after `fit_values`.
@@ -62,24 +64,25 @@ def prepare(
         cache_dir: the cache folder; None to keep everything in memory.
         progress: called with how many cells are done, how many there are, and the name, while cells are loaded.
         options: the modality's options as JSON data.
+        store: whether arrays are kept, or files as they are, which are then decoded whenever they are gathered.
 
     Raises:
-        TableError: the table lacks a column.
+        TableError: the table lacks a column, or holds something else than files where these are to be kept.
         SpecError: the modality's `stored` or what `load` gives is wrong, which is an error in the modality's code.
         CacheError: the cache folder cannot be written.
     """
-    stored = _checked_stored(modality)
-    specs = by_name(stored)
+    _check_stored(modality)
     for column in columns:
         table.column(column)
     if len(columns) != 1 and not modality.multiple_columns:
         raise TableError(f"{name}: the modality {type(modality).__name__} reads one column, found {list(columns)}")
     report = None if progress is None else lambda done, total: progress(done, total, name)
-    source = _Source(modality, table, columns)
+    loader = CellLoader(modality) if store == "decoded" else EncodedLoader(modality)
+    source = _Source(loader, table, columns)
     arrays: dict[str, NDArray[Any]]
     if cache_dir is None:
-        buffers = {array: io.BytesIO() for array in specs}
-        index, offsets, bad = source.load_into(buffers, {}, report)
+        buffers = {array: io.BytesIO() for array in loader.specs}
+        index, offsets, bad = source.load_into(Work(buffers), {}, report)
         read, contents = None, ""
         arrays = {
             array: shaped(
@@ -88,45 +91,41 @@ def prepare(
                 int(index.max(initial=-1)) + 1,
                 None if spec.ragged_axis is None else offsets,
             )
-            for array, spec in specs.items()
+            for array, spec in loader.specs.items()
         }
     else:
-        facts = load_facts(modality, columns, options or {})
+        facts = load_facts(modality, columns, options or {}, store)
         key, refused = source.key(facts)
+        told = {"input": name, "modality": type(modality).__qualname__, "store": store}
 
         def fill(new: NewEntry, show: bool) -> None:
-            with contextlib.ExitStack() as opened:
-                out = {array: opened.enter_context(new.writing(file)) for array, file in files_of(stored).items()}
-                index, offsets, bad = source.load_into(out, refused, report if show else None)
+            with new.growing(files_of(loader.stored), code_facts(modality)) as journal:
+                source.check_disk(cache_dir, name, journal)
+                index, offsets, bad = source.load_into(journal, refused, report if show else None)
             new.write_array("index.bin", index)
             if offsets is not None:
                 new.write_array("offsets.bin", offsets)
-            new.complete({"bad": [[cell.row, cell.value, cell.cause] for cell in bad]})
+            values = int(index.max(initial=-1)) + 1
+            new.complete({**told, "values": values, "bad": [[cell.row, cell.value, cell.cause] for cell in bad]})
 
-        cached = CachedValues(cache_dir, key, name, stored, fill, lambda: source.key(facts)[0])
+        cached = CachedValues(cache_dir, key, name, loader.stored, fill, lambda: source.key(facts)[0])
         index, offsets, read = cached.entry.index, cached.entry.offsets, cached.array
         contents = cached.contents
         arrays = {array: mapped.array for array, mapped in cached.entry.arrays.items()}
         bad = [_bad_cell(table, columns, *cell) for cell in cached.entry.meta["bad"]]
-    values = arrays[""] if isinstance(stored, Spec) else arrays
-    return Prepared(
-        name=name,
-        stored=stored,
-        values=values,
-        offsets=offsets,
-        index=index,
-        bad=bad,
-        on_bad=on_bad,
-        contents=contents,
-        read=read,
-    )
+    kept: dict[str, Any] = {"name": name, "index": index, "bad": bad, "on_bad": on_bad, "contents": contents}
+    if isinstance(loader, EncodedLoader):
+        return EncodedValues(loader, arrays, offsets, read, **kept)
+    values = arrays[""] if isinstance(loader.stored, Spec) else arrays
+    return Prepared(stored=loader.stored, values=values, offsets=offsets, read=read, **kept)
 
 
 class _Source:
     """What values are loaded from: the distinct cells of a table."""
 
-    def __init__(self, modality: Modality, table: Table, columns: Sequence[str]) -> None:
-        self._modality, self._table, self._columns = modality, table, columns
+    def __init__(self, loader: CellLoader, table: Table, columns: Sequence[str]) -> None:
+        self._loader, self._table, self._columns = loader, table, columns
+        self._modality = modality = loader.modality
         self._codes = cell_codes(table, columns, paths=modality.paths)
         # They are numbered in the order of their first rows.
         self._first_rows = np.flatnonzero(np.diff(np.maximum.accumulate(self._codes), prepend=-1))
@@ -135,13 +134,20 @@ class _Source:
         """See `entry_key`."""
         return entry_key(facts, self._table, self._columns, self._first_rows, paths=self._modality.paths)
 
+    def check_disk(self, root: Path, name: str, journal: Journal) -> None:
+        """See `mmreg.data.disk.check_disk`."""
+        rows, done = self._first_rows, len(journal.sizes)
+        cells = lambda sample: iter_cells(self._modality, self._table, self._columns, rows[done:][sample])  # noqa: E731
+        check_disk(root, name, self._loader, cells, len(rows) - done)
+
     def load_into(
-        self, out: Mapping[str, Output], refused: Mapping[Path, str], report: Callable[[int, int], object] | None
+        self, work: Work, refused: Mapping[Path, str], report: Callable[[int, int], object] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, list[BadCell]]:
         """Load all values; which of them each row has, where ragged ones begin, and the bad cells."""
-        cells = iter_cells(self._modality, self._table, self._columns, self._first_rows)
+        rows = self._first_rows
+        cells = iter_cells(self._modality, self._table, self._columns, rows[len(work.sizes) :])
         cells = _without(cells, refused) if refused else cells
-        decoded = decode(self._modality, cells, len(self._first_rows), out, report)
+        decoded = decode(self._loader, cells, len(rows), work, report)
         return decoded.position[self._codes], decoded.offsets, self._bad_cells(decoded.causes)
 
     def _bad_cells(self, causes: Mapping[int, str]) -> list[BadCell]:
@@ -149,7 +155,7 @@ class _Source:
         return [_bad_cell(self._table, self._columns, row, None, causes[self._codes[row]]) for row in rows.tolist()]
 
 
-def _checked_stored(modality: Modality) -> Specs:
+def _check_stored(modality: Modality) -> None:
     stored = modality.stored
     what = f"the modality {type(modality).__name__} stores"
     if isinstance(stored, Mapping) and not (stored and all(isinstance(name, str) and name for name in stored)):
@@ -161,7 +167,6 @@ def _checked_stored(modality: Modality) -> Specs:
             raise SpecError(f"{what} {specs_text(stored)}, but {spec.dtype!r} is no dtype of NumPy") from None
         if spec.ragged_axis not in (None, 0):
             raise SpecError(f"{what} {specs_text(stored)}, but only the first axis may vary")
-    return stored
 
 
 def _without(cells: Iterator[Any], refused: Mapping[Path, str]) -> Iterator[Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -70,7 +70,11 @@ class Prepared:
     Attributes:
         present: (N,) bool, which rows have a value; neither absent nor bad ones do.
         nbytes: the bytes of all values.
+        whole: whether the values are at hand as whole arrays; else each batch is made when it is gathered, which is
+            worth a thread, and there is no array to take all of them from.
     """
+
+    whole: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -95,8 +99,8 @@ class Prepared:
         self.contents = contents
         self.present: NDArray[np.bool_] = index >= 0
         self._specs = by_name(stored)
-        self._is_named = isinstance(values, Mapping)
-        self._names = list(arrays)
+        self._is_named = isinstance(stored, Mapping)
+        self._names = list(self._specs)
         self._read: Read = read or (lambda name, wanted: arrays[name])
         self.nbytes = sum(array.nbytes for array in arrays.values())
 
@@ -119,12 +123,16 @@ class Prepared:
             IndexError: one of the rows has no value.
         """
         wanted = self._wanted(rows)
-        gathered = {name: torch.from_numpy(self._gathered(name, wanted)) for name in self._names}
+        gathered = {name: torch.from_numpy(array) for name, array in self._taken(wanted).items()}
         values = gathered if self._is_named else gathered[""]
         if self.offsets is None:
             return Signal(values)
         lengths = torch.from_numpy(self.offsets[wanted + 1] - self.offsets[wanted])
         return Signal(values, lengths, lengths)
+
+    def _taken(self, wanted: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Each array's values (B, ...), padded if they are ragged."""
+        return {name: self._gathered(name, wanted) for name in self._names}
 
     def _gathered(self, name: str, wanted: NDArray[np.int64]) -> NDArray[Any]:
         """One array's values (B, ...), padded if it is ragged."""

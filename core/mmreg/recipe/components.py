@@ -10,7 +10,7 @@ from typing import Any
 from mmreg.allocation import MemoryGuard
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.markers import AssetMark
-from mmreg.recipe.form import FreezeUntil, OnBad, Weights
+from mmreg.recipe.form import FreezeUntil, OnBad, Store, Weights
 from mmreg.registry import Entry
 from mmreg.registry.options import marked
 
@@ -114,6 +114,7 @@ class InputPlan:
         encoder: what encodes it.
         shares: the input whose encoder this is, if it is not its own.
         on_bad: what to do with cells that cannot be loaded.
+        store: whether the cache keeps arrays, or files as they are.
     """
 
     name: str
@@ -122,6 +123,7 @@ class InputPlan:
     encoder: Component
     on_bad: OnBad
     shares: str | None = None
+    store: Store = "decoded"
 
     def new_modality(self, restored: bool = False) -> Modality:
         """A modality that has learned nothing yet, and knows its columns if it reads several.

@@ -89,6 +89,8 @@ def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | N
         finder.problem((*path, "columns"), "this modality reads one column; give column instead")
     if given.columns is None and modality_cls.multiple_columns:
         finder.problem(path, "this modality reads several columns; give columns: [..]")
+    if given.store == "encoded" and not modality_cls.takes_bytes:
+        finder.problem((*path, "store"), "this modality takes no files' bytes, so its arrays are kept: leave store out")
     source = _encoder_source(finder, form, name)
     if source is None:
         return None
@@ -110,7 +112,8 @@ def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | N
     if modality is None or encoder is None:
         return None
     columns = tuple(given.reads(name))
-    return InputPlan(name, columns, modality, encoder, given.on_bad or form.on_bad, None if source == name else source)
+    shares = None if source == name else source
+    return InputPlan(name, columns, modality, encoder, given.on_bad or form.on_bad, shares, given.store)
 
 
 def _encoder_source(finder: Finder, form: Form, name: str) -> str | None:

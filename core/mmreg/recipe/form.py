@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from mmreg.data.dialect import TableFile, checked_encoding, checked_separator
 
 OnBad = Literal["error", "absent", "skip"]
+Store = Literal["decoded", "encoded"]
 Share = Annotated[float, Ge(0), Lt(1)]
 Weight = Annotated[float, Ge(0)]
 BATCH_ROWS = 64
@@ -182,6 +183,9 @@ class Input(_Open):
     """The encoder's name, or a mapping of `name` and its options; the modality's own choice if left out."""
     on_bad: OnBad | None = None
     """What to do with cells that cannot be loaded: stop, take them for absent, or skip their rows."""
+    store: Store = "decoded"
+    """What the cache keeps: arrays, or files as they are (of pictures and sounds), which takes far less room, and
+    processor time in every epoch."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Input:

@@ -72,6 +72,7 @@ class Plan:
                 **plan.modality.options_with(asset),
                 "encoder": {"share": plan.shares} if plan.shares else encoder,
                 "on_bad": plan.on_bad,
+                "store": plan.store,
             }
         data["fusion"] = None if self.fusion is None else self.fusion.to_data(asset)
         data["training"]["optimizer"] = self.optimizer.to_data(asset)

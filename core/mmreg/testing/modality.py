@@ -117,6 +117,24 @@ def check_load(subject: Subject) -> None:
     with ThreadPoolExecutor(4) as pool:
         for array, other in zip(arrays * 4, pool.map(modality.load, values * 4), strict=True):
             expect(_equal(array, other), "loading in four threads at once should give the same arrays")
+    if subject.cls.takes_bytes:
+        _expect_same_of_bytes(modality, values, arrays)
+
+
+def _expect_same_of_bytes(modality: Modality, values: Sequence[Any], arrays: Arrays) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for value, array in zip(values, arrays, strict=True):
+            other: Path | bytes = Path(folder, "file")
+            if isinstance(value, Path):
+                other = value.read_bytes()
+            elif isinstance(value, bytes):
+                Path(folder, "file").write_bytes(value)
+            else:
+                continue
+            expect(
+                _equal(modality.load(other), array),
+                f"{shown(value)} should be loaded as the same array from a path and from bytes, as takes_bytes says",
+            )
 
 
 def _expect_stored(stored: Specs, loaded: Any) -> None:

@@ -26,7 +26,7 @@ from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import SEQUENCE, VECTOR, Spec, Specs
 from mmreg.data.batches import Batches
 from mmreg.data.cache import clear_cache, entries_dir
-from mmreg.data.checksums import ChecksumWriter
+from mmreg.data.checksums import Checksums, ChecksumWriter
 from mmreg.data.entry import count_unusable
 from mmreg.data.mapped import MappedArray
 from mmreg.data.prepare import prepare
@@ -275,12 +275,13 @@ def test_what_a_modality_learns_after_loading_does_not_keep_its_values_from_bein
 def test_a_disk_that_damages_all_it_gets_is_an_error(
     table: Table, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Faulty(ChecksumWriter):
-        def write(self, data: memoryview) -> None:
-            super().write(data)
-            self._checksum ^= 1
+    add = Checksums.add
 
-    monkeypatch.setattr(mmreg.data.entry, "ChecksumWriter", Faulty)
+    def faulty(self: Checksums, data: memoryview) -> None:
+        add(self, data)
+        self._checksum ^= 1
+
+    monkeypatch.setattr(Checksums, "add", faulty)
     with pytest.raises(CacheError, match="vanish or are damaged as soon as they are written"):
         get(Image(), table, cache)
 

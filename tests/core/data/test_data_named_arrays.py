@@ -105,6 +105,7 @@ def test_an_entry_of_one_array_is_as_its_layout_has_always_been(cache: Path, mon
     meta = json.loads((entry / "meta.json").read_text())
     digest = meta.pop("digest")
     assert meta == {
+        **{"input": "word", "modality": "Word", "store": "decoded", "values": 2},
         "bad": [],
         "files": {"index.bin": 32, "offsets.bin": 24, "values.bin": 20},
         "checksums": {path.name: [zlib.crc32(path.read_bytes())] for path in entry.glob("*.bin")},
