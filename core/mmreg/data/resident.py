@@ -33,7 +33,8 @@ def fits(prepared: Mapping[str, Prepared], free: int) -> bool:
         prepared: by modality.
         free: bytes that are free on the device.
     """
-    return sum(part.nbytes + part.index.nbytes for part in prepared.values()) <= SHARE * free
+    size = sum(part.nbytes + part.index.nbytes for part in prepared.values())
+    return all(part.whole for part in prepared.values()) and size <= SHARE * free
 
 
 def bucket(length: int, longest: int) -> int:
@@ -64,7 +65,7 @@ class ResidentValues:
 
     def __init__(self, prepared: Prepared, device: torch.device) -> None:
         self._specs = by_name(prepared.stored)
-        self._arrays = {name: _copied(array, device) for name, array in prepared.whole().items()}
+        self._arrays = {name: _copied(array, device) for name, array in prepared.everything().items()}
         self._is_named = isinstance(prepared.stored, Mapping)
         self.index = prepared.index
         self._index = torch.from_numpy(prepared.index).to(device)
