@@ -137,7 +137,7 @@ def compare(
     at_most: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Row:
-    """`interleaved` and `record`: how many times as long ours takes, or with `at_least` how many times as fast it is."""
+    """`interleaved` and `record`: how many times as long ours takes, or with `at_least` how many times as fast."""
     pairs = interleaved(ours, theirs, rounds=rounds, warm=warm, clock=clock)
     ratios = [b / a if at_least is not None else a / b for a, b in pairs]
     return record(what, against, ratios, at_least=at_least, at_most=at_most)
