@@ -15,6 +15,7 @@ from mmreg.model.devices import autocast
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import Part
 from mmreg.model.seeding import generator
+from mmreg.regions import region
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def transform(batch: Batch, modalities: Mapping[str, Modality], seed: int | None
     signals = {}
     for name, signal in batch.signals.items():
         draws = None if seed is None else generator(signal.device, seed, name)
-        signals[name] = modalities[name].transform(signal, training=seed is not None, generator=draws)
+        with region("transform", name):
+            signals[name] = modalities[name].transform(signal, training=seed is not None, generator=draws)
     return replace(batch, signals=signals)
 
 

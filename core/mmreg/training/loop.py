@@ -26,6 +26,7 @@ from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import ModelNode
 from mmreg.recipe.form import EarlyStopping
 from mmreg.recipe.resolve import Plan
+from mmreg.regions import region, waited
 from mmreg.training.blending import blending_weights
 from mmreg.training.dropout import dropped_modalities
 from mmreg.training.order import epoch_order
@@ -148,7 +149,7 @@ class Trainer:
             rate = float(self.optimizer.param_groups[0]["lr"])
             losses = self._train_epoch()
             seconds = time.perf_counter() - started
-            with self._clock.validating():
+            with self._clock.validating(), region("validation"):
                 measured = self._validate()
             epoch = Epoch(self.progress.epoch + 1, self.progress.step, rate, (*losses, *measured))
             improved = self._judge(epoch)
@@ -179,7 +180,7 @@ class Trainer:
         sums: dict[tuple[str, str], Tensor] = {}
         weight = 0.0  # of the rows of the epoch; some are not zero, as the weight column was checked
         self._blend()
-        for group in _groups(batches, options.accumulate):
+        for group in waited("waiting for data", _groups(batches, options.accumulate)):
             loss, terms = self.step(group, self.progress.step)
             self.progress.step += 1
             if self.schedule is not None and self.course is not None and self.course.per_step:

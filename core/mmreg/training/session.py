@@ -23,6 +23,7 @@ from mmreg.messages import without_modality
 from mmreg.model.devices import resolve_precision
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FusionNode, ModelNode
+from mmreg.regions import region
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.training.checkpoint import load_checkpoint, save_checkpoint
@@ -65,9 +66,10 @@ class Session:
         self.split_fingerprint = experiment.split_fingerprint()  # before rows with bad cells are left out
         if resumption is not None and resumption.facts["table"]["fingerprint"] != self.fingerprint:
             raise RunError(f"{experiment.table.name} has changed since the run in {str(self.folder)!r} was started")
-        self.prepared = prepare_all(
-            self.plan, experiment.table, experiment.modalities, cache_dir(), self.followers.preparing
-        )
+        with region("preparing"):
+            self.prepared = prepare_all(
+                self.plan, experiment.table, experiment.modalities, cache_dir(), self.followers.preparing
+            )
         if resumption is not None:
             check_values(self.folder, resumption, self.prepared)
         self._drop_skipped()
@@ -95,7 +97,8 @@ class Session:
         if self.form.training.keep == "best" and trainer.progress.best is not None:
             model.load_state_dict(runs.read_weights(runs.run_file(self.folder, runs.BEST)))
         self._fit_fusions(run, experiment.splits["validation"])
-        report = self._report(run, trainer)
+        with region("evaluation"):
+            report = self._report(run, trainer)
         runs.write_weights(self.folder / runs.WEIGHTS, model.state_dict())
         self.followers.tell("on_end", run, report)
         return run
@@ -181,12 +184,13 @@ class Session:
         timings: list[dict[str, Any]] = [row for row in runs.read_timings(self.folder) if int(row["epoch"]) <= done]
         for epoch, timing, improved in trainer.epochs():
             timings.append(timing)
-            if improved:
-                runs.write_weights(self.folder / runs.BEST, trainer.model.state_dict())
-            write_text(self.folder / runs.METRICS, csv_text(each.row() for each in trainer.progress.history))
-            write_text(self.folder / runs.TIMINGS, csv_text(timings))
-            # Last, as a kill between two writes makes a resumed training repeat the epoch with all of its files.
-            save_checkpoint(self.folder, trainer.state())
+            with region("checkpoint"):
+                if improved:
+                    runs.write_weights(self.folder / runs.BEST, trainer.model.state_dict())
+                write_text(self.folder / runs.METRICS, csv_text(each.row() for each in trainer.progress.history))
+                write_text(self.folder / runs.TIMINGS, csv_text(timings))
+                # Last, as a kill between two writes makes a resumed training repeat the epoch with all of its files.
+                save_checkpoint(self.folder, trainer.state())
             self.followers.tell("on_epoch_end", run, epoch)
         if trainer.out_of_time:
             self._note(

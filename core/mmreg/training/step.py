@@ -16,6 +16,7 @@ from mmreg.model.inference import transform
 from mmreg.model.model import MultimodalModel
 from mmreg.model.seeding import derive
 from mmreg.recipe.form import Training
+from mmreg.regions import region
 from mmreg.training.losses import total_loss
 
 
@@ -71,26 +72,31 @@ class TrainingStep:
             loss += part
             for key, term in named.items():
                 terms[key] = terms.get(key, 0.0) + term
-        if options.gradient_clip is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        with region("optimizer"):
+            if options.gradient_clip is not None:
+                self.scaler.unscale_(self.optimizer)
+                nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.optimizer.zero_grad(set_to_none=True)
         return Losses(loss, terms)
 
     def _gradients(self, batch: Batch, seed: int, total_weight: float, share: float, progress: float) -> Losses:
         """Add up the gradients of one batch."""
-        inputs = transform(batch.to(self.device), self.modalities, seed)
+        with region("copies"):
+            batch = batch.to(self.device)
+        inputs = transform(batch, self.modalities, seed)
         assert inputs.targets is not None
         assert inputs.weights is not None
         with GLOBAL_DRAWS:  # backward, too: a checkpointed layer draws again there
             with autocast(self.device, self.dtype):
                 output = self.model(inputs, seed)
-            loss, terms = total_loss(
-                output, inputs.targets, inputs.weights, self.model.task, total_weight, share, progress
-            )
-            torch.autograd.backward(self.scaler.scale(loss))
+            with region("loss"):
+                loss, terms = total_loss(
+                    output, inputs.targets, inputs.weights, self.model.task, total_weight, share, progress
+                )
+            with region("backward"):
+                torch.autograd.backward(self.scaler.scale(loss))
         return Losses(loss.detach(), terms)
 
 

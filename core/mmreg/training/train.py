@@ -19,6 +19,7 @@ from mmreg.recipe.resolve import Plan
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.training.checkpoint import has_checkpoint
+from mmreg.training.profiling import Profile
 from mmreg.training.resuming import Resumption, check_recipe, resumption
 from mmreg.training.session import Session
 
@@ -33,6 +34,7 @@ def train(
     accept_changes: bool = False,
     device: str | torch.device | None = None,
     callback: Callback | None = None,
+    profile: bool = False,
 ) -> Run:
     """Train the model of a recipe.
 
@@ -46,6 +48,7 @@ def train(
         accept_changes: whether to resume although components or versions have changed since.
         device: where to compute; the best one there is if it is not given.
         callback: who is told how it goes, besides the callbacks that plugins bring.
+        profile: whether to measure where the time goes, into the run's folder `profile`; the training is the same.
 
     Returns:
         The run, with the best weights.
@@ -73,7 +76,7 @@ def train(
             )
         else:
             check_recipe(folder, plan)
-        return _run(folder, plan, target, callback, goes_on)
+        return _run(folder, plan, target, callback, goes_on, profile)
 
 
 def finish(
@@ -115,14 +118,26 @@ def finish(
         return _run(folder, plan, target, callback, ends)
 
 
-def _run(folder: Path, plan: Plan, device: torch.device, callback: Callback | None, goes_on: Resumption | None) -> Run:
+def _run(
+    folder: Path,
+    plan: Plan,
+    device: torch.device,
+    callback: Callback | None,
+    goes_on: Resumption | None,
+    profile: bool = False,
+) -> Run:
     """Train in a folder that is held for writing."""
     runs.remove_leftovers(folder)
     experiment = open_experiment(plan, None if goes_on is None else goes_on.restoring.modalities())
     check_validation(plan, experiment)
-    followers = Followers(callback, plan.callbacks)
+    profiled = Profile(folder, device) if profile else None
+    followers = Followers(callback, plan.callbacks, profiled)
     with deterministic(plan.recipe.form.training.deterministic), random_state_kept(device):
-        return Session(folder, experiment, device, followers, goes_on).run()
+        session = Session(folder, experiment, device, followers, goes_on)
+        if profiled is None:
+            return session.run()
+        with profiled.active(followers.message):
+            return session.run()
 
 
 def check_validation(plan: Plan, experiment: Experiment) -> None:
