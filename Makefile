@@ -26,8 +26,9 @@ docs: $(STAMP)-dev
 	$(BIN)/python docs/reference/generate.py
 	$(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml --site-dir $(CURDIR)/site
 
+# One table of ratios, as JSON in build/benchmarks.json, beside the stored reference; BENCH_RENEW=1 renews that.
 bench: $(STAMP)-dev
-	$(BIN)/python -m pytest -m bench -s
+	$(BIN)/python -m pytest -m bench tests/benchmarks
 
 # FUZZ_SEED, FUZZ_CASES, FUZZ_KINDS and FUZZ_AGAIN are told in tests/fuzz/fuzzing/__main__.py.
 fuzz: $(STAMP)-dev

@@ -43,6 +43,11 @@ class MemoryGuard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.what = what
         self._granted = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch's question: True would import its compiler, for 1.5 s, with the first component that is built."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

@@ -5,15 +5,17 @@ The batch is 64 pictures of 64 pixels, or 32 sounds of 40 bands and 250 frames (
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
+from harness import compare
 from torch import Tensor, nn
 
 from mmreg import Encoder, Signal, Spec, registry
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 LIMIT = 1.3
 """How many times slower than what stands beside it a network may be."""
@@ -62,41 +64,30 @@ def plain_sounds() -> Callable[[], Tensor]:
     return lambda: network(values)  # type: ignore[no-any-return]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.bench
 @pytest.mark.parametrize(
-    ("what", "ours", "beside", "limit"),
+    ("what", "against", "ours", "beside", "limit"),
     [
-        ("image_cnn beside plain layers", lambda: pictures(64), plain_pictures, LIMIT),
-        ("pictures of 128 pixels beside those of 64", lambda: pictures(128), lambda: pictures(64), LIMIT),
-        ("pictures of 256 pixels beside those of 64", lambda: pictures(256), lambda: pictures(64), 2 * LIMIT),
-        ("audio_cnn beside plain layers", lambda: sounds(250), plain_sounds, LIMIT),
-        ("sounds of differing lengths beside those of one", lambda: sounds(250, 150), lambda: sounds(250), LIMIT),
+        ("image_cnn", "plain layers", lambda: pictures(64), plain_pictures, LIMIT),
+        ("image_cnn, 128 pixels", "64 pixels", lambda: pictures(128), lambda: pictures(64), LIMIT),
+        ("image_cnn, 256 pixels", "64 pixels", lambda: pictures(256), lambda: pictures(64), 2 * LIMIT),
+        ("audio_cnn", "plain layers", lambda: sounds(250), plain_sounds, LIMIT),
+        ("audio_cnn, differing lengths", "one length", lambda: sounds(250, 150), lambda: sounds(250), LIMIT),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_step(
-    what: str, ours: Callable[[], Callable[[], Tensor]], beside: Callable[[], Callable[[], Tensor]], limit: float
+    what: str,
+    against: str,
+    ours: Callable[[], Callable[[], Tensor]],
+    beside: Callable[[], Callable[[], Tensor]],
+    limit: float,
 ) -> None:
     torch.manual_seed(0)
-    pair = (ours(), beside())
-    for result in pair:
-        seconds(result)
-    ratios = [seconds(pair[0]) / seconds(pair[1]) for _ in range(5)]
-    ratio = statistics.median(ratios)
-    print(f"\n{what}: {ratio:.2f} times as long")
-    assert ratio <= limit
+    pair = step(ours()), step(beside())
+    compare(f"step of {what}", against, *pair, rounds=5, at_most=limit, clock=time.process_time)
 
 
-def seconds(result: Callable[[], Tensor]) -> float:
-    """Of one step forward and back, in time of the processor."""
-    started = time.process_time()
-    result().square().sum().backward()  # type: ignore[no-untyped-call]
-    return time.process_time() - started
+def step(result: Callable[[], Tensor]) -> Callable[[], None]:
+    """One step forward and back."""
+    return lambda: result().square().sum().backward()  # type: ignore[no-untyped-call, no-any-return]

@@ -6,7 +6,6 @@ Beside `concat`, and beside the same formula on the same weights as one writes i
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +13,12 @@ from typing import Any
 import pytest
 import torch
 from fusion_references import FEATURE_LEVEL, MODEL_LEVEL
+from harness import record
 from torch import Tensor, nn
 
 from mmreg import Features, registry
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 B, M, D, K, T = 64, 3, 256, 10, 8
 NAMES = ["image", "text", "audio"]
@@ -83,31 +85,15 @@ def milliseconds(run: Callable[[], None]) -> float:
     return (time.perf_counter() - started) / repeats * 1000
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.bench
-def test_every_operator_beside_concat_and_its_formula() -> None:
-    concat = step(*calls("concat")[::2])
-    slow = []
-    print(f"\nforward and backward, B={B}, n={M}, D={D} (tokens: {T} each), one thread")
-    for name in registry.names("fusion"):
-        ours, theirs, leaves = calls(name)
-        torch.testing.assert_close(
-            ours(), theirs(), rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
-        )
-        run, reference = step(ours, leaves), step(theirs, leaves)
-        for warm in (run, reference, concat):
-            warm()
-        times = [tuple(milliseconds(each) for each in (run, reference, concat)) for _ in range(5)]
-        cost, _, beside = (statistics.median(column) for column in zip(*times, strict=True))
-        ratio = statistics.median(mine / other for mine, other, _ in times)
-        print(f"  {name:20s} {cost:8.2f} ms  {cost / beside:8.1f} x concat  {ratio:6.2f} x its formula unfused")
-        if ratio > LIMIT:
-            slow.append(name)
-    assert not slow, f"more than {LIMIT} times as slow as their formulas: {', '.join(slow)}"
+@pytest.mark.parametrize("name", registry.names("fusion"))
+def test_an_operator_beside_its_formula_and_concat(name: str) -> None:
+    ours, theirs, leaves = calls(name)
+    torch.testing.assert_close(ours(), theirs(), rtol=1e-3, atol=1e-4)
+    run, reference, concat = step(ours, leaves), step(theirs, leaves), step(*calls("concat")[::2])
+    for warm in (run, reference, concat):
+        warm()
+    times = [tuple(milliseconds(each) for each in (run, reference, concat)) for _ in range(5)]
+    if name != "concat":
+        record(f"fusion {name} beside concat", "concat", [mine / other for mine, _, other in times])
+    record(f"fusion {name}", "its formula unfused", [mine / other for mine, other, _ in times], at_most=LIMIT)

@@ -11,6 +11,9 @@ import typer
 
 from mmreg.console import Debug, Encoding, Separator, say
 
+SMALL = 5_000
+"""Rows of all epochs together up to which a training takes a minute or two at most, which nobody needs to be told."""
+
 
 def init(
     table: Annotated[
@@ -39,11 +42,18 @@ def init(
 
 def _say_how_long(recipe: Path) -> None:
     """Say how long the training will take, where that is found by trying: on a CPU, and with rows that can be read."""
+    from mmreg.data.sources import open_table
     from mmreg.messages import duration
     from mmreg.model.devices import available_devices
-    from mmreg.training.estimate import expected_seconds
+    from mmreg.recipe.recipe import read_recipe
 
     if available_devices() != ["cpu"]:
         return
     with contextlib.suppress(Exception):  # what fails here fails again in the training, which says why
+        drafted = read_recipe(recipe)
+        (file,) = drafted.form.files().values()
+        if len(open_table(file, drafted.folder)) * drafted.form.training.epochs <= SMALL:
+            return
+        from mmreg.training.estimate import expected_seconds  # takes as long to import as a small table to look at
+
         say(f"on this machine's CPU the training takes about {duration(expected_seconds(recipe))}")

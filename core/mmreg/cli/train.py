@@ -21,6 +21,7 @@ from mmreg.console import (
     Seed,
     Separator,
     Set,
+    print_table,
     recipe_overrides,
     say,
 )
@@ -61,6 +62,9 @@ def train(
     ] = False,
     accept_changes: AcceptChanges = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Measure where the time goes, into the run's folder profile, and show it.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only check the recipe (written first for a table), as validate does.")
     ] = False,
@@ -125,6 +129,7 @@ def train(
                     device=device,
                     callback=display,
                     stop=stop,
+                    profile=profile,
                 )
     except KeyboardInterrupt as stopped:
         say(f"\n{stopped or 'stopped'}")
@@ -134,6 +139,19 @@ def train(
         _say_how_to_go_on(out)
         raise
     display.finish(run)
+    if profile:
+        _show_profile(out)
+
+
+def _show_profile(out: Path) -> None:
+    """Show where the time of a training went."""
+    from mmreg.training.profiling import read_profile
+
+    where, operators, trace = read_profile(out)
+    print_table(where, title="\nWhere the time went")
+    if operators:
+        print_table(operators, title="\nThe operators of the traced steps that took longest")
+        say(f"open {trace} in https://ui.perfetto.dev or chrome://tracing to see these steps")
 
 
 def _say_how_to_go_on(out: Path) -> None:

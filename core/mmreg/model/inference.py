@@ -16,6 +16,7 @@ from mmreg.model.devices import autocast
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import Part
 from mmreg.model.seeding import Draws
+from mmreg.regions import region
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def transform(batch: Batch, modalities: Mapping[str, Modality], draws: Draws | N
     signals = {}
     for name, signal in batch.signals.items():
         source = None if draws is None else draws.generator(signal.device, name)
-        signals[name] = modalities[name].transform(signal, training=draws is not None, generator=source)
+        with region("transform", name):
+            signals[name] = modalities[name].transform(signal, training=draws is not None, generator=source)
     return replace(batch, signals=signals)
 
 

@@ -19,6 +19,7 @@ from mmreg.contract.task import Task
 from mmreg.layers import at_least_float32
 from mmreg.model.nodes import Branch, FeatureNode, FusionNode, ModelNode, Named, Part, Pass, Supervised
 from mmreg.model.seeding import Draws
+from mmreg.regions import region
 
 
 class Inputs(Protocol):
@@ -144,7 +145,8 @@ class MultimodalModel(nn.Module):
         scores = branch.scores
         if self.head is not None:
             assert branch.features is not None
-            scores = at_least_float32(self.head(branch.features.pooled))
+            with region("head"):
+                scores = at_least_float32(self.head(branch.features.pooled))
             batch.supervised.append(Supervised("", scores, branch.present, 1.0))
         assert scores is not None
         scores = self.task.scores(scores)
@@ -164,7 +166,8 @@ class MultimodalModel(nn.Module):
             return self._absent(name, encoder, size)
         batch.reseed(name)
         run = self._compiled.get(self.shares.get(name, name), encoder) if self.training else encoder
-        features: Features = run(signal)
+        with region("encoder", name):
+            features: Features = run(signal)
         batch.losses.update({(name, key): loss for key, loss in features.losses.items()})
         rows = inputs.rows[name]
         if rows is None:

@@ -17,6 +17,7 @@ from mmreg.contract.signals import Features
 from mmreg.contract.task import Task
 from mmreg.layers import at_least_float32
 from mmreg.model.seeding import Draws
+from mmreg.regions import region
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ class FeatureNode(FusionNode):
         present = torch.stack([branch.present for branch in branches.values()], 1)
         features = {name: branch.features or Features(pooled=branch.scores) for name, branch in branches.items()}
         batch.reseed(self.name)
-        fused: Features = self.fusion(features, present)
+        with region("fusion", self.name):
+            fused: Features = self.fusion(features, present)
         batch.losses.update({(self.name, key): loss for key, loss in fused.losses.items()})
         return Branch(present.any(1), features=fused)
 
@@ -192,7 +194,8 @@ class ModelNode(FusionNode):
             if branch.features is not None:
                 logits = features[name] = cast(Tensor, branch.features.pooled)
             if name in self.heads:
-                logits = self.heads[name](logits)
+                with region("head"):
+                    logits = self.heads[name](logits)
             assert logits is not None
             logits = at_least_float32(logits)
             own = self.fusion.part_scores(logits)
@@ -204,7 +207,8 @@ class ModelNode(FusionNode):
             scores = {name: part.detach() for name, part in scores.items()}
             features = {name: part.detach() for name, part in features.items()}
         batch.reseed(self.name)
-        fused = self.fusion(scores, present, features if self.fusion.uses_features else None)
+        with region("fusion", self.name):
+            fused = self.fusion(scores, present, features if self.fusion.uses_features else None)
         batch.losses.update({(self.name, key): loss for key, loss in fused.losses.items()})
         batch.extras[self.name] = fused.extras
         weight = self.joint_loss or float(self.trains_fusion)

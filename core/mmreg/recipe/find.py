@@ -213,7 +213,9 @@ def _training(finder: Finder, form: Form, found: Found, tried: bool) -> None:
     course = training.schedule
     if course is not None:
         found.schedule = finder.component("schedule", course.name, course.options, (*path, "schedule"))
-    if tried and found.optimizer is not None and (course is None or found.schedule is not None):
+    # What a recipe leaves out works; trying it would cost each check of a recipe 1.5 s, as torch imports its compiler.
+    chooses = bool(training.model_fields_set & {"optimizer", "schedule"})
+    if tried and chooses and found.optimizer is not None and (course is None or found.schedule is not None):
         refused = refusal(found.optimizer, found.schedule, training.epochs)
         if refused is not None:
             finder.problem((*path, refused[0]), refused[1])

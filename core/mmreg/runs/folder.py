@@ -43,6 +43,8 @@ METRICS = "metrics.csv"
 TIMINGS = "timings.csv"
 REPORT = "report.json"
 PREDICTIONS = "predictions"
+PROFILE = "profile"
+"""Where its time went, of a training that was asked."""
 ASSETS = "assets"
 CHECKPOINTS = "checkpoints"
 CHECKPOINT = f"{CHECKPOINTS}/last.pt"
@@ -125,7 +127,7 @@ def claim(folder: Path, *, overwrite: bool, resumable: bool = True) -> Path:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what a writer that was killed left half written in a folder that is locked."""
-    for place in (folder, *(folder / name for name in (PREDICTIONS, CHECKPOINTS, ASSETS))):
+    for place in (folder, *(folder / name for name in (PREDICTIONS, CHECKPOINTS, ASSETS, PROFILE))):
         if not place.is_symlink():
             remove_unfinished(place)
 
@@ -137,7 +139,7 @@ def clear(folder: Path) -> None:
     """
     for name in (WEIGHTS, METRICS, TIMINGS, REPORT):
         (folder / name).unlink(missing_ok=True)
-    for name in (PREDICTIONS, CHECKPOINTS):
+    for name in (PREDICTIONS, CHECKPOINTS, PROFILE):
         if (folder / name).exists():
             shutil.rmtree(own_folder(folder, name))
 

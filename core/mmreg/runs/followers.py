@@ -11,6 +11,7 @@ from mmreg.contract.callback import Callback
 from mmreg.importing import stdout_to_stderr
 from mmreg.messages import one_line
 from mmreg.recipe.components import Component
+from mmreg.regions import region
 from mmreg.registry.plugins import Plugin, call_hook, report
 
 
@@ -23,17 +24,24 @@ class Followers:
     Args:
         own: the caller's callback, such as the terminal's; what it raises is raised.
         chosen: the callbacks that the recipe names.
+        profile: the one that measures where the time goes, if that is asked.
     """
 
-    def __init__(self, own: Callback | None = None, chosen: Sequence[Component] = ()) -> None:
+    def __init__(
+        self, own: Callback | None = None, chosen: Sequence[Component] = (), profile: Callback | None = None
+    ) -> None:
         self._own = own or Callback()
-        self._others: list[tuple[Plugin | str, Callback]] = []
+        self._others: list[tuple[Plugin | str, Callback]] = [] if profile is None else [("the profile", profile)]
         for component in chosen:
             self._others.append((f"callback {component.entry.reference} {component.entry.version}", component.build()))
         self._others += call_hook(registry.all_plugins(), "mmreg_callbacks", Callback)
 
     def tell(self, event: str, *facts: Any) -> None:
         """Call an event's method, such as "on_end", of all who have one."""
+        with region("callbacks"):
+            self._tell(event, facts)
+
+    def _tell(self, event: str, facts: Sequence[Any]) -> None:
         getattr(self._own, event)(*facts)
         for pair in list(self._others):
             plugin, callback = pair

@@ -29,6 +29,7 @@ from mmreg.layers import GLOBAL_DRAWS
 from mmreg.messages import one_line
 from mmreg.model.nodes import ModelNode
 from mmreg.model.seeding import Draws, derive
+from mmreg.regions import region
 from mmreg.training.step import Losses, TrainingStep
 
 WARM_UP = 2
@@ -109,7 +110,8 @@ class CapturedStep:
         recording.packet.copy_(packet, non_blocking=True)
         for draws, seed in zip(recording.draws, seeds, strict=True):
             draws.begin(seed)
-        recording.replay()
+        with region("recorded step"):
+            recording.replay()
         if not self._whole:
             for parameter, gradient in recording.gradients:
                 parameter.grad = gradient

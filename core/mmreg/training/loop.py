@@ -23,6 +23,7 @@ from mmreg.model.nodes import ModelNode
 from mmreg.model.seeding import Draws
 from mmreg.recipe.form import EarlyStopping
 from mmreg.recipe.resolve import Plan
+from mmreg.regions import region, waited
 from mmreg.training.averaging import Average
 from mmreg.training.blending import blending_weights
 from mmreg.training.captured import CapturedStep, CudaRecorder, make_capturable, with_own_flags
@@ -199,7 +200,7 @@ class Trainer:
         position = self.position
         started = time.perf_counter() - position.seconds
         batches = self._batches(position.batches)
-        for group in _groups(batches, self.options.accumulate):
+        for group in waited("waiting for data", _groups(batches, self.options.accumulate)):
             if self.progress.step >= self.steps:
                 break
             self._take_step(group, position)
@@ -260,7 +261,7 @@ class Trainer:
         if self.watch.skipped and not position.weight > 0:
             raise NonFiniteError(f"not one step of epoch {self.progress.epoch + 1} had a finite loss; {REMEDY}")
         means = position.means()
-        with self._clock.validating():
+        with self._clock.validating(), region("validation"):
             measured = self._validate()
         epoch = Epoch(self.progress.epoch + 1, self.progress.step, position.learning_rate, (*means, *measured))
         improved = self._judge(epoch)

@@ -24,6 +24,7 @@ from mmreg.messages import plural, without_modality
 from mmreg.model.devices import resolve_precision
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FusionNode, ModelNode
+from mmreg.regions import region
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.training.batch_size import find_batch_size
@@ -76,9 +77,10 @@ class Session:
         self.split_fingerprint = experiment.split_fingerprint()  # before rows with bad cells are left out
         if resumption is not None and resumption.facts["table"]["fingerprint"] != self.fingerprint:
             raise RunError(f"{experiment.table.name} has changed since the run in {str(self.folder)!r} was started")
-        self.prepared = prepare_all(
-            self.plan, experiment.table, experiment.modalities, cache_dir(), self.followers.preparing
-        )
+        with region("preparing"):
+            self.prepared = prepare_all(
+                self.plan, experiment.table, experiment.modalities, cache_dir(), self.followers.preparing
+            )
         if resumption is not None:
             check_values(self.folder, resumption, self.prepared)
         self._drop_skipped()
@@ -109,7 +111,8 @@ class Session:
         if self.form.training.keep == "best" and trainer.progress.best is not None and not self.holds_best:
             model.load_state_dict(runs.read_weights(runs.run_file(self.folder, runs.BEST)))
         self._fit_fusions(run, experiment.splits["validation"])
-        report = self._report(run, trainer)
+        with region("evaluation"):
+            report = self._report(run, trainer)
         runs.write_weights(self.folder / runs.WEIGHTS, model.state_dict())
         self.followers.tell("on_end", run, report)
         return run
@@ -227,7 +230,8 @@ class Session:
             with saver:
                 for epoch, timing, improved in trainer.epochs():
                     timings.append(timing)
-                    saver.save(self._kept(trainer, timings, improved), trainer.progress.step)
+                    with region("checkpoint"):
+                        saver.save(self._kept(trainer, timings, improved), trainer.progress.step)
                     self.followers.tell("on_epoch_end", run, epoch)
         except NonFiniteError as error:
             kept = f"; the checkpoint of step {saver.kept:,} is kept" if saver.kept else ""
@@ -256,7 +260,8 @@ class Session:
         step = trainer.progress.step
         ends = (self.stop.wanted or trainer.out_of_time) and step != saver.step
         if ends or saver.is_due(step):
-            saver.save(Kept(state=trainer.state()), step)
+            with region("checkpoint"):
+                saver.save(Kept(state=trainer.state()), step)
         if self.stop.wanted:
             epoch = trainer.progress.epoch + 1
             raise Stopped(f"stopped after step {step:,} of {trainer.steps:,}, in epoch {epoch}", step, epoch)

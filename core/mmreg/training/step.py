@@ -16,6 +16,7 @@ from mmreg.model.inference import transform
 from mmreg.model.model import MultimodalModel
 from mmreg.model.seeding import Draws, derive
 from mmreg.recipe.form import Training
+from mmreg.regions import region
 from mmreg.training.losses import total_loss
 from mmreg.training.mixing import Mixing
 from mmreg.training.nonfinite import StepGuard
@@ -103,7 +104,9 @@ class TrainingStep:
     def _batch_gradients(
         self, batch: Rows, draws: Draws, weight: float | Tensor, share: float, progress: float | Tensor
     ) -> Losses:
-        inputs = transform(batch.to(self.device), self.modalities, draws)
+        with region("copies"):
+            here = batch.to(self.device)
+        inputs = transform(here, self.modalities, draws)
         assert inputs.targets is not None
         assert inputs.weights is not None
         host = batch.present if isinstance(batch, Batch) else None
@@ -112,11 +115,13 @@ class TrainingStep:
         with GLOBAL_DRAWS:  # backward, too: a checkpointed layer draws again there
             with autocast(self.device, self.dtype):
                 output = self.model(inputs if mixed is None else mixed.batch, draws)
-            if mixed is None:
-                loss, terms = total_loss(output, inputs.targets, inputs.weights, self.model.task, *scale)
-            else:
-                loss, terms = mixed.loss(output, self.model.task, *scale)
-            torch.autograd.backward(self.scaler.scale(loss))
+            with region("loss"):
+                if mixed is None:
+                    loss, terms = total_loss(output, inputs.targets, inputs.weights, self.model.task, *scale)
+                else:
+                    loss, terms = mixed.loss(output, self.model.task, *scale)
+            with region("backward"):
+                torch.autograd.backward(self.scaler.scale(loss))
         return Losses(loss.detach(), terms)
 
     def update(self, loss: Tensor, number: int) -> None:
@@ -130,9 +135,10 @@ class TrainingStep:
             self.scaler.unscale_(self.optimizer)
         if self.on_gradients is not None:
             self.on_gradients(number + 1)
-        if self.options.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clip)
-        if self.guard.admits(loss):
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        with region("optimizer"):
+            if self.options.gradient_clip is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clip)
+            if self.guard.admits(loss):
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+            self.optimizer.zero_grad(set_to_none=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mmreg.recipe.resolve import Plan
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.training.checkpoint import has_checkpoint
+from mmreg.training.profiling import Profile
 from mmreg.training.resuming import Resumption, check_recipe, resumption
 from mmreg.training.session import Session
 from mmreg.training.stopping import Stop
@@ -35,6 +37,7 @@ def train(
     device: str | torch.device | None = None,
     callback: Callback | None = None,
     stop: Stop | None = None,
+    profile: bool = False,
 ) -> Run:
     """Train the model of a recipe.
 
@@ -49,6 +52,7 @@ def train(
         device: where to compute; the best one there is if it is not given.
         callback: who is told how it goes, besides the callbacks that plugins bring.
         stop: the wish that it end, which another thread may set by `stop.wanted = True`.
+        profile: whether to measure where the time goes, into the run's folder `profile`; the training is the same.
 
     Returns:
         The run, with the best weights.
@@ -77,7 +81,7 @@ def train(
             )
         else:
             check_recipe(folder, plan)
-        return _run(folder, plan, target, callback, goes_on, check, stop)
+        return _run(folder, plan, target, callback, goes_on, check, stop, profile)
 
 
 def finish(
@@ -130,17 +134,21 @@ def _run(
     goes_on: Resumption | None,
     check: Callable[[], None],
     stop: Stop | None = None,
+    profile: bool = False,
 ) -> Run:
     """Train in a folder that is held for writing, for as long as `check` finds it there."""
     runs.remove_leftovers(folder)
     experiment = open_experiment(plan, None if goes_on is None else goes_on.restoring.modalities())
     check_validation(plan, experiment)
-    followers = Followers(callback, plan.callbacks)
+    profiled = Profile(folder, device) if profile else None
+    followers = Followers(callback, plan.callbacks, profiled)
     training = plan.recipe.form.training
     arithmetic = tuned(device, resolve_precision(training.precision, device), deterministic=training.deterministic)
     with deterministic(training.deterministic), arithmetic, random_state_kept(device):
+        session = Session(folder, experiment, device, followers, goes_on, stop, check)
         try:
-            return Session(folder, experiment, device, followers, goes_on, stop, check).run()
+            with nullcontext() if profiled is None else profiled.active(followers.message):
+                return session.run()
         except FileNotFoundError:
             check()  # says so where it is the folder that is gone
             raise
