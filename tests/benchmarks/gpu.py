@@ -178,7 +178,7 @@ class Ours:
             device,
             dtype,
             lambda step: None,
-            self.told.append,
+            tell=self.told.append,
         )
         if mode == "recorded" and device.type == "cuda":
             make_capturable(self.trainer.optimizer)

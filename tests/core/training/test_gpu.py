@@ -77,7 +77,7 @@ def trainer(
     data = TrainingRows(prepared, experiment.targets, experiment.weights, train, validation)
     model = experiment.build_model().to(GPU)
     told: list[str] = []
-    one = Trainer(experiment.plan, model, experiment.modalities, data, GPU, dtype, lambda step: None, told.append)
+    one = Trainer(experiment.plan, model, experiment.modalities, data, GPU, dtype, lambda step: None, tell=told.append)
     one.told = told  # type: ignore[attr-defined]
     return one
 
