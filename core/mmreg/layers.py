@@ -6,13 +6,14 @@ Axes: B batch, C channels, T time or tokens, D features.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 Pooling = Literal["last", "mean", "max", "attention"]
 _Steps = TypeVar("_Steps", Tensor, PackedSequence)
@@ -23,6 +24,12 @@ _CELLS: dict[str, Callable[..., nn.RNNBase]] = {
     "GRU": nn.GRU,
     "RNN_TANH": nn.RNN,
     "RNN_RELU": partial(nn.RNN, nonlinearity="relu"),
+}
+_KERNELS: dict[str, Callable[..., Any]] = {
+    "LSTM": torch.lstm,
+    "GRU": torch.gru,
+    "RNN_TANH": torch.rnn_tanh,
+    "RNN_RELU": torch.rnn_relu,
 }
 
 
@@ -154,7 +161,8 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalise (B, C, ...) with mask (B, 1, ...) bool, broadcastable; padding comes out as zero.
 
-        In training the valid positions alone are gathered and normalised, which costs less than to mask every step.
+        In training on a CPU the valid positions alone are gathered and normalised, which costs less than to mask every
+        step. Elsewhere their number is not asked for, as the host would have to wait for it.
         """
         self._check_input_dim(values)
         if mask is None:
@@ -165,12 +173,52 @@ class MaskedBatchNorm(nn.BatchNorm1d):
             return super().forward(values)
         if not self.training:
             return super().forward(values).masked_fill(~mask, 0)
+        gathers = on_host(values) and not torch.compiler.is_compiling()  # a graph is traced for any number of them
+        return self._gathered(values, mask) if gathers else self._masked(values, mask)
+
+    def _gathered(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Normalised in training by way of the valid positions alone."""
         rows = values.movedim(1, -1)  # (B, ..., C): a view without a copy where the memory is channels-last
         valid = mask.expand(values.shape[0], 1, *values.shape[2:]).flatten().nonzero()[:, 0]
         found = rows.reshape(-1, self.num_features).index_select(0, valid)
         normalised = self.forward(found)
         result = normalised.new_zeros(rows.numel() // self.num_features, self.num_features)
         return result.index_copy_(0, valid, normalised).view(rows.shape).movedim(-1, 1)
+
+    def _masked(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Normalised in training by sums over all positions, to which padding adds nothing."""
+        wide = at_least_float32(values)
+        axes = [0, *range(2, wide.dim())]
+        shape = [1, self.num_features, *[1] * (wide.dim() - 2)]
+        valid = mask.expand(wide.shape[0], 1, *wide.shape[2:])
+        count = valid.sum().to(wide.dtype)
+        mean = wide.masked_fill(~mask, 0).sum(axes) / count.clamp(min=1)
+        centred = (wide - mean.view(shape)).masked_fill(~mask, 0)
+        variance = centred.square().sum(axes) / count.clamp(min=1)
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            enough = count > 1  # of a single value there is no deviation: the running one is used for it
+            self.num_batches_tracked += enough
+            seen = self.num_batches_tracked.to(wide.dtype).clamp(min=1)
+            share = enough.to(wide.dtype) * (1 / seen if self.momentum is None else self.momentum)
+            with torch.no_grad():
+                unbiased = variance * (count / (count - 1).clamp(min=1))
+                self.running_mean += share * (mean - self.running_mean)
+                self.running_var += share * (unbiased - self.running_var)
+            shift = torch.where(enough, 0.0, (mean - self.running_mean)).view(shape)
+            centred = (centred + shift).masked_fill(~mask, 0)
+            variance = torch.where(enough, variance, self.running_var)
+        scale = (variance + self.eps).rsqrt()
+        if self.weight is not None:
+            scale = scale * self.weight
+        result = centred * scale.view(shape)
+        if self.bias is not None:
+            result = result + self.bias.view(shape)
+        return result.masked_fill(~mask, 0).to(values.dtype)
+
+
+def on_host(values: Tensor) -> bool:
+    """Whether a tensor's content can be looked at without waiting for a device."""
+    return values.device.type == "cpu"
 
 
 def recurrent(layer: nn.RNNBase, values: _Steps, state: Any = None) -> tuple[_Steps, Any]:
@@ -187,18 +235,82 @@ def recurrent(layer: nn.RNNBase, values: _Steps, state: Any = None) -> tuple[_St
         What the layer returns, the last layer's states and the final state: under autocast in the dtype that it asks
         for, on every machine.
     """
+    return _in_precision(layer, values, state, layer)
+
+
+def _in_precision(
+    layer: nn.RNNBase, values: _Steps, state: Any, run: Callable[[_Steps, Any], tuple[_Steps, Any]]
+) -> tuple[_Steps, Any]:
+    """What running a layer gives, in float32 where torch has no kernel for it in what autocast asks for."""
     device, dtype = values.data.device.type, values.data.dtype
     if dtype == torch.float64 or not torch.is_autocast_enabled(device):  # autocast leaves float64 as it is
-        states, state = layer(values, state)
+        states, state = run(values, state)
         return states, state
     dtype = torch.get_autocast_dtype(device)
     if has_recurrent_kernel(layer.mode, device, dtype):
-        states, state = layer(values, state)
+        states, state = run(values, state)
     else:
         own = next(layer.parameters()).dtype
         with torch.autocast(device, enabled=False):
-            states, state = layer(_cast(values, own), _cast(state, own))
+            states, state = run(_cast(values, own), _cast(state, own))
     return _cast(states, dtype), _cast(state, dtype)
+
+
+def recurrent_states(layer: nn.RNNBase, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """The last layer's states of recurrent layers over padded sequences, of which padding changes none.
+
+    No device is waited for, and dropout between layers draws from torch's global state on every device.
+
+    Args:
+        layer: a `torch.nn.LSTM`, `GRU` or `RNN` that is `batch_first`.
+        values: (B, T, D).
+        lengths: (B,) int64, at least 1; None where nothing is padding.
+
+    Returns:
+        (B, T, H or 2 H); those beyond a row's length hold anything finite.
+    """
+    if not layer.bidirectional:  # no valid step comes after padding: nothing to keep away, and much faster
+        lengths = None
+    draws = layer.training and layer.dropout > 0 and layer.num_layers > 1
+    if not on_host(values) and (lengths is not None or draws):
+        return _in_precision(layer, values, None, partial(_layer_by_layer, layer, lengths))[0]
+    if lengths is None:
+        return recurrent(layer, values)[0]
+    packed = pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(recurrent(layer, packed)[0], batch_first=True, total_length=values.shape[1])[0]
+
+
+def _layer_by_layer(layer: nn.RNNBase, lengths: Tensor | None, values: Tensor, state: None) -> tuple[Tensor, None]:
+    """One layer and direction after the other: the backward one reads each row from its own last step.
+
+    A packed sequence would need the lengths in host memory; cuDNN's own dropout draws from a state that nobody seeds.
+    """
+    kernel = _KERNELS[layer.mode]
+    steps = torch.arange(values.shape[1], device=values.device)
+    order = steps.flip(0)[None].expand(values.shape[:2])
+    if lengths is not None:
+        order = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
+    weights = iter(layer.all_weights)
+    for number in range(layer.num_layers):
+        if number:
+            values = nn.functional.dropout(values, layer.dropout, layer.training)
+        directions = []
+        for backward in (False, True)[: 1 + layer.bidirectional]:
+            taken = _reordered(values, order) if backward else values
+            sizes = [layer.proj_size or layer.hidden_size, layer.hidden_size][: 1 + (layer.mode == "LSTM")]
+            zeros = [taken.new_zeros(1, len(taken), size) for size in sizes]
+            begin = tuple(zeros) if layer.mode == "LSTM" else zeros[0]
+            with warnings.catch_warnings():  # that the weights of one layer alone are copied together
+                warnings.simplefilter("ignore")
+                states = kernel(taken, begin, next(weights), layer.bias, 1, 0.0, layer.training, False, True)[0]
+            directions.append(_reordered(states, order) if backward else states)
+        values = torch.cat(directions, -1) if layer.bidirectional else directions[0]
+    return values, None
+
+
+def _reordered(values: Tensor, order: Tensor) -> Tensor:
+    """(B, T, D) with the steps of each row in another order (B, T)."""
+    return values.gather(1, order.unsqueeze(-1).expand_as(values))
 
 
 def has_recurrent_kernel(mode: str, device: str, dtype: torch.dtype) -> bool:

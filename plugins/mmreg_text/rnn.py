@@ -8,11 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmreg import SEQUENCE, TOKENS, Encoder, Features, Outputs, Signal, Spec
 from mmreg.errors import SpecError
-from mmreg.layers import Pooling, SequencePool, length_mask, recurrent
+from mmreg.layers import Pooling, SequencePool, length_mask, recurrent_states
 
 _CELLS: Mapping[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
@@ -98,7 +97,7 @@ class TextRNN(Encoder):
             values = self.embedding(values if mask is None else values.masked_fill(~mask, 0))
         elif mask is not None:
             values = values.masked_fill(~mask.unsqueeze(-1), 0)
-        states = self._states(self.dropout(values), None if mask is None else signal.lengths_on_host())
+        states = recurrent_states(self.rnn, self.dropout(values), None if mask is None else signal.lengths)
         if self.pool is None:
             return Features(tokens=self.linear(self.dropout(states)), mask=mask)
         return Features(pooled=self.linear(self.dropout(self._pooled(self.pool, states, mask))))
@@ -110,14 +109,6 @@ class TextRNN(Encoder):
         if signal.lengths is None or (host is not None and bool((host == size).all())):
             return None
         return length_mask(signal.lengths, size)
-
-    def _states(self, values: Tensor, lengths: Tensor | None) -> Tensor:
-        """The last layer's states, (B, T, H or 2 H); those beyond a row's length hold anything finite."""
-        if lengths is None or not self.rnn.bidirectional:
-            # Reading from the begin, no valid step comes after padding: nothing to keep away, and much faster.
-            return recurrent(self.rnn, values)[0]
-        packed = pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(recurrent(self.rnn, packed)[0], batch_first=True, total_length=values.shape[1])[0]
 
     def _pooled(self, pool: SequencePool, states: Tensor, mask: Tensor | None) -> Tensor:
         """(B, H or 2 H)."""

@@ -103,13 +103,14 @@ class ModelFusion(nn.Module, Restorable, ABC):
             targets: as the task encodes them: (N,) int64 classes, (N, K) 0/1 labels, or (N, K) values.
         """
 
-    def part_loss(self, scores: Tensor, targets: Tensor, progress: float) -> Tensor | None:
+    def part_loss(self, scores: Tensor, targets: Tensor, progress: float | Tensor) -> Tensor | None:
         """The loss of one part, (B,), instead of the task's; None for the task's.
 
         Args:
             scores: (B, K), what the part's head gives before the task makes scores of it (logits).
             targets: as the task encodes them.
-            progress: the part of the training that is done, from 0 to 1.
+            progress: the part of the training that is done, from 0 to 1; a tensor () on a GPU, for which nothing may
+                wait.
         """
         return None
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 import torch
@@ -50,6 +50,11 @@ class Batch:
         """B, the number of rows."""
         return len(self.index)
 
+    @property
+    def weight(self) -> float:
+        """The weight of all rows together; their number where none is given."""
+        return float(self.size if self.weights is None else self.weights.sum())
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device.
 
@@ -73,6 +78,21 @@ class Batch:
             targets=_move(self.targets, device),
             weights=_move(self.weights, device),
         )
+
+
+class Rows(Protocol):
+    """Some rows, wherever their values are; `Batch` is one."""
+
+    @property
+    def size(self) -> int:
+        """How many."""
+
+    @property
+    def weight(self) -> float:
+        """The weight of all together."""
+
+    def to(self, device: torch.device) -> Batch:
+        """Their batch on a device."""
 
 
 class Batches:

@@ -140,6 +140,11 @@ class Prepared:
             row[: end - start] = array[start:end]
         return padded
 
+    def whole(self) -> dict[str, NDArray[Any]]:
+        """All values of each array by its name, (V, *shape), or of ragged ones (sum of T, *rest), to be read only."""
+        everything = np.arange(int(self.index.max(initial=-1)) + 1)
+        return {name: self._read(name, everything) for name in self._names}
+
     def arrays(self, rows: NDArray[np.int64]) -> Iterator[Any]:
         """What `load` gave for those of these rows that are present, one at a time, each a copy."""
         present = self.index[rows][self.present[rows]]

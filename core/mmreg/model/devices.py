@@ -61,6 +61,27 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
+@contextmanager
+def tuned(device: torch.device, dtype: torch.dtype, *, deterministic: bool) -> Iterator[None]:
+    """A context in which a GPU computes as fast as the precision allows; restores what it changes.
+
+    Convolutions try several algorithms for each shape, unless every run has to choose the same one, and where the
+    forward pass has reduced precision, matrices that are still in float32 are multiplied as TF32.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.benchmark = not deterministic
+    if dtype != torch.float32:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before[0]
+        torch.set_float32_matmul_precision(before[1])
+
+
 _LOCK = threading.Lock()
 _computing: list[tuple[int, bool]] = []
 """The threads that compute in `deterministic`, and whether each wants it."""

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.task import Task
-from mmreg.data.batches import Batch
+from mmreg.data.batches import Batch, Rows
 from mmreg.model.devices import autocast
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import Part
-from mmreg.model.seeding import generator
+from mmreg.model.seeding import Draws
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,18 @@ class Predicted:
     extras: Mapping[str, Tensor]
 
 
-def transform(batch: Batch, modalities: Mapping[str, Modality], seed: int | None = None) -> Batch:
+def transform(batch: Batch, modalities: Mapping[str, Modality], draws: Draws | None = None) -> Batch:
     """A batch with every modality's `transform` applied, on the batch's device.
 
     Args:
         batch: as gathered.
         modalities: by name.
-        seed: in training, what the step's random draws are keyed by; None for no augmentation.
+        draws: in training, where random draws come from; None for no augmentation.
     """
     signals = {}
     for name, signal in batch.signals.items():
-        draws = None if seed is None else generator(signal.device, seed, name)
-        signals[name] = modalities[name].transform(signal, training=seed is not None, generator=draws)
+        source = None if draws is None else draws.generator(signal.device, name)
+        signals[name] = modalities[name].transform(signal, training=draws is not None, generator=source)
     return replace(batch, signals=signals)
 
 
@@ -53,7 +53,7 @@ def transform(batch: Batch, modalities: Mapping[str, Modality], seed: int | None
 def predict(
     model: MultimodalModel,
     modalities: Mapping[str, Modality],
-    batches: Iterable[Batch],
+    batches: Iterable[Rows],
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> Predicted:

@@ -5,7 +5,7 @@ Axes: B batch, T tokens, D features, K classes, M modalities.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from mmreg.contract.signals import Features, Signal
 from mmreg.contract.task import Task
 from mmreg.layers import at_least_float32
 from mmreg.model.nodes import Branch, FeatureNode, FusionNode, ModelNode, Named, Part, Pass, Supervised
+from mmreg.model.seeding import Draws
 
 
 class Inputs(Protocol):
@@ -94,6 +95,18 @@ class MultimodalModel(nn.Module):
         self.task = task
         self.task_module = task.module  # what a task learns is part of the model: trained, moved and saved with it
         self.register_buffer("prior", prior)
+        self._compiled: dict[str, Callable[[Signal], Features]] = {}
+
+    def compile_encoders(self, wanted: bool = True) -> None:
+        """Let training run encoders that are compiled when first called; their draws stay what they are.
+
+        Args:
+            wanted: whether to; otherwise let it run them as they are again.
+        """
+        names = [name for name in self.modalities if name not in self.shares and wanted]
+        self._compiled = {
+            name: torch.compile(self.encoder_of(name), options={"fallback_random": True}) for name in names
+        }
 
     def encoder_of(self, name: str) -> Encoder:
         """A modality's encoder, its own or the one that it shares."""
@@ -112,17 +125,17 @@ class MultimodalModel(nn.Module):
         fusions = {f"fusion/{node.name}": node.fusion for node in nodes}
         return {**{f"encoder/{name}": encoder for name, encoder in encoders.items()}, **fusions}
 
-    def forward(self, inputs: Inputs, seed: int | None = None) -> Output:
+    def forward(self, inputs: Inputs, draws: Draws | None = None) -> Output:
         """Predict a batch.
 
         Args:
             inputs: signals as the modalities' `transform` gives them, with the rows that they belong to.
-            seed: in training, what the step's random draws are keyed by; None to leave them to torch's global state.
+            draws: in training, where random draws come from; None to leave them to torch's global state.
 
         Returns:
             Scores, and all that training needs besides.
         """
-        batch = Pass({}, self.task, seed)
+        batch = Pass({}, self.task, draws)
         batch.leaves = {
             name: Branch(inputs.present[:, index], self._encode(name, inputs, batch))
             for index, name in enumerate(self.modalities)
@@ -150,7 +163,8 @@ class MultimodalModel(nn.Module):
         if signal is None:
             return self._absent(name, encoder, size)
         batch.reseed(name)
-        features: Features = encoder(signal)
+        run = self._compiled.get(self.shares.get(name, name), encoder) if self.training else encoder
+        features: Features = run(signal)
         batch.losses.update({(name, key): loss for key, loss in features.losses.items()})
         rows = inputs.rows[name]
         if rows is None:

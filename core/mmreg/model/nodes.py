@@ -16,7 +16,7 @@ from mmreg.contract.fusion import FeatureFusion, ModelFusion
 from mmreg.contract.signals import Features
 from mmreg.contract.task import Task
 from mmreg.layers import at_least_float32
-from mmreg.model.seeding import reseed
+from mmreg.model.seeding import Draws
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Pass:
 
     leaves: Mapping[str, Branch]
     task: Task
-    seed: int | None
+    draws: Draws | None
     supervised: list[Supervised] = field(default_factory=list)
     parts: dict[str, Part] = field(default_factory=dict)
     losses: dict[tuple[str, str], Tensor] = field(default_factory=dict)
@@ -85,8 +85,8 @@ class Pass:
 
     def reseed(self, name: str) -> None:
         """Key the random draws of the next component to its name, so that no other component's shift them."""
-        if self.seed is not None:
-            reseed(self.seed, name)
+        if self.draws is not None:
+            self.draws.reseed(name)
 
 
 class FusionNode(nn.Module):

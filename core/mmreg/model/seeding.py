@@ -40,6 +40,25 @@ def reseed(seed: int, *purpose: str | int) -> None:
         torch.mps.manual_seed(number)
 
 
+class Draws:
+    """The random draws of one pass over a batch, keyed by the component that makes them.
+
+    Args:
+        seed: of the pass.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def generator(self, device: torch.device, name: str) -> torch.Generator:
+        """What a modality's `transform` draws from."""
+        return generator(device, self.seed, name)
+
+    def reseed(self, name: str) -> None:
+        """Let torch's global random state be that of the component whose turn it is."""
+        reseed(self.seed, name)
+
+
 @contextmanager
 def seeded(seed: int, *purpose: str | int) -> Iterator[None]:
     """Torch's global random state on the CPU set for one purpose, and put back afterwards."""

@@ -244,6 +244,9 @@ class Training(_Closed):
 
     Layers for which torch has no kernel in it here compute in float32; `mmreg doctor` names them.
     """
+    compile: bool = False
+    """Whether encoders are compiled by torch.compile, and on a GPU whole steps recorded as CUDA graphs. It takes a
+    minute or so at the beginning; a step that cannot be recorded, or gives something else then, runs as it is."""
     keep: Literal["best", "last"] = "best"
     """Which weights the run ends with: the best on validation, or the last."""
     metric: str | None = None

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mmreg.contract.callback import Step
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.metrics import Epoch, MetricValue
 from mmreg.contract.optimization import Schedule
-from mmreg.data.batches import Batch, Batches
-from mmreg.data.prepare import Prepared
 from mmreg.errors import TrainingError
 from mmreg.model.inference import mean_loss, predict
 from mmreg.model.measures import Measures
@@ -27,34 +22,17 @@ from mmreg.model.nodes import ModelNode
 from mmreg.recipe.form import EarlyStopping
 from mmreg.recipe.resolve import Plan
 from mmreg.training.blending import blending_weights
+from mmreg.training.captured import CapturedStep, CudaRecorder, make_capturable, with_own_flags
 from mmreg.training.dropout import dropped_modalities
 from mmreg.training.order import epoch_order
 from mmreg.training.parameters import Freezing, parameter_groups, trained_weights
 from mmreg.training.progress import Clock, Progress, rates_after
-from mmreg.training.step import TrainingStep, weight_of
+from mmreg.training.rows import TrainingRows
+from mmreg.training.step import TrainingStep
 
+__all__ = ["Trainer", "TrainingRows"]
 
-@dataclass(frozen=True)
-class TrainingRows:
-    """The rows that a training learns from and is judged by.
-
-    Attributes:
-        prepared: each modality's values, for all rows of the table.
-        targets: (N, ...) as the task encodes them.
-        weights: (N,) the weight of each row's loss.
-        train: numbers of the training rows.
-        validation: numbers of the rows that the best weights are chosen by; none to keep the last ones.
-    """
-
-    prepared: Mapping[str, Prepared]
-    targets: NDArray[Any]
-    weights: NDArray[np.float32]
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-
-    def batches(self, rows: NDArray[np.int64], batch_size: int, **options: Any) -> Batches:
-        """Batches of some rows; options as for `Batches`."""
-        return Batches(self.prepared, rows, self.targets[rows], self.weights[rows], batch_size, **options)
+AnyBatch = TypeVar("AnyBatch")
 
 
 class Trainer:
@@ -68,6 +46,7 @@ class Trainer:
         device: where to compute.
         dtype: the dtype of the forward pass.
         on_step: told of every optimizer step.
+        tell: told what a person should know.
 
     Attributes:
         out_of_time: whether `max_minutes` has ended the training before its time.
@@ -82,6 +61,7 @@ class Trainer:
         device: torch.device,
         dtype: torch.dtype,
         on_step: Callable[[Step], None],
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.model, self.modalities, self.rows = model, modalities, rows
         self.device, self.dtype, self.on_step = device, dtype, on_step
@@ -98,9 +78,23 @@ class Trainer:
         self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
         self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype)
+        self._compile(tell)
         self.progress = Progress()
         self.out_of_time = False
         self._clock = Clock(options.max_minutes)
+
+    def _compile(self, tell: Callable[[str], None]) -> None:
+        """Put values on the device, and compile and record the step, where recipe and device allow it."""
+        self.captured: CapturedStep | None = None
+        resident = self.rows.keep_on(self.device)
+        if not self.options.compile:
+            return
+        self.model.compile_encoders()
+        if self.device.type == "cuda" and resident:
+            make_capturable(self.optimizer)
+            self.captured = CapturedStep(self.step, CudaRecorder(), tell)
+        elif self.device.type == "cuda":
+            tell("steps are not recorded, as that needs all values in half of the GPU's memory")
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on from the end of an epoch, as tensors and plain data."""
@@ -125,7 +119,7 @@ class Trainer:
             else:
                 done = self.progress.step if self.course.per_step else self.progress.epoch
                 rates = rates_after(self.schedule, self.optimizer, done)
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(with_own_flags(state["optimizer"], self.optimizer))
         for group, own in zip(self.optimizer.param_groups, rates or (), strict=False):
             group.update(own)
         self.step.scaler.load_state_dict(state["scaler"])
@@ -162,30 +156,31 @@ class Trainer:
             if self.out_of_time:
                 break
         self.freezing.end()
+        self.model.compile_encoders(False)
 
     def _train_epoch(self) -> list[MetricValue]:
         """One pass over the training rows; the means of the loss and of its terms."""
         self.model.train()
         self.freezing.begin(self.progress.epoch)
         options, epoch = self.options, self.progress.epoch
-        batches = self.rows.batches(
-            self.rows.train,
-            options.batch_size,
-            order=epoch_order(len(self.rows.train), options, epoch),
-            drop=dropped_modalities(self.rows.prepared, self.rows.train, options, epoch),
-            prefetch=True,
+        batches = self.rows.training_batches(
+            epoch_order(len(self.rows.train), options, epoch),
+            dropped_modalities(self.rows.prepared, self.rows.train, options, epoch),
+            self.device,
         )
         total = torch.zeros((), device=self.device)
         sums: dict[tuple[str, str], Tensor] = {}
         weight = 0.0  # of the rows of the epoch; some are not zero, as the weight column was checked
         self._blend()
+        if self.captured is not None:
+            self.captured.begin_epoch()
         for group in _groups(batches, options.accumulate):
-            loss, terms = self.step(group, self.progress.step)
+            group_weight = sum(batch.weight for batch in group)
+            loss, terms = (self.captured or self.step)(group, self.progress.step, group_weight)
             self.progress.step += 1
             if self.schedule is not None and self.course is not None and self.course.per_step:
                 self.schedule.step()
             rows = sum(batch.size for batch in group)
-            group_weight = sum(weight_of(batch) for batch in group)
             total += loss * group_weight
             weight += group_weight
             for key, term in terms.items():
@@ -226,7 +221,7 @@ class Trainer:
         """Loss and metrics on the validation rows; nothing without them."""
         if not len(self.rows.validation):
             return []
-        batches = self.rows.batches(self.rows.validation, self.options.batch_size)
+        batches = self.rows.validation_batches(self.options.batch_size, self.device)
         predicted = predict(self.model, self.modalities, batches, self.device, self.dtype)
         targets = torch.from_numpy(self.rows.targets[self.rows.validation])
         weights = torch.from_numpy(self.rows.weights[self.rows.validation])
@@ -281,9 +276,9 @@ class Trainer:
         }
 
 
-def _groups(batches: Batches, size: int) -> Iterator[list[Batch]]:
+def _groups(batches: Iterable[AnyBatch], size: int) -> Iterator[list[AnyBatch]]:
     """Batches in groups of a size; the last one may be smaller."""
-    group: list[Batch] = []
+    group: list[AnyBatch] = []
     for batch in batches:
         group.append(batch)
         if len(group) == size:

@@ -10,7 +10,13 @@ from mmreg.model.model import Output
 
 
 def total_loss(
-    output: Output, targets: Tensor, weights: Tensor, task: Task, total_weight: float, share: float, progress: float
+    output: Output,
+    targets: Tensor,
+    weights: Tensor,
+    task: Task,
+    total_weight: float | Tensor,
+    share: float,
+    progress: float | Tensor,
 ) -> tuple[Tensor, dict[tuple[str, str], Tensor]]:
     """The loss of a batch, as its part of a step that may take several batches.
 

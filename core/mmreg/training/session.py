@@ -129,7 +129,7 @@ class Session:
         )
         dtype = resolve_precision(training.precision, self.device)
         on_step = partial(self.followers.tell, "on_step")
-        return Trainer(self.plan, model, experiment.modalities, rows, self.device, dtype, on_step)
+        return Trainer(self.plan, model, experiment.modalities, rows, self.device, dtype, on_step, self._note)
 
     def _go_on(self, resumption: Resumption, trainer: Trainer) -> None:
         """Take up a training where its last checkpoint left it."""

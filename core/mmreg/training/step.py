@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mmreg.contract.interfaces import Modality
-from mmreg.data.batches import Batch
+from mmreg.data.batches import Rows
 from mmreg.layers import GLOBAL_DRAWS
 from mmreg.model.devices import autocast
 from mmreg.model.inference import transform
 from mmreg.model.model import MultimodalModel
-from mmreg.model.seeding import derive
+from mmreg.model.seeding import Draws, derive
 from mmreg.recipe.form import Training
 from mmreg.training.losses import total_loss
 
@@ -53,48 +53,62 @@ class TrainingStep:
         self.options, self.steps, self.device, self.dtype = options, steps, device, dtype
         self.scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=dtype == torch.float16)
 
-    def __call__(self, group: list[Batch], number: int) -> Losses:
+    def __call__(self, group: Sequence[Rows], number: int, weight: float) -> Losses:
         """Move the weights once.
 
         Args:
             group: batches whose gradients are added up.
             number: how many steps there were before.
+            weight: of all rows of the group together.
         """
-        options = self.options
-        total_weight = sum(weight_of(batch) for batch in group) or 1.0  # of rows that all weigh nothing
+        draws = [Draws(self.seed(number, index)) for index in range(len(group))]
+        losses = self.gradients(group, draws, weight or 1.0, number / self.steps)
+        self.update()
+        return losses
+
+    def seed(self, number: int, index: int) -> int:
+        """What the random draws of a batch are keyed by: the one of this index in the group of this step."""
+        return derive(self.options.seed, "step", number, index)
+
+    def gradients(
+        self, group: Sequence[Rows], draws: Sequence[Draws], weight: float | Tensor, progress: float | Tensor
+    ) -> Losses:
+        """Add up the gradients of a group's losses.
+
+        Args:
+            group: the batches.
+            draws: for each batch.
+            weight: of all their rows together, above 0; a tensor () where the step is recorded.
+            progress: the part of the training that is done; likewise.
+        """
         rows = sum(batch.size for batch in group)
         loss = torch.zeros((), device=self.device)
         terms: dict[tuple[str, str], Tensor] = {}
-        for index, batch in enumerate(group):
-            seed = derive(options.seed, "step", number, index)
-            part, named = self._gradients(batch, seed, total_weight, batch.size / rows, number / self.steps)
-            loss += part
+        for batch, own in zip(group, draws, strict=True):
+            part, named = self._batch_gradients(batch, own, weight, batch.size / rows, progress)
+            loss = loss + part
             for key, term in named.items():
                 terms[key] = terms.get(key, 0.0) + term
-        if options.gradient_clip is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         return Losses(loss, terms)
 
-    def _gradients(self, batch: Batch, seed: int, total_weight: float, share: float, progress: float) -> Losses:
-        """Add up the gradients of one batch."""
-        inputs = transform(batch.to(self.device), self.modalities, seed)
+    def _batch_gradients(
+        self, batch: Rows, draws: Draws, weight: float | Tensor, share: float, progress: float | Tensor
+    ) -> Losses:
+        inputs = transform(batch.to(self.device), self.modalities, draws)
         assert inputs.targets is not None
         assert inputs.weights is not None
         with GLOBAL_DRAWS:  # backward, too: a checkpointed layer draws again there
             with autocast(self.device, self.dtype):
-                output = self.model(inputs, seed)
-            loss, terms = total_loss(
-                output, inputs.targets, inputs.weights, self.model.task, total_weight, share, progress
-            )
+                output = self.model(inputs, draws)
+            loss, terms = total_loss(output, inputs.targets, inputs.weights, self.model.task, weight, share, progress)
             torch.autograd.backward(self.scaler.scale(loss))
         return Losses(loss.detach(), terms)
 
-
-def weight_of(batch: Batch) -> float:
-    """The weight of a batch's rows together."""
-    assert batch.weights is not None
-    return float(batch.weights.sum())
+    def update(self) -> None:
+        """Move the weights by the gradients, and forget these."""
+        if self.options.gradient_clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)

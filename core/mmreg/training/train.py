@@ -12,7 +12,7 @@ from mmreg import runs
 from mmreg.contract.callback import Callback
 from mmreg.errors import RunError, ValidationRowsError
 from mmreg.experiment import Experiment, checked_plan, open_experiment
-from mmreg.model.devices import deterministic, resolve_device, resolve_precision
+from mmreg.model.devices import deterministic, resolve_device, resolve_precision, tuned
 from mmreg.model.seeding import random_state_kept
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan
@@ -121,7 +121,9 @@ def _run(folder: Path, plan: Plan, device: torch.device, callback: Callback | No
     experiment = open_experiment(plan, None if goes_on is None else goes_on.restoring.modalities())
     check_validation(plan, experiment)
     followers = Followers(callback, plan.callbacks)
-    with deterministic(plan.recipe.form.training.deterministic), random_state_kept(device):
+    training = plan.recipe.form.training
+    arithmetic = tuned(device, resolve_precision(training.precision, device), deterministic=training.deterministic)
+    with deterministic(training.deterministic), arithmetic, random_state_kept(device):
         return Session(folder, experiment, device, followers, goes_on).run()
 
 

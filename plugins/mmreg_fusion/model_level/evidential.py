@@ -69,11 +69,12 @@ class Evidential(ScoreFusion):
         """The parameters' logarithms, log alpha (B, K) >= 0: normalised they are the expected log-probabilities."""
         return torch.nn.functional.softplus(at_least_float32(logits)).log1p()
 
-    def part_loss(self, scores: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def part_loss(self, scores: Tensor, targets: Tensor, progress: float | Tensor) -> Tensor:
         """The loss (B,) of one part's logits (B, K) for targets (B,) int64."""
         alpha = torch.nn.functional.softplus(at_least_float32(scores)) + 1
         expected = alpha.sum(-1).digamma() - alpha.gather(-1, targets[:, None]).squeeze(-1).digamma()
-        weight = self.kl_weight * min(1.0, progress / self.annealing)
+        share = progress / self.annealing
+        weight = self.kl_weight * (share.clamp(max=1.0) if isinstance(share, Tensor) else min(1.0, share))
         return expected + weight * divergence_from_uniform(alpha.scatter(-1, targets[:, None], 1.0))
 
     def forward(

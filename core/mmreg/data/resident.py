@@ -1,0 +1,236 @@
+"""Prepared values kept on the device that computes, so that a batch is an index into them.
+
+Axes: B batch, N rows, R rows of a split, V values, M modalities, T the ragged axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmreg.contract.signals import Signal
+from mmreg.contract.spec import by_name
+from mmreg.data.batches import Batch
+from mmreg.data.prepared import Prepared
+
+SHARE = 0.5
+"""The share of a device's free memory up to which values are kept on it; models and their steps need the rest."""
+PIECE = 1 << 26
+"""Bytes that are copied to the device at once."""
+
+
+def fits(prepared: Mapping[str, Prepared], free: int) -> bool:
+    """Whether values may be kept on a device.
+
+    Args:
+        prepared: by modality.
+        free: bytes that are free on the device.
+    """
+    return sum(part.nbytes + part.index.nbytes for part in prepared.values()) <= SHARE * free
+
+
+def bucket(length: int, longest: int) -> int:
+    """The length to which a batch is padded: one of few, so that shapes come again, and at most a quarter longer.
+
+    Args:
+        length: of the batch's longest value.
+        longest: of all values.
+
+    Example:
+        >>> [bucket(length, 300) for length in (1, 5, 9, 33, 257, 300)]
+        [1, 5, 10, 40, 300, 300]
+    """
+    step = 1 << max(0, (length - 1).bit_length() - 3)
+    return min(-(-length // step) * step, longest)
+
+
+class ResidentValues:
+    """One modality's values on a device.
+
+    Args:
+        prepared: the values.
+        device: where to keep them.
+
+    Attributes:
+        lengths: (V,) on the host, of ragged values; None if none is.
+    """
+
+    def __init__(self, prepared: Prepared, device: torch.device) -> None:
+        self._specs = by_name(prepared.stored)
+        self._arrays = {name: _copied(array, device) for name, array in prepared.whole().items()}
+        self._is_named = isinstance(prepared.stored, Mapping)
+        self.index = prepared.index
+        self._index = torch.from_numpy(prepared.index).to(device)
+        self.lengths: NDArray[np.int64] | None = None
+        if prepared.offsets is not None:
+            self.lengths = np.diff(prepared.offsets)
+            self._offsets = torch.from_numpy(prepared.offsets).to(device)
+            self._longest = int(self.lengths.max(initial=0))
+            self._is_even = int(self.lengths.min(initial=self._longest)) == self._longest
+
+    def padded_length(self, rows: NDArray[np.int64]) -> int | None:
+        """How long a batch of these rows of the table (B,) is along the ragged axis; None if there is none."""
+        if self.lengths is None:
+            return None
+        return bucket(int(self.lengths[self.index[rows]].max(initial=0)), self._longest)
+
+    def gather(self, rows: Tensor, length: int | None) -> Signal[Any]:
+        """The values of some rows, all of which have one.
+
+        Args:
+            rows: (B,) int64 on the device, of the table.
+            length: to which ragged values are padded.
+        """
+        wanted = self._index.index_select(0, rows)
+        if self.lengths is None:
+            gathered = {name: array.index_select(0, wanted) for name, array in self._arrays.items()}
+            return Signal(gathered if self._is_named else gathered[""])
+        assert length is not None
+        begin = self._offsets.index_select(0, wanted)
+        lengths = self._offsets.index_select(0, wanted + 1) - begin
+        place = torch.arange(length, device=rows.device)
+        valid = place < lengths[:, None]
+        flat = torch.where(valid, begin[:, None] + place, 0).flatten()
+        gathered = {}
+        for name, array in self._arrays.items():
+            if self._specs[name].ragged_axis is None:
+                gathered[name] = array.index_select(0, wanted)
+                continue
+            taken = array.index_select(0, flat).view(len(rows), length, *array.shape[1:])
+            gathered[name] = taken.masked_fill(~valid.view(len(rows), length, *[1] * (array.dim() - 1)), 0)
+        # The host knows the lengths of a batch only where all are alike: then no batch's are another's.
+        host = torch.full((len(rows),), self._longest) if self._is_even else None
+        return Signal(gathered if self._is_named else gathered[""], lengths, host)
+
+
+class ResidentRows:
+    """Some rows of a table with their values on a device.
+
+    Args:
+        values: by modality, in the order of the recipe.
+        rows: (R,) int64, which rows of the table.
+        targets: (R,) or (R, K), what the task made of their targets.
+        weights: (R,) float32, the weights of their losses.
+        device: where the values are.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, ResidentValues],
+        rows: NDArray[np.int64],
+        targets: NDArray[Any],
+        weights: NDArray[np.float32],
+        device: torch.device,
+    ) -> None:
+        self.values, self.host_rows, self.host_weights, self.device = dict(values), rows, weights, device
+        self.rows, self.targets, self.weights = (torch.from_numpy(each).to(device) for each in (rows, targets, weights))
+
+    def batch(self, index: NDArray[np.int64], present: NDArray[np.bool_]) -> IndexedBatch:
+        """Some of the rows.
+
+        Args:
+            index: (B,) their places in the split.
+            present: (B, M) which of them have which modality.
+        """
+        having: dict[str, NDArray[np.int64] | None] = {}
+        lengths: dict[str, int | None] = {}
+        for column, (name, values) in enumerate(self.values.items()):
+            if present[:, column].any():
+                where = None if present[:, column].all() else np.flatnonzero(present[:, column])
+                having[name] = where
+                lengths[name] = values.padded_length(self.host_rows[index if where is None else index[where]])
+        return IndexedBatch(self, index, having, lengths)
+
+
+@dataclass(frozen=True)
+class IndexedBatch:
+    """A batch whose values are on a device already.
+
+    Attributes:
+        source: the rows that it is of.
+        index: (B,) int64, the rows' places in the split.
+        having: for each modality that any row has, the places in the batch of those that have it; None for all.
+        lengths: of each such modality the length to which it is padded; None where none is ragged.
+    """
+
+    source: ResidentRows
+    index: NDArray[np.int64]
+    having: Mapping[str, NDArray[np.int64] | None]
+    lengths: Mapping[str, int | None] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """B, the number of rows."""
+        return len(self.index)
+
+    @property
+    def weight(self) -> float:
+        """The weight of all rows together."""
+        return float(self.source.host_weights[self.index].sum())
+
+    @cached_property
+    def shape(self) -> Hashable:
+        """What two batches share whose tensors have the same shapes."""
+        having = [(name, None if where is None else len(where)) for name, where in self.having.items()]
+        return self.size, tuple(having), tuple(self.lengths.items())
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """All that tells this batch from others of its shape: `index`, and then the places that `having` names."""
+        return np.concatenate([self.index, *(where for where in self.having.values() if where is not None)])
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch, on the device where its values are."""
+        assert torch.device(device) == self.source.device
+        numbers = torch.from_numpy(self.numbers)
+        if self.source.device.type == "cuda":
+            numbers = numbers.pin_memory()
+        return self.gather(numbers.to(self.source.device, non_blocking=True))
+
+    def gather(self, numbers: Tensor) -> Batch:
+        """The batch of this shape with these `numbers`, given as int64 on the device."""
+        source, size = self.source, self.size
+        index = numbers[:size]
+        rows = source.rows.index_select(0, index)
+        present = torch.ones(size, len(source.values), dtype=torch.bool, device=rows.device)
+        signals: dict[str, Signal[Any]] = {}
+        places: dict[str, Tensor | None] = {}
+        begin = size
+        for column, (name, values) in enumerate(source.values.items()):
+            if name not in self.having:
+                present[:, column].zero_()
+                continue
+            where, own, places[name] = self.having[name], rows, None
+            if where is not None:
+                places[name] = place = numbers[begin : begin + len(where)]
+                begin += len(where)
+                own = rows.index_select(0, place)
+                present[:, column].zero_().index_fill_(0, place, True)
+            signals[name] = values.gather(own, self.lengths[name])
+        return Batch(
+            signals=signals,
+            rows=places,
+            present=present,
+            targets=source.targets.index_select(0, index),
+            weights=source.weights.index_select(0, index),
+            index=self.index,
+        )
+
+
+def _copied(array: NDArray[Any], device: torch.device) -> Tensor:
+    """An array on a device, copied piece by piece, as a whole copy in host memory may not fit."""
+    rows = max(1, PIECE // max(1, array[:1].nbytes))
+    pieces = (array[first : first + rows] for first in range(0, len(array), rows))
+    dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    copy, first = torch.empty(array.shape, dtype=dtype, device=device), 0
+    for piece in pieces:
+        copy[first : first + len(piece)] = torch.from_numpy(np.array(piece))
+        first += len(piece)
+    return copy

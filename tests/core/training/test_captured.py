@@ -1,0 +1,207 @@
+"""Recorded steps: nothing of a step is in the recording but what every step of its shape shares."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import mmreg
+from mmreg.data.prepared import fit_arrays
+from mmreg.data.table import Table
+from mmreg.experiment import open_experiment, prepare_all
+from mmreg.recipe.resolve import resolve
+from mmreg.training import captured
+from mmreg.training.captured import CapturedStep
+from mmreg.training.loop import Trainer, TrainingRows
+from mmreg.training.step import Losses
+
+CPU = torch.device("cpu")
+ROWS = 44
+MODALITIES: dict[str, Any] = {
+    "image": {"size": 8, "encoder": {"name": "image_cnn", "channels": [4], "features": 6, "dropout": 0.5}},
+    "text": {"encoder": {"name": "text_rnn", "embedding_size": 5, "hidden_size": 4, "num_layers": 1, "dropout": 0.3}},
+}
+
+
+class Again:
+    """Records by keeping a function, and replays it by calling it: what it has from its step's host stays as it was."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.recorded = self.replayed = 0
+
+    def __call__(
+        self, function: Callable[[], Losses], generators: Sequence[torch.Generator]
+    ) -> tuple[Losses, Callable[[], None]]:
+        self.recorded += 1
+        model, optimizer = self.trainer.model, self.trainer.optimizer
+        weights = {name: value.clone() for name, value in model.state_dict().items()}
+        state = [{key: value.clone() for key, value in own.items()} for own in optimizer.state.values()]
+        losses = function()
+        model.load_state_dict(weights)
+        for own, before in zip(optimizer.state.values(), state, strict=True):
+            for key, value in before.items():
+                own[key].copy_(value)
+
+        def replay() -> None:
+            self.replayed += 1
+            again = function()
+            losses.loss.copy_(again.loss)
+            for key, term in again.terms.items():
+                losses.terms[key].copy_(term)
+
+        return losses, replay
+
+
+def table(absent: Sequence[int] = ()) -> list[dict[str, Any]]:
+    draws = np.random.default_rng(0)
+    words = ["red", "green", "blue", "dark", "light"]
+    return [
+        {
+            "image": None if row in absent else draws.integers(0, 256, (8, 8, 3), dtype=np.uint8),
+            "text": " ".join(draws.choice(words, draws.integers(1, 9))),
+            "label": int(draws.integers(3)),
+            "weight": float(draws.random()),
+            "split": "validation" if row >= 40 else "train",
+        }
+        for row in range(ROWS)
+    ]
+
+
+def trainer(absent: Sequence[int] = (), freeze: dict[str, int] | None = None, **training: Any) -> Trainer:
+    modalities = copy.deepcopy(MODALITIES)
+    for name, epochs in (freeze or {}).items():
+        modalities[name]["encoder"]["freeze"] = {"until_epoch": epochs}
+    recipe = mmreg.Recipe(
+        table=table(absent),
+        split="split",
+        target={"column": "label", "weight": "weight"},
+        modalities=modalities,
+        fusion={"name": "evidential"},
+        training={"batch_size": 8, "epochs": 4, "gradient_clip": 1.0, **training},
+    )
+    experiment = open_experiment(resolve(recipe))
+    assert isinstance(experiment.table, Table)
+    prepared = prepare_all(experiment.plan, experiment.table, experiment.modalities, None)
+    train, validation = experiment.splits["train"], experiment.splits["validation"]
+    fit_arrays(prepared, experiment.modalities, train)
+    rows = TrainingRows(prepared, experiment.targets, experiment.weights, train, validation)
+    rows.put_on(CPU)
+    return Trainer(
+        experiment.plan, experiment.build_model(), experiment.modalities, rows, CPU, torch.float32, lambda step: None
+    )
+
+
+def trained(one: Trainer, record: Any = None, told: list[str] | None = None, whole: bool = True) -> list[Tensor]:
+    one.captured = CapturedStep(one.step, record, [].append if told is None else told.append)
+    one.captured._whole = whole
+    for _ in one.epochs():
+        pass
+    return list(one.model.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("absent", "training"),
+    [
+        ((), {}),
+        ((1, 5, 30), {}),
+        ((), {"accumulate": 2}),
+        ((), {"optimizer": {"name": "AdamW", "fused": True}}),
+        ((), {"modality_dropout": 0.2}),
+    ],
+    ids=["all there", "some absent", "accumulate", "fused", "modality dropout"],
+)
+def test_recorded_steps_give_what_steps_give(absent: Sequence[int], training: dict[str, Any]) -> None:
+    plain, recorded = trainer(absent, **training), trainer(absent, **training)
+    again = Again(recorded)
+    expected, found = trained(plain), trained(recorded, again)
+    assert again.recorded >= 1
+    assert again.replayed >= 3
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    assert plain.progress.history == recorded.progress.history
+
+
+def test_they_are_those_of_a_training_that_knows_nothing_of_it() -> None:
+    plain, recorded = trainer(), trainer()
+    again = Again(recorded)
+    found = trained(recorded, again)
+    for _ in plain.epochs():
+        pass
+    for one, other in zip(found, plain.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)  # the learning rate is of float32
+
+
+def test_what_an_epoch_changes_is_recorded_anew() -> None:
+    plain, recorded = trainer(freeze={"image": 2}, epochs=5), trainer(freeze={"image": 2}, epochs=5)
+    again = Again(recorded)
+    expected, found = trained(plain), trained(recorded, again)
+    assert again.recorded >= 2
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_few_shapes_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captured, "MOST", 1)
+    one = trainer((1, 5, 30), modality_dropout=0.3)
+    again = Again(one)
+    trained(one, again)
+    assert again.recorded == 1
+
+
+def test_a_component_that_draws_on_the_host_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, told = trainer(), []
+    encoder = one.model.encoder_of("image")
+    forward = encoder.forward
+
+    def noisy(signal: Any) -> Any:
+        random.random()
+        return forward(signal)
+
+    monkeypatch.setattr(encoder, "forward", noisy)
+    again = Again(one)
+    trained(one, again, told)
+    assert again.recorded == 0
+    assert told == [
+        "steps run one call at a time, as they cannot be recorded: a component draws random numbers on the host"
+    ]
+
+
+def test_a_recording_that_gives_something_else_is_not_used() -> None:
+    class Wrong(Again):
+        def __call__(self, function: Any, generators: Any) -> Any:
+            losses, replay = super().__call__(function, generators)
+
+            def wrong() -> None:
+                replay()
+                with torch.no_grad():
+                    for parameter in self.trainer.model.parameters():
+                        parameter.mul_(1.01)
+
+            return losses, wrong
+
+    plain, mistaken, told = trainer(), trainer(), []
+    expected, found = trained(plain), trained(mistaken, Wrong(mistaken), told)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    (text,) = told
+    assert text.endswith("a component goes by something that changes from step to step on the host")
+
+
+def test_what_cannot_be_recorded_runs_as_it_is() -> None:
+    def refuse(function: Any, generators: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    plain, refused, told = trainer(), trainer(), []
+    expected, found = trained(plain), trained(refused, refuse, told)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    (text,) = told
+    assert text.endswith("operation not permitted when stream is capturing")
