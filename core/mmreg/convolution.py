@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mmreg.layers import MaskedBatchNorm, length_mask
+from mmreg.layers import MaskedBatchNorm, length_mask, on_host
 
 FEW = 16
 """Values under a kernel up to which a product of matrices takes less time than torch's convolution (4 instead of 8 ms
@@ -79,7 +79,7 @@ def conv_norm_pool(
 
 def _can_fuse(conv: nn.Conv2d, norm: MaskedBatchNorm, values: Tensor) -> bool:
     """Whether it is computed here and in full precision, without being traced, by layers of the usual kind."""
-    if values.device.type != "cpu" or values.dtype not in (torch.float32, torch.float64):
+    if not on_host(values) or values.dtype not in (torch.float32, torch.float64):
         return False
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
