@@ -13,6 +13,7 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from mmreg import GRID, Encoder, Features, Outputs, Signal, Spec
+from mmreg.convolution import conv_norm_pool
 from mmreg.errors import OptionError, SpecError
 from mmreg.layers import MaskedBatchNorm, SequencePool, length_mask
 
@@ -30,20 +31,15 @@ class SpectrogramBlock(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)  # the norm has a bias
         self.norm = MaskedBatchNorm(out_channels)
-        self.pool = nn.MaxPool2d((2 if pool_frequency else 1, 2), ceil_mode=True)
+        self.window = (2 if pool_frequency else 1, 2)
 
     def forward(self, values: Tensor, mask: Tensor | None) -> Tensor:
         """From (B, C, F, T), zero beyond the mask (B, T), to (B, C', F', ceil(T / 2)), zero beyond the lengths' half.
 
-        The maximum of ReLUs is the ReLU of the maximum, which is a quarter of the work. The norm leaves zeros beyond
-        the mask, which win no window from a frame whose ReLU is above zero: so a window that reaches from the last
-        frame into the padding has the maximum of its valid part.
+        The norm leaves zeros beyond the mask, which win no window from a frame whose ReLU is above zero: so a window
+        that reaches from the last frame into the padding has the maximum of its valid part.
         """
-        # Channels last: the memory order in which a CPU convolves and pools fastest.
-        convolved = self.conv(values).contiguous(memory_format=torch.channels_last)
-        normalised = self.norm(convolved, None if mask is None else mask[:, None, None, :])
-        pooled: Tensor = self.pool(normalised)
-        return pooled.relu()
+        return conv_norm_pool(self.conv, self.norm, values, mask, pool=self.window, ceil_mode=True)
 
 
 class AudioCNN(Encoder):

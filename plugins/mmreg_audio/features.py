@@ -66,7 +66,8 @@ class SpectralFeatures:
                 warnings.simplefilter("ignore")
                 from torchaudio.functional import create_dct, melscale_fbanks
 
-                constants.append(melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate))
+                filters = melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate)
+                constants.append(filters.repeat_interleave(2, 0))  # of each bin, the real and the imaginary part
                 if kind == "mfcc":
                     constants.append(create_dct(n_mfcc, n_mels, norm="ortho"))
         self._constants = DeviceConstants(*constants)
@@ -82,9 +83,10 @@ class SpectralFeatures:
         before = self.n_fft // 2
         padded = nn.functional.pad(waveform.transpose(1, 2).flatten(0, 1), (before, self.n_fft - before))
         spectrum = torch.stft(padded, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
-        power = torch.view_as_real(spectrum).square().sum(-1)
-        if matrices:
-            power = torch.matmul(power.transpose(1, 2), matrices[0]).transpose(1, 2)
+        squares = torch.view_as_real(spectrum.transpose(1, 2)).square()  # (B C, T, F, 2), of real and imaginary parts
+        # The filters add up the two parts as well: the product costs less than a sum over a last axis of two.
+        power = squares.flatten(2) @ matrices[0] if matrices else squares.sum(-1)
+        power = power.transpose(1, 2)
         result = torch.log(power + FLOOR)
         if self.kind == "mfcc":
             result = torch.matmul(result.transpose(1, 2), matrices[1]).transpose(1, 2)

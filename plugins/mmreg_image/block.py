@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mmreg.convolution import conv_norm_pool
 from mmreg.layers import MaskedBatchNorm, at_least_float32
 
 Normalization = Literal["none", "batch", "group"]
@@ -86,6 +87,8 @@ class ImageBlock(nn.Module):
         They are divided by the stride first, rounding up. What the result holds at padding, which is what lies beyond
         half of a length, has no meaning.
         """
+        if mask is None and isinstance(self.norm, MaskedBatchNorm) and not self.residual:
+            return conv_norm_pool(self.conv, self.norm, values, pool=self._window(values))
         if mask is not None:
             mask = mask[:, :, :: self.stride, :: self.stride]
         result = _apply_norm(self.norm, _convolved(self.conv, values), mask)
@@ -94,8 +97,12 @@ class ImageBlock(nn.Module):
             result = result + self.shortcut(values)
         # The maximum of ReLUs is the ReLU of the maximum, which is a quarter of the work. Padding is zero by now, and
         # zeros win no window from a valid position whose ReLU is above zero.
-        height, width = result.shape[2:]
-        return nn.functional.max_pool2d(result, (min(2, height), min(2, width))).relu()
+        return nn.functional.max_pool2d(result, self._window(values)).relu()
+
+    def _window(self, values: Tensor) -> tuple[int, int]:
+        """Height and width of the pooling's window: 2, or 1 where there is one position."""
+        height, width = values.shape[2:]
+        return min(2, -(-height // self.stride)), min(2, -(-width // self.stride))
 
 
 def pooled_size(size: int, blocks: int) -> int:

@@ -45,6 +45,7 @@ ALLOWED = {
     ("core/mmreg/training/checkpoint.py", "zipfile"): "to compare the checksums of a checkpoint; nothing is unpacked",
     ("core/mmreg/__init__.py", "importlib.import_module"): "its own modules, by a table in the file",
     ("core/mmreg/files.py", "importlib.import_module"): "fcntl, which Windows lacks",
+    ("core/mmreg/model/allocator.py", "ctypes"): "two limits of the C library that the process runs on",
     ("core/mmreg/importing.py", "importlib.import_module"): "what an installed plugin declares: code that a user chose",
     ("core/mmreg/registry/interfaces.py", "importlib.import_module"): "interfaces of its own, by a table of kinds",
     ("core/mmreg/cli/probe.py", "importlib.import_module"): "installed packages whose names stand in the code",

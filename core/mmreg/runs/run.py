@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn
 from mmreg.errors import RunError
 from mmreg.experiment import Experiment, check_columns, open_experiment, prepare_all
+from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.devices import resolve_precision
 from mmreg.model.inference import Predicted, predict
 from mmreg.model.model import MultimodalModel
@@ -221,7 +223,9 @@ class Run:
         batches: Iterable[Batch] = Batches(prepared, rows, None, None, size, order=order, drop=drop)
         if change is not None:
             batches = map(change, batches)
-        return predict(self.model, self.modalities, batches, self.device, self.dtype)
+        # Of a single batch, to give memory back would take longer than to get it again.
+        with freed_memory_kept() if len(rows) > size else nullcontext():
+            return predict(self.model, self.modalities, batches, self.device, self.dtype)
 
     def _rows(self, table: Any, split: str | None) -> tuple[Experiment, NDArray[np.int64], str]:
         """The experiment over a table, the numbers of the rows to use, and what they are called."""

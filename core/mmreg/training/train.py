@@ -13,6 +13,7 @@ from mmreg import runs
 from mmreg.contract.callback import Callback
 from mmreg.errors import RunError, ValidationRowsError
 from mmreg.experiment import Experiment, checked_plan, open_experiment
+from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision, tuned
 from mmreg.model.seeding import random_state_kept
 from mmreg.recipe.recipe import Recipe, read_recipe
@@ -144,7 +145,7 @@ def _run(
     followers = Followers(callback, plan.callbacks, profiled)
     training = plan.recipe.form.training
     arithmetic = tuned(device, resolve_precision(training.precision, device), deterministic=training.deterministic)
-    with deterministic(training.deterministic), arithmetic, random_state_kept(device):
+    with deterministic(training.deterministic), arithmetic, random_state_kept(device), freed_memory_kept():
         session = Session(folder, experiment, device, followers, goes_on, stop, check)
         try:
             with nullcontext() if profiled is None else profiled.active(followers.message):
