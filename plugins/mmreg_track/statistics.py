@@ -37,8 +37,8 @@ class Statistics(Callback):
     weights before the step, and of what the step adds to them. `activation_mean` and `activation_std` are of what the
     component gives for the step's rows, and `dead` is the share of its features that are zero in all of them.
 
-    Components are called by where they are in the model, such as "encoders.image". Other steps cost nothing; the
-    training is neither compiled nor captured, so that each step can be looked into.
+    Components are called by where they are in the model, such as "encoders.image". Other steps cost next to nothing;
+    the training is neither compiled nor captured, so that each step can be looked into.
 
     Args:
         every: steps between two that are measured.

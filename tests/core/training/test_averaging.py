@@ -99,6 +99,11 @@ def test_a_finished_run_has_the_average_of_all_steps(tmp_path: Path, monkeypatch
 def test_the_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
     run = train(tmp_path / "run", **NOISY)
     best = run.report["best"]
+    one = train(tmp_path / "one", **{**NOISY, "overrides": ["training.average=0.9", "training.epochs=1"]})
+    state = torch.load(one.folder / runs.CHECKPOINT, weights_only=True)
+    for kept in (runs.BEST, runs.WEIGHTS):
+        written = runs.read_weights(one.folder / kept)
+        assert all(torch.equal(written[name], tensor) for name, tensor in state["average"].items())
     measured = run.evaluate(split="validation")["metrics"]
     assert measured["accuracy"] == pytest.approx(best["value"])
     plain = train(tmp_path / "plain", **{**NOISY, "overrides": []})
