@@ -90,8 +90,8 @@ class Callback:
     def on_gradients(self, step: int) -> None:
         """The gradients of an optimizer step are there, in the `grad` of the model's parameters.
 
-        They are not clipped yet, and the weights have not moved. The optimizer's part of such a step is not recorded
-        as a graph of the device.
+        They are not clipped yet, and the weights have not moved. A training that somebody follows so closely is
+        neither compiled nor recorded as a graph.
 
         Args:
             step: its number over the whole training, from 1.

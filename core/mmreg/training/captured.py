@@ -169,7 +169,7 @@ class CapturedStep:
         losses = self.step.gradients(sources, draws, weight, progress)
         if self._whole:
             with self._rates_on_device():
-                self.step.update(losses.loss, 0)  # nobody is told the number: see `_is_capturable`
+                self.step.update(losses.loss, 0)  # a recorded step has nobody who follows its number
         return losses
 
     @contextmanager

@@ -110,7 +110,7 @@ class Trainer:
         """Put values on the device, and compile and record the step, where recipe and device allow it."""
         self.captured: CapturedStep | None = None
         resident = self.rows.keep_on(self.device)
-        if not self.options.compile:
+        if not self.options.compile or self.step.on_gradients is not None:  # a compiled step shows nobody its gradients
             return
         self.model.compile_encoders()
         if self.device.type == "cuda" and resident:
