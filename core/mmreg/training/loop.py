@@ -102,7 +102,7 @@ class Trainer:
         self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
         self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype)
-        self.lengths = bucket_lengths(rows.prepared, rows.train, options)
+        self.lengths = bucket_lengths(rows.prepared, rows.train, options, model)
         self.progress = Progress()
         self.out_of_time = False
         self._clock = Clock(options.max_minutes)
