@@ -247,7 +247,8 @@ class Training(_Closed):
     the learning rate is not changed by it."""
     bucket: Literal["auto"] | bool = "auto"
     """Whether training rows of similar length come together in a batch, so that less of it is padding; still in random
-    order, and each row once an epoch. auto: where at least 60 % of a batch of random rows would be padding."""
+    order, and each row once an epoch. auto: where at least 60 % of a batch of random rows would be padding, and no norm
+    takes its statistics from a batch, which may cost accuracy."""
     accumulate: Annotated[int, Ge(1)] = 1
     """Batches whose gradients are added up before each optimizer step."""
     optimizer: Annotated[OptimizerChoice, BeforeValidator(_named)] = OptimizerChoice(name="AdamW")

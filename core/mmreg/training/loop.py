@@ -91,7 +91,7 @@ class Trainer:
         self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
         self.classes = row_classes(self.task.space, rows.targets[rows.train]) if options.class_balance else None
-        self.lengths = bucket_lengths(rows.prepared, rows.train, options)
+        self.lengths = bucket_lengths(rows.prepared, rows.train, options, model)
         self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype, on_gradients)
         self.average = None if options.average is None else Average(model, options.average)
         self._compile(tell)

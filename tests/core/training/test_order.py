@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+import toys
+from torch import nn
 
 from mmreg.contract.spec import Spec
 from mmreg.data.lengths import WINDOW, padding_share, ragged_bytes, unpadded_order
 from mmreg.data.prepared import Prepared
+from mmreg.layers import MaskedBatchNorm
 from mmreg.recipe.form import Training
+from mmreg.runs import run as run_module
 from mmreg.training.order import bucket_lengths, epoch_order
 
 
@@ -119,8 +126,15 @@ def test_rows_come_together_by_length_where_most_would_be_padding_or_the_recipe_
     lengths: np.ndarray, wanted: bool | str, buckets: bool
 ) -> None:
     options = Training.model_validate({"bucket": wanted})
-    found = bucket_lengths({"text": of_lengths(lengths)}, np.arange(len(lengths)), options)
+    found = bucket_lengths({"text": of_lengths(lengths)}, np.arange(len(lengths)), options, nn.Linear(1, 1))
     assert (found is not None) == buckets
+
+
+def test_a_norm_over_batches_keeps_rows_apart_unless_the_recipe_says_otherwise() -> None:
+    prepared, rows = {"text": of_lengths(log_uniform(2000))}, np.arange(2000)
+    model = nn.Sequential(nn.Linear(1, 1), MaskedBatchNorm(1))
+    assert bucket_lengths(prepared, rows, Training(), model) is None
+    assert bucket_lengths(prepared, rows, Training(bucket=True), model) is not None
 
 
 def test_rows_that_are_only_predicted_are_sorted_within_windows_and_none_is_lost() -> None:
@@ -132,3 +146,20 @@ def test_rows_that_are_only_predicted_are_sorted_within_windows_and_none_is_lost
     assert padded(batches, lengths[rows]) < 1.2 * lengths[rows].sum()
     assert max(int(np.ptp(batch)) for batch in batches) < WINDOW * 16  # what is read at a time lies together
     assert unpadded_order({"text": of_lengths(np.full(100, 300))}, np.arange(100), 16) is None
+
+
+def test_predictions_come_in_the_order_of_the_rows_in_whatever_order_they_are_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys.register()
+    run = toys.train(tmp_path / "run", toys.rows(absent=0.3), fusion="product")
+    known = run.known_rows(split="test")
+    plain = run.predict_rows(known.prepared, known.rows)
+    shuffled = np.random.default_rng(0).permutation(len(known.rows))
+    monkeypatch.setattr(run_module, "unpadded_order", lambda prepared, rows, size: np.array_split(shuffled, 7))
+    again = run.predict_rows(known.prepared, known.rows)
+    torch.testing.assert_close(again.scores, plain.scores)
+    assert torch.equal(again.present, plain.present)
+    for name, part in plain.parts.items():
+        torch.testing.assert_close(again.parts[name].scores, part.scores)
+        assert torch.equal(again.parts[name].present, part.present)
