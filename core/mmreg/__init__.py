@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mmreg.runs.loading import load
     from mmreg.runs.run import Run
     from mmreg.studies.compare import compare
+    from mmreg.training.stopping import Stop, Stopped
     from mmreg.training.train import finish, train
 
 _MODULES = ("console", "errors", "files", "layers", "messages", "registry", "testing")
@@ -53,6 +54,7 @@ _NAMES = {
     "mmreg.runs.loading": ["load"],
     "mmreg.runs.run": ["Run"],
     "mmreg.studies.compare": ["compare"],
+    "mmreg.training.stopping": ["Stop", "Stopped"],
     "mmreg.training.train": ["finish", "train"],
 }
 """The public names by where they are."""
@@ -90,6 +92,8 @@ __all__ = [
     "Space",
     "Spec",
     "Step",
+    "Stop",
+    "Stopped",
     "TableFile",
     "Task",
     "build_model",

@@ -53,8 +53,6 @@ def test_cells_name_files_with_newlines_and_are_told_of_those_that_are_not_utf_8
     shutil.copy(tmp_path / rows[1]["image"], tmp_path / os.fsdecode(b"images/\xff.png"))
     rows[1]["image"] = os.fsdecode(b"images/\xff.png")
     recipe: dict[str, Any] = {**read_yaml((tmp_path / "recipe.yaml").read_text(), "")[0], "table": rows}
-    with pytest.raises(
-        TableError, match=r"column 'image' holds a text that is not UTF-8 in row 2, '"
-    ):
+    with pytest.raises(TableError, match=r"column 'image' holds a text that is not UTF-8 in row 2, '"):
         mmreg.train(recipe, tmp_path / "other", device="cpu")
     assert not (tmp_path / "other").exists()

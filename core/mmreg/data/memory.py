@@ -83,7 +83,8 @@ def _from_values(name: str, values: list[Any], objects: dict[str, Sequence[Any]]
     except UnicodeEncodeError as error:
         place = next(number for number, each in enumerate(values, 1) if isinstance(each, str) and not is_unicode(each))
         raise TableError(
-            f"column {name!r} holds a text that is not UTF-8 in row {place}, {values[place - 1]!r}; mend it, or rename the file that it names"
+            f"column {name!r} holds a text that is not UTF-8 in row {place}, {values[place - 1]!r}; mend it, or rename "
+            "the file that it names"
         ) from error
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         kinds = sorted({type(value).__name__ for value in values if value is not None})
