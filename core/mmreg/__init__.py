@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mmreg.runs.run import Run
     from mmreg.studies.compare import compare
     from mmreg.training.find_lr import find_lr
+    from mmreg.training.stopping import Stop, Stopped
     from mmreg.training.train import finish, train
 
 _MODULES = ("console", "errors", "files", "layers", "messages", "registry", "testing")
@@ -57,6 +58,7 @@ _NAMES = {
     "mmreg.runs.run": ["Run"],
     "mmreg.studies.compare": ["compare"],
     "mmreg.training.find_lr": ["find_lr"],
+    "mmreg.training.stopping": ["Stop", "Stopped"],
     "mmreg.training.train": ["finish", "train"],
 }
 """The public names by where they are."""
@@ -94,6 +96,8 @@ __all__ = [
     "Space",
     "Spec",
     "Step",
+    "Stop",
+    "Stopped",
     "TableFile",
     "TargetValues",
     "Task",

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmreg.errors import TableError
-from mmreg.messages import listed
+from mmreg.messages import is_unicode, listed
 
 
 def is_tabular(source: Any) -> bool:
@@ -80,6 +80,12 @@ def _from_values(name: str, values: list[Any], objects: dict[str, Sequence[Any]]
     values = [str(value) if isinstance(value, PurePath) else value for value in values]
     try:
         return pa.array(values, from_pandas=True)
+    except UnicodeEncodeError as error:
+        place = next(number for number, each in enumerate(values, 1) if isinstance(each, str) and not is_unicode(each))
+        raise TableError(
+            f"column {name!r} holds a text that is not UTF-8 in row {place}, {values[place - 1]!r}; mend it, or rename "
+            "the file that it names"
+        ) from error
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         kinds = sorted({type(value).__name__ for value in values if value is not None})
         what = f"mixes {', '.join(kinds)}" if len(kinds) > 1 else f"holds {kinds[0]} values that do not go together"

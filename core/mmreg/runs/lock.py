@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mmreg.errors import RunError, TrainingError
 from mmreg.files import fcntl, unwritable
-from mmreg.messages import shown
+from mmreg.messages import is_unicode, shown
 
 LOCK = ".lock"
 """The file that is locked; it says who holds it."""
@@ -32,9 +32,10 @@ def writing(folder: Path) -> Iterator[Callable[[], None]]:
         What raises a `TrainingError` where the folder is no longer there, or another one by now.
 
     Raises:
-        RunError: it is a file or cannot be written to, or somebody writes to it already: says who.
+        RunError: it is a file, cannot be written to, or has a name that is not UTF-8; or somebody writes to it
+            already: says who.
     """
-    why = unwritable(folder / LOCK)
+    why = unwritable(folder / LOCK) if is_unicode(str(folder)) else "its name is not UTF-8"
     if why is not None:
         raise RunError(f"the run cannot be written to {str(folder)!r}: {why}; name another folder")
     made = [place for place in (folder, *folder.parents) if not place.exists()]
