@@ -179,8 +179,8 @@ def _writing_to(root: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise CacheError(
-            f"the cache in {root} cannot be written: {error.strerror or error}; free some space there, clear the cache "
-            "(mmreg doctor says how large it is), or let MMREG_CACHE_DIR name another folder"
+            f"the cache in {root} cannot be written: {error.strerror or error}; free some space there "
+            "(mmreg cache prune), or let MMREG_CACHE_DIR name another folder"
         ) from error
 
 
