@@ -27,7 +27,8 @@ def anonymous_bytes() -> int:
 def main(count: int, folder: Path) -> None:
     """Train."""
     torch.set_num_threads(1)
-    small = set_up(image_rows(64, 8), {"image": TINY_IMAGE | {"size": 8}}, batch=256)
+    encoder = TINY_IMAGE["encoder"] | {"channels": [2], "features": 4}
+    small = set_up(image_rows(64, 8), {"image": TINY_IMAGE | {"encoder": encoder}}, batch=512)
     shape = small.prepared["image"].stored.shape
     path = folder / f"{count}.bin"
     if not path.is_file():

@@ -81,7 +81,7 @@ def folder(tmp_path: Path) -> Path:
 )
 def test_listing_takes_little_more_than_its_imports(folder: Path, arguments: list[str], at_most: float | None) -> None:
     what = f"mmreg {' '.join(arguments)}"
-    compare(what, IMPORTS, command(folder, *arguments), imports(folder, IMPORTS), rounds=7, at_most=at_most)
+    compare(what, IMPORTS, command(folder, *arguments), imports(folder, IMPORTS), rounds=5, at_most=at_most)
 
 
 @pytest.mark.bench
@@ -92,7 +92,7 @@ def test_listing_takes_little_more_than_its_imports(folder: Path, arguments: lis
 )
 def test_a_small_table_takes_little_more_than_importing_torch(folder: Path, arguments: list[str]) -> None:
     what = f"mmreg {arguments[0]}, small table"
-    compare(what, TORCH, command(folder, *arguments), imports(folder, TORCH), rounds=7, at_most=1.3)
+    compare(what, TORCH, command(folder, *arguments), imports(folder, TORCH), rounds=5, at_most=1.3)
 
 
 @pytest.mark.bench
@@ -107,4 +107,4 @@ def test_the_first_step_comes_soon(folder: Path) -> None:
         run(folder, "-m", "mmreg", "train", "recipe.yaml", "--out", "run", "--overwrite")
         (folder / "first_step").unlink()
 
-    compare("mmreg train, to the first step", TORCH, first_step, imports(folder, TORCH), rounds=7, at_most=2.0)
+    compare("mmreg train, to the first step", TORCH, first_step, imports(folder, TORCH), rounds=5, at_most=2.0)
