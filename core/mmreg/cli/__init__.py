@@ -13,10 +13,17 @@ NO_MEMORY = "there is not enough memory; lower training.batch_size, or the sizes
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What an operating system says when there is no room for a file."""
 
+SPINS = "1000"
+"""How often a thread of torch looks for work before it sleeps: some microseconds, where it does so for milliseconds of
+itself. On a machine that has other things to do, a step on all cores then takes 3 to 4 times as long."""
+WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+"""Environment variables that say so; GNU's threads, which torch has on Linux, read them when they start."""
+
 
 def main() -> None:
     """Run the command line: errors become one message and an exit code, 2 for a user's mistake and 1 for a failure."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    wait_briefly()
     from mmreg.cli.app import build_app
 
     try:
@@ -46,6 +53,12 @@ def main() -> None:
             _fail(error, 1, f"{NO_MEMORY} ({str(error).rpartition('DefaultCPUAllocator: ')[2]})")
         found = f"an error inside mmreg or a plugin: {type(error).__name__}: {error}"
         _fail(error, 1, f"{found} (--debug shows where; 'mmreg doctor' looks at the installation)")
+
+
+def wait_briefly() -> None:
+    """Let threads that wait leave the processor to others, unless the user says how they are to wait."""
+    if not any(name in os.environ for name in WAITING):
+        os.environ[WAITING[0]] = SPINS
 
 
 def _file_message(error: OSError) -> str:
