@@ -14,8 +14,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,8 +27,9 @@ from mmreg.data.resident import IndexedBatch
 from mmreg.layers import GLOBAL_DRAWS
 from mmreg.messages import one_line
 from mmreg.model.nodes import ModelNode
-from mmreg.model.seeding import Draws, derive
+from mmreg.model.seeding import Draws
 from mmreg.regions import region
+from mmreg.training.recorded_draws import OwnDraws, WatchedDraws, default_generator_kept
 from mmreg.training.step import Losses, TrainingStep
 
 WARM_UP = 2
@@ -144,7 +144,7 @@ class CapturedStep:
         return packet.pin_memory() if self.step.device.type == "cuda" else packet
 
     def _unrecorded(self, group: Sequence[IndexedBatch], packet: Tensor, seeds: Sequence[int], number: int) -> Losses:
-        draws = [_WatchedDraws(seed, self.step.device) for seed in seeds]
+        draws = [WatchedDraws(seed, self.step.device) for seed in seeds]
         before = None if self._record is None else _host_state()
         losses = self._run(group, packet.to(self.step.device, non_blocking=True), draws)
         if not self._whole:
@@ -190,11 +190,11 @@ class CapturedStep:
         device = self.step.device
         own = packet.to(device)
         draws = [
-            _OwnDraws(device, [name for at, name in sorted(self._drew) if at == index]) for index in range(len(group))
+            OwnDraws(device, [name for at, name in sorted(self._drew) if at == index]) for index in range(len(group))
         ]
         generators = [each for one in draws for each in one.generators.values()]
         try:
-            with GLOBAL_DRAWS, _default_generator_kept(device):
+            with GLOBAL_DRAWS, default_generator_kept(device):
                 losses, replay = record(lambda: self._run(group, own, draws), generators)
         except Exception as error:  # of many kinds: what a component does need not be possible in a graph
             self.step.optimizer.zero_grad(set_to_none=True)
@@ -215,7 +215,7 @@ class _Recording:
     """A recorded step, and what it reads and writes."""
 
     packet: Tensor
-    draws: list[_OwnDraws]
+    draws: list[OwnDraws]
     losses: Losses
     replay: Callable[[], None]
     gradients: Sequence[tuple[Tensor, Tensor]]
@@ -279,71 +279,6 @@ class _Numbered:
         return self.batch.gather(self.numbers)
 
 
-class _WatchedDraws(Draws):
-    """Draws that tell afterwards which components drew."""
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        super().__init__(seed)
-        self._default = _default_generator(device)
-        self._sources: list[tuple[str, torch.Generator, Tensor]] = []
-        self._drew: set[str] = set()
-        self._last: tuple[str, Tensor, Tensor] | None = None
-        self._is_host = device.type == "cpu"
-        self.drew_on_host = False
-
-    def generator(self, device: torch.device, name: str) -> torch.Generator:
-        source = super().generator(device, name)
-        self._sources.append((f"transform {name}", source, source.get_state()))
-        return source
-
-    def reseed(self, name: str) -> None:
-        self._settle()
-        super().reseed(name)
-        self._last = (f"component {name}", self._default.get_state(), torch.default_generator.get_state())
-
-    def drew(self) -> set[str]:
-        self._settle()
-        return self._drew | {name for name, source, begin in self._sources if not _same(source, begin)}
-
-    def _settle(self) -> None:
-        if self._last is not None:
-            name, own, host = self._last
-            if not _same(self._default, own):
-                self._drew.add(name)
-            self.drew_on_host |= not self._is_host and not _same(torch.default_generator, host)
-            self._last = None
-
-
-@dataclass
-class _OwnDraws(Draws):
-    """Draws from generators of each component's own, which a recording reads anew in every replay."""
-
-    device: torch.device
-    names: Sequence[str]
-    generators: dict[str, torch.Generator] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.generators = {name: torch.Generator(self.device) for name in self.names}
-
-    def begin(self, seed: int) -> None:
-        """Seed them for a step."""
-        for name, own in self.generators.items():
-            own.manual_seed(derive(seed, name.partition(" ")[2]))
-
-    def generator(self, device: torch.device, name: str) -> torch.Generator:
-        own = self.generators.get(f"transform {name}")
-        return torch.Generator(device) if own is None else own
-
-    def reseed(self, name: str) -> None:
-        own = self.generators.get(f"component {name}")
-        if own is not None:
-            default = _default_generator(self.device)
-            if self.device.type == "cuda":
-                default.graphsafe_set_state(own.graphsafe_get_state())
-            else:
-                default.set_state(own.get_state())
-
-
 class CudaRecorder:
     """Records CUDA graphs, which share one pool of memory."""
 
@@ -402,27 +337,3 @@ def _host_state() -> Any:
     """The random states of Python and NumPy, which no recording could follow."""
     name, keys, *rest = np.random.get_state()
     return random.getstate(), name, bytes(np.asarray(keys)), rest
-
-
-def _default_generator(device: torch.device) -> torch.Generator:
-    if device.type == "cuda":
-        return torch.cuda.default_generators[device.index or 0]
-    return torch.default_generator
-
-
-@contextmanager
-def _default_generator_kept(device: torch.device) -> Iterator[None]:
-    default = _default_generator(device)
-    if device.type == "cuda":
-        state = default.graphsafe_get_state()
-        restore = partial(default.graphsafe_set_state, state)
-    else:
-        restore = partial(default.set_state, default.get_state())
-    try:
-        yield
-    finally:
-        restore()
-
-
-def _same(generator: torch.Generator, state: Tensor) -> bool:
-    return torch.equal(generator.get_state(), state)

@@ -12,11 +12,10 @@ import torch
 
 from mmreg.contract.callback import Step
 from mmreg.contract.interfaces import Modality
-from mmreg.contract.metrics import Epoch, MetricValue
+from mmreg.contract.metrics import Epoch
 from mmreg.contract.optimization import Schedule
 from mmreg.errors import TrainingError
 from mmreg.messages import listed
-from mmreg.model.inference import mean_loss, predict
 from mmreg.model.measures import Measures
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import ModelNode
@@ -35,6 +34,7 @@ from mmreg.training.progress import Clock, Position, Progress, rates_after
 from mmreg.training.rows import AnyBatch, TrainingRows
 from mmreg.training.sampling import row_classes
 from mmreg.training.step import TrainingStep
+from mmreg.training.validation import Validation
 
 
 class Trainer:
@@ -82,7 +82,10 @@ class Trainer:
         self.task = model.task
         self.measures = Measures(self.task, plan.metrics)
         self.metric = plan.metric or self.task.main_metric
-        self.metrics = list(dict.fromkeys([*plan.metric_names, self.metric]))
+        metrics = list(dict.fromkeys([*plan.metric_names, self.metric]))
+        self.validation = Validation(
+            rows, modalities, self.measures, metrics, self.metric, options.batch_rows, device, dtype
+        )
         per_epoch = math.ceil(math.ceil(len(rows.train) / options.batch_rows) / options.accumulate)
         self.steps = min(options.epochs * per_epoch, options.max_steps or options.epochs * per_epoch)
         weights = trained_weights(plan)
@@ -214,7 +217,7 @@ class Trainer:
         """One optimizer step, and what it comes to."""
         weight = sum(batch.weight for batch in group)
         losses = (self.captured or self.step)(group, self.progress.step, weight)
-        if self.average is not None:
+        if self.average is not None and self.step.guard.bad is not True:
             self.average.update(self.progress.step)
         self.progress.step += 1
         if self.schedule is not None and self.course is not None and self.course.per_step:
@@ -262,7 +265,8 @@ class Trainer:
             raise NonFiniteError(f"not one step of epoch {self.progress.epoch + 1} had a finite loss; {REMEDY}")
         means = position.means()
         with self._clock.validating(), region("validation"):
-            measured = self._validate()
+            self.model.eval()
+            measured = self.validation(self.predicting, self.between_steps)
         epoch = Epoch(self.progress.epoch + 1, self.progress.step, position.learning_rate, (*means, *measured))
         improved = self._judge(epoch)
         self.progress.epoch += 1
@@ -292,33 +296,6 @@ class Trainer:
         loss = epoch.get("validation", "loss")
         loss = epoch.get("train", "loss") if loss is None else loss
         self.schedule.step(*([loss] if self.course.follows_loss else []))
-
-    def _validate(self) -> list[MetricValue]:
-        """Loss and metrics on the validation rows; nothing without them."""
-        if not len(self.rows.validation):
-            return []
-        batches = self._watched(self.rows.validation_batches(self.options.batch_rows, self.device))
-        self.model.eval()
-        task = self.predicting.task
-        predicted = predict(self.predicting, self.modalities, batches, self.device, self.dtype)
-        targets = torch.from_numpy(self.rows.targets[self.rows.validation])
-        weights = torch.from_numpy(self.rows.weights[self.rows.validation])
-        found = [("", "loss", mean_loss(task, predicted.scores, targets, weights))]
-        result = self.measures.evaluate(predicted.scores, targets, self.metrics)
-        found += [("", name, value) for name, value in result.items() if isinstance(value, float)]
-        for name, part in predicted.parts.items():
-            rows = part.present
-            if rows.any():
-                found.append((name, "loss", mean_loss(task, part.scores[rows], targets[rows], weights[rows])))
-                result = self.measures.evaluate(task.scores(part.scores)[rows], targets[rows], [self.metric])
-                found += [(name, self.metric, result[self.metric])] if self.metric in result else []
-        return [MetricValue("validation", *each) for each in found]
-
-    def _watched(self, batches: Iterable[AnyBatch]) -> Iterator[AnyBatch]:
-        """The same batches; before each the training may be stopped."""
-        for batch in batches:
-            self.between_steps()
-            yield batch
 
     def _judge(self, epoch: Epoch) -> bool:
         """Whether the epoch is the best so far by the metric; ties go to the earlier one."""
