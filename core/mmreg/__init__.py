@@ -1,6 +1,6 @@
 """mmreg: a plugin-based modality registry for PyTorch.
 
-The names below are public, and so are the modules `errors`, `files`, `layers`, `messages`, `console`, `registry` and
+The names below are public, and so are the modules `errors`, `files`, `layers`, `convolution`, `messages`, `console`, `registry` and
 `testing`. Each is loaded when it is first used, so that `import mmreg` stays fast and does not import torch.
 """
 
@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmreg import console, errors, files, layers, messages, registry, testing
+    from mmreg import console, convolution, errors, files, layers, messages, registry, testing
     from mmreg.contract.callback import Callback, FollowedRun, Step
     from mmreg.contract.components import CommandSpec, ComponentSpec, SourceSpec
     from mmreg.contract.fusion import FeatureFusion, ModelFusion
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mmreg.training.stopping import Stop, Stopped
     from mmreg.training.train import finish, train
 
-_MODULES = ("console", "errors", "files", "layers", "messages", "registry", "testing")
+_MODULES = ("console", "convolution", "errors", "files", "layers", "messages", "registry", "testing")
 _NAMES = {
     "mmreg.contract.callback": ["Callback", "FollowedRun", "Step"],
     "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "SourceSpec"],
@@ -104,6 +104,7 @@ __all__ = [
     "build_model",
     "compare",
     "console",
+    "convolution",
     "errors",
     "files",
     "find_lr",

@@ -136,7 +136,10 @@ def train(
         _say_how_to_go_on(out)
         raise typer.Exit(stop.exit_code) from None
     except (OSError, TrainingError):
-        _say_how_to_go_on(out)
+        from mmreg.training.checkpoint import has_checkpoint
+
+        if has_checkpoint(out):
+            _say_how_to_go_on(out)
         raise
     display.finish(run)
     if profile:

@@ -16,6 +16,7 @@ from mmreg.errors import RecipeError
 from mmreg.model.build import build
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import ModelNode
+from mmreg.model.seeding import Draws
 from mmreg.recipe.resolve import resolve
 
 VECTOR = Spec("C", (4,))
@@ -127,11 +128,11 @@ def test_dropout_is_keyed_to_the_step_and_the_modality() -> None:
         nets.append(build(resolve(Recipe(data)), dict.fromkeys(names, VECTOR), task()).train())
     values = sample()
     present = torch.ones(6, 2).bool()
-    both = nets[0](batch(values, present), seed=7).parts["b"].scores
+    both = nets[0](batch(values, present), Draws(7)).parts["b"].scores
     torch.manual_seed(5)  # whatever the global state is
-    again = nets[0](batch(values, present), seed=7).parts["b"].scores
-    alone = nets[1](batch({"b": values["b"]}, present[:, :1]), seed=7).parts["b"].scores
-    other = nets[0](batch(values, present), seed=8).parts["b"].scores
+    again = nets[0](batch(values, present), Draws(7)).parts["b"].scores
+    alone = nets[1](batch({"b": values["b"]}, present[:, :1]), Draws(7)).parts["b"].scores
+    other = nets[0](batch(values, present), Draws(8)).parts["b"].scores
     assert torch.equal(both, again)
     assert torch.equal(both, alone)
     assert not torch.equal(both, other)

@@ -156,7 +156,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_prints_a_suggestion_and_writes_the_curve(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     recipe = str(folder / "recipe.yaml")
     done = call(monkeypatch, capsys, "train", recipe, "--find-lr", "--out", str(folder / "r"), "--device", "cpu")
     assert done.code == 0, done.err

@@ -27,7 +27,7 @@ def _toys() -> None:
 
 def drawn(balance: float, epoch: int = 0, classes: np.ndarray = CLASSES) -> np.ndarray:
     options = Training(class_balance=balance, batch_size=64)
-    return np.concatenate(epoch_order(len(classes), options, epoch, classes))
+    return np.concatenate(epoch_order(len(classes), options, epoch, classes=classes))
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])

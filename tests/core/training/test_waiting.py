@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmreg
-from mmreg import layers, registry
+from mmreg import convolution, layers, registry
 from mmreg.contract.signals import Signal
 from mmreg.data.prepared import fit_arrays
 from mmreg.data.table import Table
@@ -76,7 +76,8 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     def wait(signal: Signal) -> Any:
         raise AssertionError("the host waits for lengths")
 
-    monkeypatch.setattr(layers, "on_host", lambda values: False)
+    for module in (layers, convolution):
+        monkeypatch.setattr(module, "on_host", lambda values: False)
     monkeypatch.setattr(Signal, "lengths_on_host", wait)
 
 
