@@ -82,30 +82,6 @@ def sound(least: float, most: float, rate: int) -> np.ndarray:
     return RANDOM.standard_normal(int(RANDOM.uniform(least, most) * rate)).astype(np.float32)
 
 
-SEED_MODEL = {
-    "image": {
-        "size": 32,
-        "augment": "none",
-        "encoder": {
-            "name": "image_cnn",
-            "channels": [32, 64],
-            "normalization": "none",
-            "dropout": 0.0,
-            "features": 128,
-        },
-    },
-    "text": {
-        "token_dropout": 0.0,
-        "encoder": {
-            "name": "text_rnn",
-            "embedding_size": 100,
-            "bidirectional": False,
-            "dropout": 0.0,
-            "pooling": "last",
-            "features": 128,
-        },
-    },
-}
 DIGITS = {
     "image": {"size": 28, "channels": 1, "encoder": "image_cnn"},
     "audio": {"sample_rate": 8000, "encoder": "audio_cnn"},

@@ -16,10 +16,39 @@ from mmreg.data.prepared import Prepared, fit_arrays
 from mmreg.data.table import Table
 from mmreg.experiment import Experiment, open_experiment, prepare_all
 from mmreg.recipe.resolve import resolve
-from mmreg.training.loop import Trainer, TrainingRows
+from mmreg.training.loop import Trainer
+from mmreg.training.rows import TrainingRows
 
 CLASSES = 20
 CPU = torch.device("cpu")
+SEED_MODEL: dict[str, Any] = {
+    "image": {
+        "size": 32,
+        "augment": "none",
+        "encoder": {
+            "name": "image_cnn",
+            "channels": [32, 64],
+            "normalization": "none",
+            "dropout": 0.0,
+            "pooling": "flatten",
+            "features": 128,
+        },
+    },
+    "text": {
+        "token_dropout": 0.0,
+        "encoder": {
+            "name": "text_rnn",
+            "embedding_size": 100,
+            "hidden_size": 100,
+            "num_layers": 2,
+            "bidirectional": False,
+            "dropout": 0.0,
+            "pooling": "last",
+            "features": 128,
+        },
+    },
+}
+"""Pictures and sentences, through plain convolutions and an LSTM."""
 TINY_IMAGE: dict[str, Any] = {
     "size": 8,
     "augment": "none",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from harness import compare, interleaved, record
-from setups import CLASSES, TINY_IMAGE, BareImages, Setup, image_rows, set_up
+from setups import CLASSES, SEED_MODEL, TINY_IMAGE, BareImages, Setup, image_rows, set_up
 from torch import Tensor, nn
 
 from mmreg.model.devices import resolve_device
@@ -21,33 +21,6 @@ pytestmark = [pytest.mark.bench, pytest.mark.usefixtures("two_threads")]
 
 PAIRS = 31  # short ones: a noisy machine disturbs few of them, and the median none
 ROWS, BATCH, WORDS = 640, 64, 12
-SEED_MODEL: dict[str, Any] = {
-    "image": {
-        "size": 32,
-        "augment": "none",
-        "encoder": {
-            "name": "image_cnn",
-            "channels": [32, 64],
-            "normalization": "none",
-            "dropout": 0.0,
-            "pooling": "flatten",
-            "features": 128,
-        },
-    },
-    "text": {
-        "token_dropout": 0.0,
-        "encoder": {
-            "name": "text_rnn",
-            "embedding_size": 100,
-            "hidden_size": 100,
-            "num_layers": 2,
-            "bidirectional": False,
-            "dropout": 0.0,
-            "pooling": "last",
-            "features": 128,
-        },
-    },
-}
 
 
 class Bare(nn.Module):
