@@ -1,7 +1,8 @@
 """mmreg: a plugin-based modality registry for PyTorch.
 
 The names below are public, and so are the modules `errors`, `files`, `layers`, `convolution`, `messages`, `console`,
-`registry` and `testing`. Each is loaded when it is first used, so that `import mmreg` stays fast and does not import torch.
+`registry` and `testing`. Each is loaded when it is first used, so that `import mmreg` stays fast and does not import
+torch.
 """
 
 from __future__ import annotations

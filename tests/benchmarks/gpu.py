@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from setups import SEED_MODEL
 from torch import nn
 
 import mmreg
