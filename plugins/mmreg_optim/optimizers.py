@@ -40,7 +40,7 @@ class TorchOptimizer(Optimizer):
         """See `Optimizer`."""
         given = dict(vars(self))
         on_gpu = all(parameter.is_cuda for group in groups for parameter in group.parameters)
-        if on_gpu and given.get("fused", False) is None and not given["foreach"]:
+        if on_gpu and given.get("fused", False) is None and not given.get("foreach"):
             given["fused"] = True  # torch's own choice are joint kernels, of which a step takes many
         if "weight_decay" in given:
             param_groups = [param_group(group, self.lr, given["weight_decay"]) for group in groups]
