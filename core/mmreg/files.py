@@ -71,6 +71,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def keep_under(path: Path, other: Path) -> None:
+    """Give a file a second name, in the place of what has it, as the first one is about to get another content."""
+    try:
+        with replacing(other) as temporary:
+            os.link(path, temporary)
+    except OSError:  # a file system without second names: for a moment there is the file of the second name alone
+        os.replace(path, other)  # noqa: PTH105 (atomic on every platform)
+
+
 def irregular(path: Path) -> str:
     """What is there that must not be opened as a file, such as "a folder" or "a FIFO"; empty for a file or nothing.
 

@@ -147,19 +147,25 @@ def commands_page() -> str:
     """Every command with its parameters."""
     group: Any = typer.main.get_command(build_app())
     lines = [NOTE, "# Command line", "", "`mmreg COMMAND --help` shows the same.", ""]
+    return "\n".join([*lines, *_commands(group, "mmreg")])
+
+
+def _commands(group: Any, called: str) -> Iterator[str]:
+    """The commands of a group, those of groups within it after each of them."""
     context = typer.Context(group)
     for name in group.list_commands(context):
         command = group.resolve_command(context, [name])[1]
-        lines += [f"## mmreg {name}", "", (command.help or "").strip(), ""]
+        yield from (f"## {called} {name}", "", (command.help or "").strip(), "")
         parameters = [p for p in command.params if p.name != "help"]
         if parameters:
-            lines += ["| parameter | meaning |", "|---|---|"]
+            yield from ("| parameter | meaning |", "|---|---|")
         for parameter in parameters:
             flags = ", ".join(f"`{flag}`" for flag in parameter.opts if flag.startswith("-"))
             shown = flags or f"`{parameter.metavar or parameter.name.upper()}`"
-            lines.append(f"| {_cell(shown)} | {_cell(parameter.help or '')} |")
-        lines.append("")
-    return "\n".join(lines)
+            yield f"| {_cell(shown)} | {_cell(parameter.help or '')} |"
+        yield ""
+        if hasattr(command, "list_commands"):
+            yield from _commands(command, f"{called} {name}")
 
 
 def registry_page() -> str:

@@ -17,6 +17,7 @@ from mmreg.cli.signals import SIGNALS
 from mmreg.training import session, train
 from mmreg.training.checkpoint import load_checkpoint
 from mmreg.training.loop import Trainer
+from mmreg.training.validation import Validation
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -64,16 +65,17 @@ def test_a_signal_while_values_are_prepared_ends_at_once(
         patch.setattr(session, "prepare_all", before(session.prepare_all, lambda: send(name)))
         stopped = command()
     assert (stopped.code, stopped.out) == (code, "")
-    assert stopped.err == "\nstopped\nthere is no checkpoint yet: the same command begins anew\n"
+    assert stopped.err.startswith("\nstopped\nthere is no checkpoint yet; begin with:\n  mmreg train ")
+    assert stopped.err.endswith(" --resume\n")
     assert_goes_on_to_the_same(command, tmp_path)
 
 
-@pytest.mark.parametrize("place", ["_take_step", "_validate"])
+@pytest.mark.parametrize(("owner", "place"), [(Trainer, "_take_step"), (Validation, "__call__")])
 def test_a_signal_in_a_step_or_a_validation_ends_after_it_with_a_checkpoint(
-    command: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    command: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, place: str
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, place, before(getattr(Trainer, place), lambda: send("SIGTERM"), 1))
+        patch.setattr(owner, place, before(getattr(owner, place), lambda: send("SIGTERM"), 1))
         stopped = command()
     step = load_checkpoint(tmp_path / "run")[0]["progress"]["step"]
     assert stopped.code == 75

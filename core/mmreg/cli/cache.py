@@ -88,7 +88,7 @@ def prune_entries(
     before = sum(entry.bytes for entry in inventory(root))
     removed = prune(
         root,
-        max_bytes=None if max_size is None else parse_size(max_size, "--max-size"),
+        max_bytes=size_limit() if max_size is None else parse_size(max_size, "--max-size"),
         older_than=None if older_than is None else parse_age(older_than, "--older-than"),
         dry_run=dry_run,
     )

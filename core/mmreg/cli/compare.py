@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmreg.cli.signals import Signals
 from mmreg.console import (
     Bar,
     Debug,
@@ -85,16 +86,16 @@ def compare(
     """Train a recipe with every fusion, encoder and seed named, and say which differences the test rows bear out.
 
     Called again, it keeps what is finished, goes on with what was stopped, and trains what is new; it compares what
-    the call names.
+    the call names. Ctrl-C (exit code 130), SIGTERM and SIGUSR1 (75) end it; finished trainings stay.
     """
     choices = None if fusion is None else [choice for text in fusion for choice in _choices(text, "--fusion")]
     encoders = dict(_encoder(text) for text in encoder or ())
     numbers = _seeds(seeds)
     from mmreg.studies.compare.grid import run_grid
 
-    display = _GridDisplay(quiet)
+    display, stop = _GridDisplay(quiet), Signals()
     try:
-        with stdout_to_stderr, display.bar:
+        with stop.watched(), stdout_to_stderr, display.bar:
             comparison = run_grid(
                 recipe,
                 out,
@@ -112,7 +113,7 @@ def compare(
             )
     except KeyboardInterrupt:
         say(f"\nstopped; what is trained is kept in {out}, and the same command goes on from there")
-        raise typer.Exit(130) from None
+        raise typer.Exit(stop.exit_code) from None
     written = comparison.write(out)
     if format_ == Format.JSON:
         print_json(comparison.to_json())

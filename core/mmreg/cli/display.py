@@ -33,6 +33,7 @@ class Display(Callback):
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         self.epochs = 0
+        self.begun = False
         # Where stdout goes into a file, the lines that belong there must not go to the bar's console.
         self._bar = Bar(not quiet and sys.stdout.isatty(), None if quiet else self._write)
         self._read = 0.0
@@ -58,6 +59,7 @@ class Display(Callback):
 
     def on_start(self, run: FollowedRun, facts: Mapping[str, Any]) -> None:
         """Say what is trained on what."""
+        self.begun = True
         self.epochs = facts["resumed_after_epoch"]
         self._metric = facts["metric"]
         self._started = self._read = time.perf_counter()

@@ -21,6 +21,7 @@ from mmreg.console import (
     Seed,
     Separator,
     Set,
+    note,
     print_table,
     recipe_overrides,
     say,
@@ -109,9 +110,17 @@ def train(
     if find_lr:
         from mmreg.cli.find_lr import find_rates
 
-        find_rates(recipe, recipe_overrides(settings, precision, seed), out, device, quiet=quiet)
+        stop = Signals()
+        try:
+            with stop.watched():
+                find_rates(recipe, recipe_overrides(settings, precision, seed), out, device, quiet=quiet)
+        except KeyboardInterrupt:
+            say("\nstopped; nothing is kept of it")
+            raise typer.Exit(stop.exit_code) from None
         return
-    stop = Signals()
+    stop, display = Signals(), None
+    if resume and not out.exists():
+        note(f"there is no run in {str(out)!r} to go on with: it begins")
     try:
         with stop.watched():
             from mmreg.cli.display import Display
@@ -133,13 +142,14 @@ def train(
                 )
     except KeyboardInterrupt as stopped:
         say(f"\n{stopped or 'stopped'}")
-        _say_how_to_go_on(out)
-        raise typer.Exit(stop.exit_code) from None
-    except (OSError, TrainingError):
-        from mmreg.training.checkpoint import has_checkpoint
-
-        if has_checkpoint(out):
+        if overwrite and not (display and display.begun):
+            say(f"the run in {out} is as it was; the same command begins anew")
+        else:
             _say_how_to_go_on(out)
+        raise typer.Exit(stop.exit_code) from None
+    except (OSError, TrainingError) as error:
+        if display and display.begun:
+            _say_how_to_go_on(out, fails_again=isinstance(error, TrainingError))
         raise
     display.finish(run)
     if profile:
@@ -157,16 +167,26 @@ def _show_profile(out: Path) -> None:
         say(f"open {trace} in https://ui.perfetto.dev or chrome://tracing to see these steps")
 
 
-def _say_how_to_go_on(out: Path) -> None:
-    """Say what a training that was stopped has left, and the command that goes on with it."""
+def _say_how_to_go_on(out: Path, *, fails_again: bool = False) -> None:
+    """Say what a training that was stopped has left, and the commands that go on with it.
+
+    Args:
+        out: its folder.
+        fails_again: whether it would only come to the same end.
+    """
     from mmreg.training.checkpoint import has_checkpoint
 
-    if not has_checkpoint(out):
-        say("there is no checkpoint yet: the same command begins anew")
-        return
+    kept = has_checkpoint(out)
     again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
-    say(f"it is kept in {out} as of its last checkpoint; go on with:\n  mmreg {shlex.join([*again, '--resume'])}")
-    say(f"or take the best weights so far:\n  mmreg finish {shlex.quote(str(out))}")
+    finish = f"mmreg finish {shlex.quote(str(out))}"
+    if fails_again:
+        if kept:
+            say(f"it is kept in {out} as of its last checkpoint; take the best weights so far by:\n  {finish}")
+        return
+    there = f"it is kept in {out} as of its last checkpoint; go on" if kept else "there is no checkpoint yet; begin"
+    say(f"{there} with:\n  mmreg {shlex.join([*again, '--resume'])}")
+    if kept:
+        say(f"or take the best weights so far:\n  {finish}")
 
 
 def is_table(source: str) -> bool:

@@ -98,12 +98,13 @@ class _Files:
         self.current = os.getcwd()  # noqa: PTH109 (pathlib takes longer than the file system)
         self.refused: dict[Path, str] = {}
         self._folders: dict[str, bytes] = {}
+        self._places: dict[str, str] = {}
 
     def facts(self, path: str | None) -> bytes:
         """A file's or folder's facts as bytes to hash."""
         if path is None:
             return b"\0"
-        absolute = os.path.join(self.current, path)  # noqa: PTH118 (see above)
+        absolute = self._place(path)
         try:
             status = os.stat(absolute)  # noqa: PTH116
         except (OSError, ValueError):  # missing; also a name that is too long, or holds a zero byte
@@ -113,6 +114,14 @@ class _Files:
                 self._folders[absolute] = self._folder(path, absolute, status)
             return self._folders[absolute]
         return f"{absolute}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogatepass")
+
+    def _place(self, path: str) -> str:
+        """Where a file is, however its path is written."""
+        folder, name = os.path.split(os.path.join(self.current, path))  # noqa: PTH118 (see above)
+        place = self._places.get(folder)
+        if place is None:
+            place = self._places[folder] = os.path.realpath(folder)
+        return os.path.join(place, name)  # noqa: PTH118 (see above)
 
     def _folder(self, path: str, absolute: str, status: os.stat_result) -> bytes:
         digest = hashlib.blake2b(f"{absolute}\0folder\0".encode(errors="surrogatepass"), digest_size=20)

@@ -281,8 +281,8 @@ class Training(_Closed):
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What to do at a step whose loss is not a finite number: end the training, or skip the step. Then weights,
     optimizer and running statistics stay as they were, also where a gradient is not finite, and the report says how
-    many steps were left out; 20 in a row end the training all the same. On an accelerator, skip waits for the device
-    once a step, unless the optimizer is a fused one."""
+    many steps were left out; 20 in a row, or all of an epoch, end the training. On an accelerator, skip waits for the
+    device once a step, unless the optimizer is a fused one."""
     modality_dropout: Share | dict[str, Share] = 0.0
     """The share of training rows in which each modality is left out at random (never all of a row at once)."""
     class_balance: Annotated[float, Ge(0), Le(1)] = 0.0

@@ -5,6 +5,7 @@ from mmreg.runs.folder import (
     CHECKPOINT,
     CHECKPOINTS,
     COMPONENTS,
+    EARLIER_BEST,
     EARLIER_CHECKPOINT,
     FORMAT,
     METRICS,
@@ -32,13 +33,14 @@ from mmreg.runs.lock import LOCK, writer, writing
 from mmreg.runs.matching import Targets, check_same_task, matching_key, written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, report_split, row_keys, with_keys
 from mmreg.runs.run import KnownRows, Run
-from mmreg.runs.weights import read_weights, write_weights
+from mmreg.runs.weights import read_weights, told_checksum, write_weights
 
 __all__ = [
     "BEST",
     "CHECKPOINT",
     "CHECKPOINTS",
     "COMPONENTS",
+    "EARLIER_BEST",
     "EARLIER_CHECKPOINT",
     "FORMAT",
     "LOCK",
@@ -70,6 +72,7 @@ __all__ = [
     "report_split",
     "row_keys",
     "run_file",
+    "told_checksum",
     "with_keys",
     "write_facts",
     "write_predictions",

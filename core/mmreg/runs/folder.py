@@ -51,6 +51,8 @@ CHECKPOINT = f"{CHECKPOINTS}/last.pt"
 EARLIER_CHECKPOINT = f"{CHECKPOINTS}/earlier.pt"
 """The one before the last, for the case that the last is damaged."""
 BEST = f"{CHECKPOINTS}/best.safetensors"
+EARLIER_BEST = f"{CHECKPOINTS}/earlier-best.safetensors"
+"""Those before, which an earlier checkpoint speaks of."""
 OWN_ASSET = re.compile(r"[0-9a-f]{8}-")
 """How the names of assets in a run's folder begin."""
 LONGEST_NAME = 100

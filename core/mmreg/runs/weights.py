@@ -12,28 +12,49 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmreg.errors import RunError
-from mmreg.files import replacing
+from mmreg.files import keep_under, replacing
 from mmreg.messages import one_line
 
 CHECKSUM = "checksum"
 """The key of the checksum in the file's own metadata."""
 
 
-def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+def write_weights(path: Path, state: Mapping[str, Tensor], earlier: Path | None = None) -> str:
     """Write weights as safetensors, whole or not at all.
+
+    Args:
+        path: the file.
+        state: the weights by name.
+        earlier: where the file goes that was there before; None to replace it.
+
+    Returns:
+        The checksum that the file holds.
 
     Raises:
         OSError: they cannot be written, as on a full disk.
     """
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    checksum = weights_checksum(plain)
     with replacing(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # safetensors makes files that nobody else can read
         try:
-            save_file(plain, temporary, {CHECKSUM: weights_checksum(plain)})
+            save_file(plain, temporary, {CHECKSUM: checksum})
         except SafetensorError as error:
             raise OSError(f"{path} cannot be written: {error}") from error
         temporary.chmod(mode)
+        if earlier is not None and path.is_file():
+            keep_under(path, earlier)
+    return checksum
+
+
+def told_checksum(path: Path) -> str:
+    """The checksum that a file of weights holds; empty where there is none, or no such file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return str((file.metadata() or {}).get(CHECKSUM, ""))
+    except (OSError, SafetensorError):
+        return ""
 
 
 def read_weights(path: Path, remedy: str = "train again") -> dict[str, Tensor]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import pickle
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,8 +13,13 @@ import torch
 from mmreg import runs
 from mmreg.contract.metrics import Epoch, MetricValue
 from mmreg.errors import RunError
-from mmreg.files import replacing
+from mmreg.files import keep_under, replacing
 from mmreg.messages import one_line
+
+TRAINING = "training"
+"""The key of a state by which it names the training that it is of."""
+BEST_WEIGHTS = "best_weights"
+"""The key of the checksum of the best weights at that time; empty where there were none."""
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
@@ -28,16 +33,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         with temporary.open("wb") as file:
             write_state(file, state)
         if path.is_file():
-            _keep(path, folder / runs.EARLIER_CHECKPOINT)
-
-
-def _keep(path: Path, earlier: Path) -> None:
-    """Give a file a second name, in the place of what has it."""
-    try:
-        with replacing(earlier) as temporary:
-            os.link(path, temporary)
-    except OSError:  # a file system without second names: for a moment there is the earlier checkpoint alone
-        os.replace(path, earlier)  # noqa: PTH105 (atomic on every platform)
+            keep_under(path, folder / runs.EARLIER_CHECKPOINT)
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -45,12 +41,19 @@ def has_checkpoint(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (runs.CHECKPOINT, runs.EARLIER_CHECKPOINT))
 
 
-def load_checkpoint(folder: Path, parts: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+def load_checkpoint(
+    folder: Path,
+    parts: Sequence[str] = (),
+    training: str = "",
+    take: Callable[[dict[str, Any]], None] = lambda state: None,
+) -> tuple[dict[str, Any], str]:
     """Read the last state that `save_checkpoint` wrote, or the one before if that is damaged, into host memory.
 
     Args:
         folder: the run's.
         parts: the names of the model's parts, by which the composed names of an earlier release are told apart.
+        training: what identifies the training; a state that names another one is refused. Any one is taken without.
+        take: takes a state over; one that it cannot take is as good as damaged.
 
     Returns:
         The state, and what a person should know of it; empty if nothing is odd.
@@ -69,8 +72,14 @@ def load_checkpoint(folder: Path, parts: Sequence[str] = ()) -> tuple[dict[str, 
             history = state["progress"]["history"]
             history = [each if "values" in each else _epoch_of_row(each, parts) for each in history]
             state["progress"]["history"] = history
-        except MemoryError:
+            if training and state.get(TRAINING, training) != training:
+                problems.append(f"{path} is of another training")
+                continue
+            take(state)
+        except (MemoryError, torch.OutOfMemoryError):
             raise  # it says nothing of the file
+        except pickle.UnpicklingError:  # which goes on about how to run what the file holds
+            problems.append(f"{path} is damaged, or holds more than tensors and plain data")
         except Exception as error:  # torch raises many kinds for a damaged file
             problems.append(f"{path} is damaged ({one_line(error)})")
         else:

@@ -115,6 +115,7 @@ class Trainer:
         resident = self.rows.keep_on(self.device)
         if not self.options.compile or self.step.on_gradients is not None:  # a compiled step shows nobody its gradients
             return
+        tell("the encoders are compiled at the first steps, which takes a minute or so")
         self.model.compile_encoders()
         if self.device.type == "cuda" and resident:
             make_capturable(self.optimizer)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,7 +44,12 @@ class Progress:
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Progress:
-        """What `to_plain` gave."""
+        """What `to_plain` gave.
+
+        Raises:
+            ValueError: a number is none that it could have given.
+        """
+        _check_counts(data, ("epoch", "step", "stale"))
         return cls(**{**data, "history": [Epoch.from_plain(epoch) for epoch in data["history"]]})
 
 
@@ -90,9 +96,22 @@ class Position:
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any], device: torch.device) -> Position:
-        """What `to_plain` gave, on a device."""
+        """What `to_plain` gave, on a device.
+
+        Raises:
+            ValueError: a number is none that it could have given.
+        """
+        _check_counts(data, ("first_step", "batches"))
+        if not (0 <= float(data["weight"]) < math.inf):
+            raise ValueError(f"weight is {data['weight']!r}")
         terms = {(part, name): term.to(device) for part, name, term in data["terms"]}
         return cls(**{**data, "loss": data["loss"].to(device), "terms": terms})
+
+
+def _check_counts(data: Mapping[str, Any], keys: Sequence[str]) -> None:
+    for key in keys:
+        if not isinstance(data[key], int) or data[key] < 0:
+            raise ValueError(f"{key} is {data[key]!r}")
 
 
 def _unless(bad: Tensor | bool | None, value: Tensor) -> Tensor:

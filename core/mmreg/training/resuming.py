@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -66,6 +68,18 @@ def resumption(folder: Path, plan: Plan, *, accept_changes: bool, finishes: bool
     return Resumption(facts, Restoring(folder, plan, facts), extends, finishes, accept_changes, changes)
 
 
+def identity(plan: Plan, fingerprint: str) -> str:
+    """What tells a training from others: its recipe, but for when it ends, and its table.
+
+    Args:
+        plan: the recipe.
+        fingerprint: the table's.
+    """
+    recipe = comparable(plan)
+    recipe["training"] = {key: value for key, value in recipe["training"].items() if f"training.{key}" not in EXTENDING}
+    return hashlib.blake2b(json.dumps([recipe, fingerprint], sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
 def check_recipe(folder: Path, plan: Plan) -> bool:
     """Refuse a recipe that is not that of the training in a folder; whether it differs in what may be another.
 
@@ -76,12 +90,17 @@ def check_recipe(folder: Path, plan: Plan) -> bool:
     differences = recipe_differences(comparable(before), comparable(plan))
     others = [each for each in differences if not each[0].startswith(EXTENDING)]
     if others:
-        lines = [f"  {key}: was {shown(old)}, is {shown(new)}" for key, old, new in others]
+        lines = [f"  {key}: was {_written(old)}, is {_written(new)}" for key, old, new in others]
         raise RunError(
             f"the run in {str(folder)!r} was started with another recipe:\n" + "\n".join(lines) + "\n"
             "resume with the same one, or name another folder"
         )
     return bool(differences)
+
+
+def _written(value: Any) -> str:
+    """A recipe's value as a recipe has it."""
+    return "null" if value is None else shown(value)
 
 
 def changed(folder: Path, changes: list[str]) -> str:

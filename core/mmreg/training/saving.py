@@ -18,7 +18,7 @@ from mmreg.errors import TrainingError
 from mmreg.files import write_text
 from mmreg.messages import listed
 from mmreg.recipe.form import Checkpoint
-from mmreg.training.checkpoint import save_checkpoint
+from mmreg.training.checkpoint import BEST_WEIGHTS, TRAINING, save_checkpoint
 from mmreg.training.nonfinite import REMEDY, NonFiniteError, bad_tensors
 
 
@@ -58,6 +58,8 @@ class Saver:
         step: the step at which the training begins.
         weights: the names of the model's parameters; a state in which one is not finite is refused.
         check: raises where the folder is no longer the one that is held.
+        training: what identifies the training, in its states.
+        best: the checksum of the best weights so far.
         clock: gives seconds.
 
     Attributes:
@@ -72,9 +74,12 @@ class Saver:
         step: int = 0,
         weights: Collection[str] = (),
         check: Callable[[], None] = lambda: None,
+        training: str = "",
+        best: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder, self.every, self._weights, self._check, self._clock = folder, every, weights, check, clock
+        self._training, self._best = training, best
         self.step, self._since = step, clock()
         self.kept = step
         self._changed = threading.Condition()
@@ -143,14 +148,16 @@ class Saver:
         for tensors in (kept.best, kept.state and kept.state["model"]):
             if bad := self._spoilt(tensors or {}):
                 raise NonFiniteError(f"the weights are no longer finite numbers ({listed(bad, 3)}); {REMEDY}")
+        runs.own_folder(self.folder, runs.CHECKPOINTS)
         if kept.best is not None:
-            runs.write_weights(self.folder / runs.BEST, kept.best)
+            # The ones before stay: they are those that the last state speaks of, until the next one is written.
+            self._best = runs.write_weights(self.folder / runs.BEST, kept.best, self.folder / runs.EARLIER_BEST)
         if kept.metrics is not None:
             write_text(self.folder / runs.METRICS, kept.metrics)
         if kept.timings is not None:
             write_text(self.folder / runs.TIMINGS, kept.timings)
         if kept.state is not None:
-            save_checkpoint(self.folder, kept.state)
+            save_checkpoint(self.folder, {**kept.state, TRAINING: self._training, BEST_WEIGHTS: self._best})
             self.kept = kept.state["progress"]["step"]
 
     def _cause(self, error: BaseException) -> BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,11 +28,11 @@ from mmreg.regions import region
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.training.batch_size import find_batch_size
-from mmreg.training.checkpoint import load_checkpoint
+from mmreg.training.checkpoint import BEST_WEIGHTS, load_checkpoint
 from mmreg.training.loop import Trainer
 from mmreg.training.nonfinite import NonFiniteError
 from mmreg.training.parameters import count_trained
-from mmreg.training.resuming import Resumption, check_values
+from mmreg.training.resuming import Resumption, check_values, identity
 from mmreg.training.rows import TrainingRows
 from mmreg.training.saving import Kept, Saver
 from mmreg.training.stopping import Stop, Stopped
@@ -66,6 +66,7 @@ class Session:
         self.plan = experiment.plan
         self.form = experiment.plan.recipe.form
         self.notes: list[str] = []
+        self.best = ""  # the checksum of the best weights so far
         self.holds_best = False  # whether the model has better weights than those that were kept as the best
 
     def run(self) -> Run:
@@ -180,27 +181,38 @@ class Session:
         for text in resumption.accepted:
             self._note(f"gone on with although it has changed: {text}")
         resumption.restoring.tell_versions()
-        state, note = load_checkpoint(self.folder, list(trainer.model.parts()))
+        state, note = load_checkpoint(
+            self.folder, list(trainer.model.parts()), identity(self.plan, self.fingerprint), trainer.load_state
+        )
         if note:
             self._note(note)
-        trainer.load_state(state)
-        if trainer.progress.best is not None and self.form.training.keep == "best":
-            best = runs.run_file(self.folder, runs.BEST)
-            if best.is_file():
-                runs.read_weights(best, f"remove it to go on without the weights of epoch {trainer.progress.best[1]}")
-            else:
-                self._note(f"{best} is gone: the best weights are those of the epochs from here on")
-                trainer.progress.best = None
+        self._find_best(trainer, state)
         done, steps = trainer.progress.epoch, trainer.progress.step
         if resumption.extends and (done > self.form.training.epochs or steps > trainer.steps):
             raise RunError(
-                f"{done} epochs ({steps:,} steps) of the run in {str(self.folder)!r} are done already, more than the "
-                f"{self.form.training.epochs} epochs ({trainer.steps:,} steps) that the recipe asks for now"
+                f"{plural(steps, 'step')} of the run in {str(self.folder)!r} are done already ({done} whole epochs), "
+                f"more than the {trainer.steps:,} ({self.form.training.epochs} epochs) that the recipe asks for now"
             )
         if resumption.finishes:
             trainer.progress.finished = True
         if resumption.accepted or resumption.extends:
             self._write_facts(trainer.model)
+
+    def _find_best(self, trainer: Trainer, state: Mapping[str, Any]) -> None:
+        """Have the best weights that a state speaks of in their place: the last ones, or those before."""
+        progress = trainer.progress
+        self.best = str(state.get(BEST_WEIGHTS) or "")
+        if progress.best is None or self.form.training.keep != "best":
+            return
+        best, earlier = (runs.run_file(self.folder, name) for name in (runs.BEST, runs.EARLIER_BEST))
+        if self.best and runs.told_checksum(best) != self.best and runs.told_checksum(earlier) == self.best:
+            earlier.replace(best)
+        if not best.is_file() or (self.best and runs.told_checksum(best) not in ("", self.best)):
+            there = "is gone" if not best.is_file() else f"is not of epoch {progress.best[1]}"
+            self._note(f"{best} {there}: the best weights are those of the epochs from here on")
+            progress.best = None
+            return
+        runs.read_weights(best, f"remove it to go on without the weights of epoch {progress.best[1]}")
 
     def _start_folder(self, model: MultimodalModel) -> None:
         """An empty folder with the run's facts; what an earlier run left there goes."""
@@ -224,10 +236,13 @@ class Session:
         done, step = trainer.progress.epoch, trainer.progress.step  # what follows, a training that goes on repeats
         timings: list[dict[str, Any]] = [row for row in runs.read_timings(self.folder) if int(row["epoch"]) <= done]
         weights = {name for name, _ in trainer.model.named_parameters()}
-        saver = Saver(self.folder, self.form.training.checkpoint, step, weights, self.check)
+        training = identity(self.plan, self.fingerprint)
+        saver = Saver(self.folder, self.form.training.checkpoint, step, weights, self.check, training, self.best)
         trainer.between_steps = partial(self._between_steps, trainer, saver)
         try:
             with saver:
+                if self.resumption is not None:  # the tables may be of a later state, which is damaged
+                    saver.save(self._tables(trainer, timings), step)
                 for epoch, timing, improved in trainer.epochs():
                     timings.append(timing)
                     with region("checkpoint"):
@@ -247,12 +262,15 @@ class Session:
 
     def _kept(self, trainer: Trainer, timings: list[dict[str, Any]], improved: bool) -> Kept:
         """What is to be kept of an epoch."""
-        metrics = csv_text(each.row() for each in trainer.progress.history)
-        kept = Kept(metrics=metrics, timings=csv_text(timings))
+        kept = self._tables(trainer, timings)
         if trainer.within_epoch:  # of which a training that goes on is to know nothing
             self.holds_best = improved
             return kept
         return replace(kept, best=trainer.predicting.state_dict() if improved else None, state=trainer.state())
+
+    def _tables(self, trainer: Trainer, timings: list[dict[str, Any]]) -> Kept:
+        metrics = csv_text(each.row() for each in trainer.progress.history)
+        return Kept(metrics=metrics, timings=csv_text(timings))
 
     def _between_steps(self, trainer: Trainer, saver: Saver) -> None:
         """Keep the training if it is time to, and end it if that is wished."""
@@ -287,7 +305,11 @@ class Session:
     def _report(self, run: Run, trainer: Trainer) -> dict[str, Any]:
         """Measure the kept weights on validation and test rows, and write predictions and figures."""
         experiment = self.experiment
-        report: dict[str, Any] = {"epochs": trainer.progress.epoch, "steps": trainer.progress.step}
+        report: dict[str, Any] = {
+            "epochs": trainer.progress.epoch,
+            "steps": trainer.progress.step,
+            "batch_size": trainer.options.batch_rows,
+        }
         report["bad_cells"] = {
             name: {"count": len(part.bad), "on_bad": part.on_bad, "first": [str(cell) for cell in part.bad[:SHOWN]]}
             for name, part in self.prepared.items()

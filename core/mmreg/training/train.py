@@ -11,7 +11,7 @@ import torch
 
 from mmreg import runs
 from mmreg.contract.callback import Callback
-from mmreg.errors import RunError, ValidationRowsError
+from mmreg.errors import OptionError, RunError, ValidationRowsError
 from mmreg.experiment import Experiment, checked_plan, open_experiment
 from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision, tuned
@@ -52,7 +52,7 @@ def train(
         accept_changes: whether to resume although components or versions have changed since.
         device: where to compute; the best one there is if it is not given.
         callback: who is told how it goes, besides the callbacks that plugins bring.
-        stop: the wish that it end, which another thread may set by `stop.wanted = True`.
+        stop: the wish that it end, which another thread may set by `stop.wanted = True`; a new one for each call.
         profile: whether to measure where the time goes, into the run's folder `profile`; the training is the same.
 
     Returns:
@@ -65,6 +65,8 @@ def train(
         TrainingError: the loss is no longer finite.
         Stopped: `stop` was wanted; all steps are kept, and `resume` goes on with the next one.
     """
+    if stop is not None and not isinstance(stop, Stop):
+        raise OptionError(f"stop must be a mmreg.Stop, found {type(stop).__name__}")
     folder = Path(out)
     target = resolve_device(device)
     plan = checked_plan(read_recipe(recipe, overrides))

@@ -14,7 +14,7 @@ from toys import NOISY, Ticking, assert_same, stopped_at, train
 
 import mmreg
 from mmreg import runs
-from mmreg.errors import RunError
+from mmreg.errors import OptionError, RunError
 from mmreg.training.checkpoint import load_checkpoint
 from mmreg.training.stopping import Stop, Stopped
 
@@ -93,16 +93,17 @@ def test_checkpoints_come_after_steps_and_keep_the_one_before(tmp_path: Path) ->
 
 
 def test_a_stop_during_the_validation_loses_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmreg.training import loop
+
+    from mmreg.training import validation
 
     train(tmp_path / "whole", **NOISY)
-    stop, predict = Stop(), loop.predict
+    stop, predict = Stop(), validation.predict
 
     def stopping(*arguments: Any) -> Any:
         stop.wanted = True
         return predict(*arguments)
 
-    monkeypatch.setattr(loop, "predict", stopping)
+    monkeypatch.setattr(validation, "predict", stopping)
     with pytest.raises(Stopped) as caught:
         train(tmp_path / "run", stop=stop, **NOISY)
     assert (caught.value.step, caught.value.epoch) == (8, 1)
@@ -189,7 +190,7 @@ def test_how_often_it_is_kept_may_be_another_when_a_training_goes_on(tmp_path: P
 
 def test_fewer_epochs_than_are_begun_are_refused(tmp_path: Path) -> None:
     stopped_at(tmp_path / "run", 11, **NOISY)
-    with pytest.raises(RunError, match=r"1 epochs \(11 steps\) of the run in .* are done already"):
+    with pytest.raises(RunError, match=r"11 steps of the run in .* are done already \(1 whole epochs\), more than the"):
         train(tmp_path / "run", resume=True, **{**NOISY, "overrides": ["training.epochs=1"]})
 
 
@@ -202,3 +203,9 @@ def test_a_clock_that_is_set_back_changes_nothing(tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     assert_same(tmp_path / "run", tmp_path / "whole")
     assert all(float(row["seconds"]) > 0 for row in runs.read_timings(tmp_path / "run"))
+
+
+def test_what_is_no_stop_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="stop must be a mmreg.Stop, found bool"):
+        train(tmp_path / "run", stop=True)
+    assert not (tmp_path / "run").exists()
