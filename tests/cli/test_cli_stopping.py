@@ -140,3 +140,52 @@ def test_help_tells_of_signals_and_exit_codes(cli: Caller) -> None:
     told = " ".join(cli("train", "--help").out.split())
     assert "Ctrl-C, SIGTERM and SIGUSR1" in told
     assert "130 after Ctrl-C, and 75" in told
+
+
+def test_with_overwrite_the_run_that_is_still_there_is_not_taken_for_what_was_stopped(
+    command: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command().code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "prepare_all", before(session.prepare_all, lambda: send("SIGTERM")))
+        stopped = command("--overwrite", "--seed", "3")
+    assert stopped.code == 75
+    assert f"the run in {tmp_path / 'run'} is as it was; the same command begins anew" in stopped.err
+    assert "--resume" not in stopped.err
+
+
+def test_going_on_with_nothing_is_told(command: Callable[..., Called], tmp_path: Path) -> None:
+    begun = command("--resume")
+    assert begun.code == 0
+    assert f"note: there is no run in {str(tmp_path / 'run')!r} to go on with: it begins" in begun.err
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 75)])
+def test_comparisons_and_the_search_for_a_rate_are_ended_alike(
+    cli: Caller,
+    command: Callable[..., Called],
+    text_recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    code: int,
+) -> None:
+    monkeypatch.setattr(Trainer, "_take_step", before(Trainer._take_step, lambda: send(name), 3))
+    compared = cli(
+        "compare",
+        text_recipe,
+        "--encoder",
+        "title=text_rnn,{name: text_rnn, cell: gru}",
+        "--out",
+        tmp_path / "compared",
+        "--jobs",
+        "1",
+        "-q",
+    )
+    assert compared.code == code
+    assert "the same command goes on from there" in compared.err
+    monkeypatch.undo()
+    monkeypatch.setattr(Trainer, "_take_step", before(Trainer._take_step, lambda: send(name), 3))
+    tried = command("--find-lr")
+    assert tried.code == code
+    assert "stopped; nothing is kept of it" in tried.err

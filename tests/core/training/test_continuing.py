@@ -206,6 +206,6 @@ def test_a_clock_that_is_set_back_changes_nothing(tmp_path: Path, monkeypatch: p
 
 
 def test_what_is_no_stop_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="stop must be a mmreg.Stop, found bool"):
+    with pytest.raises(OptionError, match=r"stop must be a mmreg\.Stop, found bool"):
         train(tmp_path / "run", stop=True)
     assert not (tmp_path / "run").exists()
