@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from small import Caller
 
+from mmreg.data import upkeep
 from mmreg.data.cache import entries_dir
 from mmreg.data.entry import new_entry
 
@@ -139,3 +141,43 @@ def test_what_is_no_size_or_age_is_a_mistake(cli: Caller, cache: Path, option: s
     assert done.code == 2
     assert done.err.startswith(f"mmreg: {option} must be a number and one of")
     assert left(cache) == ["a", "b"]
+
+
+@pytest.mark.parametrize("seconds", [2.0**40, 2.0**63, -(2.0**40), 253402300799.0])
+def test_a_time_that_no_calendar_has_is_unknown(
+    cli: Caller, cache: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    # Not every file system has such times: it is what a file's status tells of them.
+    real = upkeep.last_used
+    monkeypatch.setattr(upkeep, "last_used", lambda folder: seconds if folder.name[0] == "a" else real(folder))
+    done = cli("cache", "list")
+    assert done.code == 0
+    assert [line.startswith("a") for line in done.out.splitlines() if "unknown" in line] == [True]
+    told = json.loads(cli("cache", "list", "--format", "json").out)
+    assert {entry["input"]: entry["last_used"] is None for entry in told["entries"]} == {"image": True, "sound": False}
+    assert cli("cache", "prune", "--older-than", "1d", "--dry-run").code == 0
+
+
+def test_verify_leaves_what_it_cannot_remove(cli: Caller, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (entries_dir(cache) / entry_name("image") / "index.bin").write_bytes(b"x" * 8000)
+
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    done = cli("cache", "verify")
+    assert done.code == 1
+    assert "left, as it cannot be removed" in done.out
+    assert "2 entries read" in done.out
+    assert left(cache) == ["a", "b"]
+
+
+def test_a_cache_whose_folder_cannot_be_read_is_told(cli: Caller, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for command in ("list", "verify", "prune"):
+        done = cli("cache", command)
+        assert done.code in (1, 2)
+        assert "cannot be read: Permission denied" in done.err

@@ -11,6 +11,7 @@ import typer
 
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table, say
 from mmreg.data.cache import cache_dir
+from mmreg.data.holding import is_held
 from mmreg.data.upkeep import (
     LIMIT,
     CacheEntry,
@@ -23,6 +24,9 @@ from mmreg.data.upkeep import (
     size_limit,
 )
 from mmreg.messages import byte_size, plural
+
+LAST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+"""Times that are told come before this."""
 
 cache = typer.Typer(no_args_is_help=True, help="List, verify or prune the cache of prepared values.")
 
@@ -47,7 +51,8 @@ def list_entries(format: FormatOption = Format.TABLE, debug: Debug = False) -> N
 def verify(format: FormatOption = Format.TABLE, debug: Debug = False) -> None:
     """Read all of the cache and compare it with its checksums.
 
-    What is damaged is discarded, so that it is prepared anew when it is needed; the exit code is 1 if there was any.
+    What is damaged is discarded, where the cache can be written to, so that it is prepared anew when it is needed; the
+    exit code is 1 if there was any.
     """
     root = cache_dir()
     found = [entry for entry in inventory(root) if entry.state != "unfinished"]
@@ -56,7 +61,8 @@ def verify(format: FormatOption = Format.TABLE, debug: Debug = False) -> None:
         wrong = damage(root, entry)
         if wrong:
             gone = removed_unheld(root, entry.path)
-            what = "discarded" if gone else "left to the running job that uses it, which mends what it comes upon"
+            used = "left to the running job that uses it, which mends what it comes upon"
+            what = "discarded" if gone else used if is_held(entry.path) else "left, as it cannot be removed"
             rows.append({"entry": entry.path.name, "input": entry.input, "damage": wrong, "done": what})
     if format is Format.JSON:
         print_json({"folder": str(root), "verified": len(found), "damaged": rows})
@@ -103,11 +109,12 @@ def prune_entries(
     print(f"{plural(len(removed), 'entry', 'entries')} ({byte_size(freed)}) {verb} from {root}; ", end="")
     print(f"{byte_size(before - freed)} {'would stay' if dry_run else 'stay'}")
     if max_size is not None and before - freed > parse_size(max_size):
-        say("note: what stays is larger, as running jobs use it")
+        say("note: what stays is larger, as running jobs use it, or as it cannot be removed")
 
 
 def _row(entry: CacheEntry) -> dict[str, Any]:
     """An entry for people."""
+    used = _time(entry.last_used)
     return {
         "entry": entry.path.name[:12],
         "input": entry.input,
@@ -115,7 +122,7 @@ def _row(entry: CacheEntry) -> dict[str, Any]:
         "store": entry.store,
         "values": None if entry.values is None else f"{entry.values:,}",
         "size": byte_size(entry.bytes),
-        "last used": _time(entry.last_used).astimezone().strftime("%Y-%m-%d %H:%M"),
+        "last used": "unknown" if used is None else used.astimezone().strftime("%Y-%m-%d %H:%M"),
         "in use": "yes" if entry.in_use else "",
         "state": entry.state,
     }
@@ -123,8 +130,10 @@ def _row(entry: CacheEntry) -> dict[str, Any]:
 
 def _data(entries: Iterable[CacheEntry]) -> list[dict[str, Any]]:
     """Entries for programs."""
-    return [{**asdict(entry), "last_used": _time(entry.last_used).isoformat()} for entry in entries]
+    times = [(entry, _time(entry.last_used)) for entry in entries]
+    return [{**asdict(entry), "last_used": None if used is None else used.isoformat()} for entry, used in times]
 
 
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+def _time(seconds: float) -> datetime | None:
+    """A file's time; None for one that no calendar has, in all time zones, or that is not known."""
+    return datetime.fromtimestamp(seconds, UTC) if 0 < seconds < LAST else None

@@ -52,7 +52,8 @@ class TargetValues(Sequence[Any]):
     def __getitem__(self, at: slice) -> list[Any]: ...
     def __getitem__(self, at: int | slice) -> Any:
         if not isinstance(at, slice):
-            row = at if self._rows is None else int(self._rows[at])
+            row = range(len(self))[at]  # raises an IndexError, which ends loops of `index`, `in` and the like
+            row = row if self._rows is None else int(self._rows[row])
             return self._column.objects_of(self._column.cells.slice(row % len(self._column.cells), 1))[0]
         if self._rows is None:
             start, stop, step = at.indices(len(self))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -59,8 +60,11 @@ def cache_use(root: Path) -> CacheUse:
 
 def bytes_of(entry: Path) -> int:
     """The bytes of an entry's files."""
-    files = listing(entry) if is_folder(entry) else [entry]
-    return sum(path.lstat().st_size for path in files)
+    total = 0
+    for path in listing(entry) if is_folder(entry) else [entry]:
+        with contextlib.suppress(OSError):  # it vanished, or is not ours to look at
+            total += path.lstat().st_size
+    return total
 
 
 def clear_cache(root: Path) -> CacheUse:
@@ -86,8 +90,12 @@ def remove_leftovers(root: Path, kept_seconds: float = KEPT_SECONDS) -> None:
 
 def remainders(root: Path) -> list[Path]:
     """The folders of entries under way of which some values are done, whether anybody writes them or not."""
-    found = [path for path in listing(entries_dir(root)) if _UNDER_WAY.fullmatch(path.name) and path.suffix == ".tmp"]
-    return [path for path in found if is_begun(path)]
+    return [path for path in under_way(root) if is_begun(path)]
+
+
+def under_way(root: Path) -> list[Path]:
+    """Whatever has the name of the folder of an entry under way."""
+    return [path for path in listing(entries_dir(root)) if _UNDER_WAY.fullmatch(path.name) and path.suffix == ".tmp"]
 
 
 def is_begun(folder: Path) -> bool:
@@ -99,7 +107,7 @@ def is_begun(folder: Path) -> bool:
 def last_change(folder: Path) -> float:
     """When something was last written into an entry under way."""
     times = [0.0]
-    for path in (folder, folder / JOURNAL):
+    for path in (folder, folder / JOURNAL) if is_folder(folder) else (folder,):
         with contextlib.suppress(OSError):
             times.append(path.lstat().st_mtime)
     return max(times)
@@ -137,10 +145,30 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def open_regular(path: Path, mode: str) -> IO[Any]:
+    """Open a file of the cache; never a link, and nothing that would keep who opens it waiting.
+
+    Raises:
+        OSError: it is a link, a FIFO, a device or a folder, or cannot be opened.
+    """
+    encoding = None if "b" in mode else "utf-8"
+    return open(path, mode, encoding=encoding, opener=_descriptor)
+
+
+def _descriptor(path: str, flags: int) -> int:
+    """The descriptor of a regular file; only of what is open can nobody make something else meanwhile."""
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags | careful, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return descriptor
+
+
 def locked(path: Path) -> IO[str]:
     """A file that is locked as long as it is open, so that others see whether its writer lives."""
     while True:
-        file = path.open("w", encoding="utf-8")
+        file = open_regular(path, "w")
         if fcntl is None:
             return file
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -152,19 +180,23 @@ def locked(path: Path) -> IO[str]:
 def is_same(file: IO[Any], path: Path) -> bool:
     """Whether an open file is still the one that has this name."""
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:
         return False
 
 
 def abandoned(folder: Path) -> IO[str] | None:
-    """The lock of an entry under way, locked, if nobody writes that any more; None if somebody does."""
+    """The lock of an entry under way, locked, if nobody writes that any more; None if somebody does.
+
+    Raises:
+        OSError: the lock cannot be written.
+    """
     path = folder.with_suffix(".lock")
     if fcntl is None:
         if time.time() - last_change(folder) < STALE_SECONDS:
             return None
-        return path.open("a", encoding="utf-8")
-    file = path.open("a", encoding="utf-8")
+        return _lock_file(path)
+    file = _lock_file(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if is_same(file, path):
@@ -173,6 +205,29 @@ def abandoned(folder: Path) -> IO[str] | None:
         pass
     file.close()
     return None
+
+
+def is_written(folder: Path) -> bool:
+    """Whether somebody writes an entry under way; others who ask at the same time are not taken for writers."""
+    if fcntl is None:
+        return time.time() - last_change(folder) < STALE_SECONDS
+    with contextlib.suppress(OSError), open_regular(folder.with_suffix(".lock"), "r") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _lock_file(path: Path) -> IO[str]:
+    """A lock's file, made if it is not there; what is in its place and no file is nobody's, and goes."""
+    try:
+        return open_regular(path, "a")
+    except OSError:
+        if is_file(path):
+            raise
+        remove(path)
+        return open_regular(path, "a")
 
 
 def _remove_if_abandoned(path: Path) -> None:

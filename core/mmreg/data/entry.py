@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import secrets
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +25,7 @@ from mmreg.data.cache import (
     last_change,
     listing,
     locked,
+    open_regular,
     remainders,
     remove,
 )
@@ -129,7 +129,12 @@ def _fresh(folder: Path) -> tuple[Path, IO[str]]:
 def _left(root: Path, key: str) -> tuple[Path, IO[str]] | None:
     """What a killed process left of an entry, and its lock, so that nobody else goes on with it; None if nobody did."""
     for folder in sorted(remainders(root), key=last_change, reverse=True):
-        if folder.name.startswith(key) and (lock := abandoned(folder)) is not None:
+        if not folder.name.startswith(key):
+            continue
+        lock = None
+        with contextlib.suppress(OSError):  # it is another user's
+            lock = abandoned(folder)
+        if lock is not None:
             if is_begun(folder):  # nobody was faster
                 for path in listing(folder):
                     if not is_file(path):  # it is opened for writing otherwise
@@ -193,9 +198,6 @@ def read_meta(root: Path, key: str) -> dict[str, Any] | None:
     folder = entries_dir(root) / key
     try:
         folder.lstat()
-    except OSError:
-        return None
-    try:
         if not is_folder(folder):
             raise DamagedEntryError("it is no folder")
         with open_file(folder / META) as file:
@@ -207,8 +209,10 @@ def read_meta(root: Path, key: str) -> dict[str, Any] | None:
                 found = file.seek(0, 2)
             if found != size:
                 raise DamagedEntryError(f"{name} has {found:,} bytes instead of {size:,}")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
-        raise DamagedEntryError(str(error)) from error
+        raise DamagedEntryError(f"it cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedEntryError(f"{META} cannot be read") from error
     return meta
@@ -221,11 +225,13 @@ def open_file(path: Path) -> IO[bytes]:
         DamagedEntryError: it is missing, a link, or something that must not be opened, such as a FIFO.
     """
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise DamagedEntryError(f"{path.name} is no file")
-        return path.open("rb")
+        return open_regular(path, "rb")
     except FileNotFoundError:
         raise DamagedEntryError(f"{path.name} is missing") from None
+    except OSError as error:
+        if is_file(path):
+            raise
+        raise DamagedEntryError(f"{path.name} is no file") from error
 
 
 def read_array(folder: Path, name: str, meta: Mapping[str, Any]) -> NDArray[np.int64]:

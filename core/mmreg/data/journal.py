@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
-from mmreg.data.cache import JOURNAL, is_file
+from mmreg.data.cache import JOURNAL, is_file, open_regular
 from mmreg.data.checksums import BLOCK_BYTES, Checksums, ChecksumWriter, Output
 
 ABSENT, BAD = -1, -2
@@ -68,7 +68,7 @@ class Journal(Work):
 
     def _open(self, path: Path) -> IO[bytes]:
         """A file to read and write, as it is if it is there."""
-        return self._opened.enter_context(path.open("r+b" if is_file(path) else "x+b"))
+        return self._opened.enter_context(open_regular(path, "r+b" if is_file(path) else "x+b"))
 
     @property
     def checksums(self) -> Mapping[str, Checksums]:

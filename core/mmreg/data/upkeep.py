@@ -10,10 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmreg.data.cache import abandoned, bytes_of, entries, last_change, remainders, remove
+from mmreg.data.cache import (
+    abandoned,
+    bytes_of,
+    entries,
+    entries_dir,
+    is_folder,
+    is_written,
+    last_change,
+    remove,
+    remove_leftovers,
+    under_way,
+)
 from mmreg.data.checksums import BLOCK_BYTES, Checksums, DamagedEntryError
 from mmreg.data.entry import discard_entry, open_file, read_meta
-from mmreg.data.holding import last_used, unheld
+from mmreg.data.holding import is_held, last_used, unheld
 from mmreg.errors import CacheError, OptionError
 
 LIMIT = "MMREG_CACHE_MAX_SIZE"
@@ -50,11 +61,26 @@ class CacheEntry:
 
 
 def inventory(root: Path) -> list[CacheEntry]:
-    """All entries of a cache folder, unfinished ones included, the most recently used one first."""
+    """All entries of a cache folder, unfinished ones included, the most recently used one first.
+
+    Raises:
+        CacheError: the folder cannot be read.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
+            next(entries_dir(root).iterdir(), None)
+        except PermissionError as error:
+            raise CacheError(
+                f"the cache in {root} cannot be read: {error.strerror}; let MMREG_CACHE_DIR name another folder"
+            ) from error
     found = []
-    for path in (*entries(root), *remainders(root)):
-        with contextlib.suppress(OSError):  # it was removed meanwhile
-            found.append(_unfinished(path) if path.suffix else _entry(root, path))
+    for path in (*entries(root), *under_way(root)):
+        with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
+            try:
+                found.append(_unfinished(path) if path.suffix else _entry(root, path))
+            except OSError as error:
+                state = f"it cannot be looked at: {error.strerror or error}"
+                found.append(CacheEntry(path, "", "", "", None, 0, 0.0, False, state))
     return sorted(found, key=lambda entry: entry.last_used, reverse=True)
 
 
@@ -106,6 +132,8 @@ def prune(
         if goes and not entry.in_use and (dry_run or removed_unheld(root, entry.path)):
             removed.append(entry)
             total -= entry.bytes
+    if unusable and not dry_run:
+        remove_leftovers(root, 0)  # locks that nobody holds, too, which take no room
     return removed
 
 
@@ -119,7 +147,7 @@ def removed_unheld(root: Path, path: Path) -> bool:
             with lock:
                 remove(path)
                 remove(Path(lock.name))
-            return True
+            return not is_folder(path)
         with unheld(path) as free:
             if free:
                 discard_entry(root, path.name)
@@ -164,8 +192,6 @@ def _parsed(text: str, what: str, units: dict[str, int], example: str) -> float:
 
 
 def _entry(root: Path, path: Path) -> CacheEntry:
-    with unheld(path) as free:
-        pass
     meta: dict[str, Any] = {}
     try:
         meta = read_meta(root, path.name) or {}
@@ -173,11 +199,11 @@ def _entry(root: Path, path: Path) -> CacheEntry:
     except DamagedEntryError as error:
         state = str(error)
     name, modality, store = (str(meta.get(name, "")) for name in ("input", "modality", "store"))
-    return CacheEntry(path, name, modality, store, meta.get("values"), bytes_of(path), last_used(path), not free, state)
+    return CacheEntry(
+        path, name, modality, store, meta.get("values"), bytes_of(path), last_used(path), is_held(path), state
+    )
 
 
 def _unfinished(path: Path) -> CacheEntry:
-    lock = abandoned(path)
-    if lock is not None:
-        lock.close()
-    return CacheEntry(path, "", "", "", None, bytes_of(path), last_change(path), lock is None, "unfinished")
+    path.lstat()  # raises where it was removed meanwhile
+    return CacheEntry(path, "", "", "", None, bytes_of(path), last_change(path), is_written(path), "unfinished")

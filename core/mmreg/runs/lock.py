@@ -26,7 +26,8 @@ LONGEST = 4096
 def writing(folder: Path) -> Iterator[Callable[[], None]]:
     """Hold a folder, made if it is not there, as the only one who writes to it.
 
-    What was made for it and is still empty at the end goes again. The lock ends with its process, however that ends.
+    What was made for it, and is still there and empty at the end, goes again. The lock ends with its process, however
+    that ends.
 
     Yields:
         What raises a `TrainingError` where the folder is no longer there, or another one by now.
@@ -38,20 +39,22 @@ def writing(folder: Path) -> Iterator[Callable[[], None]]:
     why = unwritable(folder / LOCK) if is_unicode(str(folder)) else "its name is not UTF-8"
     if why is not None:
         raise RunError(f"the run cannot be written to {str(folder)!r}: {why}; name another folder")
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    absent = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    made = [(place, place.stat()) for place in absent]
     try:
         descriptor = _locked(folder)
         try:
-            yield partial(_still_held, folder, descriptor)
+            yield partial(_still_held, folder, folder.stat(), descriptor)
         finally:
             if _is_locked_by(folder, descriptor):
                 (folder / LOCK).unlink(missing_ok=True)
             os.close(descriptor)
     finally:
-        for place in made:
+        for place, status in made:
             with contextlib.suppress(OSError):  # something is in it
-                place.rmdir()
+                if os.path.samestat(place.lstat(), status):  # and not what somebody else made in its place
+                    place.rmdir()
 
 
 def writer(folder: Path) -> str:
@@ -109,13 +112,18 @@ def _is_locked_by(folder: Path, descriptor: int) -> bool:
         return False
 
 
-def _still_held(folder: Path, descriptor: int) -> None:
-    if not _is_locked_by(folder, descriptor):
-        what = "replaced by another" if (folder / LOCK).exists() else "removed"
-        raise TrainingError(
-            f"the folder {str(folder)!r}, or what is in it, was {what} while this training wrote to it; nothing more "
-            "is written there: begin anew, or go on from a copy by --resume"
-        )
+def _still_held(folder: Path, status: os.stat_result, descriptor: int) -> None:
+    if _is_locked_by(folder, descriptor):
+        return
+    what = ", or what is in it, was removed while this training wrote to it"
+    with contextlib.suppress(OSError):  # it is gone
+        if not os.path.samestat(folder.stat(), status):
+            what = " is another folder now than the one that this training wrote to"
+        elif (folder / LOCK).exists():
+            what = ", or what is in it, was replaced by another while this training wrote to it"
+    raise TrainingError(
+        f"the folder {str(folder)!r}{what}; nothing more is written there: begin anew, or go on from a copy by --resume"
+    )
 
 
 def _sign(descriptor: int) -> None:

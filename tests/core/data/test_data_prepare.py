@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
@@ -18,6 +19,7 @@ import mmreg.data.decode
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import SEQUENCE, TOKENS, VECTOR, Spec
 from mmreg.data.cache import cache_dir, cache_use, clear_cache, entries_dir
+from mmreg.data.key import field_names
 from mmreg.data.prepare import Prepared, prepare, raise_bad
 from mmreg.data.prepared import fit_arrays
 from mmreg.data.table import Table, concat_tables, read_table
@@ -504,3 +506,32 @@ def test_an_entry_says_what_is_in_it(table: Table, cache: Path) -> None:
     assert meta["files"]["values.bin"] == 24
     assert meta["checksums"]["values.bin"] == [zlib.crc32((entry(cache) / "values.bin").read_bytes())]
     assert meta["bad"] == []
+
+
+class Pair(Modality):
+    """A struct of two numbers, or a list of such, as the numbers in the order of their names."""
+
+    stored = spec = Spec(VECTOR, (2,), "float32")
+
+    def load(self, value: Any) -> NDArray[Any]:
+        parts = value[0] if isinstance(value, np.ndarray) else value
+        return np.array([parts[name] for name in sorted(parts)], np.float32)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_structs_of_equal_values_and_other_names_do_not_share_an_entry(cache: Path, listed: bool) -> None:
+    def rows(**cell: float) -> Table:
+        return read_table([{"cell": [cell] if listed else cell}])
+
+    for cell in ({"a": 1.0, "b": 2.0}, {"b": 1.0, "a": 2.0}, {"x": 1.0, "c": 2.0}):
+        prepared = prepare(Pair(), rows(**cell), ["cell"], name="pair", cache_dir=cache)
+        assert rows_of(prepared) == [[cell[name] for name in sorted(cell)]]
+    assert cache_use(cache).entries == 3
+
+
+def test_field_names_are_of_structs_alone() -> None:
+    assert field_names(pa.list_(pa.large_list(pa.float32()))) == []
+    assert field_names(pa.fixed_shape_tensor(pa.float32(), (2, 3))) == []
+    inner = pa.struct({"b": pa.string()})
+    assert field_names(pa.struct({"a": pa.list_(inner), "c": pa.int8()})) == [["a", [["b", []]]], ["c", []]]
+    assert field_names(pa.list_(inner, 2)) == [["b", []]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -15,11 +16,14 @@ from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import VECTOR, Spec
+from mmreg.data import holding
 from mmreg.data.cache import entries_dir, locked
+from mmreg.data.holding import TRIES, hold
 from mmreg.data.prepare import Prepared, prepare
 from mmreg.data.table import read_table
 from mmreg.data.upkeep import damage, inventory, parse_age, parse_size, prune, removed_unheld
 from mmreg.errors import OptionError
+from mmreg.files import fcntl
 
 DAY = 24 * 3600.0
 needs_locks = pytest.mark.skipif(sys.platform == "win32", reason="there are no locks")
@@ -232,3 +236,155 @@ def test_ages_are_read(text: str, seconds: float) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(OptionError, match="must be a number and one of"):
         parse_size(text)
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A file that is none of the cache's."""
+    path = tmp_path / "outside"
+    path.write_text("theirs")
+    return path
+
+
+def in_the_way(path: Path, what: str, outside: Path) -> None:
+    """Put something where the cache has a file."""
+    path.unlink(missing_ok=True)
+    if what == "FIFO":
+        os.mkfifo(path)
+    elif what == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(outside if what == "link" else outside.with_name("nowhere"))
+
+
+IN_THE_WAY = pytest.mark.parametrize("what", ["FIFO", "folder", "link", "link to nothing"])
+
+
+@needs_locks
+@IN_THE_WAY
+def test_what_is_in_a_locks_place_and_no_file_is_removed_and_neither_opened_nor_followed(
+    cache: Path, three: list[Path], outside: Path, what: str
+) -> None:
+    folder = unfinished(cache)
+    in_the_way(folder.with_suffix(".lock"), what, outside)
+    in_the_way(entries_dir(cache) / f"{'cd' * 20}-01234567.lock", what, outside)
+    assert [entry.in_use for entry in inventory(cache)] == [False] * 4
+    get(cache, "d")
+    gc.collect()
+    assert [entry.path for entry in prune(cache)] == [folder]
+    assert len(list(entries_dir(cache).iterdir())) == 4
+    assert outside.read_text() == "theirs"
+    assert not outside.with_name("nowhere").exists()
+
+
+@needs_locks
+@IN_THE_WAY
+def test_what_is_in_the_place_of_an_entrys_file_is_damage(
+    cache: Path, three: list[Path], outside: Path, what: str
+) -> None:
+    in_the_way(three[0] / "meta.json", what, outside)
+    in_the_way(three[1] / "values.bin", what, outside)
+    states = {entry.path: entry.state for entry in inventory(cache)}
+    assert states == {three[0]: "meta.json is no file", three[1]: "values.bin is no file", three[2]: "whole"}
+    assert len(get(cache, "a")) == 1
+    assert {entry.path for entry in prune(cache)} == {three[1]}
+    assert outside.read_text() == "theirs"
+
+
+@needs_locks
+def test_prune_removes_what_is_nobodys(cache: Path, three: list[Path], outside: Path) -> None:
+    folder = unfinished(cache)
+    in_the_way(folder / "journal.txt", "FIFO", outside)
+    link = entries_dir(cache) / f"{'cd' * 20}-01234567.tmp"
+    theirs = outside.with_name("folder")
+    theirs.mkdir()
+    (theirs / "journal.txt").write_text("theirs")
+    link.symlink_to(theirs)
+    (entries_dir(cache) / f"{'ef' * 20}-01234567.lock").touch()
+    (entries_dir(cache) / "notes.lock").touch()
+    with locked(entries_dir(cache) / f"{'12' * 20}-01234567.lock") as held:
+        assert {entry.path for entry in prune(cache, dry_run=True)} == {folder, link}
+        assert link.is_symlink()
+        assert {entry.path for entry in prune(cache)} == {folder, link}
+        left = {Path(held.name), entries_dir(cache) / "notes.lock", *three}
+        assert set(entries_dir(cache).iterdir()) == left
+    assert (theirs / "journal.txt").read_text() == "theirs"
+
+
+@needs_locks
+def test_who_only_looks_does_not_count_as_a_user(
+    cache: Path, three: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = unfinished(cache)
+    with locked(folder.with_suffix(".lock")):
+        pass
+    other = folder.with_suffix(".lock").open("rb")
+    fcntl.flock(other, fcntl.LOCK_SH)  # as another listing does
+    assert not any(entry.in_use for entry in inventory(cache))
+    other.close()
+    for tries, used in ((1, False), (TRIES, True)):
+        with (three[0] / "meta.json").open("rb") as looking:
+            fcntl.flock(looking, fcntl.LOCK_EX)
+            waits: list[float] = []
+
+            def wait(seconds: float, waits: list[float] = waits, tries: int = tries, looking: Any = looking) -> None:
+                waits.append(seconds)
+                if len(waits) == tries:
+                    fcntl.flock(looking, fcntl.LOCK_UN)
+
+            monkeypatch.setattr(holding.time, "sleep", wait)
+            assert [entry.in_use for entry in inventory(cache) if entry.path == three[0]] == [used]
+
+
+@pytest.fixture
+def _readonly(three: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that can only be read, also by those whom no permission stops."""
+    before = os.open
+
+    def opened(path: Any, flags: int, *arguments: Any, **named: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return before(path, flags, *arguments, **named)
+
+    def refuse(path: Path, *_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+
+
+@pytest.mark.usefixtures("_readonly")
+@needs_locks
+def test_a_cache_that_can_only_be_read_is_listed(cache: Path, three: list[Path]) -> None:
+    held = hold(three[1])
+    found = {entry.path: (entry.state, entry.in_use) for entry in inventory(cache)}
+    assert found == {path: ("whole", path == three[1]) for path in three}
+    del held
+    assert prune(cache, max_bytes=0) == []
+    assert all(path.is_dir() for path in three)
+
+
+def test_an_entry_that_cannot_be_looked_at_is_listed(
+    cache: Path, three: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.open
+
+    def opened(path: Any, flags: int, *arguments: Any, **named: Any) -> int:
+        if Path(path) == three[0] / "meta.json":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return before(path, flags, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", opened)
+    assert [entry.state for entry in inventory(cache)] == ["whole", "whole", "it cannot be read: Permission denied"]
+    lstat = Path.lstat
+
+    def stated(path: Path) -> Any:
+        if entries_dir(cache) in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", stated)
+    found = inventory(cache)
+    assert [entry.state for entry in found] == ["it cannot be looked at: Permission denied"] * 3
+    assert {damage(cache, entry) for entry in found} == {"it cannot be read: Permission denied"}

@@ -170,3 +170,32 @@ def test_a_training_begins_without_a_python_object_for_each_target(
     experiment = open_experiment(resolve(read_recipe(form)))
     experiment.table.fingerprint()
     assert experiment.targets.tolist() == [0, 1] * (rows // 2)
+
+
+@pytest.mark.parametrize("rows", [None, [4, 2, 2, 0, -1], []], ids=["all rows", "some rows", "no rows"])
+@pytest.mark.parametrize("cells", [["a", "b", None, "a", "c"], [1, 2, 3], []], ids=["texts", "numbers", "nothing"])
+def test_values_are_a_sequence_as_a_list_is(cells: list[Any], rows: list[int] | None) -> None:
+    values, expected = TargetValues(pa.chunked_array([cells[:2], cells[2:]], pa.array(cells).type)), cells
+    if rows is not None:
+        chosen = [row % len(cells) for row in rows] if cells else []
+        values, expected = values.select(np.array(chosen, np.int64)), [cells[row] for row in chosen]
+    size = len(expected)
+    assert len(values) == size
+    assert list(values) == expected
+    assert list(reversed(values)) == expected[::-1]
+    assert [values[at] for at in range(-size, size)] == expected + expected
+    for at in (size, size + 1, -size - 1):
+        with pytest.raises(IndexError):
+            values[at]
+    for start in (None, -7, -2, 0, 1, 4, 9):
+        for stop in (None, -7, -2, 0, 1, 4, 9):
+            for step in (None, -3, -1, 1, 2):
+                assert values[start:stop:step] == expected[start:stop:step]
+    assert "zzz" not in values
+    with pytest.raises(ValueError):
+        values.index("zzz")
+    for value in expected:
+        assert value in values
+        assert (values.index(value), values.count(value)) == (expected.index(value), expected.count(value))
+    if size:
+        assert values[np.int64(1)] == expected[1]

@@ -235,9 +235,29 @@ def test_a_folder_that_is_replaced_under_a_training_is_left_alone(tmp_path: Path
             (folder / "theirs").write_text("of another training")
         (folder / runs.LOCK).write_text("of another training")
 
-    with pytest.raises(TrainingError, match="replaced by another while this training wrote"):
+    with pytest.raises(TrainingError, match="run' is another folder now than the one that this training wrote to"):
         train(folder, callback=removing(folder, 7, replace), **NOISY)
     assert {path.name for path in folder.iterdir()} == {"theirs", runs.LOCK}
+
+
+def test_an_empty_folder_in_place_of_the_one_of_a_training_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "above" / "run"
+    with pytest.raises(TrainingError, match="run' is another folder now than the one that this training wrote to"):
+        train(folder, callback=removing(folder, 7, folder.mkdir), **NOISY)
+    assert folder.is_dir()
+    assert list(folder.iterdir()) == []
+    assert (tmp_path / "above" / "moved").is_dir()
+
+
+def test_a_lock_that_is_replaced_under_a_training_is_told_and_stays(tmp_path: Path) -> None:
+    with runs.writing(tmp_path / "run") as check:
+        (tmp_path / "run" / runs.LOCK).rename(tmp_path / "moved")
+        with pytest.raises(TrainingError, match="run', or what is in it, was removed while this training wrote to it"):
+            check()
+        (tmp_path / "run" / runs.LOCK).write_text("of another training")
+        with pytest.raises(TrainingError, match="was replaced by another while this training wrote to it"):
+            check()
+    assert (tmp_path / "run" / runs.LOCK).read_text() == "of another training"
 
 
 def test_a_folder_that_is_removed_while_the_end_is_measured_is_told(
