@@ -71,7 +71,8 @@ def draw(found: RateRange, path: Path) -> bool:
     axes.set_xscale("log")
     smoothed = found.smoothed
     low, first = float(smoothed.min()), float(smoothed[0])
-    axes.set_ylim(low - 0.1 * (first - low or 1), first + 0.5 * (first - low or 1))
+    fall = (abs(first) or 1) if found.suggestion is None else first - low or 1
+    axes.set_ylim(low - 0.1 * fall, first + 0.5 * fall)
     axes.set_xlabel("learning rate")
     axes.legend()
     with replacing(path) as temporary:

@@ -20,6 +20,9 @@ from mmreg.messages import plural, shown
 Splits = Mapping[str, NDArray[np.int64]]
 """The row numbers of each split."""
 
+MOST = float(np.finfo(np.float32).max)
+"""The largest weight, and sum of weights."""
+
 
 class TargetColumn:
     """The column that is to be predicted.
@@ -162,11 +165,20 @@ def row_weights(
         splits: the rows that need a weight.
 
     Raises:
-        TargetError: the column holds something else than numbers of at least 0, or only zeros in a split.
+        TargetError: the column holds something else than numbers of at least 0, or only zeros in a split, or so large
+            or small ones that a loss cannot hold them.
     """
     weights = np.ones(len(table), np.float32) if column is None else _column_weights(table, column, splits)
-    for rows in splits.values():
-        weights[rows] *= task.row_weights(targets[rows])
+    for split, rows in splits.items():
+        own = task.row_weights(targets[rows])
+        total = float((weights[rows] * np.maximum(own, 1.0, dtype=np.float64)).sum())
+        if column is not None and total > MOST:
+            raise TargetError(
+                f"the weight column {column!r} adds up to {total:.3g} over the {split} rows"
+                f"{', the weights of classes included' if own.max() > 1 else ''}, which is more than a loss can hold "
+                f"(float32, up to {MOST:.3g}): divide all weights by the same number"
+            )
+        weights[rows] *= own
     return weights
 
 
@@ -175,16 +187,25 @@ def _column_weights(table: Table, column: str, splits: Splits) -> NDArray[np.flo
     numbers = values.numbers()
     if numbers is None or numbers.ndim != 1:
         numbers = np.full(len(table), np.nan)
-    weights = numbers.astype(np.float32)
     rows = np.concatenate(list(splits.values()))
-    bad = rows[~(np.isfinite(weights[rows]) & (weights[rows] >= 0))]
-    if len(bad):
-        raise TargetError(
-            f"the weight column {column!r} must hold numbers of at least 0; "
-            f"{plural(len(bad), 'row does', 'rows do')} not "
-            f"(first: {table.where(int(bad[0]))} holds {shown(values[int(bad[0])])})"
-        )
+
+    def refuse(bad: NDArray[np.int64], must: str, found: str) -> None:
+        if len(bad):
+            first = f"(first: {table.where(int(bad[0]))} holds {shown(values[int(bad[0])])})"
+            raise TargetError(f"the weight column {column!r} must hold {must}; {found} {first}")
+
+    bad = rows[~(np.isfinite(numbers[rows]) & (numbers[rows] >= 0))]
+    refuse(bad, "numbers of at least 0", f"{plural(len(bad), 'row does', 'rows do')} not")
+    bad = rows[numbers[rows] > MOST]
+    refuse(bad, f"numbers of at most {MOST:.3g} (float32)", f"{plural(len(bad), 'row holds', 'rows hold')} more")
+    with np.errstate(over="ignore"):  # of rows that are in no split
+        weights = numbers.astype(np.float32)
     for split, rows in splits.items():
-        if len(rows) and not weights[rows].sum() > 0:
+        if len(rows) and not numbers[rows].any():
             raise TargetError(f"the weight column {column!r} is zero in every {split} row")
+        if len(rows) and not weights[rows].any():
+            raise TargetError(
+                f"the weight column {column!r} holds at most {numbers[rows].max():.3g} in the {split} rows, which is "
+                "zero for a loss (float32): multiply all weights by the same number"
+            )
     return weights

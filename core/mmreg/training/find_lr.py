@@ -13,7 +13,7 @@ from torch import Tensor
 from mmreg.contract.callback import Callback, Step
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import fit_arrays, keep_rows
-from mmreg.errors import TableError, TrainingError
+from mmreg.errors import OptionError, TableError, TrainingError
 from mmreg.experiment import checked_plan, open_experiment, prepare_all
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision
 from mmreg.model.seeding import random_state_kept
@@ -56,14 +56,20 @@ def find_lr(
 
     Raises:
         RecipeError, TableError, TargetError, DataError: as for `train`.
-        ValueError: the rates do not grow, or there are fewer than 2 steps.
+        OptionError: the optimizer has no rate that could be multiplied.
+        ValueError: the rates do not grow or are not finite, or there are fewer than 2 steps.
     """
-    if not 0 < low < high or steps < 2:
-        raise ValueError(f"the rates must grow from above 0 in at least 2 steps, found {low} to {high} in {steps}")
+    if not 0 < low < high or not math.isfinite(high / low) or steps < 2:
+        raise ValueError(
+            f"the rates must be finite and grow from above 0 in at least 2 steps, found {low} to {high} in {steps}"
+        )
     target = resolve_device(device)
     changes = {**UNTIMED, "epochs": steps, "max_steps": steps}
     given = read_recipe(recipe, overrides)
-    plan = checked_plan(given.replace({f"training.{key}": value for key, value in changes.items()}))
+    given = given.replace({f"training.{key}": value for key, value in changes.items()})
+    plan = checked_plan(given)
+    if plan.optimizer.options.get("lr") == 0:  # of which the weights' own rates could not be told
+        plan = checked_plan(given.replace({"training.optimizer.lr": 1.0}))
     training = plan.recipe.form.training
     dtype = resolve_precision(training.precision, target)
     experiment = open_experiment(plan)
@@ -89,7 +95,9 @@ def find_lr(
 
         trainer = Trainer(plan, model, experiment.modalities, rows, target, dtype, on_step)
         groups = trainer.optimizer.param_groups
-        base = plan.optimizer.options.get("lr") or groups[0]["lr"]
+        base = plan.optimizer.options.get("lr") or max(float(group["lr"]) for group in groups)
+        if not base:
+            raise OptionError(f"the optimizer {plan.optimizer.name} has a rate of 0 for all weights: give it another")
         factors = [float(group["lr"]) / base for group in groups]
 
         def set_rate(rate: float) -> None:

@@ -20,6 +20,9 @@ until then if that is more (of a loss above zero, four times the best)."""
 WIDTH = 0.03
 """The deviation of the window that smooths the curve, as a share of all steps."""
 
+ROUNDING = 1e-6
+"""A fall of the smoothed loss by no more than this share of the losses is taken for rounding."""
+
 
 @dataclass(frozen=True)
 class RateRange:
@@ -46,17 +49,28 @@ class RateRange:
 
     @property
     def minimum(self) -> float:
-        """The rate at which the smoothed loss was least: near the largest that can be trained with."""
-        return self.rates[int(np.argmin(self.smoothed))]
+        """The rate at which the smoothed loss was least: near the largest that can be trained with.
+
+        The first rate if the loss never fell.
+        """
+        return self.rates[_least(self.smoothed)]
 
     @property
     def suggestion(self) -> float | None:
         """The rate at which the smoothed loss fell fastest by the rate's logarithm; None if it never fell."""
-        curve = self.smoothed[: int(np.argmin(self.smoothed)) + 1]
+        smoothed = self.smoothed
+        curve = smoothed[: _least(smoothed) + 1]
         if len(curve) < 2:
             return None
         slopes = np.gradient(curve, np.log(self.rates[: len(curve)]))
         return self.rates[int(np.argmin(slopes))]
+
+
+def _least(curve: NDArray[np.float64]) -> int:
+    """Where a curve is least; its first place if it does not fall by more than rounding until there."""
+    least = int(np.argmin(curve))
+    until = curve[: least + 1]
+    return least if until.max() - until[-1] > ROUNDING * np.abs(until).max() else 0
 
 
 class RangeTest:
@@ -89,7 +103,9 @@ class RangeTest:
         self._losses.append(loss)
         self._running = SMOOTHING * self._running + (1 - SMOOTHING) * loss
         now = self._running / (1 - SMOOTHING ** len(self._losses))
-        bound = self._best + WORSE * max(abs(self._best), self._losses[0] - self._best)
+        # A first loss of zero, as of rows that weigh nothing, is no measure of how large losses are.
+        first = next((each for each in self._losses if each), 0.0)
+        bound = self._best + WORSE * max(abs(self._best), first - self._best)
         self._diverged = not math.isfinite(now) or now > bound
         self._best = min(self._best, now)
         self.over = self._diverged or len(self._losses) == len(self._rates)

@@ -91,18 +91,43 @@ def test_weights_are_those_of_the_column_times_those_of_the_task() -> None:
     assert row_weights(task, table, None, targets, SPLITS).tolist() == [1, 10, 1, 1, 10]
 
 
+@pytest.mark.filterwarnings("error")
+def test_large_and_small_weights_are_taken_as_they_are() -> None:
+    table = read_table({"y": ["a", "b", "a", "b", "b"], "w": [1e38, 1e-46, 1e-40, 1e300, 1e-45]})
+    target, task = TargetColumn(table, "y"), classification()
+    target.fit(task, SPLITS["train"])
+    weights = row_weights(task, table, "w", target.encode(task, SPLITS), SPLITS)
+    expected = np.array([1e38, 0, 1e-40, 1e-45], np.float32)
+    assert weights[[0, 1, 2, 4]].tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
         ([1, -1, None, 1, 1], r"must hold numbers of at least 0; 2 rows do not \(first: <table>, row 2 holds -1"),
         ([1, 1, 1, 1, 0], "is zero in every validation row"),
+        (
+            [1, 1e39, 1, 1e40, 1],
+            r"must hold numbers of at most 3.4e\+38 \(float32\); 1 row holds more \(first: <table>, row 2 holds 1e\+39",
+        ),
+        ([3e38, 3e38, 1, 1, 1], r"adds up to 6e\+38 over the train rows, .*: divide all weights by the same number"),
+        ([1e-46, 1e-47, 0, 1, 1], "holds at most 1e-46 in the train rows, .*: multiply all weights by the same number"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_weights_that_mean_nothing_are_refused(weights: list[Any], said: str) -> None:
     table = read_table({"y": ["a", "b", "a", "b", "b"], "w": weights})
     target, task = TargetColumn(table, "y"), classification()
     target.fit(task, SPLITS["train"])
     with pytest.raises(TargetError, match=said):
+        row_weights(task, table, "w", target.encode(task, SPLITS), SPLITS)
+
+
+def test_weights_that_classes_make_too_large_are_refused() -> None:
+    table = read_table({"y": ["a", "b", "a", "b", "b"], "w": [1, 1e38, 1, 1, 1]})
+    target, task = TargetColumn(table, "y"), classification(class_weights={"a": 1.0, "b": 10.0})
+    target.fit(task, SPLITS["train"])
+    with pytest.raises(TargetError, match=r"adds up to 1e\+39 over the train rows, the weights of classes included,"):
         row_weights(task, table, "w", target.encode(task, SPLITS), SPLITS)
 
 

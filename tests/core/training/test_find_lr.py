@@ -17,7 +17,8 @@ from torch import nn
 from toys import Listening
 
 import mmreg
-from mmreg.errors import TableError
+from mmreg import registry
+from mmreg.errors import OptionError, TableError
 from mmreg.training.loop import Trainer
 from mmreg.training.rate_range import RangeTest, RateRange
 
@@ -102,6 +103,75 @@ def test_a_loss_that_never_falls_suggests_nothing() -> None:
     assert RateRange([1e-3, 1e-2, 1e-1], [1.0, 2.0, 3.0], True).suggestion is None
 
 
+@pytest.mark.parametrize("scale", [1e-6, 0.693, 1.0, 1e6])
+def test_a_loss_that_changes_by_rounding_alone_suggests_nothing(scale: float) -> None:
+    random = np.random.default_rng(0)
+    rates = np.geomspace(1e-7, 10.0, 100).tolist()
+    for _ in range(100):
+        constant = float(scale * random.uniform(0.1, 1))
+        rounded = np.full(100, constant) * (1 + 1e-7 * random.standard_normal(100))
+        for losses in ([constant] * 100, rounded.tolist()):
+            found = RateRange(rates, losses, False)
+            assert found.suggestion is None
+            assert found.minimum == rates[0]
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_loss_that_falls_by_little_suggests_a_rate(scale: float) -> None:
+    rates = np.geomspace(1e-7, 10.0, 100).tolist()
+    found = RateRange(rates, [scale * (1 - 1e-4 / (1 + math.exp((50 - step) / 5))) for step in range(100)], False)
+    assert found.suggestion == pytest.approx(rates[50], rel=0.5)
+    assert found.minimum > rates[80]
+
+
+def test_a_first_loss_of_zero_is_no_measure_of_divergence() -> None:
+    test = RangeTest(1e-7, 10.0, 30)
+    for loss in [0.0, 0.0] + [1.0] * 20:
+        test.add(loss)
+        assert not test.over
+    test.add(100.0)
+    assert test.over
+    assert test.result().diverged
+
+
+def test_losses_of_zero_are_no_divergence() -> None:
+    test = RangeTest(1e-7, 10.0, 30)
+    for _ in range(30):
+        assert not test.over
+        test.add(0.0)
+    assert not test.result().diverged
+    assert test.result().suggestion is None
+
+
+def test_the_rate_of_the_recipe_does_not_matter() -> None:
+    """Not even if it is zero, where only the multipliers of the weights are left."""
+    encoder = {"name": "linear", "lr": 0.1}
+    modalities = {"a": {"type": "numbers", "encoder": encoder}, "b": {"type": "numbers"}}
+    recipe = toys.recipe(toys.rows(), modalities=modalities)
+    found = [
+        mmreg.find_lr(recipe, device="cpu", steps=30, overrides=[f"training.optimizer={{name: SGD, lr: {rate}}}"])
+        for rate in (0.0, 1.0)
+    ]
+    assert found[0] == found[1]
+    assert found[0].losses[0] != found[0].losses[-1]
+
+
+class Still(mmreg.Optimizer):
+    """An optimizer without an own rate."""
+
+    def build(self, groups: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD([each for group in groups for each in group.parameters], lr=0.0)
+
+
+def test_an_optimizer_that_never_moves_is_refused() -> None:
+    registry.register("optimizer", "still", Still)
+    try:
+        with pytest.raises(OptionError, match="the optimizer still has a rate of 0 for all weights"):
+            mmreg.find_lr(toys.recipe(toys.rows(40)), device="cpu", overrides=["training.optimizer=still"])
+    finally:
+        registry.unregister("optimizer", "still")
+
+
 def test_a_recipe_is_tried_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rates: list[list[float]] = []
@@ -141,8 +211,9 @@ def test_it_goes_over_the_rows_as_often_as_it_needs() -> None:
 
 
 def test_wrong_rates_and_empty_tables_are_refused() -> None:
-    with pytest.raises(ValueError, match="must grow"):
-        mmreg.find_lr(toys.recipe(toys.rows()), low=1.0, high=0.1)
+    for low, high in ((1.0, 0.1), (1e-7, math.inf), (1e-7, math.nan), (math.nan, 1.0), (1e-300, 1e300), (0.0, 1.0)):
+        with pytest.raises(ValueError, match="must be finite and grow"):
+            mmreg.find_lr(toys.recipe(toys.rows()), low=low, high=high)
     table = [{**row, "a": [0.0]} for row in toys.rows(40)]
     with pytest.raises(TableError, match="no training row is left"):
         mmreg.find_lr(toys.recipe(table, on_bad="skip"), device="cpu")
@@ -177,5 +248,7 @@ def test_the_curve_is_drawn_where_matplotlib_is_there(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from mmreg.cli.find_lr import draw
 
+    never = RateRange([1e-3, 1e-2, 1e-1], [1e9, 1e9, 1e9 * (1 + 1e-9)], False)
+    assert draw(never, tmp_path / "never.png")  # with axes of some height
     assert draw(of_a_quadratic(10.0), tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
