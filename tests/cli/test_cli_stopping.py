@@ -14,6 +14,7 @@ from small import Called, Caller
 
 import mmreg
 from mmreg.cli.signals import SIGNALS
+from mmreg.studies.compare import grid
 from mmreg.training import session, train
 from mmreg.training.checkpoint import load_checkpoint
 from mmreg.training.loop import Trainer
@@ -170,21 +171,10 @@ def test_comparisons_and_the_search_for_a_rate_are_ended_alike(
     name: str,
     code: int,
 ) -> None:
-    monkeypatch.setattr(Trainer, "_take_step", before(Trainer._take_step, lambda: send(name), 3))
-    compared = cli(
-        "compare",
-        text_recipe,
-        "--encoder",
-        "title=text_rnn,{name: text_rnn, cell: gru}",
-        "--out",
-        tmp_path / "compared",
-        "--jobs",
-        "1",
-        "-q",
-    )
+    monkeypatch.setattr(grid, "run_grid", before(grid.run_grid, lambda: send(name)))
+    compared = cli("compare", text_recipe, "--seeds", "0..1", "--out", tmp_path / "compared", "-q")
     assert compared.code == code
     assert "the same command goes on from there" in compared.err
-    monkeypatch.undo()
     monkeypatch.setattr(Trainer, "_take_step", before(Trainer._take_step, lambda: send(name), 3))
     tried = command("--find-lr")
     assert tried.code == code
