@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -14,7 +15,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from mmreg import Callback, Epoch, Features, FollowedRun, Fused, Step
+from mmreg import Callback, Features, FollowedRun, Fused, Step
 from mmreg.files import csv_text, write_text
 
 FILE = "statistics.csv"
@@ -47,7 +48,7 @@ class Statistics(Callback):
     def __init__(self, *, every: Annotated[int, Ge(1)] = 50) -> None:
         self._every = every
         self._model = nn.Module()
-        self._rows: list[dict[str, Any]] = []
+        self._path = Path()
         self._hooks: list[RemovableHandle] = []
         self._activations: dict[str, list[Tensor]] = {}
         self._before: dict[str, list[Tensor]] = {}
@@ -56,13 +57,14 @@ class Statistics(Callback):
     def on_start(self, run: FollowedRun, facts: Mapping[str, Any]) -> None:
         """Remember the model; of a training that goes on, take up what was written."""
         self._model = run.model
-        path = run.folder / FILE
+        self._path = path = run.folder / FILE
         if not facts["resumed_after_step"]:
             path.unlink(missing_ok=True)
         elif path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = [{**row, "step": int(row["step"])} for row in csv.DictReader(file)]
-            self._rows = [row for row in rows if row["step"] <= facts["resumed_after_step"]]
+            # A kill may have cut the last line off.
+            lines = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0].splitlines()
+            rows = [row for row in csv.DictReader(lines) if int(row["step"]) <= facts["resumed_after_step"]]
+            write_text(path, csv_text(rows, COLUMNS))
         if self._due(facts["resumed_after_step"] + 1):
             self._watch()
 
@@ -84,19 +86,17 @@ class Statistics(Callback):
     def on_step(self, step: Step) -> None:
         """Measure what the step has added to the weights; make ready for the next one if it is its turn."""
         if self._before:
+            rows: list[dict[str, Any]] = []
             for component, parameters in _components(self._model).items():
                 pairs = zip(parameters, self._before[component], strict=True)
                 moved = [parameter.detach() - before for parameter, before in pairs]
                 figures = {**self._measured[component], "update_norm": nn.utils.get_total_norm(moved)}
                 plain = {name: None if value is None else float(value) for name, value in figures.items()}
-                self._rows.append({"step": step.step, "component": component, **plain})
+                rows.append({"step": step.step, "component": component, **plain})
+            self._append(rows)
         self._unwatch()
         if self._due(step.step + 1):
             self._watch()
-
-    def on_epoch_end(self, run: FollowedRun, epoch: Epoch) -> None:
-        """Write what there is."""
-        write_text(run.folder / FILE, csv_text(self._rows, COLUMNS))
 
     def on_end(self, run: FollowedRun, report: Mapping[str, Any]) -> None:
         """Leave the model as it was."""
@@ -104,6 +104,14 @@ class Statistics(Callback):
 
     def _due(self, step: int) -> bool:
         return step == 1 or step % self._every == 0
+
+    def _append(self, rows: list[dict[str, Any]]) -> None:
+        """Write rows, before the step is kept after which a training that is stopped now goes on."""
+        text = csv_text(rows, COLUMNS)
+        if self._path.is_file():
+            text = text.partition("\n")[2]  # without the header
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            file.write(text)
 
     def _watch(self) -> None:
         """Keep what the components give."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import toys
-from toys import Listening, train
+from toys import Listening, StopAt, train
 
 from mmreg import Callback, Features, Step
 from mmreg.training.step import TrainingStep
+from mmreg.training.stopping import Stopped
 
 STATISTICS: dict[str, Any] = {"callbacks": [{"name": "statistics", "every": 4}], "fusion": "product"}
+EACH: dict[str, Any] = {"callbacks": [{"name": "statistics", "every": 1}], "fusion": "product"}
 
 
 @pytest.fixture(autouse=True)
@@ -108,12 +111,43 @@ def test_who_does_not_ask_for_gradients_is_not_asked(tmp_path: Path, monkeypatch
     assert asked == [None, None]
 
 
-def test_a_training_that_goes_on_goes_on_in_the_same_file(tmp_path: Path) -> None:
-    whole = train(tmp_path / "whole", **STATISTICS)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What a training that nobody stops writes, of three epochs of eight steps."""
+    toys.register()
+    return (train(tmp_path_factory.mktemp("whole") / "run", **EACH).folder / "statistics.csv").read_text()
+
+
+@pytest.mark.parametrize("step", [1, 7, 8, 9, 12, 18])
+def test_a_training_that_goes_on_goes_on_in_the_same_file(tmp_path: Path, whole: str, step: int) -> None:
+    """It was stopped after any step of an epoch, of which the last one is kept."""
+    stop = StopAt(step)
+    with pytest.raises(Stopped):
+        train(tmp_path / "run", callback=stop, stop=stop.stop, **EACH)
+    run = train(tmp_path / "run", resume=True, **EACH)
+    assert (run.folder / "statistics.csv").read_text() == whole
+
+
+@pytest.mark.parametrize("step", [5, 8, 13])
+@pytest.mark.parametrize("every", [1, 3])
+def test_nothing_is_lost_by_a_kill(tmp_path: Path, whole: str, step: int, every: int) -> None:
+    """What the file holds at a step is all that a killed process leaves, with a line of it cut off maybe."""
+    left: dict[int, str] = {}
+    run = tmp_path / "run"
+
+    class Watching(Listening):
+        def on_gradients(self, step: int) -> None:
+            left[step] = (run / "statistics.csv").read_text() if step > 1 else ""
+
+    settings = {**EACH, "overrides": [f"training.checkpoint={{minutes: null, steps: {every}}}"]}
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "stopped", callback=Listening(18), **STATISTICS)
-    train(tmp_path / "stopped", resume=True, **STATISTICS)
-    assert read(tmp_path / "stopped") == read(whole.folder)
+        train(run, callback=Watching(step), **settings)
+    assert {int(row["step"]) for row in csv.DictReader(left[step].splitlines())} == set(range(1, step))
+    for cut in (0, 1, 60):
+        (run / "statistics.csv").write_text(left[step] + whole.splitlines()[1][:cut])
+        went_on = shutil.copytree(run, tmp_path / f"cut{cut}")
+        train(went_on, resume=True, **settings)
+        assert (went_on / "statistics.csv").read_text() == whole
 
 
 def test_the_report_shows_the_last_measured_step(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 import toys
-from toys import Listening, train
+from toys import Listening, StopAt, train
 
 from mmreg import FollowedRun, registry
 from mmreg.errors import RecipeError
+from mmreg.training.stopping import Stopped
 from mmreg_track.tracker import Tracker, flat
 from mmreg_track.wandb import WandB
 
@@ -153,18 +155,61 @@ def test_tensorboard_of_an_earlier_training_gives_way(tmp_path: Path) -> None:
     assert len(list((run.folder / "tensorboard").iterdir())) == 1
 
 
-def test_tensorboard_goes_on_with_a_training_that_was_stopped(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
+class Copying(Listening):
+    """Copies the event files before a step, as a kill would leave them, and stops the training."""
+
+    def __init__(self, run: Path, step: int) -> None:
+        super().__init__()
+        self.run, self.step = run, step
+
+    def on_gradients(self, step: int) -> None:
+        if step == self.step:
+            shutil.copytree(self.run / "tensorboard", self.run.with_name("left"))
+            raise KeyboardInterrupt
+
+
+def date_back(run: Path) -> None:
+    """Let the event files be of earlier: they are read in the order of their names, which hold the second."""
+    for file in (run / "tensorboard").iterdir():
+        second = file.name.split(".")[3]
+        file.rename(file.with_name(file.name.replace(second, f"{int(second) - 60:010d}")))
+
+
+def assert_tensorboard_has_all(folder: Path) -> None:
+    """Each of sixteen steps, and each of two epochs, once."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    settings = {**FUSED, "callbacks": [{"name": "tensorboard", "every": 1}]}
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "run", callback=Listening(14), **settings)
-    run = train(tmp_path / "run", resume=True, **settings)
-    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     assert [each.step for each in events.Scalars("train/step_loss")] == list(range(1, 17))
+    for name, values in measured(folder).items():
+        assert [each.value for each in events.Scalars(name)] == pytest.approx(values, rel=1e-6), name
     assert [each.step for each in events.Scalars("validation/accuracy")] == [8, 16]
+
+
+@pytest.mark.parametrize("step", [3, 8, 12])
+def test_tensorboard_goes_on_with_a_training_that_was_stopped(tmp_path: Path, step: int) -> None:
+    pytest.importorskip("tensorboard")
+    settings = {**FUSED, "callbacks": [{"name": "tensorboard", "every": 1}]}
+    stop = StopAt(step)
+    with pytest.raises(Stopped):
+        train(tmp_path / "run", callback=stop, stop=stop.stop, **settings)
+    date_back(tmp_path / "run")
+    assert_tensorboard_has_all(train(tmp_path / "run", resume=True, **settings).folder)
+
+
+@pytest.mark.parametrize("step", [7, 14])
+def test_tensorboard_loses_nothing_by_a_kill(tmp_path: Path, step: int) -> None:
+    pytest.importorskip("tensorboard")
+    overrides = [*FUSED["overrides"], "training.checkpoint={minutes: null, steps: 3}"]
+    settings = {**FUSED, "overrides": overrides, "callbacks": [{"name": "tensorboard", "every": 1}]}
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(run, callback=Copying(run, step), **settings)
+    shutil.rmtree(run / "tensorboard")
+    (tmp_path / "left").rename(run / "tensorboard")
+    date_back(run)
+    assert_tensorboard_has_all(train(run, resume=True, **settings).folder)
 
 
 @pytest.mark.filterwarnings("ignore")  # the package's own
