@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -78,10 +77,11 @@ def load_checkpoint(
             take(state)
         except (MemoryError, torch.OutOfMemoryError):
             raise  # it says nothing of the file
-        except pickle.UnpicklingError:  # which goes on about how to run what the file holds
-            problems.append(f"{path} is damaged, or holds more than tensors and plain data")
         except Exception as error:  # torch raises many kinds for a damaged file
-            problems.append(f"{path} is damaged ({one_line(error)})")
+            what = one_line(error)
+            if type(error).__name__ == "UnpicklingError":  # torch goes on about how to run what the file holds
+                what = "or holds more than tensors and plain data"
+            problems.append(f"{path} is damaged ({what})")
         else:
             done = f"of epoch {state['progress']['epoch']}, step {state['progress']['step']:,}"
             from_here = f"; going on from the one before, {done}"

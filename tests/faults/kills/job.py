@@ -103,6 +103,7 @@ def run(folder: Path, recipe: Path, cache: Path, plan: Plan, told: Told) -> None
 def _watch_phases(entered: Callable[[str], None], told: Told) -> None:
     from mmreg.training import saving, session
     from mmreg.training.loop import Trainer
+    from mmreg.training.validation import Validation
 
     def within(place: Any, name: str, phase: str) -> None:
         function = getattr(place, name)
@@ -118,7 +119,7 @@ def _watch_phases(entered: Callable[[str], None], told: Told) -> None:
 
     within(session, "prepare_all", "preparing")
     within(Trainer, "_train_epoch", "training")
-    within(Trainer, "_validate", "validating")
+    within(Validation, "__call__", "validating")
     within(saving, "save_checkpoint", "writing")
     within(session.Session, "_report", "measuring")
 
