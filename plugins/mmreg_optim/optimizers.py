@@ -39,15 +39,24 @@ class TorchOptimizer(Optimizer):
     def build(self, groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
         """See `Optimizer`."""
         given = dict(vars(self))
-        on_gpu = all(parameter.is_cuda for group in groups for parameter in group.parameters)
-        if on_gpu and given.get("fused", False) is None and not given.get("foreach"):
-            given["fused"] = True  # torch's own choice are joint kernels, of which a step takes many
+        if given.get("fused", False) is None and self._is_faster_fused(groups):
+            given["fused"] = True  # torch's own choice takes a kernel for each operation, on a CPU of each parameter
         if "weight_decay" in given:
             param_groups = [param_group(group, self.lr, given["weight_decay"]) for group in groups]
         else:
             param_groups = param_groups_without_decay(groups, self.lr)
         built: torch.optim.Optimizer = getattr(torch.optim, type(self).__name__)(param_groups, **given)
         return built
+
+    def _is_faster_fused(self, groups: Sequence[ParameterGroup]) -> bool:
+        """Whether a single kernel steps these parameters faster, and no other way is asked for."""
+        given = vars(self)
+        if given.get("foreach") or given.get("differentiable"):
+            return False
+        parameters = [parameter for group in groups for parameter in group.parameters]
+        devices = {parameter.device.type for parameter in parameters}
+        known = devices == {"cuda"} or (devices == {"cpu"} and type(self).__name__ in ("Adam", "AdamW"))
+        return known and all(parameter.is_floating_point() for parameter in parameters)
 
 
 @options

@@ -28,6 +28,12 @@ class Losses(NamedTuple):
     loss: Tensor
     terms: dict[tuple[str, str], Tensor]
 
+    def plus(self, other: Losses) -> Losses:
+        """Those of two batches together."""
+        terms = {**self.terms, **other.terms}
+        both = {key: self.terms[key] + other.terms[key] for key in self.terms.keys() & other.terms.keys()}
+        return Losses(self.loss + other.loss, {**terms, **both})
+
 
 class TrainingStep:
     """Steps of an optimizer, each over a group of batches.
@@ -91,15 +97,13 @@ class TrainingStep:
             progress: the part of the training that is done; likewise.
         """
         rows = sum(batch.size for batch in group)
-        loss = torch.zeros((), device=self.device)
-        terms: dict[tuple[str, str], Tensor] = {}
         self.guard.begin()
+        losses: Losses | None = None
         for batch, own in zip(group, draws, strict=True):
-            part, named = self._batch_gradients(batch, own, weight, batch.size / rows, progress)
-            loss = loss + part
-            for key, term in named.items():
-                terms[key] = terms.get(key, 0.0) + term
-        return Losses(loss, terms)
+            part = self._batch_gradients(batch, own, weight, batch.size / rows, progress)
+            losses = part if losses is None else losses.plus(part)
+        assert losses is not None
+        return losses
 
     def _batch_gradients(
         self, batch: Rows, draws: Draws, weight: float | Tensor, share: float, progress: float | Tensor

@@ -31,6 +31,10 @@ OTHER_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+FUSED = ("Adam", "AdamW")
+"""Those that take a single kernel on a CPU, unless another way is asked for."""
+
+
 def by_hand(name: str, model: torch.nn.Module, options: dict[str, Any]) -> torch.optim.Optimizer:
     """What a recipe of version 0.1 was trained by: torch's class over two groups, or one for want of weight decay."""
     cls: Any = getattr(torch.optim, name)
@@ -76,7 +80,8 @@ def test_groups_state_and_steps_are_those_of_torch_by_hand(name, options):
     options = options.get(name, {})
     ours, theirs = small_model(), small_model()
     optimizer = registry.build("optimizer", name, **options).build(default_groups(ours))
-    reference = by_hand(name, theirs, options)
+    fused = {"fused": True} if name in FUSED and not options.get("foreach") else {}
+    reference = by_hand(name, theirs, {**fused, **options})
     assert type(optimizer) is type(reference)
     assert plain(optimizer) == plain(reference)
     for number in range(5):
@@ -84,6 +89,19 @@ def test_groups_state_and_steps_are_those_of_torch_by_hand(name, options):
         step(theirs, reference, number)
     assert same_weights(ours, theirs)
     assert not same_weights(ours, small_model())
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_a_single_kernel_steps_as_torch_does_by_itself(name):
+    ours, theirs = small_model(), small_model()
+    optimizer = registry.build("optimizer", name).build(default_groups(ours))
+    reference = by_hand(name, theirs, {})
+    assert all(group["fused"] for group in optimizer.param_groups)
+    for number in range(20):
+        step(ours, optimizer, number)
+        step(theirs, reference, number)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-7, rtol=1e-6)
 
 
 def test_a_checkpoint_of_torch_by_hand_is_gone_on_with():
