@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from mmreg.layers import GLOBAL_DRAWS
 
@@ -67,14 +68,34 @@ def seeded(seed: int, *purpose: str | int) -> Iterator[None]:
         yield
 
 
+_kept: dict[torch.device, tuple[int, Tensor]] = {}
+"""By device how many keep its random state at present, and the state from before the first of them."""
+
+
 @contextmanager
 def random_state_kept(device: torch.device) -> Iterator[None]:
-    """Torch's global random state, on the CPU and on this device, as it was before once the block has ended."""
-    kept = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    """Torch's global random state, on the CPU and on this device, as it was before once the block has ended.
+
+    Where several threads are in such blocks, it is that from before the first of them, once the last one has ended.
+    """
+    devices = [torch.device("cpu"), *([device] if device.type == "cuda" else [])]
     with GLOBAL_DRAWS:
-        kept.__enter__()
+        for each in devices:
+            count, state = _kept.get(each) or (0, _random_state(each))
+            _kept[each] = count + 1, state
     try:
         yield
     finally:
         with GLOBAL_DRAWS:
-            kept.__exit__(None, None, None)
+            for each in devices:
+                count, state = _kept.pop(each)
+                if count > 1:
+                    _kept[each] = count - 1, state
+                elif each.type == "cuda":
+                    torch.cuda.set_rng_state(state, each)
+                else:
+                    torch.set_rng_state(state)
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()

@@ -16,6 +16,7 @@ from toys import Linear, train
 from mmreg import Features, Signal, registry, runs
 from mmreg.errors import DeviceError
 from mmreg.model.devices import deterministic
+from mmreg.model.seeding import random_state_kept
 
 
 @pytest.fixture(autouse=True)
@@ -115,3 +116,14 @@ def test_the_setting_is_put_back_by_the_last_that_needs_it() -> None:
     leave.set()
     thread.join()
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_random_state_is_that_from_before_the_first_of_several_that_keep_it() -> None:
+    before = torch.random.get_rng_state()
+    first, second = (random_state_kept(torch.device("cpu")) for _ in range(2))
+    for keeping in (first, second):
+        keeping.__enter__()
+        torch.rand(3)
+    for keeping in (first, second):  # the one that came first ends first, as threads may
+        keeping.__exit__(None, None, None)
+    assert torch.equal(torch.random.get_rng_state(), before)
