@@ -26,6 +26,7 @@ from mmreg_tasks.labels import (
     Labels,
     check_class_weights,
     check_count,
+    counted,
     is_missing,
     plain,
     require_labels,
@@ -100,11 +101,8 @@ class Classification(Task):
 
     def fit_column(self, values: TargetValues) -> None:
         """As `fit`, looking at each distinct value once."""
-        told = values.distinct()
-        if told is None:
-            self.fit(list(values))
-        else:
-            self._learn(told[0], np.bincount(told[1], minlength=len(told[0])))
+        distinct, _, rows = counted(values)
+        self._learn(distinct, rows)
 
     def _learn(self, values: Sequence[Any], rows: NDArray[np.int64]) -> None:
         """Learn from values that so many rows have."""
@@ -132,11 +130,7 @@ class Classification(Task):
 
     def encode_column(self, values: TargetValues) -> NDArray[np.int64]:
         """As `encode`, looking at each distinct value once."""
-        told = values.distinct()
-        if told is None:
-            return self.encode(list(values))
-        distinct, codes = told
-        rows = np.bincount(codes, minlength=len(distinct))
+        distinct, codes, rows = counted(values)
         return self._labels.encode(self._plain(distinct, rows), rows)[codes]
 
     @staticmethod

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmreg import TargetValues
 from mmreg.errors import OptionError, TargetError
 from mmreg.messages import listed
 
@@ -31,6 +32,13 @@ _KINDS: Mapping[type, str] = {bool: "true or false", int: "numbers", float: "num
 def plain(values: Iterable[Any]) -> list[Any]:
     """The values as plain Python objects: NumPy's scalars are unwrapped."""
     return [value.item() if isinstance(value, np.generic) else value for value in values]
+
+
+def counted(values: TargetValues) -> tuple[list[Any], NDArray[np.int64], NDArray[np.int64]]:
+    """A column's distinct values (of Python objects all), which of them each row has (N,), and rows of each (D,)."""
+    told = values.distinct()
+    distinct, codes = (list(values), np.arange(len(values))) if told is None else told
+    return distinct, codes, np.bincount(codes, minlength=len(distinct))
 
 
 def most_common(values: Iterable[Any], rows: Iterable[int] | None = None) -> str:

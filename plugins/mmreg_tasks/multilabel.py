@@ -27,6 +27,7 @@ from mmreg_tasks.labels import (
     Labels,
     check_class_weights,
     check_count,
+    counted,
     is_missing,
     plain,
     require_labels,
@@ -109,11 +110,8 @@ class Multilabel(Task):
 
     def fit_column(self, values: TargetValues) -> None:
         """As `fit`, looking at each distinct cell once."""
-        told = values.distinct()
-        if told is None:
-            self.fit(list(values))
-        else:
-            self._learn(told[0], np.bincount(told[1], minlength=len(told[0])))
+        distinct, _, rows = counted(values)
+        self._learn(distinct, rows)
 
     def _learn(self, values: Sequence[Any], rows: NDArray[np.int64]) -> None:
         """Learn from cells that so many rows have."""
@@ -144,11 +142,7 @@ class Multilabel(Task):
 
     def encode_column(self, values: TargetValues) -> NDArray[np.float32]:
         """As `encode`, looking at each distinct cell once."""
-        told = values.distinct()
-        if told is None:
-            return self.encode(list(values))
-        distinct, codes = told
-        rows = np.bincount(codes, minlength=len(distinct))
+        distinct, codes, rows = counted(values)
         return _many_hot(self._cells(plain(distinct), rows), self._labels, rows)[codes]
 
     def _cells(self, values: list[Any], rows: NDArray[np.int64]) -> list[list[Any]]:

@@ -16,10 +16,10 @@ class _Project(Tracker):
     Args:
         project: the project.
         run: the run's name; the folder's if not given.
-        every: see `Tracker`.
+        every: steps between two losses that are logged, each of which waits for the device; 0 for none.
     """
 
-    def __init__(self, project: str, run: str | None, every: int) -> None:
+    def __init__(self, *, project: str = "mmreg", run: str | None = None, every: Every = 50) -> None:
         super().__init__(every)
         self._project, self._name = project, run
 
@@ -45,15 +45,7 @@ class WandB(_Project):
     """Logs to Weights & Biases; `wandb login`, WANDB_MODE=offline and the like are its own affair.
 
     Its files are in the run's folder, where `wandb sync` finds what was logged offline.
-
-    Args:
-        project: the project.
-        run: the run's name; the folder's if not given.
-        every: steps between two losses that are logged, each of which waits for the device; 0 for none.
     """
-
-    def __init__(self, *, project: str = "mmreg", run: str | None = None, every: Every = 50) -> None:
-        super().__init__(project, run, every)
 
     def begin(self, run: FollowedRun, **options: Any) -> Any:
         """See `_Project`; what the terminal shows is not sent."""
@@ -64,16 +56,7 @@ class WandB(_Project):
 
 
 class Trackio(_Project):
-    """Logs to Trackio, on this machine: `trackio show` opens its dashboard, TRACKIO_DIR says where its files are.
-
-    Args:
-        project: the project.
-        run: the run's name; the folder's if not given.
-        every: steps between two losses that are logged, each of which waits for the device; 0 for none.
-    """
-
-    def __init__(self, *, project: str = "mmreg", run: str | None = None, every: Every = 50) -> None:
-        super().__init__(project, run, every)
+    """Logs to Trackio, on this machine: `trackio show` opens its dashboard, TRACKIO_DIR says where its files are."""
 
     def begin(self, run: FollowedRun, **options: Any) -> Any:
         """See `_Project`."""

@@ -36,8 +36,6 @@ WARM_UP = 2
 """Steps of a shape before it is recorded: libraries choose their kernels and optimizers make their state in them."""
 MOST = 24
 """Shapes that are recorded; steps of any others run as they are."""
-
-
 TOLERANCE = 0.1
 """How far weights may be from those of the unrecorded step, beside how far they moved: a device may add up in any
 order, but another mask of dropout, say, moves them elsewhere."""
@@ -318,9 +316,7 @@ def _is_capturable(step: TrainingStep) -> bool:
     """Whether the optimizer can be recorded too, which takes one that leaves all decisions to the device."""
     groups = step.optimizer.param_groups
     decides_on_host = step.scaler.is_enabled() or step.guard.waits
-    return not (decides_on_host or step.on_gradients) and all(
-        group.get("capturable") or group.get("fused") for group in groups
-    )
+    return not decides_on_host and all(group.get("capturable") or group.get("fused") for group in groups)
 
 
 def _phase(step: TrainingStep) -> Hashable:

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from mmreg.data.batches import Batch, Batches
-from mmreg.data.lengths import unpadded_order
 from mmreg.data.prepared import Prepared
 from mmreg.data.resident import IndexedBatch, ResidentRows, ResidentValues, fits
 from mmreg.data.transfer import moved_ahead
@@ -69,9 +68,10 @@ class TrainingRows:
         """
         return self._batches("train", self.train, device, order=order, drop=drop, prefetch=True)
 
-    def validation_batches(self, batch_size: int, device: torch.device) -> Iterator[AnyBatch]:
-        """Batches of the validation rows, in an order that leaves little padding."""
-        order = unpadded_order(self.prepared, self.validation, batch_size)
+    def validation_batches(
+        self, batch_size: int, order: Sequence[NDArray[np.int64]] | None, device: torch.device
+    ) -> Iterator[AnyBatch]:
+        """Batches of the validation rows, as they come where there is no `order`; see `training_batches`."""
         return self._batches("validation", self.validation, device, batch_size=batch_size, order=order)
 
     def _batches(self, split: str, rows: NDArray[np.int64], device: torch.device, **options: Any) -> Iterator[AnyBatch]:

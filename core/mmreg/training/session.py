@@ -75,6 +75,7 @@ class Session:
         for text in experiment.messages:
             self._note(text)
         self.fingerprint = experiment.table.fingerprint()
+        self.identity = identity(self.plan, self.fingerprint)
         self.split_fingerprint = experiment.split_fingerprint()  # before rows with bad cells are left out
         if resumption is not None and resumption.facts["table"]["fingerprint"] != self.fingerprint:
             raise RunError(f"{experiment.table.name} has changed since the run in {str(self.folder)!r} was started")
@@ -181,9 +182,7 @@ class Session:
         for text in resumption.accepted:
             self._note(f"gone on with although it has changed: {text}")
         resumption.restoring.tell_versions()
-        state, note = load_checkpoint(
-            self.folder, list(trainer.model.parts()), identity(self.plan, self.fingerprint), trainer.load_state
-        )
+        state, note = load_checkpoint(self.folder, list(trainer.model.parts()), self.identity, trainer.load_state)
         if note:
             self._note(note)
         self._find_best(trainer, state)
@@ -236,8 +235,7 @@ class Session:
         done, step = trainer.progress.epoch, trainer.progress.step  # what follows, a training that goes on repeats
         timings: list[dict[str, Any]] = [row for row in runs.read_timings(self.folder) if int(row["epoch"]) <= done]
         weights = {name for name, _ in trainer.model.named_parameters()}
-        training = identity(self.plan, self.fingerprint)
-        saver = Saver(self.folder, self.form.training.checkpoint, step, weights, self.check, training, self.best)
+        saver = Saver(self.folder, self.form.training.checkpoint, step, weights, self.check, self.identity, self.best)
         trainer.between_steps = partial(self._between_steps, trainer, saver)
         try:
             with saver:

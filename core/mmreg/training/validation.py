@@ -8,6 +8,7 @@ import torch
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.metrics import MetricValue
+from mmreg.data.lengths import unpadded_order
 from mmreg.model.inference import mean_loss, predict
 from mmreg.model.measures import Measures
 from mmreg.model.model import MultimodalModel
@@ -41,6 +42,7 @@ class Validation:
     ) -> None:
         self.rows, self.modalities, self.measures = rows, modalities, measures
         self.metrics, self.metric, self.batch_size = metrics, metric, batch_size
+        self.order = unpadded_order(rows.prepared, rows.validation, batch_size)
         self.device, self.dtype = device, dtype
 
     def __call__(self, model: MultimodalModel, between: Callable[[], None]) -> list[MetricValue]:
@@ -68,6 +70,6 @@ class Validation:
         return [MetricValue("validation", *each) for each in found]
 
     def _batches(self, between: Callable[[], None]) -> Iterator[AnyBatch]:
-        for batch in self.rows.validation_batches(self.batch_size, self.device):
+        for batch in self.rows.validation_batches(self.batch_size, self.order, self.device):
             between()
             yield batch
