@@ -15,7 +15,7 @@ from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.spec import Spec, Specs, specs_text
 from mmreg.contract.task import Task
 from mmreg.errors import ComponentRestoreError, MmregError
-from mmreg.messages import one_line
+from mmreg.messages import one_line, plural
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FeatureNode, FusionNode, ModelNode
 from mmreg.model.seeding import seeded
@@ -113,7 +113,21 @@ class _Builder:
         passed_in = {"outputs": outputs} if "tokens" in encoder.cls.provides else {}
         with seeded(self.seed, "weights", "encoder", given.name):
             built = self.construct(f"encoder/{given.name}", path, encoder, spec, **passed_in)
-        return built if isinstance(built, Encoder) else None
+        if isinstance(built, Encoder):
+            self.check_stages(given, built)
+            return built
+        return None
+
+    def check_stages(self, given: InputPlan, encoder: Encoder) -> None:
+        """Note what a recipe asks of an encoder's stages that it has not."""
+        stages, weights = len(encoder.stages()), given.encoder.weights
+        path = ("modalities", given.name, "encoder")
+        if weights.layer_decay != 1 and not stages:
+            self.problems.append(Problem((*path, "layer_decay"), f"{given.encoder.name} has no stages; leave it out"))
+        if weights.frozen_stages > stages:
+            has = f"{given.encoder.name} has {plural(stages, 'stage')}" if stages else f"{given.encoder.name} has none"
+            told = f"freezes {plural(weights.frozen_stages, 'stage')}, but {has}; freeze: true freezes all of it"
+            self.problems.append(Problem((*path, "freeze"), told))
 
     def construct(
         self, role: str, path: tuple[str | int, ...], component: Component, *arguments: Any, **passed_in: Any
