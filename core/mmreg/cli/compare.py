@@ -88,12 +88,12 @@ def compare(
     Called again, it keeps what is finished, goes on with what was stopped, and trains what is new; it compares what
     the call names. Ctrl-C (exit code 130), SIGTERM and SIGUSR1 (75) end it; finished trainings stay.
     """
-    choices = None if fusion is None else [choice for text in fusion for choice in _choices(text, "--fusion")]
+    choices = None if fusion is None else [choice for text in fusion for choice in read_choices(text, "--fusion")]
     encoders = dict(_encoder(text) for text in encoder or ())
-    numbers = _seeds(seeds)
+    numbers = read_seeds(seeds)
     from mmreg.studies.compare.grid import run_grid
 
-    display, stop = _GridDisplay(quiet), Signals()
+    display, stop = GridDisplay(quiet), Signals()
     try:
         with stop.watched(), stdout_to_stderr, display.bar:
             comparison = run_grid(
@@ -137,8 +137,12 @@ def _print(comparison: Comparison, quiet: bool) -> None:
         say(f"failed: {training.variant}, seed {training.seed}: {training.reason}")
 
 
-def _choices(text: str, option: str) -> list[Any]:
-    """Names and mappings, apart by commas."""
+def read_choices(text: str, option: str) -> list[Any]:
+    """Names and mappings, apart by commas.
+
+    Raises:
+        OptionError: it names nothing, or something else.
+    """
     from mmreg.recipe.yaml import read_yaml
 
     choices = read_yaml(f"[{text}]", option)[0]
@@ -154,11 +158,15 @@ def _encoder(text: str) -> tuple[str, list[Any]]:
     name, sign, choices = text.partition("=")
     if not sign or not name.strip():
         raise OptionError(f"--encoder needs MODALITY=NAME,..., such as image=image_cnn; found {text!r}")
-    return name.strip(), _choices(choices, f"--encoder {name.strip()}")
+    return name.strip(), read_choices(choices, f"--encoder {name.strip()}")
 
 
-def _seeds(text: str) -> list[int]:
-    """Numbers and ranges whose end belongs to them, apart by commas."""
+def read_seeds(text: str) -> list[int]:
+    """Numbers and ranges whose end belongs to them, apart by commas.
+
+    Raises:
+        OptionError: it holds something else.
+    """
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
@@ -169,7 +177,7 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-class _GridDisplay(Callback):
+class GridDisplay(Callback):
     """Shows a grid on stderr: a bar on a terminal, and a line for each training that ended."""
 
     def __init__(self, quiet: bool) -> None:
@@ -179,10 +187,12 @@ class _GridDisplay(Callback):
         self._started = time.perf_counter()
 
     def on_message(self, text: str) -> None:
+        """A line of its own."""
         if not self._quiet:
             note(text, self.bar.line)
 
     def on_progress(self, what: str, done: int, total: int, note: str = "") -> None:
+        """The bar; and a line for a training that has ended."""
         self.bar.advance(what, done, total, note)
         if what == TRAINING and done > self._done and not self._quiet:
             self._done = done
