@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mmreg.cli.app import build_app
-from mmreg.cli.compare import _choices, _encoder, _seeds
+from mmreg.cli.compare import _encoder, read_choices, read_seeds
 from mmreg.errors import OptionError, RecipeError
 
 RECIPE = """
@@ -91,22 +91,22 @@ def test_wrong_variants_end_it_with_every_problem(tmp_path: Path) -> None:
 
 
 def test_seeds_are_numbers_and_ranges() -> None:
-    assert _seeds("0..4") == [0, 1, 2, 3, 4]
-    assert _seeds("3") == [3]
-    assert _seeds("0, 2..3,9") == [0, 2, 3, 9]
+    assert read_seeds("0..4") == [0, 1, 2, 3, 4]
+    assert read_seeds("3") == [3]
+    assert read_seeds("0, 2..3,9") == [0, 2, 3, 9]
     for text in ("", "a", "3..1", "1,", "-1", "0..", "1.5"):
         with pytest.raises(OptionError, match="--seeds needs"):
-            _seeds(text)
+            read_seeds(text)
 
 
 def test_choices_are_names_and_mappings() -> None:
-    assert _choices("concat, low_rank", "--fusion") == ["concat", "low_rank"]
+    assert read_choices("concat, low_rank", "--fusion") == ["concat", "low_rank"]
     mapping = {"name": "low_rank", "rank": 8}
-    assert _choices("{name: low_rank, rank: 8}", "--fusion") == [mapping]
-    assert _choices("mmreg:concat,{name: low_rank, rank: 8}", "--fusion") == ["mmreg:concat", mapping]
+    assert read_choices("{name: low_rank, rank: 8}", "--fusion") == [mapping]
+    assert read_choices("mmreg:concat,{name: low_rank, rank: 8}", "--fusion") == ["mmreg:concat", mapping]
     assert _encoder("image={name: low_rank, rank: 8},vit") == ("image", [mapping, "vit"])
     for text in ("3", "{rank: 8}", "", "[a]"):
         with pytest.raises(OptionError, match="--fusion"):
-            _choices(text, "--fusion")
+            read_choices(text, "--fusion")
     with pytest.raises(OptionError, match="MODALITY=NAME"):
         _encoder("image_cnn")
