@@ -158,17 +158,14 @@ def _variants(
     base: Recipe, fusions: Sequence[Choice] | None, rates: Sequence[float]
 ) -> tuple[list[GridVariant], dict[str, _Trained]]:
     """Every operator and each modality alone at every rate, and what each of these is."""
-    columns = {name: given.reads(name) for name, given in base.form.modalities.items()}
-    singles = {alone(name) for name in columns}
+    singles = {alone(name) for name in base.form.modalities}
     variants, meanings = [], {}
     for rate in rates:
-        for variant in grid_variants(base, fusions, None, {}, True):
-            single = variant.name in singles
-            # What a row keeps is drawn among all modalities: so one alone sees the rows that operators see with it.
-            missing: Any = {"rate": rate, "among": columns} if single and rate else rate
+        missing = {"training.missing_rate": rate}
+        for variant in grid_variants(base.replace(missing), fusions, None, {}, True):
             name = f"{variant.name} ({rate:g} missing)"
-            variants.append(GridVariant(name, {**variant.changes, "training.missing_rate": missing}, variant.optional))
-            meanings[name] = _Trained(variant.name, "single" if single else "fusion", rate)
+            variants.append(GridVariant(name, {**missing, **variant.changes}, variant.optional))
+            meanings[name] = _Trained(variant.name, "single" if variant.name in singles else "fusion", rate)
     return variants, meanings
 
 

@@ -228,6 +228,23 @@ def test_what_helps_is_what_the_recipe_leaves_out(tmp_path: Path) -> None:
     assert dropping.remedies == {"product": []}
 
 
+def test_seeds_with_rows_of_their_own_are_measured_on_all_of_them(tmp_path: Path) -> None:
+    changes = {"split": {"validation": 0.2, "test": 0.2}}
+    matrix = study(tmp_path, ["concat"], training_rates=[0.6], use_rates=[0.6], changes=changes)
+    tested = [set(table_rows(tmp_path, seed)) for seed in SEEDS]
+    assert tested[0] != tested[1]
+    assert matrix.rows == len(tested[0] | tested[1])
+    assert matrix.of("concat")[0].standard_error is not None
+
+
+def table_rows(folder: Path, seed: int) -> list[int]:
+    """The numbers of a run's test rows."""
+    import pyarrow.parquet as pq
+
+    run = folder / "runs" / "concat_0.6_missing" / f"seed-{seed}"
+    return list(pq.read_table(run / "predictions" / "test.parquet").column("row").to_pylist())
+
+
 def test_regression_has_its_own_direction(tmp_path: Path) -> None:
     rows = [{**row, "label": float(number % 7)} for number, row in enumerate(ROWS)]
     recipe = toys.recipe(rows, training=PLAIN, target={"column": "label", "task": "regression"})
