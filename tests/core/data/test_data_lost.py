@@ -126,6 +126,19 @@ def test_test_rows_keep_all_and_no_split_loses_a_row() -> None:
     assert all(np.array_equal(whole.splits[split], lost.splits[split]) for split in whole.splits)
 
 
+def test_a_vocabulary_is_learned_from_what_is_left() -> None:
+    rows = [{**row, "a": f"word{n}", "b": f"other{n}"} for n, row in enumerate(toys.rows(60))]
+    text = {"type": "text", "min_frequency": 1, "encoder": {"name": "text_rnn", "hidden_size": 2, "embedding_size": 2}}
+    changes = {"modalities": {"a": text, "b": text}}
+    tables = {"whole": rows, "bare": emptied(rows, 0.6, 0)}
+    bare, whole = (open_experiment(resolve(read_recipe(toys.recipe(tables[n], **changes)))) for n in ("bare", "whole"))
+    recipe = read_recipe(toys.recipe(rows, **changes), ["training.missing_rate=0.6"])
+    lost = open_experiment(resolve(recipe))
+    for name in "ab":
+        assert lost.modalities[name].state() == bare.modalities[name].state()
+        assert lost.modalities[name].state() != whole.modalities[name].state()
+
+
 @pytest.mark.parametrize(
     ("rate", "told"),
     [
