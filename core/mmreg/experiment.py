@@ -173,8 +173,9 @@ def _lost(
     emptied = np.all([lost[name] for name in plan.inputs], axis=0)
     for split, rows in splits.items():
         splits[split] = rows[~emptied[rows]]
-    counts = ", ".join(f"{name} from {int(rows.sum()):,}" for name, rows in lost.items())
-    messages.append(f"training.missing_rate takes {counts} of {int(learned.sum()):,} training and validation rows")
+    if not missing.among:  # else the recipe of all of them tells it
+        counts = ", ".join(f"{name} from {int(rows.sum()):,}" for name, rows in lost.items())
+        messages.append(f"training.missing_rate takes {counts} of {int(learned.sum()):,} training and validation rows")
     return lost
 
 
