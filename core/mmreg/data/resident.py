@@ -71,7 +71,7 @@ class ResidentValues:
         self._is_named = isinstance(prepared.stored, Mapping)
         self.features = prepared.features if isinstance(prepared, FeatureValues) else None
         self.index = prepared.index
-        self._index = torch.from_numpy(prepared.index).to(device)
+        self._index = torch.from_numpy(prepared.index).to(device, copy=True)  # which `take` writes to
         self.lengths: NDArray[np.int64] | None = None
         if prepared.offsets is not None:
             self.lengths = np.diff(prepared.offsets)

@@ -78,8 +78,9 @@ def encode_once(
             if not worth and (cache is None or not source.is_cached(cache, values)):
                 continue
             features, size = source.features(values, cache, report)
-            if given.augmented_copies and len(own := np.unique(prepared[name].index[train])):
-                own = own[own >= 0]
+            own = np.unique(prepared[name].index[train])
+            own = own[own >= 0]
+            if given.augmented_copies and len(own):
                 versions = Versions(own, given.augmented_copies, training.seed)
                 augmented, more = source.features(versions, cache, report)
                 size += more

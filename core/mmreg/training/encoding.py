@@ -178,7 +178,9 @@ class FrozenInput:
                     }
                 )
 
-            cached = CachedValues(cache, key, f"{self.name}, encoded,", self._stored, fill, lambda: key)
+            cached = CachedValues(
+                cache, key, f"{self.name}, encoded,", self._stored, fill, lambda: key, to_the_bit=False
+            )
             offsets, read = cached.entry.offsets, cached.array
             arrays = {name: mapped.array for name, mapped in cached.entry.arrays.items()}
         kept = {"name": self.name, "stored": self._stored, "values": arrays, "offsets": offsets, "read": read}
