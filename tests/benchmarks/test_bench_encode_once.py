@@ -21,6 +21,7 @@ from mmreg.data.batches import Batches
 from mmreg.data.prepared import Prepared
 from mmreg.training.encode_once import encode_once
 from mmreg.training.encoding import FrozenInput, Versions
+from mmreg.training.kept_features import KeptFeatures
 from mmreg.training.loop import Trainer
 
 pytestmark = [pytest.mark.bench, pytest.mark.usefixtures("two_threads")]
@@ -99,8 +100,8 @@ class Wide(Encoder):
 def test_features_of_many_rows_are_gathered_at_once(tmp_path: Path) -> None:
     values, everything = np.zeros((GATHERED, 8), np.float32), np.arange(GATHERED)
     known = Prepared(name="it", stored=Numbers.stored, values=values, offsets=None, index=everything, contents="zeros")
-    source = FrozenInput("it", known, Numbers(), Wide(), CPU, torch.float32, 64, {})
-    made, _ = source.features(Versions(everything), tmp_path, None)
+    source = FrozenInput("it", known, Numbers(), Wide(), "pooled", CPU, torch.float32, 64)
+    made, _ = KeptFeatures(source, {}, tmp_path).get(Versions(everything))
     features = {"it": made(everything)}
 
     def rows_a_second() -> float:

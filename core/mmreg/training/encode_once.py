@@ -22,6 +22,7 @@ from mmreg.recipe.components import InputPlan
 from mmreg.recipe.resolve import Plan
 from mmreg.training.encoding import FrozenInput, NotEncodedError, Versions
 from mmreg.training.given import Copies, Given
+from mmreg.training.kept_features import KeptFeatures
 
 
 def encode_once(
@@ -66,23 +67,30 @@ def encode_once(
             report = lambda done, total, name=name: progress(done, total, f"features of {name}")  # noqa: E731
         try:
             _expect_unaugmented(plan, given)
-            data = {"modality": given.modality, "encoder": given.encoder}
-            options = {kind: part.options_with(lambda path: digest(path) or path) for kind, part in data.items()}
             encoder = model.encoder_of(name)
             source = FrozenInput(
-                name, prepared[name], modalities[name], encoder, device, dtype, training.batch_rows, options
+                name,
+                prepared[name],
+                modalities[name],
+                encoder,
+                model.outputs[name],
+                device,
+                dtype,
+                training.batch_rows,
             )
+            parts = {"modality": given.modality, "encoder": given.encoder}
+            options = {kind: part.options_with(lambda path: digest(path) or path) for kind, part in parts.items()}
+            kept = KeptFeatures(source, options, cache, report)
             values = Versions(np.arange(len(source.row_of)))
             seen = (training.max_steps or np.inf) * training.batch_rows * training.accumulate
-            worth = always or given.augmented_copies or seen >= values.count
-            if not worth and (cache is None or not source.is_cached(cache, values)):
+            if not (always or given.augmented_copies or seen >= values.count or kept.are_there(values)):
                 continue
-            features, size = source.features(values, cache, report)
+            features, size = kept.get(values)
             own = np.unique(prepared[name].index[train])
             own = own[own >= 0]
             if given.augmented_copies and len(own):
                 versions = Versions(own, given.augmented_copies, training.seed)
-                augmented, more = source.features(versions, cache, report)
+                augmented, more = kept.get(versions)
                 size += more
                 ranks = np.full(len(source.row_of) + 1, -1)  # the last one is that of rows without a value
                 ranks[own] = np.arange(len(own))

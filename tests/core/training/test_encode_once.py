@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -335,7 +336,8 @@ def test_a_training_that_sees_few_of_the_rows_encodes_these_alone(tmp_path: Path
 def test_features_that_do_not_fit_on_the_disk_are_computed_in_every_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmreg.training.encoding.shutil.disk_usage", lambda path: type("Usage", (), {"free": 6399}))
+    usage = SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=6399))
+    monkeypatch.setattr("mmreg.training.kept_features.shutil", usage)
     (told,) = toys.train(tmp_path, modalities=frozen()).report["notes"]
     assert told.endswith("its features would take about 6.4 kB in the cache, and 6.4 kB are free there")
 
@@ -493,3 +495,19 @@ def test_memory_holds_features_where_there_is_no_cache_and_both_are_the_same(tmp
         mask = torch.ones(got.tokens.shape[:2]).bool() if got.mask is None else got.mask
         size = got.tokens.shape[1]
         torch.testing.assert_close(got.tokens[mask], expected.tokens[:, :size][mask], rtol=0, atol=1e-6)
+
+
+def test_pooled_features_and_tokens_of_one_encoder_are_kept_apart(folder: Path) -> None:
+    given = {}
+    for fusion in ("concat", "transformer"):
+        plan = resolve(read_recipe(folder / "recipe.yaml", [*FROZEN, f"fusion={fusion}"]))
+        experiment = open_experiment(plan)
+        prepared = prepare_all(plan, experiment.table, experiment.modalities, cache_dir())
+        train = experiment.splits["train"]
+        fit_arrays(prepared, experiment.modalities, train)
+        model = experiment.build_model()
+        arguments = plan, model, experiment.modalities, prepared, train, CPU, torch.float32
+        given[fusion] = encode_once(*arguments, cache_dir()).plain
+    for name in given["concat"]:
+        assert set(given["concat"][name].everything()) == {"pooled"}
+        assert set(given["transformer"][name].everything()) == {"tokens"}
