@@ -511,3 +511,17 @@ def test_pooled_features_and_tokens_of_one_encoder_are_kept_apart(folder: Path) 
     for name in given["concat"]:
         assert set(given["concat"][name].everything()) == {"pooled"}
         assert set(given["transformer"][name].everything()) == {"tokens"}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True], ids=["as they are", "recorded"])
+def test_on_a_gpu_it_gives_the_same(folder: Path, compiled: bool) -> None:
+    overrides = [*FROZEN, "fusion=transformer", "modalities.audio.encoder.freeze=false", SGD]
+    overrides += ["training.precision=float32", f"training.compile={str(compiled).lower()}", "training.epochs=4"]
+    recipe = read_recipe(folder / "recipe.yaml", overrides)
+    once = mmreg.train(recipe, folder / "once", device="cuda")
+    with in_every_step():
+        always = mmreg.train(recipe, folder / "always", device="cuda")
+    assert len([note for note in once.report["notes"] if "encoded once" in note]) == 2
+    np.testing.assert_allclose(figures(once), figures(always), rtol=0, atol=1e-3)  # kernels are chosen by timing
+    np.testing.assert_allclose(predictions(once), predictions(always), rtol=0, atol=1e-3)
