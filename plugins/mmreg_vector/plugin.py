@@ -1,0 +1,19 @@
+"""Declares the vector components; imports nothing heavy."""
+
+from mmreg import ComponentSpec, hookimpl
+
+mmreg_api = 1
+
+
+@hookimpl
+def mmreg_components() -> list[ComponentSpec]:
+    """The vector modality and its encoder."""
+    return [
+        ComponentSpec(
+            "modality",
+            "vector",
+            "mmreg_vector.modality:Vector",
+            "Vectors, or sequences of them, from lists, arrays and .npy files.",
+        ),
+        ComponentSpec("encoder", "mlp", "mmreg_vector.mlp:VectorMLP", "Multilayer perceptron for vectors."),
+    ]
