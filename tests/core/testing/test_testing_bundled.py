@@ -24,6 +24,8 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"channels": [4, 6], "features": 5, "normalization": "batch", "pooling": "masked_global", "stride": 2},
         {"channels": [4], "features": 5, "normalization": "none", "pooling": "global"},
     ],
+    "encoder/text_cnn": [{"features": 4, "embedding_size": 6, "filters": 5, "widths": [1, 2, 9]}],
+    "encoder/transformer": [{"features": 4, "hidden_size": 8, "num_heads": 2, "pooling": "attention"}],
     "encoder/text_rnn": [
         {"hidden_size": 6, "embedding_size": 5, "features": 4, "pooling": "last", "cell": "gru"},
         {"hidden_size": 6, "features": 4, "pooling": "attention", "bidirectional": False, "cell": "rnn"},
