@@ -21,4 +21,16 @@ def mmreg_components() -> list[ComponentSpec]:
             "mmreg_sequence.text_cnn:TextCNN",
             "Convolutions of several widths over tokens or vectors (Kim 2014).",
         ),
+        ComponentSpec(
+            "encoder",
+            "series_cnn",
+            "mmreg_sequence.series_cnn:SeriesCNN",
+            "Dilated residual convolutions over a series.",
+        ),
+        ComponentSpec(
+            "encoder",
+            "patch_transformer",
+            "mmreg_sequence.patch_transformer:PatchTransformer",
+            "Transformer over patches of a series (Nie 2023).",
+        ),
     ]

@@ -18,8 +18,12 @@ MAX_BYTES = 1 << 30
 """Of a file: beyond that it is no vector of a row."""
 
 
-def read_array(value: Any) -> NDArray[np.float32]:
+def read_array(value: Any, missing: bool = False) -> NDArray[np.float32]:
     """Finite numbers in one or two axes, float32.
+
+    Args:
+        value: of a cell.
+        missing: whether some may be NaN, or None in a list.
 
     Raises:
         ValueLoadError: the cell holds something else.
@@ -33,7 +37,9 @@ def read_array(value: Any) -> NDArray[np.float32]:
         value = _from_text(value)
     try:
         array = np.asarray(value)
-    except ValueError as error:
+        if missing and array.dtype.kind == "O":
+            array = np.array(value, np.float64)  # None becomes NaN
+    except (ValueError, TypeError) as error:
         raise ValueLoadError(f"lists of different lengths, where a vector is needed: {one_line(error)}") from error
     if array.dtype.kind not in "biuf":
         found = f"a {type(value).__name__}" if array.dtype.kind == "O" else f"values of the kind {array.dtype}"
@@ -42,8 +48,9 @@ def read_array(value: Any) -> NDArray[np.float32]:
         raise ValueLoadError(f"it has the shape {array.shape}, where a vector or a sequence of vectors is needed")
     with np.errstate(over="ignore"):
         numbers = array.astype(np.float32)
-    if not np.isfinite(numbers).all():
-        where = np.argwhere(~np.isfinite(numbers))[0].tolist()
+    wrong = np.isinf(numbers) if missing else ~np.isfinite(numbers)
+    if wrong.any():
+        where = np.argwhere(wrong)[0].tolist()
         raise ValueLoadError(f"it holds {array[tuple(where)]} at {where}, which is no finite number of float32")
     return numbers
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 import mmreg
 from mmreg import Signal, Spec
 from mmreg.errors import OptionError, SpecError
+from mmreg_sequence.patch_transformer import PatchTransformer
+from mmreg_sequence.series_cnn import SeriesCNN
 from mmreg_sequence.text_cnn import TextCNN
 from mmreg_sequence.transformer import SequenceTransformer, rotated, rotations
 
@@ -147,3 +149,44 @@ def test_texts_are_learned(tmp_path: Path, encoder: str) -> None:
     run = mmreg.train(recipe, tmp_path / "run", device="cpu")
     assert json.loads((tmp_path / "run/report.json").read_text())["test"]["metrics"]["accuracy"] > 0.9
     assert mmreg.load(tmp_path / "run").predict(rows[:3]) == run.predict(rows[:3])
+
+
+def test_the_dilated_convolutions_follow_their_formula() -> None:
+    encoder = SeriesCNN(VECTORS, features=5, channels=4, num_blocks=3, kernel=3).eval()
+    for norm in (norm for block in encoder.blocks for norm in block.norms):
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    signal = batch(VECTORS)
+    for row in range(4):
+        steps = steps_of(encoder, signal, row)
+        for number, block in enumerate(encoder.blocks):
+            found = steps
+            for convolution, norm, last in zip(block.convolutions, block.norms, (False, True), strict=True):
+                length, dilation = len(found), 2**number
+                out = torch.zeros(length, 4)
+                for at in range(length):
+                    for tap in range(3):
+                        place = at + (tap - 1) * dilation
+                        if 0 <= place < length:
+                            out[at] += convolution.weight[:, :, tap] @ found[place]
+                deviation = (norm.running_var + norm.eps).sqrt()
+                found = (out - norm.running_mean) / deviation * norm.weight + norm.bias
+                found = found if last else found.relu()
+            steps = (steps + found).relu()
+        torch.testing.assert_close(encoder(signal).pooled[row], encoder.linear(steps.mean(0)), atol=1e-5, rtol=1e-4)
+
+
+def test_a_patch_is_a_vector_of_its_steps() -> None:
+    encoder = PatchTransformer(VECTORS, features=5, patch=2, hidden_size=8, num_layers=1, num_heads=2).eval()
+    signal = batch(VECTORS)
+    for row in range(4):
+        own = signal.values[row, : int(LENGTHS[row])]
+        own = nn.functional.pad(own, (0, 0, 0, len(own) % 2))
+        patches = encoder.project(own.reshape(-1, 6))
+        expected = encoder.linear(transformed(encoder, patches).mean(0))
+        torch.testing.assert_close(encoder(signal).pooled[row], expected, atol=1e-5, rtol=1e-4)
+    tokens = PatchTransformer(VECTORS, patch=2, hidden_size=8, num_heads=2, outputs="tokens").eval()(signal)
+    assert tokens.mask is not None
+    assert tokens.mask.sum(1).tolist() == [3, 1, 2, 1]
