@@ -39,8 +39,9 @@ def read_array(value: Any, missing: bool = False) -> NDArray[np.float32]:
         array = np.asarray(value)
         if missing and array.dtype.kind == "O":
             array = np.array(value, np.float64)  # None becomes NaN
-    except (ValueError, TypeError) as error:
-        raise ValueLoadError(f"lists of different lengths, where a vector is needed: {one_line(error)}") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        told = "a list of different lengths, or of what is no number"
+        raise ValueLoadError(f"{told}, where a vector is needed: {one_line(error)}") from error
     if array.dtype.kind not in "biuf":
         found = f"a {type(value).__name__}" if array.dtype.kind == "O" else f"values of the kind {array.dtype}"
         raise ValueLoadError(f"{found}, where a vector of numbers is needed")

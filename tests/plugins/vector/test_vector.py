@@ -49,7 +49,7 @@ def test_all_forms_of_a_vector_are_read_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([[1, 2], [3]], "lists of different lengths"),
+        ([[1, 2], [3]], "a list of different lengths"),
         (["a", "b"], "values of the kind"),
         ([1, float("nan")], r"it holds nan at \[1\], which is no finite number"),
         ([1e300], r"it holds 1e\+300 at \[0\]"),
