@@ -32,8 +32,9 @@ from mmreg.studies.compare.jobs import Job, device_slots
 from mmreg.studies.compare.predictions import ComparedRun, trained_run
 from mmreg.studies.compare.results import FailedTraining
 from mmreg.studies.compare.variants import Choice, GridVariant, alone, grid_variants
+from mmreg.studies.robustness.cells import Cell, Kind
 from mmreg.studies.robustness.levels import check_rates
-from mmreg.studies.robustness.matrix_results import Cell, Kind, RobustnessMatrix
+from mmreg.studies.robustness.matrix_results import RobustnessMatrix
 from mmreg.studies.statistics import bootstrap
 
 RATES = (0.0, 0.3, 0.5, 0.7, 0.9)

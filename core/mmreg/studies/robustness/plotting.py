@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmreg.errors import MmregError, OptionError
 from mmreg.files import replacing
-
-if TYPE_CHECKING:
-    from mmreg.studies.robustness.matrix_results import Cell
+from mmreg.studies.robustness.cells import Cell
 
 ENDINGS = (".png", ".svg", ".pdf")
 MOST_COLUMNS = 3
