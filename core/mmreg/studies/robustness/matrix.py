@@ -175,7 +175,7 @@ def _remedies(plan: Plan) -> list[str]:
     nodes = [] if plan.fusion is None else list(plan.fusion.nodes())
     remedies = [] if plan.recipe.form.training.modality_dropout else ["training.modality_dropout"]
     if any(node.fusion.options.get("absent_token") is False for node in nodes):
-        remedies.append("a learned absent token (absent_token: true)")
+        remedies.append("where training rows lack modalities, a learned absent token (absent_token: true)")
     if all(node.fusion.entry.spec.level == "feature" for node in nodes):
         remedies.append("a loss of each modality's own, as the parts of a model-level operator have")
     return remedies
