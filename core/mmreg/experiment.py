@@ -68,6 +68,11 @@ class Experiment:
         """What each modality gives."""
         return {name: modality.spec for name, modality in self.modalities.items()}
 
+    @property
+    def learning(self) -> dict[str, Modality]:
+        """The modalities that learn from this table; the others know what they did in an earlier run."""
+        return {name: each for name, each in self.modalities.items() if not self.plan.inputs[name].takes_modality}
+
     def split_fingerprint(self) -> str:
         """A hash of which rows belong to which split, in hexadecimal digits."""
         digest = hashlib.blake2b(digest_size=16)
@@ -219,7 +224,9 @@ def _split(
 
 
 def fit_modality(given: InputPlan, table: Table, rows: NDArray[np.int64], seed: int) -> Modality:
-    """A modality built and fitted on raw training values."""
+    """A modality built and fitted on raw training values, or as an earlier run has fitted it."""
+    if given.takes_modality and given.earlier is not None:
+        return given.earlier.restored_modality(given.new_modality(restored=True))
     modality = given.new_modality()
     with fitting(f"modality {given.name!r} (column {listed(given.columns)})"), seeded(seed, "fit", given.name):
         modality.fit_values(iter_present(modality, table, given.columns, rows))

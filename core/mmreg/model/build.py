@@ -20,6 +20,7 @@ from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FeatureNode, FusionNode, ModelNode
 from mmreg.model.seeding import seeded
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
+from mmreg.recipe.earlier import EarlierInput
 from mmreg.recipe.resolve import Plan
 from mmreg.registry.options import Problem
 
@@ -111,9 +112,28 @@ class _Builder:
             )
             return None
         passed_in = {"outputs": outputs} if "tokens" in encoder.cls.provides else {}
+        if given.earlier is not None and f"encoder/{given.name}" not in self.states:
+            return self.begun(given, given.earlier, **passed_in)
         with seeded(self.seed, "weights", "encoder", given.name):
             built = self.construct(f"encoder/{given.name}", path, encoder, spec, **passed_in)
         return built if isinstance(built, Encoder) else None
+
+    def begun(self, given: InputPlan, earlier: EarlierInput, **passed_in: Any) -> Encoder | None:
+        """An encoder as an earlier run has trained it; None with a problem where it does not go with this input."""
+        path, spec = ("modalities", given.name, "encoder", "from"), self.specs[given.name]
+        try:
+            reason = earlier.refusal(given.modality.entry, spec)
+            if reason is None:
+                with seeded(self.seed, "weights", "encoder", given.name), MemoryGuard(f"encoder/{given.name}"):
+                    encoder: Encoder = given.encoder.build(spec, restored=True, **passed_in)
+                    earlier.load_into(encoder, passed_in.get("outputs") == "tokens")
+                return encoder
+        except KeyboardInterrupt:
+            raise
+        except Exception as error:  # whatever a plugin's code raises
+            reason = str(error) if isinstance(error, MmregError) else one_line(error)
+        self.problems.append(Problem(path, reason))
+        return None
 
     def construct(
         self, role: str, path: tuple[str | int, ...], component: Component, *arguments: Any, **passed_in: Any

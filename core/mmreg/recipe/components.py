@@ -10,6 +10,7 @@ from typing import Any
 from mmreg.allocation import MemoryGuard
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.markers import AssetMark
+from mmreg.recipe.earlier import EarlierInput
 from mmreg.recipe.form import FreezeUntil, OnBad, Store, Weights
 from mmreg.registry import Entry
 from mmreg.registry.options import marked
@@ -115,6 +116,7 @@ class InputPlan:
         shares: the input whose encoder this is, if it is not its own.
         on_bad: what to do with cells that cannot be loaded.
         store: whether the cache keeps arrays, or files as they are.
+        earlier: the input of an earlier run whose encoder it begins with.
     """
 
     name: str
@@ -124,6 +126,19 @@ class InputPlan:
     on_bad: OnBad
     shares: str | None = None
     store: Store = "decoded"
+    earlier: EarlierInput | None = None
+
+    @property
+    def takes_modality(self) -> bool:
+        """Whether what its modality learns is taken over from an earlier run."""
+        return self.earlier is not None and self.earlier.has_modality(self.modality.entry)
+
+    def encoder_data(self, asset: Callable[[str], str] = str) -> dict[str, Any]:
+        """The encoder as a recipe spells it out; see `Component.to_data`."""
+        if self.shares:
+            return {"share": self.shares}
+        data = {**self.encoder.to_data(asset), **self.encoder.weights.to_data(self.encoder.options)}
+        return data if self.earlier is None else {**data, "from": str(self.earlier.folder), "input": self.earlier.name}
 
     def new_modality(self, restored: bool = False) -> Modality:
         """A modality that has learned nothing yet, and knows its columns if it reads several.

@@ -12,6 +12,7 @@ from mmreg.contract.task import Task
 from mmreg.errors import ComponentImportError, ComponentNotFoundError
 from mmreg.messages import listed, near
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
+from mmreg.recipe.find_earlier import find_earlier, with_earlier_options
 from mmreg.recipe.find_fusion import FusionFinder, check_space
 from mmreg.recipe.finder import Finder
 from mmreg.recipe.form import EncoderChoice, Form, Input, Training
@@ -95,14 +96,20 @@ def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | N
     if source is None:
         return None
     choice = form.modalities[source].encoder or EncoderChoice.model_construct(name=None)
-    owner: type[Modality] = registry.get("modality", form.modalities[source].type or source)
-    encoder_name = choice.name or owner.default_encoder
-    if encoder_name is None:
-        finder.problem(path, f"encoder is missing; there are {', '.join(registry.names('encoder'))}")
-        return None
     own = finder if source == name else Finder(finder.folder)  # of a shared one its owner tells the problems
-    encoder = own.component("encoder", encoder_name, choice.options, (*path, "encoder"))
     options = dict(given.options)
+    earlier = None
+    if choice.run is not None:
+        earlier, encoder = find_earlier(own, choice, source)
+        if earlier is not None and choice.name is None:
+            options = with_earlier_options(finder, earlier, options, given.type or name, path)
+    else:
+        owner: type[Modality] = registry.get("modality", form.modalities[source].type or source)
+        encoder_name = choice.name or owner.default_encoder
+        if encoder_name is None:
+            finder.problem(path, f"encoder is missing; there are {', '.join(registry.names('encoder'))}")
+            return None
+        encoder = own.component("encoder", encoder_name, choice.options, (*path, "encoder"))
     if encoder is not None:
         for key, value in encoder.cls.modality_options(encoder.options).items():
             if options.setdefault(key, value) != value:
@@ -113,7 +120,7 @@ def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | N
         return None
     columns = tuple(given.reads(name))
     shares = None if source == name else source
-    return InputPlan(name, columns, modality, encoder, given.on_bad or form.on_bad, shares, given.store)
+    return InputPlan(name, columns, modality, encoder, given.on_bad or form.on_bad, shares, given.store, earlier)
 
 
 def _encoder_source(finder: Finder, form: Form, name: str) -> str | None:

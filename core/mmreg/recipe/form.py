@@ -83,17 +83,26 @@ class Weights(_Closed):
 
 
 class EncoderChoice(_Open):
-    """An encoder, and its options; or the encoder of another input."""
+    """An encoder, and its options; or the encoder of another input, or of an earlier run."""
 
     name: str | None = None
     """The encoder's name."""
     share: str | None = None
     """The input whose encoder this one uses as well, weights and all; instead of `name`."""
+    run: str | None = Field(None, alias="from")
+    """The folder of an earlier run, relative to the recipe, whose encoder this one begins with: its name, options and
+    weights, and what its modality was given and has learned. A run's own recipe has name and options beside it."""
+    input: str | None = None
+    """With `from`: which input of that run; the one of the same name, or its only one, if not given."""
 
     @model_validator(mode="after")
     def _one_way(self) -> EncoderChoice:
-        if (self.name is None) == (self.share is None):
-            raise ValueError("give either name (with options), or share: INPUT")
+        if self.share is not None and (self.name is not None or self.run is not None):
+            raise ValueError("give one of name (with options), share: INPUT, and from: RUN")
+        if self.share is None and self.name is None and self.run is None:
+            raise ValueError("give one of name (with options), share: INPUT, and from: RUN")
+        if self.input is not None and self.run is None:
+            raise ValueError("input names one of an earlier run; give from: RUN as well")
         if self.share is not None and (self.options or self.model_fields_set != {"share"}):
             raise ValueError("share takes the other input's encoder as it is; give no options beside it")
         return self

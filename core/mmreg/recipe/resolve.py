@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmreg.errors import RunError
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.find import find_components, registry_name
 from mmreg.recipe.recipe import Recipe
@@ -65,12 +66,11 @@ class Plan:
         target = {key: value for key, value in data["target"].items() if key not in self.task.options}
         data["target"] = {**target, **self.task.options_with(asset)}
         for name, plan in self.inputs.items():
-            encoder = {**plan.encoder.to_data(asset), **plan.encoder.weights.to_data(plan.encoder.options)}
             data["modalities"][name] = {
                 "type": plan.modality.entry.reference,
                 **({"columns": list(plan.columns)} if form.modalities[name].columns else {"column": plan.columns[0]}),
                 **plan.modality.options_with(asset),
-                "encoder": {"share": plan.shares} if plan.shares else encoder,
+                "encoder": plan.encoder_data(asset),
                 "on_bad": plan.on_bad,
                 "store": plan.store,
             }
@@ -93,7 +93,7 @@ class Plan:
 
 
 def missing_assets(plan: Plan) -> list[Problem]:
-    """A problem for every file that is not there of those which components are built from."""
+    """A problem for every file, or earlier run, that is not there of those which components are built from."""
     places: dict[str, tuple[str, ...]] = {"modality": ("modalities",), "encoder": ("modalities",)}
     problems = []
     for role, component in plan.components().items():
@@ -103,6 +103,12 @@ def missing_assets(plan: Plan) -> list[Problem]:
         for option, path in component.assets.items():
             if not os.path.isfile(path):  # noqa: PTH113 (no error for what no file can be called)
                 problems.append(Problem((*key, *parts, option), f"there is no file {path}"))
+    for name, given in plan.inputs.items():
+        if given.earlier is not None and not given.shares:
+            try:
+                given.earlier.check()
+            except RunError as error:
+                problems.append(Problem(("modalities", name, "encoder", "from"), str(error)))
     return problems
 
 

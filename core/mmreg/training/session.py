@@ -87,7 +87,7 @@ class Session:
             check_values(self.folder, resumption, self.prepared)
         self._drop_skipped()
         if resumption is None:
-            fit_arrays(self.prepared, experiment.modalities, experiment.splits["train"])
+            fit_arrays(self.prepared, experiment.learning, experiment.splits["train"])
         states = None if resumption is None else resumption.restoring.states()
         model = experiment.build_model(states).to(self.device)
         self.batch_size = self._batch_size(model)

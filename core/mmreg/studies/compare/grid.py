@@ -184,7 +184,10 @@ def check_grid(
 def _experiment(plan: Plan, opened: dict[str, Experiment]) -> Experiment:
     """A plan's table and fitted modalities, read once for all plans of a grid with the same modalities and split."""
     data = plan.to_data()
-    modalities = {name: {**options, "encoder": None} for name, options in data["modalities"].items()}
+    modalities = {
+        name: {**options, "encoder": [options["encoder"].get(key) for key in ("from", "input")]}
+        for name, options in data["modalities"].items()
+    }
     key = json.dumps([modalities, None if isinstance(data["split"], str) else data["training"]["seed"]], sort_keys=True)
     if key not in opened:
         opened[key] = open_experiment(plan)
