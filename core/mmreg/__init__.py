@@ -1,8 +1,8 @@
 """mmreg: a plugin-based modality registry for PyTorch.
 
-The names below are public, and so are the modules `errors`, `files`, `layers`, `convolution`, `messages`, `console`,
-`registry` and `testing`. Each is loaded when it is first used, so that `import mmreg` stays fast and does not import
-torch.
+The names below are public, and so are the modules `errors`, `files`, `layers`, `convolution`, `pretrained`, `messages`,
+`console`, `registry` and `testing`. Each is loaded when it is first used, so that `import mmreg` stays fast and does
+not import torch.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmreg import console, convolution, errors, files, layers, messages, registry, testing
+    from mmreg import console, convolution, errors, files, layers, messages, pretrained, registry, testing
     from mmreg.contract.callback import Callback, FollowedRun, Step
     from mmreg.contract.components import CommandSpec, ComponentSpec, SourceSpec
     from mmreg.contract.fusion import FeatureFusion, ModelFusion
     from mmreg.contract.hookspecs import hookimpl
-    from mmreg.contract.interfaces import Encoder, Modality, Outputs
-    from mmreg.contract.markers import Asset, ComponentOf
+    from mmreg.contract.interfaces import Encoder, EncoderSuggestion, Modality, Outputs
+    from mmreg.contract.markers import Asset, ComponentOf, WeightsAsset
     from mmreg.contract.metrics import Epoch, MetricValue
     from mmreg.contract.optimization import Optimizer, ParameterGroup, Schedule
     from mmreg.contract.signals import Features, Fused, Signal
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from mmreg.training.stopping import Stop, Stopped
     from mmreg.training.train import finish, train
 
-_MODULES = ("console", "convolution", "errors", "files", "layers", "messages", "registry", "testing")
+_MODULES = ("console", "convolution", "errors", "files", "layers", "messages", "pretrained", "registry", "testing")
 _NAMES = {
     "mmreg.contract.callback": ["Callback", "FollowedRun", "Step"],
     "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "SourceSpec"],
     "mmreg.contract.hookspecs": ["hookimpl"],
     "mmreg.contract.fusion": ["FeatureFusion", "ModelFusion"],
-    "mmreg.contract.interfaces": ["Encoder", "Modality", "Outputs"],
+    "mmreg.contract.interfaces": ["Encoder", "EncoderSuggestion", "Modality", "Outputs"],
     "mmreg.contract.task": ["Concern", "Metric", "Space", "Task"],
     "mmreg.contract.target_values": ["TargetValues"],
-    "mmreg.contract.markers": ["Asset", "ComponentOf"],
+    "mmreg.contract.markers": ["Asset", "ComponentOf", "WeightsAsset"],
     "mmreg.contract.metrics": ["Epoch", "MetricValue"],
     "mmreg.contract.optimization": ["Optimizer", "ParameterGroup", "Schedule"],
     "mmreg.contract.signals": ["Features", "Fused", "Signal"],
@@ -76,6 +76,7 @@ __all__ = [
     "ComponentSpec",
     "Concern",
     "Encoder",
+    "EncoderSuggestion",
     "Epoch",
     "FeatureFusion",
     "Features",
@@ -102,6 +103,7 @@ __all__ = [
     "TableFile",
     "TargetValues",
     "Task",
+    "WeightsAsset",
     "build_model",
     "compare",
     "console",
@@ -115,6 +117,7 @@ __all__ = [
     "layers",
     "load",
     "messages",
+    "pretrained",
     "registry",
     "testing",
     "train",

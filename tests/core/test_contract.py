@@ -27,7 +27,7 @@ import typer
 from typer.testing import CliRunner
 
 import mmreg
-from mmreg import console, convolution, errors, files, layers, messages, registry, testing
+from mmreg import console, convolution, errors, files, layers, messages, pretrained, registry, testing
 from mmreg.cli import doctor
 from mmreg.cli.app import build_app
 from mmreg.contract import hookspecs
@@ -75,7 +75,7 @@ def contract() -> dict[str, Any]:
         "testing": {name: either(getattr(testing, name)) for name in testing.__all__},
         **{
             module.__name__.removeprefix("mmreg."): {n: either(v) for n, v in own(module).items()}
-            for module in (console, convolution, files, layers, messages)
+            for module in (console, convolution, files, layers, messages, pretrained)
         },
         "errors": {
             name: [base.__name__ for base in value.__mro__[1:] if base not in (object, BaseException)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -171,6 +172,21 @@ class Modality(Restorable, ABC):
         return self.state()
 
 
+@dataclass(frozen=True)
+class EncoderSuggestion:
+    """What an encoder proposes for a column, for `mmreg init`.
+
+    Attributes:
+        options: the keys beside its name in the recipe, such as options or `freeze`.
+        reason: why, and what it costs, in a few words: "pretrained weights at hand (14 MB), frozen".
+        rank: whether it is to be taken before others; above 0, which is what a modality's own choice has.
+    """
+
+    options: Mapping[str, Any]
+    reason: str
+    rank: int = 1
+
+
 class Encoder(nn.Module, Restorable, ABC):
     """From one modality's signal to features.
 
@@ -204,6 +220,27 @@ class Encoder(nn.Module, Restorable, ABC):
     def modality_options(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """Options that it needs of its modality (a size, a normalisation); they become that modality's defaults."""
         return {}
+
+    @classmethod
+    def suggest(cls, modality: str, values: Sequence[Any], rows: int) -> EncoderSuggestion | None:
+        """What `mmreg init` should write of it for a column, as where its pretrained weights are at hand.
+
+        Args:
+            modality: the name of the modality that reads the column.
+            values: a sample of the column's values that are there, as the modality's `load` takes them.
+            rows: how many rows there are to learn from.
+
+        Returns:
+            Its proposal; None to leave the choice to others.
+        """
+        return None
+
+    def stages(self) -> Sequence[nn.Module]:
+        """Its parts from the input on, for `freeze: N` and `layer_decay` in a recipe; none if it has no such order.
+
+        What is in none of them, such as a last layer that is new, counts as coming after all.
+        """
+        return ()
 
     @abstractmethod
     def forward(self, signal: Signal[Any]) -> Features:

@@ -15,7 +15,7 @@ from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.spec import Spec, Specs, specs_text
 from mmreg.contract.task import Task
 from mmreg.errors import ComponentRestoreError, MmregError
-from mmreg.messages import one_line
+from mmreg.messages import one_line, plural
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FeatureNode, FusionNode, ModelNode
 from mmreg.model.seeding import seeded
@@ -113,19 +113,36 @@ class _Builder:
             return None
         passed_in = {"outputs": outputs} if "tokens" in encoder.cls.provides else {}
         if given.earlier is not None and f"encoder/{given.name}" not in self.states:
-            return self.begun(given, given.earlier, **passed_in)
-        with seeded(self.seed, "weights", "encoder", given.name):
-            built = self.construct(f"encoder/{given.name}", path, encoder, spec, **passed_in)
-        return built if isinstance(built, Encoder) else None
+            built = self.begun(given, given.earlier, **passed_in)
+        else:
+            with seeded(self.seed, "weights", "encoder", given.name):
+                built = self.construct(f"encoder/{given.name}", path, encoder, spec, **passed_in)
+        if isinstance(built, Encoder):
+            self.check_stages(given, built)
+            return built
+        return None
+
+    def check_stages(self, given: InputPlan, encoder: Encoder) -> None:
+        """Note what a recipe asks of an encoder's stages that it has not."""
+        stages, weights = len(encoder.stages()), given.encoder.weights
+        path = ("modalities", given.name, "encoder")
+        if weights.layer_decay != 1 and not stages:
+            self.problems.append(Problem((*path, "layer_decay"), f"{given.encoder.name} has no stages; leave it out"))
+        if weights.frozen_stages > stages:
+            has = f"{given.encoder.name} has {plural(stages, 'stage')}" if stages else f"{given.encoder.name} has none"
+            told = f"freezes {plural(weights.frozen_stages, 'stage')}, but {has}; freeze: true freezes all of it"
+            self.problems.append(Problem((*path, "freeze"), told))
 
     def begun(self, given: InputPlan, earlier: EarlierInput, **passed_in: Any) -> Encoder | None:
         """An encoder as an earlier run has trained it; None with a problem where it does not go with this input."""
         path, spec = ("modalities", given.name, "encoder", "from"), self.specs[given.name]
         try:
             reason = earlier.refusal(given.modality.entry, spec)
+            if given.encoder.weights.in_run == "reference":
+                reason = "the new run keeps the weights that it takes from an earlier one; leave weights_in_run out"
             if reason is None:
                 with seeded(self.seed, "weights", "encoder", given.name), MemoryGuard(f"encoder/{given.name}"):
-                    encoder: Encoder = given.encoder.build(spec, restored=True, **passed_in)
+                    encoder: Encoder = given.encoder.build(spec, restored=not earlier.is_referred_to, **passed_in)
                     earlier.load_into(encoder, passed_in.get("outputs") == "tokens")
                 return encoder
         except KeyboardInterrupt:

@@ -12,6 +12,9 @@ from typing import Any
 from mmreg.contract.markers import AssetMark
 from mmreg.registry.options import marked
 
+WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+"""How the names of files with weights end."""
+
 
 def with_absolute_assets(cls: type, options: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
     """Options with the paths of assets made absolute.
@@ -25,21 +28,34 @@ def with_absolute_assets(cls: type, options: Mapping[str, Any], folder: Path | N
         folder: the recipe's; the working directory if it is None.
     """
     paths = {}
-    for name in marked(cls, AssetMark):
+    for name, mark in marked(cls, AssetMark).items():
         given = options[name]
         if isinstance(given, str):
-            path = (folder or Path()) / given
             # os.path: what no file can be called is not there, rather than an error.
-            elsewhere = os.path.exists(given) and not os.path.exists(path)  # noqa: PTH110
-            paths[name] = str((Path(given) if elsewhere else path).absolute())
+            spelled = os.path.expanduser(given) if mark.named else given  # noqa: PTH111
+            path = (folder or Path()) / spelled
+            elsewhere = os.path.exists(spelled) and not os.path.exists(path)  # noqa: PTH110
+            if mark.named and not (elsewhere or _is_path(given, path)):
+                continue
+            paths[name] = str((Path(spelled) if elsewhere else path).absolute())
     return {**options, **paths}
 
 
+def _is_path(text: str, path: Path) -> bool:
+    """Whether a text that may be a name is a path, which leads here from the recipe's folder; see `WeightsAsset`."""
+    looks_so = text.lower().endswith(WEIGHTS_SUFFIXES) or text.startswith(("/", "./", "../", "~"))
+    return looks_so or os.path.isabs(text) or os.path.exists(path)  # noqa: PTH110, PTH117 (see above)
+
+
 def digest(path: str | Path) -> str | None:
-    """What identifies a file's contents; None if there is no such file."""
+    """What identifies the contents of a file, or of all files directly in a folder; None if there is neither."""
     try:
         facts = Path(path).stat()
-    except OSError:
+        if Path(path).is_dir():
+            names = sorted(each.name for each in Path(path).iterdir() if each.is_file())
+            parts = [f"{name}\0{digest(Path(path) / name)}\0" for name in names]
+            return hashlib.blake2b("".join(parts).encode(errors="surrogatepass"), digest_size=16).hexdigest()
+    except (OSError, ValueError):
         return None
     return _digest(str(path), facts.st_size, facts.st_mtime_ns) if Path(path).is_file() else None
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from mmreg.allocation import MemoryGuard
 from mmreg.contract.interfaces import Modality
@@ -24,23 +25,36 @@ class TrainedWeights:
         lr: by what the learning rate is multiplied.
         frozen_epochs: how many epochs they stay as they are; None for always.
         weight_decay: their own weight decay; None for the optimizer's.
+        frozen_stages: how many of an encoder's stages stay as they are for ever.
+        layer_decay: by what the learning rate is multiplied once more for each stage that comes after a weight's own.
+        in_run: whether a run keeps a copy of them, or a reference to their file.
     """
 
     lr: float = 1.0
     frozen_epochs: int | None = 0
     weight_decay: float | None = None
+    frozen_stages: int = 0
+    layer_decay: float = 1.0
+    in_run: Literal["copy", "reference"] = "copy"
 
     @classmethod
     def of(cls, given: Weights) -> TrainedWeights:
         """Those that a recipe asks for."""
         freeze = given.freeze
-        epochs = freeze.until_epoch if isinstance(freeze, FreezeUntil) else None if freeze else 0
-        return cls(given.lr, epochs, given.weight_decay)
+        epochs = freeze.until_epoch if isinstance(freeze, FreezeUntil) else None if freeze is True else 0
+        stages = freeze if isinstance(freeze, int) and not isinstance(freeze, bool) else 0
+        return cls(given.lr, epochs, given.weight_decay, stages, given.layer_decay, given.weights_in_run)
 
     def to_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The same as a recipe spells it out, less what the component has options for."""
-        freeze = {"until_epoch": self.frozen_epochs} if self.frozen_epochs else self.frozen_epochs is None
-        data = {"lr": self.lr, "freeze": freeze, "weight_decay": self.weight_decay}
+        freeze: Any = {"until_epoch": self.frozen_epochs} if self.frozen_epochs else self.frozen_epochs is None
+        data = {
+            "lr": self.lr,
+            "layer_decay": self.layer_decay,
+            "freeze": self.frozen_stages or freeze,
+            "weight_decay": self.weight_decay,
+            "weights_in_run": self.in_run,
+        }
         return {key: value for key, value in data.items() if key not in options}
 
 
@@ -84,8 +98,19 @@ class Component:
     @property
     def assets(self) -> dict[str, str]:
         """The absolute paths of the files that it is built from, by option, less those of its parts."""
-        given = {name: self.options[name] for name in marked(self.cls, AssetMark)}
-        return {name: path for name, path in given.items() if isinstance(path, str)}
+        found = {}
+        for name, mark in marked(self.cls, AssetMark).items():
+            given = self.options[name]
+            if isinstance(given, str) and (not mark.named or os.path.isabs(given)):  # noqa: PTH117 (of any text)
+                found[name] = given
+        return found
+
+    @property
+    def uncopied(self) -> set[str]:
+        """The paths of those of `assets` of which a run keeps no copy, those of its parts included."""
+        marks = marked(self.cls, AssetMark)
+        own = {path for name, path in self.assets.items() if not marks[name].copied}
+        return own.union(*(part.uncopied for part in self.parts.values()))
 
     def build(self, *arguments: Any, restored: bool = False, **passed_in: Any) -> Any:
         """It, constructed.

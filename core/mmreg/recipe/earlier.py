@@ -19,7 +19,7 @@ from mmreg.recipe.yaml import read_yaml
 from mmreg.registry import Entry
 from mmreg.registry.options import option_names
 from mmreg.run_files.facts import RECIPE, WEIGHTS, read_facts, run_file
-from mmreg.run_files.weights import read_weights
+from mmreg.run_files.weights import read_weights, weights_checksum
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,11 @@ class EarlierInput:
         """The options of the run's modality."""
         return {key: value for key, value in self._inputs[self.name].items() if key not in Input.model_fields}
 
+    @property
+    def is_referred_to(self) -> bool:
+        """Whether the run keeps no weights of the encoder, which is built from a file and stays as it is."""
+        return self.owner in self._facts.get("references", {})
+
     def has_modality(self, modality: Entry) -> bool:
         """Whether the run's modality is of the same kind, so that what it has learned is taken over as well."""
         return bool(self._inputs[self.name]["type"] == modality.reference)
@@ -98,13 +103,17 @@ class EarlierInput:
         """Give an encoder, made to be restored, the state and the weights of the run's.
 
         Args:
-            encoder: with the options of this recipe.
+            encoder: with the options of this recipe; of one that the run refers to, built from its file.
             tokens: whether it gives tokens: what the run's needed for pooling them is left out then.
 
         Raises:
             RunError: they do not fit, or the run's weights are damaged.
         """
         role = f"encoder/{self.owner}"
+        if self.is_referred_to:
+            if weights_checksum(encoder.state_dict()) != self._facts["references"][self.owner]["checksum"]:
+                raise RunError(f"{role} of the run {self.folder} was built from another file than this one; train anew")
+            return
         encoder.load_state(migrated(type(encoder), self._facts.get("states", {}).get(role, {}), self._version(role)))
         weights, own = self._weights(), encoder.state_dict()
         wrong = [name for name, tensor in own.items() if name not in weights or weights[name].shape != tensor.shape]

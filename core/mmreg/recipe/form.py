@@ -75,11 +75,18 @@ class Weights(_Closed):
 
     lr: Annotated[float, Gt(0), Le(1e6)] = 1.0
     """By what the learning rate is multiplied for its weights."""
-    freeze: bool | FreezeUntil = False
-    """Whether its weights stay as they are, always or until an epoch; it then computes as in use (no dropout, norms by
-    their running statistics)."""
+    layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Of an encoder with stages, such as a pretrained one: by what the learning rate of a stage is multiplied for each
+    stage that comes after it, so that what is nearer to the input moves less."""
+    freeze: bool | Annotated[int, Ge(1)] | FreezeUntil = False
+    """Whether its weights stay as they are, always or until an epoch; or how many of an encoder's stages do, from the
+    input on. What is frozen computes as in use (no dropout, norms by their running statistics)."""
     weight_decay: Weight | None = None
     """The weight decay of its weights, instead of the optimizer's."""
+    weights_in_run: Literal["copy", "reference"] = "copy"
+    """Whether the run keeps the weights of an encoder that is frozen for good, or reads them again from the file that
+    `weights` names, of which it keeps a hash; the file has to stay where it is then, or be put into the folder of
+    weights at hand (MMREG_WEIGHTS_DIR)."""
 
 
 class EncoderChoice(_Open):

@@ -101,7 +101,9 @@ def missing_assets(plan: Plan) -> list[Problem]:
         name, *parts = name.split(".")
         key = (*places[kind], name, *(["encoder"] if kind == "encoder" else [])) if kind in places else (kind,)
         for option, path in component.assets.items():
-            if not os.path.isfile(path):  # noqa: PTH113 (no error for what no file can be called)
+            # os.path: no error for what no file can be called
+            folder = path in component.uncopied and os.path.isdir(path)  # noqa: PTH112
+            if not folder and not os.path.isfile(path):  # noqa: PTH113
                 problems.append(Problem((*key, *parts, option), f"there is no file {path}"))
     for name, given in plan.inputs.items():
         if given.earlier is not None and not given.shares:

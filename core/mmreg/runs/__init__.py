@@ -27,6 +27,7 @@ from mmreg.runs.loading import load
 from mmreg.runs.lock import LOCK, writer, writing
 from mmreg.runs.matching import Targets, check_same_task, matching_key, written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, report_split, row_keys, with_keys
+from mmreg.runs.references import kept_weights
 from mmreg.runs.run import KnownRows, Run
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "evaluation",
     "is_run",
     "keep_assets",
+    "kept_weights",
     "load",
     "matching_key",
     "own_folder",

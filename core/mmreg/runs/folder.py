@@ -45,6 +45,7 @@ from mmreg.run_files.facts import (
     text_hash,
 )
 from mmreg.runs.lock import LOCK
+from mmreg.runs.references import references
 
 METRICS = "metrics.csv"
 TIMINGS = "timings.csv"
@@ -134,7 +135,7 @@ def keep_assets(folder: Path, plan: Plan) -> None:
         RunError: one is gone.
         OSError: it cannot be copied.
     """
-    plan.to_data(_Assets(folder).keep)
+    plan.to_data(_Assets(folder, plan).keep)
 
 
 def write_facts(
@@ -157,7 +158,7 @@ def write_facts(
         table: plain data on what it was trained on, its `fingerprint` among them.
         batch_size: the rows a batch that were found, where the recipe leaves them open.
     """
-    assets = _Assets(folder)
+    assets = _Assets(folder, plan)
     recipe = plan.to_data(assets.keep)
     assets.remove_others()
     states = {role: state for role, part in model.components().items() if (state := part.state())}
@@ -176,6 +177,8 @@ def write_facts(
         # What relative paths in the cells of scheme://... are relative to.
         "table": {**table, "folder": str((plan.recipe.folder or Path()).absolute())},
     }
+    if referred := references(plan, model):
+        facts["references"] = referred
     if batch_size is not None:
         facts["batch_size"] = batch_size
     text = yaml_text(recipe)
@@ -213,16 +216,22 @@ def recipe_was_edited(folder: Path, facts: Mapping[str, Any]) -> bool:
 class _Assets:
     """Copies of a recipe's assets in a run's folder.
 
+    Args:
+        folder: the run's.
+        plan: the recipe.
+
     Attributes:
-        kept: what identifies the contents of each, by its path relative to the folder.
+        kept: what identifies the contents of each, by its path: relative to the folder, or of one without a copy as it
+            is.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder = folder
         self.kept: dict[str, str] = {}
+        self._uncopied = {path for component in plan.components().values() for path in component.uncopied}
 
     def keep(self, path: str) -> str:
-        """Copy a file, if it is not there yet; its path relative to the run's folder.
+        """Copy a file that is to be copied, if it is not there yet; where it is then, relative to the run's folder.
 
         Raises:
             RunError: there is no such file.
@@ -230,6 +239,9 @@ class _Assets:
         content = digest(path)
         if content is None:
             raise RunError(f"the file {path} of the recipe is gone")
+        if path in self._uncopied:
+            self.kept[path] = content
+            return path
         name = f"{ASSETS}/{content[:8]}-{Path(path).name[-LONGEST_NAME:]}"
         copy = own_folder(self.folder, ASSETS) / Path(name).name
         self.kept[name] = content

@@ -18,6 +18,7 @@ from mmreg.run_files.facts import COMPONENTS, RECIPE, WEIGHTS, read_facts, run_f
 from mmreg.run_files.weights import read_weights
 from mmreg.runs.folder import REPORT, recipe_was_edited
 from mmreg.runs.lock import writer
+from mmreg.runs.references import with_files_at_hand
 from mmreg.runs.restoring import Restoring
 from mmreg.runs.run import Run
 
@@ -51,7 +52,7 @@ def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precis
     if not weights.is_file():
         raise RunError(_unfinished(folder))
     try:
-        plan = _resolved_for_use(read_recipe(run_file(folder, RECIPE)))
+        plan = _resolved_for_use(with_files_at_hand(read_recipe(run_file(folder, RECIPE)), folder, facts))
     except MmregError as error:
         came = ", ".join(
             f"{role} from {c['distribution']} {c['version']}".rstrip()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import nn
 
+from mmreg.contract.interfaces import Encoder
 from mmreg.contract.optimization import ParameterGroup
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.components import TrainedWeights
@@ -29,7 +31,16 @@ def parameter_groups(model: MultimodalModel, settings: Mapping[str, TrainedWeigh
     usual = TrainedWeights()
     own: dict[nn.Parameter, TrainedWeights] = {}
     for role, module in model.components().items():
-        own |= {parameter: settings.get(role, usual) for parameter in module.parameters()}
+        setting = settings.get(role, usual)
+        own |= dict.fromkeys(module.parameters(), setting)
+        stages = module.stages() if isinstance(module, Encoder) else ()
+        for number, stage in enumerate(stages):
+            staged = replace(
+                setting,
+                lr=setting.lr * setting.layer_decay ** (len(stages) - number),
+                frozen_epochs=None if number < setting.frozen_stages else setting.frozen_epochs,
+            )
+            own |= dict.fromkeys(stage.parameters(), staged)
     by_setting: dict[tuple[float, float | None], list[nn.Parameter]] = {(usual.lr, usual.weight_decay): []}
     for parameter in model.parameters():
         setting = own.get(parameter, usual)
@@ -57,11 +68,17 @@ class Freezing:
     """
 
     def __init__(self, model: MultimodalModel, settings: Mapping[str, TrainedWeights]) -> None:
-        self._frozen = [
-            (module, settings[role].frozen_epochs, [p for p in module.parameters() if p.requires_grad])
-            for role, module in model.components().items()
-            if role in settings and settings[role].frozen_epochs != 0
-        ]
+        self._frozen = []
+        for role, module in model.components().items():
+            setting = settings.get(role, TrainedWeights())
+            frozen: list[tuple[nn.Module, int | None]] = []
+            if setting.frozen_epochs != 0:
+                frozen.append((module, setting.frozen_epochs))
+            if isinstance(module, Encoder):
+                frozen += [(stage, None) for stage in module.stages()[: setting.frozen_stages]]
+            self._frozen += [
+                (part, epochs, [p for p in part.parameters() if p.requires_grad]) for part, epochs in frozen
+            ]
 
     def begin(self, epochs: int) -> None:
         """Freeze and thaw for the epoch that comes after so many; frozen modules compute as they do in use."""

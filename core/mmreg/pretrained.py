@@ -1,0 +1,154 @@
+"""Pretrained weights: where they are, reading them, and putting them into a module, with errors that say what to do."""
+
+from __future__ import annotations
+
+import os
+import sys
+import urllib.error
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mmreg.errors import OptionError
+from mmreg.messages import listed, one_line, plural
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
+"""Keys under which files of whole trainings keep the weights."""
+
+
+def weights_folder() -> Path:
+    """The folder of weights at hand: the environment variable MMREG_WEIGHTS_DIR, else one in the user's data folder.
+
+    Encoders look for files there by name before anything is downloaded.
+    """
+    chosen = os.environ.get("MMREG_WEIGHTS_DIR")
+    return Path(chosen) if chosen else platformdirs.user_data_path("mmreg") / "weights"
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, in host memory: of safetensors, or of what torch saved without any code in it.
+
+    Raises:
+        OptionError: there is no such file, it is damaged, would run code, or holds no weights.
+    """
+    try:
+        if str(path).lower().endswith(".safetensors"):
+            return load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise OptionError(f"weights: there is no file {path}") from error
+    except MemoryError:
+        raise  # it says nothing of the file
+    except SafetensorError as error:
+        raise OptionError(f"weights: {path} is no safetensors file, or is damaged: {one_line(error)}") from error
+    except Exception as error:  # torch raises several kinds
+        told = "it holds no plain tensors, is damaged, or would run code; save the state dict as safetensors"
+        raise OptionError(f"weights: {path} cannot be read: {told}") from error
+    for key in WRAPPERS:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+            break
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)} if _is_named(found) else {}
+    if not tensors:
+        raise OptionError(f"weights: {path} holds no weights by name, such as a state dict has")
+    return tensors
+
+
+def _is_named(found: Any) -> bool:
+    return isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str | Path, ignored: str = "") -> None:
+    """Put weights into a module, all of them and nothing else.
+
+    Args:
+        module: it has to have been made already.
+        weights: by name.
+        source: where they come from, for messages.
+        ignored: how the names begin of weights that the module has no use for, such as those of a last layer that was
+            left out; nothing of the file is ignored if it is empty.
+
+    Raises:
+        OptionError: some are missing, of another shape, or not the module's; names the first ones.
+    """
+    own = module.state_dict()
+    given = {name: tensor for name, tensor in weights.items() if not (ignored and name.startswith(ignored))}
+    given = {name: tensor for name, tensor in given.items() if name in own or not _is_count(name)}
+    missing = [name for name in own if name not in given and not _is_count(name)]
+    others = [name for name in given if name not in own]
+    shapes = [
+        f"{name} is {tuple(tensor.shape)} where {tuple(own[name].shape)} is needed"
+        for name, tensor in given.items()
+        if name in own and own[name].shape != tensor.shape
+    ]
+    problems = [f"it lacks {listed(missing, 3)}"] if missing else []
+    problems += [f"it has {listed(others, 3)}, which the network has not"] if others else []
+    problems += shapes[:3]
+    if problems:
+        fits = len(own) - len(missing) - len(shapes)
+        told = f"{'; '.join(problems)} ({fits} of {plural(len(own), 'tensor')} fit)"
+        raise OptionError(f"weights: {source} is not of this network: {told}")
+    module.load_state_dict(given, strict=False)
+
+
+def _is_count(name: str) -> bool:
+    """Whether a tensor only counts batches, which old files have not."""
+    return name.rpartition(".")[2] == "num_batches_tracked"
+
+
+def find_weights(url: str, size: str = "") -> Path:
+    """The file of a URL: from `weights_folder`, from torch's own cache, or downloaded there with progress.
+
+    Args:
+        url: of the file; eight hexadecimal digits before its ending, as in resnet18-f37072fd.pth, are the beginning of
+            its SHA-256, and are checked.
+        size: of the file, for people, such as "45 MB".
+
+    Raises:
+        OptionError: it is not at hand and cannot be downloaded; says where to put it.
+    """
+    at_hand = weights_at_hand(url)
+    if at_hand is not None:
+        return at_hand
+    name = _file_name(url)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    with downloading(name, url, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        match = torch.hub.HASH_REGEX.search(name)
+        torch.hub.download_url_to_file(url, str(path), match.group(1) if match else None, sys.stderr.isatty())
+    return path
+
+
+def weights_at_hand(url: str) -> Path | None:
+    """The file of a URL, if it need not be downloaded."""
+    places = (weights_folder(), Path(torch.hub.get_dir()) / "checkpoints")
+    return next((place / _file_name(url) for place in places if (place / _file_name(url)).is_file()), None)
+
+
+def _file_name(url: str) -> str:
+    return Path(urllib.parse.urlparse(url).path).name
+
+
+@contextmanager
+def downloading(name: str, url: str, size: str = "") -> Iterator[None]:
+    """Say of a download that fails which file it was, how large it is, and where to put it.
+
+    Raises:
+        OptionError: the block raised an error of the network or the disk.
+    """
+    try:
+        yield
+    except (OSError, urllib.error.URLError, RuntimeError) as error:
+        of = f"{name} ({size})" if size else name
+        raise OptionError(
+            f"the weights {of} are not at hand and cannot be downloaded: {one_line(error)}; fetch {url} elsewhere and "
+            f"put it into {weights_folder()}, or name a file by weights"
+        ) from error
