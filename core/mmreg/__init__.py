@@ -58,6 +58,7 @@ _NAMES = {
     "mmreg.runs.loading": ["load"],
     "mmreg.runs.run": ["Run"],
     "mmreg.studies.compare": ["compare"],
+    "mmreg.studies.ensembles": ["cross_validate", "train_seeds"],
     "mmreg.training.find_lr": ["find_lr"],
     "mmreg.training.stopping": ["Stop", "Stopped"],
     "mmreg.training.train": ["finish", "train"],
@@ -108,6 +109,7 @@ __all__ = [
     "compare",
     "console",
     "convolution",
+    "cross_validate",
     "errors",
     "files",
     "find_lr",
@@ -121,6 +123,7 @@ __all__ = [
     "registry",
     "testing",
     "train",
+    "train_seeds",
 ]
 
 

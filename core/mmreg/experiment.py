@@ -129,7 +129,9 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     splits, messages = target.known(_split(plan, tables, target, task), skip=form.on_bad == "skip")
     seed = form.training.seed
     with seeded(seed, "task"):  # it may make parameters of its own
-        target.fit(task, splits["train"])
+        # The trainings of a cross-validation predict in the same units, those of all rows in folds.
+        folds = isinstance(form.split, Fractions) and form.split.folds is not None
+        target.fit(task, np.sort(np.concatenate(list(splits.values()))) if folds else splits["train"])
     targets = target.encode(task, splits)
     weights = row_weights(task, table, form.target.weight, targets, splits)
     if modalities is None:
@@ -207,7 +209,8 @@ def _named_columns(recipe: Recipe, target: bool = True) -> list[tuple[KeyPath, s
         named += [(("target", "column"), form.target.column), (("target", "weight"), form.target.weight)]
         named.append((("key",), form.key))
         named.append((("split",), form.split if isinstance(form.split, str) else None))
-        named.append((("split", "by"), form.split.by if isinstance(form.split, Fractions) else None))
+        if isinstance(form.split, Fractions):
+            named += [(("split", "by"), form.split.by), (("split", "column"), form.split.column)]
     for name, given in form.modalities.items():
         named += [(("modalities", name, "column"), column) for column in given.reads(name)]
     return [(path, column) for path, column in named if column is not None]

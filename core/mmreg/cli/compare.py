@@ -17,6 +17,7 @@ from mmreg.console import (
     Device,
     Format,
     FormatOption,
+    Jobs,
     Precision,
     Quiet,
     RecipeArgument,
@@ -74,10 +75,7 @@ def compare(
     ] = None,
     device: Device = "auto",
     precision: Precision = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", min=1, help="Trainings at the same time; 1 on a CPU, else one for each device."),
-    ] = None,
+    jobs: Jobs = None,
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap draws.")] = 2000,
     format_: FormatOption = Format.TABLE,
     quiet: Quiet = False,
@@ -90,10 +88,10 @@ def compare(
     """
     choices = None if fusion is None else [choice for text in fusion for choice in _choices(text, "--fusion")]
     encoders = dict(_encoder(text) for text in encoder or ())
-    numbers = _seeds(seeds)
+    numbers = read_seeds(seeds)
     from mmreg.studies.compare.grid import run_grid
 
-    display, stop = _GridDisplay(quiet), Signals()
+    display, stop = GridDisplay(quiet), Signals()
     try:
         with stop.watched(), stdout_to_stderr, display.bar:
             comparison = run_grid(
@@ -157,7 +155,7 @@ def _encoder(text: str) -> tuple[str, list[Any]]:
     return name.strip(), _choices(choices, f"--encoder {name.strip()}")
 
 
-def _seeds(text: str) -> list[int]:
+def read_seeds(text: str) -> list[int]:
     """Numbers and ranges whose end belongs to them, apart by commas."""
     seeds: list[int] = []
     for part in text.split(","):
@@ -169,7 +167,7 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-class _GridDisplay(Callback):
+class GridDisplay(Callback):
     """Shows a grid on stderr: a bar on a terminal, and a line for each training that ended."""
 
     def __init__(self, quiet: bool) -> None:
@@ -179,10 +177,12 @@ class _GridDisplay(Callback):
         self._started = time.perf_counter()
 
     def on_message(self, text: str) -> None:
+        """Say it."""
         if not self._quiet:
             note(text, self.bar.line)
 
     def on_progress(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Move the bar, and write a line for a training that has ended."""
         self.bar.advance(what, done, total, note)
         if what == TRAINING and done > self._done and not self._quiet:
             self._done = done

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mmreg.cli.app import build_app
-from mmreg.cli.compare import _choices, _encoder, _seeds
+from mmreg.cli.compare import _choices, _encoder, read_seeds
 from mmreg.errors import OptionError, RecipeError
 
 RECIPE = """
@@ -91,12 +91,12 @@ def test_wrong_variants_end_it_with_every_problem(tmp_path: Path) -> None:
 
 
 def test_seeds_are_numbers_and_ranges() -> None:
-    assert _seeds("0..4") == [0, 1, 2, 3, 4]
-    assert _seeds("3") == [3]
-    assert _seeds("0, 2..3,9") == [0, 2, 3, 9]
+    assert read_seeds("0..4") == [0, 1, 2, 3, 4]
+    assert read_seeds("3") == [3]
+    assert read_seeds("0, 2..3,9") == [0, 2, 3, 9]
     for text in ("", "a", "3..1", "1,", "-1", "0..", "1.5"):
         with pytest.raises(OptionError, match="--seeds needs"):
-            _seeds(text)
+            read_seeds(text)
 
 
 def test_choices_are_names_and_mappings() -> None:
