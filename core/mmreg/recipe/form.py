@@ -162,6 +162,27 @@ class Fractions(_Closed):
     by: str | None = None
     """A column whose equal values stay together, such as a speaker or a patient."""
 
+    folds: Annotated[int, Ge(2)] | None = None
+    """For cross-validation: into how many parts the rows are divided, each of them the test rows of one training.
+    `mmreg train --folds` sets it."""
+    fold: Annotated[int, Ge(1)] | None = None
+    """With `folds`: which part has the test rows, from 1. `validation` is then the share of the other parts' rows."""
+    column: str | None = None
+    """With `folds`: a column that says which split a row belongs to; its test rows are in no part."""
+
+    @model_validator(mode="after")
+    def _whole_folds(self) -> Fractions:
+        if self.folds is None:
+            if self.fold is not None or self.column is not None:
+                raise ValueError("fold and column go with folds; a column alone is given as split: COLUMN")
+            return self
+        if self.fold is None or self.fold > self.folds:
+            raise ValueError(f"fold must be one of 1 to {self.folds}, found {self.fold}")
+        if "test" in self.model_fields_set and self.test:
+            raise ValueError("with folds the test rows are those of a fold; leave test out")
+        self.test = 0.0
+        return self
+
     @model_validator(mode="after")
     def _leaves_something(self) -> Fractions:
         if self.validation + self.test >= 1:
@@ -285,8 +306,9 @@ class Training(_Closed):
     compile: bool = False
     """Whether encoders are compiled by torch.compile, and on a GPU whole steps recorded as CUDA graphs. It takes a
     minute or so at the beginning; a step that cannot be recorded, or gives something else then, runs as it is."""
-    keep: Literal["best", "last"] = "best"
-    """Which weights the run ends with: the best on validation, or the last."""
+    keep: Literal["best", "last", "soup"] = "best"
+    """Which weights the run ends with: the best on validation, or the last. soup: the mean of those of the three best
+    epochs, as far as each makes the validation metric no worse (greedy soup, Wortsman et al. 2022)."""
     metric: str | None = None
     """The metric by which the best weights are chosen; the task's main one if it is not given."""
     early_stopping: EarlyStopping | Annotated[int, Ge(1)] | None = None
