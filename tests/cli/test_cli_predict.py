@@ -208,3 +208,12 @@ def test_a_table_to_measure_on_has_to_have_targets_that_training_saw(cli: Caller
     done = cli("evaluate", "run", write_table(tmp_path / "lacking.csv", lacking))
     assert done.code == 2
     assert "lacking.csv has no column 'title'" in done.err
+
+
+def test_a_run_that_augments_nothing_says_so(cli: Caller, here: Path) -> None:
+    called = cli("predict", "run", "table.csv", "--augmented", "2")
+    assert called.code == 2
+    assert "no modality of this run augments" in called.err
+    both = cli("evaluate", "run", "--augmented", "2", "--missing", "all")
+    assert both.code == 2
+    assert "--augmented does not go with" in both.err
