@@ -199,7 +199,7 @@ class _Builder:
         if fusion is None:
             return None
         if plan.level == "feature":
-            return FeatureNode(plan.name, parts, fusion)
+            return FeatureNode(plan.name, parts, fusion, list(sizes.values()) if plan.learned_absent else ())
         heads = {name: self.head(name, size) for name, size in sizes.items() if size}
         return ModelNode(plan.name, parts, fusion, heads, plan.own_losses, plan.joint_loss, plan.gradient_blending)
 

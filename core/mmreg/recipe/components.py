@@ -188,6 +188,7 @@ class FusionPlan:
         own_losses: at model level, the weight of each part's own loss, by the part's name.
         gradient_blending: at model level, whether these weights are to be estimated (Wang et al. 2020).
         joint_loss: at model level, the weight of the combination's loss for the parts.
+        learned_absent: at feature level, whether features are learned that stand for an absent part.
     """
 
     name: str
@@ -196,6 +197,7 @@ class FusionPlan:
     own_losses: Mapping[str, float]
     gradient_blending: bool = False
     joint_loss: float = 0.0
+    learned_absent: bool = False
 
     @property
     def level(self) -> str:
@@ -209,6 +211,8 @@ class FusionPlan:
         if self.level == "model":
             data["own_loss"] = "gradient_blending" if self.gradient_blending else dict(self.own_losses)
             data["joint_loss"] = self.joint_loss
+        else:
+            data["absent"] = "learned" if self.learned_absent else "masked"
         return data
 
     def nodes(self) -> Iterator[FusionPlan]:

@@ -247,6 +247,9 @@ class FusionChoice(_Open):
     gradient_blending sets the weights, the joint loss's included, anew every few epochs (Wang et al. 2020)."""
     joint_loss: bool | Weight = False
     """At model level: whether (or with which weight) the parts are trained by the loss of the combination, too."""
+    absent: Literal["masked", "learned"] = "masked"
+    """At feature level: what the operator is given where a row lacks a part: nothing, so that it goes by the others, or
+    features that are learned, one vector a part, as if the part were there."""
 
 
 class EarlyStopping(_Closed):
