@@ -52,6 +52,9 @@ def _print(ensemble: Ensemble, quiet: bool) -> None:
         metrics = {name: report[together]["metrics"][name] for name in ensemble.metrics}
         told = "out of fold" if together == "out_of_fold" else "combined"
         rows.append({"training": told, "rows": report[together]["rows"], **_shown(metrics)})
+        if together == "out_of_fold" and "test" in report:
+            metrics = {name: report["test"]["metrics"][name] for name in ensemble.metrics}
+            rows.append({"training": "test rows", "rows": report["test"]["rows"], **_shown(metrics)})
         print_table(rows)
         print(f"\n{run.task.headline(report[together]['metrics'], report[together]['rows'])}")
     if not quiet:

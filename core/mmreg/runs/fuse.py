@@ -77,6 +77,7 @@ def combine(
     where: torch.device,
     splits: Sequence[str] = SPLITS,
     further: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Run:
     """Combine loaded runs in a folder that is held for writing.
 
@@ -87,10 +88,11 @@ def combine(
         where: the device that the combination computes on.
         splits: those whose rows all runs may have; the operator is fitted on the first that all of them predicted.
         further: what the report tells besides.
+        changes: keys of the combination's recipe that are others than those of the first run's.
     """
     task = _common_task(loaded)
     parts = _Parts(loaded, chosen)
-    plan = resolve(Recipe(parts.recipe(), folder=loaded[0].plan.recipe.folder))
+    plan = resolve(Recipe({**parts.recipe(), **(changes or {})}, folder=loaded[0].plan.recipe.folder))
     specs = {name: modality.spec for name, modality in parts.modalities.items()}
     model = build(plan, specs, task, loaded[0].model.prior, parts.states)
     missing, unexpected = model.load_state_dict(parts.weights(), strict=False)

@@ -12,12 +12,16 @@ import torch
 
 from mmreg import runs
 from mmreg.contract.callback import Callback
+from mmreg.data.cache import cache_dir
+from mmreg.data.prepared import keep_rows
 from mmreg.errors import OptionError, RunError
-from mmreg.files import replacing
+from mmreg.experiment import checked_plan, open_experiment, prepare_all
+from mmreg.files import replacing, write_json
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.model.inference import Predicted
 from mmreg.recipe.form import Form, Fractions
 from mmreg.recipe.recipe import Recipe, read_recipe
+from mmreg.runs import Run
 from mmreg.runs.fuse import combine
 from mmreg.studies.compare.jobs import Job, device_slots
 from mmreg.studies.ensembles.members import Ensemble, claim_members, figures, open_members, spread, train_members
@@ -42,7 +46,8 @@ def cross_validate(
 
     The parts are of one size, and so is each class in them; rows that are equal in the column `split.by` are in one
     part. Of the other parts' rows the share `split.validation` (0.1 if the recipe gives none) is for validation. Where
-    a column or a table of its own says which rows are for testing, these are in no part, and no training sees them.
+    a column or a table of its own says which rows are for testing, these are in no part, and no training sees them: the
+    run of all folds is measured on them.
 
     Each training is an ordinary run in `out/fold-N`. `out` is the run that takes the mean of all their predictions; its
     report has their figures, and its predictions `out_of_fold` are those of every row by the training that has not seen
@@ -82,10 +87,35 @@ def cross_validate(
         predictions, together = out_of_fold(trainings)
         report = {"folds": measured, "metrics": metrics, runs.OUT_OF_FOLD: together}
         loaded = [runs.load(job.folder, "cpu") for job in trainings]
-        run = combine(loaded, {"name": "mean"}, folder, resolve_device(device), (), report)
+        split = {"split": base.to_data()["split"]}
+        run = combine(loaded, {"name": "mean"}, folder, resolve_device(device), (), report, split)
         with replacing(runs.own_folder(folder, runs.PREDICTIONS) / f"{runs.OUT_OF_FOLD}.parquet") as temporary:
             pq.write_table(predictions, temporary, write_page_checksum=True)
+        measure_apart(run, base)
     return Ensemble(run, {job.variant: job.folder for job in trainings}, metrics)
+
+
+def measure_apart(run: Run, base: Recipe) -> None:
+    """Measure the run on the rows that the recipe says are for testing, which no fold has seen; add it to its report.
+
+    Args:
+        run: of all folds.
+        base: the recipe without folds.
+    """
+    form = base.form
+    if not isinstance(form.split, str) and "test" not in form.files():
+        return
+    experiment = open_experiment(checked_plan(base), run.modalities)
+    rows = experiment.splits["test"]
+    if not len(rows):
+        return
+    prepared = prepare_all(run.plan, experiment.table, run.modalities, cache_dir())
+    rows = keep_rows(prepared, rows)
+    predicted = run.predict_rows(prepared, rows)
+    columns = runs.prediction_columns(run.plan, run.task, experiment.table, prepared, rows, predicted)
+    true = list(experiment.table.iter_values(form.target.column, rows))
+    told = runs.report_split(run.folder, run.plan, run.task, "test", columns, true, predicted)
+    write_json(run.folder / runs.REPORT, {**run.report, "test": told})
 
 
 def fold_split(form: Form, folds: int, fold: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,25 @@ def test_operators_are_fitted_on_predictions_out_of_fold(folder: Path, tmp_path:
     assert fused["metrics"]["modalities"]["mean"]["accuracy"] == pytest.approx(figures["a"], abs=0.1)
     new = toys.rows(60, seed=9)
     assert mmreg.load(tmp_path / "fused", "cpu").evaluate(new)["metrics"]["accuracy"] > max(figures.values())
+
+
+def test_rows_for_testing_are_seen_by_no_fold_and_measure_the_run_of_all(tmp_path: Path) -> None:
+    test = [row for row in TABLE if row["split"] == "test"]
+    run = mmreg.cross_validate(recipe(split="split"), tmp_path / "run", folds=2, device="cpu").run
+    out_of_fold, written = (runs.read_predictions(tmp_path / "run", split) for split in (runs.OUT_OF_FOLD, "test"))
+    assert out_of_fold is not None
+    assert written is not None
+    assert written.column("id").to_pylist() == [row["id"] for row in test]
+    assert not {*out_of_fold.column("id").to_pylist()} & {*written.column("id").to_pylist()}
+    assert len(out_of_fold) + len(written) == len(TABLE)
+    expected = mmreg.load(tmp_path / "run", "cpu").evaluate(test)["metrics"]
+    assert run.report["test"]["metrics"] == expected
+    (tmp_path / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TABLE))
+    given = {**recipe(split="split"), "table": str(tmp_path / "table.jsonl")}
+    again = mmreg.cross_validate(given, tmp_path / "again", folds=2, device="cpu").run
+    assert mmreg.load(again.folder, "cpu").evaluate()["metrics"] == again.report["test"]["metrics"]
+    with pytest.raises(RunError, match="have no validation rows that all of them predicted"):
+        mmreg.load(again.folder, "cpu").evaluate(split="validation")
 
 
 def test_what_is_finished_is_kept_and_what_was_stopped_goes_on(tmp_path: Path) -> None:
