@@ -10,7 +10,7 @@ from mmreg import registry
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.task import Task
 from mmreg.errors import ComponentImportError, ComponentNotFoundError
-from mmreg.messages import listed, near
+from mmreg.messages import listed, near, shown
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.find_earlier import find_earlier, with_earlier_options
 from mmreg.recipe.find_fusion import FusionFinder, check_space
@@ -97,12 +97,14 @@ def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | N
         return None
     choice = form.modalities[source].encoder or EncoderChoice.model_construct(name=None)
     own = finder if source == name else Finder(finder.folder)  # of a shared one its owner tells the problems
-    options = dict(given.options)
+    options, unaugmented = dict(given.options), modality_cls.unaugmented or {}
     earlier = None
     if choice.run is not None:
         earlier, encoder = find_earlier(own, choice, source)
         if earlier is not None and choice.name is None:
             options = with_earlier_options(finder, earlier, options, given.type or name, path)
+            if encoder is not None and encoder.weights.frozen_epochs is None:  # what augments is not taken over
+                options = {k: v for k, v in options.items() if k in given.options or k not in unaugmented}
     else:
         owner: type[Modality] = registry.get("modality", form.modalities[source].type or source)
         encoder_name = choice.name or owner.default_encoder
@@ -115,12 +117,35 @@ def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | N
             if options.setdefault(key, value) != value:
                 told = f"must be {value!r}, as encoder {encoder.name!r} needs it, found {options[key]!r}"
                 finder.problem((*path, key), told)
+        if encoder.weights.frozen_epochs is None and not given.augmented_copies and not _mixes(form.training):
+            options = {**unaugmented, **options}
     modality = finder.component("modality", given.type or name, options, path, name_key="type")
     if modality is None or encoder is None:
         return None
     columns = tuple(given.reads(name))
     shares = None if source == name else source
-    return InputPlan(name, columns, modality, encoder, given.on_bad or form.on_bad, shares, given.store, earlier)
+    on_bad, copies = given.on_bad or form.on_bad, given.augmented_copies
+    plan = InputPlan(name, columns, modality, encoder, on_bad, shares, given.store, copies, earlier)
+    if copies and (refused := _refused_copies(plan, form.training)):
+        finder.problem((*path, "augmented_copies"), f"{refused}, or leave it out")
+    return plan
+
+
+def _mixes(training: Training) -> bool:
+    """Whether rows are mixed, before they are encoded."""
+    return training.mixup is not None or training.cutmix is not None
+
+
+def _refused_copies(plan: InputPlan, training: Training) -> str | None:
+    """Why no augmented versions of an input's rows can be encoded once, and what to do; None if they can."""
+    if not plan.is_frozen:
+        return f"what {plan.encoder.name} gives changes as it is trained: freeze it for good (freeze: true)"
+    if _mixes(training):
+        return "training.mixup and cutmix mix rows anew in each step, before they are encoded: leave them out"
+    if plan.is_unaugmented:
+        options = listed(f"{key}: {shown(value)}" for key, value in plan.modality.cls.unaugmented.items())
+        return f"nothing is augmented{f' ({options})' if options else ''}: let {plan.modality.name} augment"
+    return None
 
 
 def _encoder_source(finder: Finder, form: Form, name: str) -> str | None:

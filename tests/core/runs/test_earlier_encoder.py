@@ -213,6 +213,8 @@ def test_a_text_keeps_the_token_numbers_that_its_encoder_was_trained_with(pictur
     earlier = mmreg.load(pictures / "run", "cpu")
     assert run.modalities["words"].state() == earlier.modalities["title"].state()
     assert run.recipe["modalities"]["image"]["size"] == 16
+    assert earlier.recipe["modalities"]["title"]["token_dropout"] > 0
+    assert run.recipe["modalities"]["words"]["token_dropout"] == 0  # beside a frozen encoder nothing is augmented
     own, before = encoder_weights(tmp_path / "run", "words"), encoder_weights(pictures / "run", "title")
     assert all(torch.equal(a, b) for a, b in zip(own.values(), before.values(), strict=True))
 
