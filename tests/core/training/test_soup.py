@@ -151,3 +151,15 @@ def test_a_soup_is_chosen_by_validation_rows(tmp_path: Path) -> None:
     table = [{**row, "split": "train"} for row in toys.rows(40)]
     with pytest.raises(ValidationRowsError, match="keep: soup is chosen by validation rows"):
         train(tmp_path / "run", table, overrides=["training.keep=soup"])
+
+
+def test_a_frozen_encoder_that_is_encoded_once_is_the_same_in_the_soup(tmp_path: Path) -> None:
+    encoder = {"name": "linear", "freeze": True}
+    settings = {"modalities": {"a": {"type": "numbers", "encoder": encoder}, "b": {"type": "numbers"}}}
+    run = train(tmp_path / "run", overrides=["training.keep=soup", "training.epochs=6"], **settings)
+    assert len(run.report["soup"]["epochs"]) > 1
+    first = runs.read_weights(tmp_path / "run" / epoch_weights(run.report["soup"]["epochs"][0]))
+    frozen = {name: tensor for name, tensor in run.model.state_dict().items() if name.startswith("encoders.a.")}
+    assert all(torch.equal(tensor, first[name]) for name, tensor in frozen.items())
+    figures = mmreg.load(tmp_path / "run", "cpu").evaluate([r for r in toys.rows() if r["split"] == "validation"])
+    assert run.report["validation"]["metrics"]["accuracy"] == figures["metrics"]["accuracy"]
