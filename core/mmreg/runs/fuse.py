@@ -70,7 +70,7 @@ def _fuse(loaded: Sequence[Run], chosen: dict[str, Any], target: Path, where: to
     """Combine loaded runs in a folder that is held for writing."""
     task = _common_task(loaded)
     parts = _Parts(loaded, chosen)
-    plan = resolve(Recipe(parts.recipe(), folder=loaded[0].plan.recipe.folder))
+    plan = resolve(Recipe(parts.recipe(), folder=loaded[0].plan.recipe.folder), trains=False)
     specs = {name: modality.spec for name, modality in parts.modalities.items()}
     model = build(plan, specs, task, loaded[0].model.prior, parts.states)
     missing, unexpected = model.load_state_dict(parts.weights(), strict=False)
@@ -202,7 +202,7 @@ class _Parts:
 
     def _name_operators(self) -> None:
         """Add the new names of the runs' operators, as resolving the combination numbers those that are alike."""
-        plan = resolve(Recipe(self.recipe()))
+        plan = resolve(Recipe(self.recipe()), trains=False)
         assert plan.fusion is not None
         taken = iter([node.name for node in plan.fusion.nodes()][1:])
         for run, names in zip(self.loaded, self.renamed, strict=True):
