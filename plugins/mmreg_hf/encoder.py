@@ -21,6 +21,7 @@ from mmreg_hf.folders import CONFIG, WEIGHTS, Wanted, commit_of, find_folder
 from mmreg_hf.models import (
     Tower,
     check_complete,
+    compute_layers_again,
     layer_stages,
     load_model,
     make_config,
@@ -114,10 +115,7 @@ class HuggingFaceEncoder(Encoder):
         for name in self.unused:
             self.network.get_parameter(name).requires_grad_(False)
         if self.checkpoint_gradients:
-            enable = getattr(self.network, "gradient_checkpointing_enable", None)
-            if enable is None or not getattr(self.network, "supports_gradient_checkpointing", False):
-                raise OptionError(f"checkpoint_gradients: a {self.config.model_type} has no way to; leave it out")
-            enable({"use_reentrant": False})
+            compute_layers_again(self.network)
         self.train()
 
     @property

@@ -187,6 +187,22 @@ def unused_parameters(network: nn.Module, features: Tensor) -> set[str]:
     return {name for name, parameter in network.named_parameters() if id(parameter) not in reached}
 
 
+def compute_layers_again(network: Any) -> None:
+    """Let a model keep what goes into its layers alone, and compute the rest again for its gradients.
+
+    Raises:
+        OptionError: it has no way to.
+    """
+    if not getattr(network, "supports_gradient_checkpointing", False):
+        raise OptionError(f"checkpoint_gradients: a {network.config.model_type} has no way to; leave it out")
+    later = "activation_checkpointing_enable"  # its name in later releases
+    enable = getattr(network, later if hasattr(network, later) else "gradient_checkpointing_enable")
+    with quiet():
+        enable({"use_reentrant": False})
+        # Only what is reentrant needs it; it would let gradients flow to frozen embeddings.
+        network.disable_input_require_grads()
+
+
 def layer_stages(network: nn.Module) -> list[nn.Module]:
     """What comes before a model's layers as one stage, then each layer; none if it has no list of layers."""
     path = _layers_path(network)

@@ -66,7 +66,9 @@ def _size(processor: Mapping[str, Any], config: Mapping[str, Any]) -> int | list
 
 def _resize(processor: Mapping[str, Any]) -> dict[str, Any]:
     """How a picture comes to its size; a modality without a choice of the interpolation leaves that out."""
-    cuts = bool(processor.get("do_center_crop")) or "shortest_edge" in (processor.get("size") or {})
+    size = processor.get("size")
+    shortest = isinstance(size, Mapping) and "shortest_edge" in size
+    cuts = bool(processor.get("do_center_crop")) or shortest
     found: dict[str, Any] = {"resize": "crop" if cuts else "stretch"}
     if processor.get("resample") in INTERPOLATIONS:
         found["interpolation"] = INTERPOLATIONS[processor["resample"]]
