@@ -72,6 +72,13 @@ class PerStep(Encoder):
         encoder: type[Encoder] = registry.get("encoder", name)
         return encoder.modality_options(step_options)
 
+    @classmethod
+    def modality_defaults(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What suits the encoder of a step best."""
+        name, step_options = _named(options.get("encoder", "image_cnn"))
+        encoder: type[Encoder] = registry.get("encoder", name)
+        return encoder.modality_defaults(step_options)
+
     def forward(self, signal: Signal) -> Features:
         """Encode (B, T, ...) to pooled (B, D), or to tokens (B, T, D) with a mask if rows differ in length."""
         rows, size = signal.values.shape[:2]

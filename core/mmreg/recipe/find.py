@@ -17,7 +17,7 @@ from mmreg.recipe.finder import Finder
 from mmreg.recipe.form import EncoderChoice, Form, Input, Training
 from mmreg.recipe.optimization import refusal
 from mmreg.registry.describing import needs
-from mmreg.registry.options import KeyPath, Problem
+from mmreg.registry.options import KeyPath, Problem, option_names
 
 
 @dataclass
@@ -108,6 +108,10 @@ def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | N
             if options.setdefault(key, value) != value:
                 told = f"must be {value!r}, as encoder {encoder.name!r} needs it, found {options[key]!r}"
                 finder.problem((*path, key), told)
+        known = option_names(modality_cls)
+        for key, value in encoder.cls.modality_defaults(encoder.options).items():
+            if key in known:
+                options.setdefault(key, value)
     modality = finder.component("modality", given.type or name, options, path, name_key="type")
     if modality is None or encoder is None:
         return None
