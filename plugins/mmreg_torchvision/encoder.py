@@ -104,11 +104,8 @@ class TorchvisionEncoder(Encoder):
         assert width is not None
         if model.startswith("vit_"):
             patch = int(model.rpartition("_")[2])
-            return (
-                None
-                if height == width and height % patch == 0
-                else f"{model} takes squares of {patch} x {patch} patches"
-            )
+            fits = height == width and height % patch == 0
+            return None if fits else f"{model} takes squares whose side is a multiple of {patch} pixels"
         if model.startswith("maxvit"):
             return None if height % 224 == width % 224 == 0 else f"{model} takes multiples of 224 pixels each way"
         if model.startswith("mvit"):

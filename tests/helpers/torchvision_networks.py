@@ -1,4 +1,4 @@
-"""Torchvision's networks of every family, small ones where its classes allow it, and where their last feature map is."""
+"""Torchvision's networks of every family, small where its classes allow it, and where their last map is."""
 
 from __future__ import annotations
 

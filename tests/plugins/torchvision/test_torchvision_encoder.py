@@ -20,6 +20,8 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 import mmreg
 from mmreg import Signal, Spec
 from mmreg.errors import OptionError, RecipeError, SpecError
+from mmreg.recipe.recipe import read_recipe
+from mmreg.recipe.resolve import resolve
 from mmreg_torchvision.encoder import SUGGESTED, TorchvisionEncoder
 from mmreg_torchvision.weights import load
 
@@ -184,9 +186,13 @@ def write_recipe(folder: Path, encoder: dict[str, object], **image: object) -> P
     return folder / "recipe.yaml"
 
 
+def image_options(recipe: Path) -> dict[str, object]:
+    return resolve(read_recipe(recipe)).inputs["picture"].modality.options
+
+
 def test_a_recipe_gets_the_size_the_resizing_and_the_normalisation_of_the_weights(tmp_path):
     recipe = write_recipe(tmp_path, {"name": "torchvision", "model": "efficientnet_b0"})
-    image = mmreg.load_recipe(recipe).inputs["picture"].modality.options
+    image = image_options(recipe)
     assert image["size"] == 224
     assert image["resize"] == "crop"
     assert image["interpolation"] == "bicubic"
@@ -197,13 +203,13 @@ def test_a_recipe_gets_the_size_the_resizing_and_the_normalisation_of_the_weight
 def test_a_recipe_may_choose_another_size_but_no_other_normalisation_of_named_weights(tmp_path):
     chosen = {"name": "torchvision", "model": "resnet18"}
     recipe = write_recipe(tmp_path, chosen, size=96, resize="pad")
-    image = mmreg.load_recipe(recipe).inputs["picture"].modality.options
+    image = image_options(recipe)
     assert (image["size"], image["resize"]) == (96, "pad")
     recipe = write_recipe(tmp_path, chosen, normalize="fitted")
-    with pytest.raises(RecipeError, match="normalize: must be .* as encoder 'torchvision' needs it"):
-        mmreg.load_recipe(recipe)
+    with pytest.raises(RecipeError, match=r"normalize: must be .* as encoder 'torchvision' needs it"):
+        image_options(recipe)
     recipe = write_recipe(tmp_path, {**chosen, "weights": "own.pth"}, normalize="fitted")
-    assert mmreg.load_recipe(recipe).inputs["picture"].modality.options["normalize"] == "fitted"
+    assert image_options(recipe)["normalize"] == "fitted"
 
 
 def test_a_run_is_enough_without_the_file_and_what_is_frozen_stays(tmp_path):
@@ -220,7 +226,7 @@ def test_a_run_is_enough_without_the_file_and_what_is_frozen_stays(tmp_path):
     assert kept - counts == frozen - counts
     (tmp_path / "own.safetensors").unlink()
     (tmp_path / "run").rename(tmp_path / "moved")
-    after = mmreg.load_run(tmp_path / "moved").predict(tmp_path / "table.csv")
+    after = mmreg.load(tmp_path / "moved").predict(tmp_path / "table.csv")
     assert before == after
 
 
@@ -236,7 +242,7 @@ def test_the_best_network_at_hand_is_suggested_frozen_with_its_size(tmp_path):
         (tmp_path / "weights" / SUGGESTED[model]).write_bytes(bytes(2_000_000))
     suggested = TorchvisionEncoder.suggest("image", [], 100)
     assert suggested.options == {"model": "efficientnet_b0", "freeze": True}
-    assert suggested.reason == "pretrained weights at hand (2 MB), frozen"
+    assert suggested.reason == "pretrained weights at hand (2.0 MB), frozen"
     assert TorchvisionEncoder.suggest("audio", [], 100) is None
 
 
