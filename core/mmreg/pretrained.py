@@ -153,7 +153,7 @@ def downloading(name: str, url: str, size: str = "") -> Iterator[None]:
         of = f"{name} ({size})" if size else name
         raise OptionError(
             f"the weights {of} are not at hand and cannot be downloaded: {one_line(error)}; fetch {url} elsewhere and "
-            f"put it into {weights_folder()}, or name a file by weights"
+            f"put it into {weights_folder()} as {name}, or name a file by weights"
         ) from error
 
 

@@ -9,8 +9,8 @@ from mmreg.errors import OptionError
 
 USUAL_SIZE = 224
 
-INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers of the methods."""
+INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers of the methods that the modality has."""
 
 
 def pixels(processor: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -65,7 +65,7 @@ def _size(processor: Mapping[str, Any], config: Mapping[str, Any]) -> int | list
 
 
 def _resize(processor: Mapping[str, Any]) -> dict[str, Any]:
-    """How a picture comes to its size; a modality without a choice of the interpolation leaves that out."""
+    """How a picture comes to its size; an interpolation that the modality does not have is left out."""
     size = processor.get("size")
     shortest = isinstance(size, Mapping) and "shortest_edge" in size
     cuts = bool(processor.get("do_center_crop")) or shortest
