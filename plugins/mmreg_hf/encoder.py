@@ -26,6 +26,7 @@ from mmreg_hf.models import (
     load_model,
     make_config,
     make_model,
+    plain_config,
     read_config,
     unused_parameters,
 )
@@ -124,9 +125,8 @@ class HuggingFaceEncoder(Encoder):
 
     def state(self) -> dict[str, Any]:
         """The model's configuration, where it came from, and what was found out of it."""
-        config = self.config.to_dict()
         return {
-            "config": {key: value for key, value in config.items() if key not in ("_name_or_path", "dtype")},
+            "config": plain_config(self.config.to_dict()),
             "facts": self.facts,
             "pooling": self.pooling,
             "out_features": self.out_features,

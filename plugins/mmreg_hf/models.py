@@ -32,6 +32,14 @@ TOWERS = {
 }
 """By the type of a tower: its class, and the one with a projection into the space that the towers share."""
 
+DROPPED = frozenset(
+    {
+        *("auto_map", "trust_remote_code", "attn_implementation", "experts_implementation", "use_kernels"),
+        *("name_or_path", "quantization_config", "torch_dtype", "dtype", "use_pretrained_backbone"),
+    }
+)
+"""Keys of a configuration that could lead to code or to other weights, or say what is ours to say."""
+
 
 def read_config(folder: Path, tower: Tower) -> dict[str, Any]:
     """The configuration of a folder's model, or of its tower if it has several.
@@ -52,7 +60,7 @@ def read_config(folder: Path, tower: Tower) -> dict[str, Any]:
             "is trusted (merge_and_unload, then save_pretrained) and name that folder"
         )
     if f"{tower}_config" not in data:
-        return _without_places(data)
+        return plain_config(data)
     config = make_config(data)  # completes the parts with their defaults and types
     part = getattr(config, f"{tower}_config").to_dict()
     if part.get("model_type") not in TOWERS:
@@ -63,13 +71,19 @@ def read_config(folder: Path, tower: Tower) -> dict[str, Any]:
         )
     if "projection_dim" in data:
         part["projection_dim"] = data["projection_dim"]
-    return _without_places(part)
+    return plain_config(part)
 
 
-def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what says where it was, and without code."""
-    dropped = ("_name_or_path", "name_or_path", "auto_map", "quantization_config", "torch_dtype", "dtype")
-    return {key: value for key, value in config.items() if key not in dropped}
+def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what says where it was or is computed how, parts of parts included.
+
+    An implementation of attention may be the name of a kernel on the hub, which is code.
+    """
+    return {
+        key: plain_config(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if not (str(key).startswith("_") or key in DROPPED)
+    }
 
 
 def make_config(data: Mapping[str, Any]) -> Any:
@@ -85,7 +99,7 @@ def make_config(data: Mapping[str, Any]) -> Any:
         raise OptionError(f"model: transformers {__version__} has no models of the type {kind!r}")
     try:
         with quiet():
-            config = AutoConfig.for_model(**data)
+            config = AutoConfig.for_model(**plain_config(data))
     except Exception as error:  # transformers raises whatever its checks raise
         raise OptionError(f"model: the configuration of a {kind} is wrong: {one_line(error)}") from error
     if getattr(config, "use_cache", False):

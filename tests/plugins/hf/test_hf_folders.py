@@ -23,7 +23,7 @@ from mmreg.errors import OptionError, RecipeError
 from mmreg.recipe.resolve import resolve
 from mmreg_hf.at_hand import suggestion
 from mmreg_hf.folders import find_folder
-from mmreg_hf.models import quiet
+from mmreg_hf.models import plain_config, quiet
 from mmreg_hf.text import HuggingFaceText
 
 SPEC = Spec("T", (None,), "int64", 90)
@@ -78,9 +78,7 @@ class Evil:
 def test_a_pickle_is_not_read(folder: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save({"embeddings.word_embeddings.weight": Evil(tmp_path / "mark")}, folder / "pytorch_model.bin")
-    with pytest.raises(
-        OptionError, match=r"no model\.safetensors; pytorch_model\.bin is not read, as a pickle can run"
-    ):
+    with pytest.raises(OptionError, match=r"no model\.safetensors; pytorch_model\.bin is not read, as a pickle"):
         built(folder)
     assert not (tmp_path / "mark").exists()
 
@@ -96,6 +94,23 @@ def test_code_that_a_folder_brings_is_not_run(folder: Path, tmp_path: Path) -> N
     with pytest.raises(OptionError, match=r"brings code of its own for its type 'evil' .* which is never run"):
         built(folder)
     assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_a_kernel_of_the_hub_is_not_fetched(folder: Path, key: str) -> None:
+    change(folder / "config.json", **{key: "someone/kernel"})
+    encoder = built(folder)
+    assert encoder.network.config._attn_implementation in ("sdpa", "eager")
+    restored = HuggingFaceText(SPEC, model="gone", restored=True)
+    state = json.loads(json.dumps(encoder.state()))
+    state["config"][key] = "someone/kernel"  # as somebody may have put it into a run
+    restored.load_state(state)
+    assert restored.network.config._attn_implementation in ("sdpa", "eager")
+
+
+def test_parts_of_a_configuration_are_as_plain() -> None:
+    given = {"a": 1, "auto_map": {}, "part": {"_attn_implementation": "x/y", "b": [2], "dtype": "float16"}}
+    assert plain_config(given) == {"a": 1, "part": {"b": [2]}}
 
 
 def test_an_adapter_leads_to_no_other_model(folder: Path) -> None:
@@ -240,13 +255,8 @@ def test_looking_for_what_is_at_hand_imports_nothing_heavy(cache: Path) -> None:
         "assert HuggingFaceText.suggest('text', ['a b'], 9) is None\n"
         "assert not {'transformers', 'peft', 'tokenizers'} & set(sys.modules)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "HF_HUB_CACHE": str(cache)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "HF_HUB_CACHE": str(cache)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

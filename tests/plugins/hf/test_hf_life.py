@@ -128,9 +128,7 @@ def test_a_copy_of_the_tokenizer_is_as_good_and_another_one_is_refused(folder: P
     plan = resolve(Recipe(given, folder=tmp_path))
     assert plan.inputs["text"].modality.options["tokenizer_file"] == str(tmp_path / "copy.json")
     (tmp_path / "copy.json").write_text("{}")
-    with pytest.raises(
-        RecipeError, match="tokenizer_file: must be .* as encoder 'hf_text' needs it, found 'copy.json'"
-    ):
+    with pytest.raises(RecipeError, match=r"tokenizer_file: must be .* as encoder 'hf_text' needs it, found 'copy"):
         resolve(Recipe(given, folder=tmp_path))
 
 
