@@ -182,6 +182,11 @@ def test_layers_that_are_computed_again_give_the_same_gradients(folder: Path) ->
         torch.testing.assert_close(again, plain, atol=1e-6, rtol=1e-5)
 
 
+def test_no_gradient_flows_through_what_is_frozen(folder: Path) -> None:
+    encoder = built(folder, checkpoint_gradients=True).requires_grad_(False).train()
+    assert not encoder(signal()).pooled.requires_grad
+
+
 def test_a_model_may_begin_with_random_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     given = signal()

@@ -213,9 +213,8 @@ def test_a_pooling_that_the_model_has_not_is_refused(folders: dict[str, Path]) -
         built(folders["distilbert"], spec, pooling="projection")
 
 
-@pytest.mark.parametrize("name", ["roberta", "clip"])
-def test_it_conforms(folders: dict[str, Path], name: str) -> None:
-    _, spec = read(folders[name])
-    report = run_checks("encoder/hf_text", options={"model": str(folders[name])}, specs=[spec])
+def test_it_conforms(folders: dict[str, Path]) -> None:
+    _, spec = read(folders["roberta"])
+    report = run_checks("encoder/hf_text", options={"model": str(folders["roberta"])}, specs=[spec])
     assert report.ok, str(report)
     assert {result.check for result in report.of("skipped")} <= {"devices"}
