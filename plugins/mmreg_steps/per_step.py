@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmreg import ComponentOf, Encoder, Features, Outputs, Signal, Spec, registry
 from mmreg.errors import SpecError
@@ -116,6 +116,10 @@ class PerStep(Encoder):
             None if each is None else each.repeat_interleave(size) for each in (signal.lengths, signal.host_lengths)
         )
         return Signal(steps, lengths, host)
+
+    def stages(self) -> Sequence[nn.Module]:
+        """The stages of the encoder of a step."""
+        return self.encoder.stages()
 
     def state(self) -> dict[str, Any]:
         """The state of the encoder of a step, with its version."""

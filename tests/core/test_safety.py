@@ -57,6 +57,7 @@ ALLOWED = {
     ("core/mmreg/studies/compare/jobs.py", "subprocess"): "this Python, to train a variant in a process of its own",
     ("plugins/mmreg_hf/folders.py", "huggingface_hub"): "models that a recipe names: settings and safetensors alone",
     ("core/mmreg/testing/general.py", "subprocess"): "this Python, to import a plugin afresh",
+    ("plugins/mmreg_timm/weights.py", "huggingface_hub"): "weights that a recipe names, read as safetensors",
 }
 
 
