@@ -96,7 +96,9 @@ class _Builder:
         spec, encoder = self.specs[given.name], given.encoder
         path = ("modalities", given.name, "encoder")
         try:
-            reason = _refusal(encoder.cls, spec, encoder.options)
+            # What is restored was taken once, and may not read again what it was built from.
+            restored = f"encoder/{given.name}" in self.states
+            reason = None if restored else _refusal(encoder.cls, spec, encoder.options)
         except Exception as error:  # whatever a plugin's code raises
             what = f"encoder {encoder.entry.reference} cannot say whether it takes {specs_text(spec)}"
             self.problems.append(Problem(path, f"{what}: {one_line(error)}"))

@@ -8,9 +8,11 @@ from typing import Any
 
 from mmreg import registry
 from mmreg.contract.interfaces import Modality
+from mmreg.contract.markers import AssetMark
 from mmreg.contract.task import Task
-from mmreg.errors import ComponentImportError, ComponentNotFoundError
+from mmreg.errors import ComponentImportError, ComponentNotFoundError, MmregError
 from mmreg.messages import listed, near, shown
+from mmreg.recipe.assets import digest
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.find_earlier import find_earlier, with_earlier_options
 from mmreg.recipe.find_fusion import FusionFinder, check_space
@@ -18,7 +20,7 @@ from mmreg.recipe.finder import Finder
 from mmreg.recipe.form import EncoderChoice, Form, Input, Training
 from mmreg.recipe.optimization import refusal
 from mmreg.registry.describing import needs
-from mmreg.registry.options import KeyPath, Problem
+from mmreg.registry.options import KeyPath, Problem, marked, option_names
 
 
 @dataclass
@@ -52,12 +54,13 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
     Args:
         form: of a recipe.
         folder: what the paths of assets are relative to.
-        trains: whether to try the optimizer and the schedule as well, which takes a second.
+        trains: whether it is for a training. A run's own recipe says all that its encoders needed, for which they
+            might read files that are gone by now; nor are the optimizer and the schedule tried, which takes a second.
     """
     finder = Finder(folder)
     found = Found(problems=finder.problems)
     found.task = finder.component("task", form.target.task, form.target.options, ("target",), name_key="task")
-    inputs = {name: _input(finder, form, name, given) for name, given in form.modalities.items()}
+    inputs = {name: _input(finder, form, name, given, trains) for name, given in form.modalities.items()}
     found.inputs = {name: plan for name, plan in _shared(inputs).items() if plan is not None}
     found.fusion = FusionFinder(finder, list(inputs)).tree(form.fusion)
     if found.task is not None:
@@ -75,7 +78,7 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
     return found
 
 
-def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | None:
+def _input(finder: Finder, form: Form, name: str, given: Input, trains: bool) -> InputPlan | None:
     path: KeyPath = ("modalities", name)
     if not name or set(name) & set("./\\,=+"):
         finder.problem(path, "an input's name must not be empty nor hold any of . / \\ , = +")
@@ -112,13 +115,11 @@ def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | N
             finder.problem(path, f"encoder is missing; there are {', '.join(registry.names('encoder'))}")
             return None
         encoder = own.component("encoder", encoder_name, choice.options, (*path, "encoder"))
-    if encoder is not None:
-        for key, value in encoder.cls.modality_options(encoder.options).items():
-            if options.setdefault(key, value) != value:
-                told = f"must be {value!r}, as encoder {encoder.name!r} needs it, found {options[key]!r}"
-                finder.problem((*path, key), told)
-        if encoder.weights.frozen_epochs is None and not given.augmented_copies and not _mixes(form.training):
-            options = {**unaugmented, **options}
+    if encoder is not None and trains:
+        _add_needs(finder, path, modality_cls, encoder, options)
+    frozen = encoder is not None and encoder.weights.frozen_epochs is None
+    if frozen and not given.augmented_copies and not _mixes(form.training):
+        options = {**unaugmented, **options}
     modality = finder.component("modality", given.type or name, options, path, name_key="type")
     if modality is None or encoder is None:
         return None
@@ -146,6 +147,36 @@ def _refused_copies(plan: InputPlan, training: Training) -> str | None:
         options = listed(f"{key}: {shown(value)}" for key, value in plan.modality.cls.unaugmented.items())
         return f"nothing is augmented{f' ({options})' if options else ''}: let {plan.modality.name} augment"
     return None
+
+
+def _add_needs(
+    finder: Finder, path: KeyPath, modality: type[Modality], encoder: Component, options: dict[str, Any]
+) -> None:
+    """Complete a modality's options by what its encoder needs, and by what suits it where they say nothing."""
+    try:
+        needed = encoder.cls.modality_options(encoder.options)
+        suitable = encoder.cls.modality_defaults(encoder.options)
+    except MmregError as error:  # such as a pretrained network's folder that cannot be read
+        finder.problem((*path, "encoder"), str(error))
+        return
+    files = marked(modality, AssetMark)
+    for key, value in needed.items():
+        found = options.setdefault(key, value)
+        if found != value and not (key in files and _same_file(found, value, finder.folder)):
+            told = f"must be {value!r}, as encoder {encoder.name!r} needs it, found {found!r}"
+            finder.problem((*path, key), told)
+    known = option_names(modality)
+    for key, value in suitable.items():
+        if key in known:
+            options.setdefault(key, value)
+
+
+def _same_file(given: Any, needed: Any, folder: Path | None) -> bool:
+    """Whether a recipe's file has the contents of the one that an encoder needs, as a run's copy of it has."""
+    if not (isinstance(given, str) and isinstance(needed, str)):
+        return False
+    contents = digest(needed)
+    return contents is not None and contents in (digest((folder or Path()) / given), digest(given))
 
 
 def _encoder_source(finder: Finder, form: Form, name: str) -> str | None:

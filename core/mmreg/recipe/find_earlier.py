@@ -8,13 +8,15 @@ from typing import Any, cast
 
 from mmreg import registry
 from mmreg.contract.interfaces import Modality
+from mmreg.contract.markers import AssetMark
 from mmreg.errors import MmregError, RunError
 from mmreg.messages import listed
+from mmreg.recipe.assets import digest, with_absolute_assets
 from mmreg.recipe.components import Component
 from mmreg.recipe.earlier import EarlierInput, earlier_input
 from mmreg.recipe.finder import WEIGHT_KEYS, Finder
 from mmreg.recipe.form import EncoderChoice
-from mmreg.registry.options import KeyPath, option_names
+from mmreg.registry.options import KeyPath, marked, option_names
 
 
 def find_earlier(finder: Finder, choice: EncoderChoice, name: str) -> tuple[EarlierInput | None, Component | None]:
@@ -71,9 +73,13 @@ def with_earlier_options(
     if not earlier.has_modality(entry):
         return dict(given)
     before, cls = earlier.modality_options(), cast(type[Modality], registry.load(entry))
+    known, files = option_names(cls), marked(cls, AssetMark)
+    before = with_absolute_assets(cls, {key: value for key, value in before.items() if key in known}, earlier.folder)
     for key, value in given.items():
+        same_file = key in files and isinstance(value, str) and digest(before[key]) is not None
+        if same_file and digest((finder.folder or Path()) / value) == digest(before[key]):
+            continue
         if key in before and key not in cls.transform_options and value != before[key]:
             told = f"must be {before[key]!r}, as the encoder of {earlier.folder} was trained with it, found {value!r}"
             finder.problem((*path, key), told)
-    known = option_names(cls)
-    return {**{key: value for key, value in before.items() if key in known}, **given}
+    return {**before, **given}

@@ -239,11 +239,12 @@ class _Assets:
             RunError: there is no such file.
         """
         content = digest(path)
+        if path in self._uncopied:
+            if content is not None:  # runs are combined without the files that their encoders were built from
+                self.kept[path] = content
+            return path
         if content is None:
             raise RunError(f"the file {path} of the recipe is gone")
-        if path in self._uncopied:
-            self.kept[path] = content
-            return path
         name = f"{ASSETS}/{content[:8]}-{Path(path).name[-LONGEST_NAME:]}"
         copy = own_folder(self.folder, ASSETS) / Path(name).name
         self.kept[name] = content

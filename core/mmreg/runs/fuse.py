@@ -92,7 +92,8 @@ def combine(
     """
     task = _common_task(loaded)
     parts = _Parts(loaded, chosen)
-    plan = resolve(Recipe({**parts.recipe(), **(changes or {})}, folder=loaded[0].plan.recipe.folder))
+    recipe = Recipe({**parts.recipe(), **(changes or {})}, folder=loaded[0].plan.recipe.folder)
+    plan = resolve(recipe, trains=False)
     specs = {name: modality.spec for name, modality in parts.modalities.items()}
     model = build(plan, specs, task, loaded[0].model.prior, parts.states)
     missing, unexpected = model.load_state_dict(parts.weights(), strict=False)
@@ -225,7 +226,7 @@ class _Parts:
 
     def _name_operators(self) -> None:
         """Add the new names of the runs' operators, as resolving the combination numbers those that are alike."""
-        plan = resolve(Recipe(self.recipe()))
+        plan = resolve(Recipe(self.recipe()), trains=False)
         assert plan.fusion is not None
         taken = iter([node.name for node in plan.fusion.nodes()][1:])
         for run, names in zip(self.loaded, self.renamed, strict=True):

@@ -219,6 +219,38 @@ def test_a_text_keeps_the_token_numbers_that_its_encoder_was_trained_with(pictur
     assert all(torch.equal(a, b) for a, b in zip(own.values(), before.values(), strict=True))
 
 
+class Shifted(toys.Numbers):
+    """Numbers of which a file says by how much they are shifted.
+
+    Args:
+        size: how many.
+        noise: the deviation of noise that training adds.
+        shift: the file.
+    """
+
+    def __init__(self, *, size: int = 4, noise: float = 0.0, shift: mmreg.Asset) -> None:
+        super().__init__(size=size, noise=noise)
+        self.shift = float(Path(shift).read_text()) if Path(shift).is_file() else 0.0
+
+
+def test_files_of_the_modality_are_those_that_the_run_keeps(tmp_path: Path) -> None:
+    mmreg.registry.register("modality", "shifted", Shifted)
+    (tmp_path / "shift.txt").write_text("0.5")
+    given = {"a": {"type": "shifted", "shift": str(tmp_path / "shift.txt")}}
+    first = train(tmp_path / "first", modalities=given, fusion=None)
+    (tmp_path / "shift.txt").unlink()
+    modalities: dict[str, Any] = {"a": {"type": "shifted", "encoder": {"from": str(first.folder)}}}
+    second = train(tmp_path / "second", modalities=modalities, fusion=None)
+    assert isinstance(second.modalities["a"], Shifted)
+    assert second.modalities["a"].shift == 0.5
+    (tmp_path / "same.txt").write_text("0.5")
+    modalities["a"]["shift"] = str(tmp_path / "same.txt")
+    train(tmp_path / "third", modalities=modalities, fusion=None)
+    (tmp_path / "same.txt").write_text("0.75")
+    with pytest.raises(RecipeError, match=r"modalities\.a\.shift: must be .* was trained with it"):
+        train(tmp_path / "fourth", modalities=modalities, fusion=None)
+
+
 def test_token_numbers_of_another_modality_are_refused(pictures: Path, tmp_path: Path) -> None:
     from mmreg_text.modality import Text
 
