@@ -70,11 +70,11 @@ class Restoring:
         return {name: specs_from_json(self.facts["modalities"][name]["spec"]) for name in self.plan.inputs}
 
     def states(self) -> dict[str, Mapping[str, Any]]:
-        """What encoders and operators saved, by role."""
+        """What encoders, operators and a balance saved, by role."""
         saved = self.facts.get("states", {})
         found = {}
         for role in self.components:
-            if role.startswith(("encoder/", "fusion/")) and "." not in role:
+            if role.startswith(("encoder/", "fusion/", "balance")) and "." not in role:
                 with self._naming(role):
                     found[role] = self._state(role, saved.get(role, {}))
         return found
