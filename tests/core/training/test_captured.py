@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import mmreg
+from mmreg import registry
 from mmreg.data.prepared import fit_arrays
 from mmreg.data.table import Table
 from mmreg.experiment import open_experiment, prepare_all
@@ -85,7 +86,7 @@ def trainer(absent: Sequence[int] = (), freeze: dict[str, int] | None = None, **
         split="split",
         target={"column": "label", "weight": "weight"},
         modalities=modalities,
-        fusion={"name": "evidential"},
+        fusion={"name": "concat" if "balance" in training else "evidential"},
         training={"batch_size": 8, "epochs": 4, "gradient_clip": 1.0, **training},
     )
     experiment = open_experiment(resolve(recipe))
@@ -116,8 +117,9 @@ def trained(one: Trainer, record: Any = None, told: list[str] | None = None, who
         ((), {"accumulate": 2}),
         ((), {"optimizer": {"name": "AdamW", "fused": True}}),
         ((), {"modality_dropout": 0.2}),
+        *(((1, 5, 30), {"balance": name}) for name in registry.names("balance")),
     ],
-    ids=["all there", "some absent", "accumulate", "fused", "modality dropout"],
+    ids=["all there", "some absent", "accumulate", "fused", "modality dropout", *registry.names("balance")],
 )
 def test_recorded_steps_give_what_steps_give(absent: Sequence[int], training: dict[str, Any]) -> None:
     plain, recorded = trainer(absent, **training), trainer(absent, **training)
