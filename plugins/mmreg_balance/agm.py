@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from mmreg import Balance, BalanceBatch, EncoderGradients, Observed, Space
@@ -59,7 +59,7 @@ class Agm(Balance):
         num_logits: int,
         num_outputs: int,
         space: Space,
-        alpha: Annotated[float, Ge(0)] = 0.5,
+        alpha: Annotated[float, Ge(0), Le(5)] = 0.5,
     ) -> None:
         super().__init__()
         self.alpha, self.space = alpha, space

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from mmreg import EncoderGradients
@@ -48,7 +48,7 @@ class MmPareto(OwnHeads):
         num_logits: int,
         num_outputs: int,
         space: str,
-        gamma: Annotated[float, Ge(0)] = 1.5,
+        gamma: Annotated[float, Ge(0), Le(100)] = 1.5,
     ) -> None:
         super().__init__(inputs, num_logits=num_logits)
         self.gamma = gamma

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from mmreg import BalanceBatch, EncoderGradients, Observed
@@ -48,7 +48,7 @@ class OgmGe(OwnHeads):
         num_logits: int,
         num_outputs: int,
         space: str,
-        alpha: Annotated[float, Ge(0)] = 0.3,
+        alpha: Annotated[float, Ge(0), Le(100)] = 0.3,
         noise: bool = True,
     ) -> None:
         super().__init__(inputs, num_logits=num_logits)

@@ -47,7 +47,7 @@ class Opm(OwnHeads):
         num_outputs: int,
         space: str,
         base: Annotated[float, Ge(0), Le(1)] = 0.3,
-        strength: Annotated[float, Ge(0)] = 0.5,
+        strength: Annotated[float, Ge(0), Le(100)] = 0.5,
         momentum: Annotated[float, Ge(0), Lt(1)] = 0.9,
     ) -> None:
         super().__init__(inputs, num_logits=num_logits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from mmreg_balance.heads import OwnHeads
 
@@ -32,7 +32,7 @@ class OwnLosses(OwnHeads):
         num_logits: int,
         num_outputs: int,
         space: str,
-        weight: Annotated[float, Ge(0)] = 1.0,
+        weight: Annotated[float, Ge(0), Le(1e6)] = 1.0,
     ) -> None:
         super().__init__(inputs, num_logits=num_logits)
         self.detached = weight == 0

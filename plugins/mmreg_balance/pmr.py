@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 from torch import Tensor
 
 from mmreg import Balance, BalanceBatch, Observed
@@ -49,7 +49,7 @@ class Pmr(Balance):
         num_logits: int,
         num_outputs: int,
         space: str,
-        alpha: Annotated[float, Ge(0)] = 1.0,
+        alpha: Annotated[float, Ge(0), Le(100)] = 1.0,
         momentum: Annotated[float, Ge(0), Lt(1)] = 0.9,
     ) -> None:
         super().__init__()
