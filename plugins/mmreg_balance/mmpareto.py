@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from mmreg import EncoderGradients
+from mmreg import EncoderGradients, Space
 from mmreg_balance.heads import TINY, OwnHeads
 
 VANISHED = 1e-5
@@ -26,10 +26,10 @@ class MmPareto(OwnHeads):
         h = 2 a g + 2 (1 - a) u,  a = 1/2 where g u >= 0, else that which makes |a g + (1 - a) u| smallest,
                                   a = clip((u - g) u / |g - u|^2, 0, 1),
 
-    times gamma, and times |g + u| / |h| where h is shorter than g + u: at conflicts the direction changes, and not the
-    length of the step, whose noise is what generalises. Where g and u are opposite to each other, nothing suits both,
-    and h is next to nothing: it then stays as short as it is. The authors' code takes the two lengths weight by weight;
-    here they are of all of an encoder's weights, as in the paper.
+    times gamma |g + u| / |h|: at conflicts, where h is the shorter one, the direction changes and not the length of the
+    step, whose noise is what generalises. Where g and u are opposite to each other, nothing suits both, and h is next
+    to nothing: it then stays as short as it is. The authors' code takes the two lengths weight by weight; here they are
+    of all of an encoder's weights.
 
     Cost: a linear layer a modality, and a second way back through the encoders. They are not compiled with it.
 
@@ -47,7 +47,7 @@ class MmPareto(OwnHeads):
         *,
         num_logits: int,
         num_outputs: int,
-        space: str,
+        space: Space,
         gamma: Annotated[float, Ge(0), Le(100)] = 1.5,
     ) -> None:
         super().__init__(inputs, num_logits=num_logits)
@@ -63,7 +63,7 @@ class MmPareto(OwnHeads):
             turned = [2 * share * g + 2 * (1 - share) * u for g, u in zip(joint, each.own, strict=True)]
             length, before = _dot(turned, turned).sqrt(), _dot(each.whole, each.whole).sqrt()
             whole = _dot(joint, joint).sqrt() + _dot(each.own, each.own).sqrt()
-            stretch = torch.where(length > VANISHED * whole, (before / length.clamp(min=TINY)).clamp(min=1), 1)
+            stretch = torch.where(length > VANISHED * whole, before / length.clamp(min=TINY), 1)
             for gradient, turn in zip(each.whole, turned, strict=True):
                 gradient.copy_(self.gamma * stretch * turn)
 

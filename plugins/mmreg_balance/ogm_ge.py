@@ -12,7 +12,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from mmreg import BalanceBatch, EncoderGradients, Observed
+from mmreg import BalanceBatch, EncoderGradients, Observed, Space
 from mmreg_balance.heads import OwnHeads, confidences, discrepancies
 
 
@@ -47,7 +47,7 @@ class OgmGe(OwnHeads):
         *,
         num_logits: int,
         num_outputs: int,
-        space: str,
+        space: Space,
         alpha: Annotated[float, Ge(0), Le(100)] = 0.3,
         noise: bool = True,
     ) -> None:

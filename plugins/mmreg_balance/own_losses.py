@@ -7,6 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
+from mmreg import Space
 from mmreg_balance.heads import OwnHeads
 
 
@@ -31,7 +32,7 @@ class OwnLosses(OwnHeads):
         *,
         num_logits: int,
         num_outputs: int,
-        space: str,
+        space: Space,
         weight: Annotated[float, Ge(0), Le(1e6)] = 1.0,
     ) -> None:
         super().__init__(inputs, num_logits=num_logits)

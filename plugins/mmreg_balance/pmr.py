@@ -12,7 +12,7 @@ import torch
 from annotated_types import Ge, Le, Lt
 from torch import Tensor
 
-from mmreg import Balance, BalanceBatch, Observed
+from mmreg import Balance, BalanceBatch, Observed, Space
 from mmreg_balance.heads import TINY, discrepancies
 
 
@@ -48,7 +48,7 @@ class Pmr(Balance):
         *,
         num_logits: int,
         num_outputs: int,
-        space: str,
+        space: Space,
         alpha: Annotated[float, Ge(0), Le(100)] = 1.0,
         momentum: Annotated[float, Ge(0), Lt(1)] = 0.9,
     ) -> None:
