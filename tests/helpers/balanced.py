@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ class Exact(toys.Numbers):
         size: how many.
     """
 
+    transform_options = frozenset()
+    unaugmented: ClassVar[Mapping[str, Any] | None] = {}
     default_encoder = "smooth"
 
     def __init__(self, *, size: int = 4) -> None:
