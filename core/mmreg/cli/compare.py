@@ -62,6 +62,14 @@ def compare(
             help="Encoders of a modality to choose from, by name or as mappings. May be repeated.",
         ),
     ] = None,
+    balance: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--balance",
+            help='Balances, such as none,own_losses or "{name: ogm_ge, alpha: 0.5}"; the recipe\'s own if left out. '
+            "May be repeated.",
+        ),
+    ] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 0..4 or 0,1,2.")] = "0..2",
     singles: Annotated[
         bool, typer.Option("--singles/--no-singles", help="Whether to train each modality alone as the baseline.")
@@ -81,7 +89,7 @@ def compare(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train a recipe with every fusion, encoder and seed named, and say which differences the test rows bear out.
+    """Train a recipe with each fusion, encoder, balance and seed named, and say which differences test rows bear out.
 
     Called again, it keeps what is finished, goes on with what was stopped, and trains what is new; it compares what
     the call names. Ctrl-C (exit code 130), SIGTERM and SIGUSR1 (75) end it; finished trainings stay.
@@ -89,6 +97,7 @@ def compare(
     choices = None if fusion is None else [choice for text in fusion for choice in _choices(text, "--fusion")]
     encoders = dict(_encoder(text) for text in encoder or ())
     numbers = read_seeds(seeds)
+    balances = None if balance is None else [choice for text in balance for choice in _choices(text, "--balance")]
     from mmreg.studies.compare.grid import run_grid
 
     display, stop = GridDisplay(quiet), Signals()
@@ -100,6 +109,7 @@ def compare(
                 fusions=choices,
                 level=None if level is None else level.value,
                 encoders=encoders,
+                balances=balances,
                 seeds=numbers,
                 singles=singles,
                 overrides=recipe_overrides(set_, precision),

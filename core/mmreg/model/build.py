@@ -11,16 +11,19 @@ from torch.nn.parameter import UninitializedParameter
 
 from mmreg import registry
 from mmreg.allocation import MemoryGuard
+from mmreg.contract.balance import Balance
 from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.spec import Spec, Specs, specs_text
 from mmreg.contract.task import Task
 from mmreg.errors import ComponentRestoreError, MmregError
 from mmreg.messages import one_line, plural
+from mmreg.model.balanced import BalancedHead
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FeatureNode, FusionNode, ModelNode
 from mmreg.model.seeding import seeded
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.earlier import EarlierInput
+from mmreg.recipe.find_balance import balanced_heads
 from mmreg.recipe.resolve import Plan
 from mmreg.registry.options import Problem
 
@@ -77,7 +80,31 @@ class _Builder:
                 else next(iter(self.encoders.values())).out_features
             )
             head = self.head("", size)
-        return MultimodalModel(self.encoders, wanted, root, head, self.task, prior, shares)
+        balance, balanced = self.balance(root, head)
+        plan.recipe.fail_if(self.problems)
+        return MultimodalModel(self.encoders, wanted, root, head, self.task, prior, shares, balance, balanced)
+
+    def balance(self, root: FusionNode | None, head: nn.Module | None) -> tuple[Balance | None, BalancedHead | None]:
+        """The balance, if the recipe names one, and what it acts on."""
+        if self.plan.balance is None:
+            return None, None
+        assert root is not None
+        ((operator, names),) = balanced_heads(self.plan.fusion).items()
+        nodes = [node for node in root.modules() if isinstance(node, FusionNode)]
+        node = next(node for node in nodes if node.name == operator)
+        above = [other for other in nodes if operator in other.part_names]
+        own = above[0].heads[operator] if above and isinstance(above[0], ModelNode) else head
+        assert isinstance(node, FeatureNode)
+        assert own is not None
+        sizes = {name: self.size(name, reads_scores=True) for name in names}
+        passed_in = {
+            "num_logits": self.task.num_logits,
+            "num_outputs": self.task.num_outputs,
+            "space": self.task.space,
+        }
+        with seeded(self.seed, "weights", "balance"):
+            built = self.construct("balance", ("training", "balance"), self.plan.balance, sizes, **passed_in)
+        return built, BalancedHead(tuple(names), node, own)
 
     def check_share(self, given: InputPlan, wanted: Mapping[str, Outputs]) -> None:
         """Note what keeps two inputs from having one encoder."""

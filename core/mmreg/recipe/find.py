@@ -14,6 +14,7 @@ from mmreg.errors import ComponentImportError, ComponentNotFoundError, MmregErro
 from mmreg.messages import listed, near, shown
 from mmreg.recipe.assets import digest
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
+from mmreg.recipe.find_balance import check_balance
 from mmreg.recipe.find_earlier import find_earlier, with_earlier_options
 from mmreg.recipe.find_fusion import FusionFinder, check_space
 from mmreg.recipe.finder import Finder
@@ -33,6 +34,7 @@ class Found:
         task: what is to be predicted.
         optimizer: what moves the weights.
         schedule: the learning rate's course.
+        balance: what keeps one modality from starving the others.
         metrics: those that are none of the task's own, by name.
         callbacks: who follows the training.
         problems: what is wrong.
@@ -43,6 +45,7 @@ class Found:
     task: Component | None = None
     optimizer: Component | None = None
     schedule: Component | None = None
+    balance: Component | None = None
     metrics: dict[str, Component] = field(default_factory=dict)
     callbacks: tuple[Component, ...] = ()
     problems: list[Problem] = field(default_factory=list)
@@ -282,6 +285,12 @@ def _training(finder: Finder, form: Form, found: Found, tried: bool) -> None:
         refused = refusal(found.optimizer, found.schedule, training.epochs)
         if refused is not None:
             finder.problem((*path, refused[0]), refused[1])
+    balance = training.balance
+    if balance is not None:
+        found.balance = finder.component("balance", balance.name, balance.options, (*path, "balance"))
+    if found.balance is not None and (found.fusion is not None or len(form.modalities) == 1):
+        task = None if found.task is None else found.task.cls
+        check_balance(finder, found.balance, found.fusion, found.inputs, task, training)
     if training.class_balance and found.task is not None and found.task.cls.space == "values":
         told = f"the task {form.target.task!r} has no classes; leave it out, or weigh rows by target.weight"
         finder.problem((*path, "class_balance"), told)

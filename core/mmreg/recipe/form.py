@@ -52,6 +52,10 @@ class ScheduleChoice(Chosen):
     """A schedule, and its options."""
 
 
+class BalanceChoice(Chosen):
+    """A balance, and its options."""
+
+
 class MetricChoice(Chosen):
     """A metric, and its options."""
 
@@ -300,6 +304,9 @@ class Training(_Closed):
     """The optimizer by name, or with its options. Weight decay spares biases and norms."""
     schedule: Annotated[ScheduleChoice | None, BeforeValidator(_named)] = ScheduleChoice(name="cosine")
     """The learning rate's course by name, or with its options; null for a constant rate."""
+    balance: Annotated[BalanceChoice | None, BeforeValidator(_named)] = None
+    """What keeps one modality from starving the others, by name, or with its options: for modalities that reach one
+    head through feature-level fusion; null for training by that head's loss alone."""
     gradient_clip: Annotated[float, Gt(0)] | None = None
     """The greatest norm of the gradient; longer ones are shortened to it."""
     seed: Annotated[int, Ge(0)] = 0

@@ -25,6 +25,7 @@ class Plan:
         task: what is to be predicted.
         optimizer: what moves the weights.
         schedule: the learning rate's course; None for a constant rate.
+        balance: what keeps one modality from starving the others; None for nothing.
         metrics: the metrics that are none of the task's own, by name.
         callbacks: who follows the training.
     """
@@ -37,6 +38,7 @@ class Plan:
     schedule: Component | None
     metrics: Mapping[str, Component]
     callbacks: tuple[Component, ...]
+    balance: Component | None = None
 
     @property
     def metric(self) -> str | None:
@@ -78,6 +80,7 @@ class Plan:
         data["fusion"] = None if self.fusion is None else self.fusion.to_data(asset)
         data["training"]["optimizer"] = self.optimizer.to_data(asset)
         data["training"]["schedule"] = None if self.schedule is None else self.schedule.to_data(asset)
+        data["training"]["balance"] = None if self.balance is None else self.balance.to_data(asset)
         data["metrics"] = [self.metrics[n].to_data(asset) if n in self.metrics else n for n in self.metric_names]
         data["callbacks"] = [callback.to_data(asset) for callback in self.callbacks]
         return data
@@ -85,6 +88,7 @@ class Plan:
     def components(self) -> dict[str, Component]:
         """Every component by its role, such as "encoder/image" or "fusion/concat"; those within others after a dot."""
         roles: dict[str, Component | None] = {"task": self.task, "optimizer": self.optimizer, "schedule": self.schedule}
+        roles["balance"] = self.balance
         for name, plan in self.inputs.items():
             roles |= {f"modality/{name}": plan.modality, f"encoder/{name}": None if plan.shares else plan.encoder}
         roles |= {f"fusion/{node.name}": node.fusion for node in (self.fusion.nodes() if self.fusion else ())}
@@ -144,6 +148,7 @@ def resolve(recipe: Recipe, trains: bool = True) -> Plan:
         found.schedule,
         found.metrics,
         found.callbacks,
+        found.balance,
     )
 
 

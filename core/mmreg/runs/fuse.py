@@ -236,6 +236,7 @@ class _Parts:
     def recipe(self) -> dict[str, Any]:
         """The recipe of the combination."""
         data = self.loaded[0].plan.to_data()
+        data["training"]["balance"] = None  # what the runs' own have learned serves their training alone
         data["modalities"] = {}
         of: list[Any] = []
         for run, names in zip(self.loaded, self.renamed, strict=True):

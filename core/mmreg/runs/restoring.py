@@ -71,12 +71,12 @@ class Restoring:
         return {name: specs_from_json(self.facts["modalities"][name]["spec"]) for name in self.plan.inputs}
 
     def states(self) -> dict[str, Mapping[str, Any]]:
-        """What encoders and operators saved, by role; less those that are built again from a file."""
+        """What encoders, operators and a balance saved, by role; less those that are built again from a file."""
         saved = self.facts.get("states", {})
         built = {f"encoder/{name}" for name in self.facts.get("references", {})}
         found = {}
         for role in self.components:
-            if role not in built and role.startswith(("encoder/", "fusion/")) and "." not in role:
+            if role not in built and role.startswith(("encoder/", "fusion/", "balance")) and "." not in role:
                 with self._naming(role):
                     found[role] = self._state(role, saved.get(role, {}))
         return found

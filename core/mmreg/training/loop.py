@@ -127,6 +127,9 @@ class Trainer:
         resident = self.rows.keep_on(self.device)
         if not self.options.compile or self.step.on_gradients is not None:  # a compiled step shows nobody its gradients
             return
+        if self.model.balance is not None and self.model.balance.own_gradients:
+            tell("nothing is compiled, as the balance goes back through the encoders twice, which compiled ones do not")
+            return
         tell("the encoders are compiled at the first steps, which takes a minute or so")
         self.model.compile_encoders()
         if self.device.type == "cuda" and resident:
