@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mmreg.data.cells import iter_present
 from mmreg.data.dialect import TableFile
 from mmreg.data.fitting import fitting
 from mmreg.data.leaks import leaks, leaks_text
+from mmreg.data.lost import lost_cells
 from mmreg.data.prepare import prepare
 from mmreg.data.prepared import Prepared, raise_bad
 from mmreg.data.sources import open_table
@@ -30,7 +31,7 @@ from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.messages import listed, near
 from mmreg.model.build import States, build
 from mmreg.model.model import MultimodalModel
-from mmreg.model.seeding import seeded
+from mmreg.model.seeding import derive, seeded
 from mmreg.recipe.assets import digest
 from mmreg.recipe.components import InputPlan
 from mmreg.recipe.form import Fractions
@@ -52,6 +53,7 @@ class Experiment:
         targets: (N, ...) of all rows, as the task encodes them; zeros for rows without a target.
         weights: (N,) the weight of each row's loss.
         messages: what a person should know about the data.
+        lost: for some modalities (N,) bool, the rows that are made to lack it.
     """
 
     plan: Plan
@@ -62,6 +64,7 @@ class Experiment:
     targets: NDArray[Any]
     weights: NDArray[np.float32]
     messages: list[str] = field(default_factory=list)
+    lost: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def specs(self) -> dict[str, Specs]:
@@ -79,6 +82,11 @@ class Experiment:
         for name, rows in self.splits.items():
             digest.update(f"{name}\0{len(rows)}\0".encode() + rows.tobytes())
         return digest.hexdigest()
+
+    def hide_lost(self, prepared: Mapping[str, Prepared]) -> None:
+        """Have the rows that are made to lack a modality count as such among the prepared values."""
+        for name, rows in self.lost.items():
+            prepared[name].present &= ~rows
 
     def build_model(self, states: States | None = None) -> MultimodalModel:
         """A model with keyed initial weights and the training prior; of `states`, one that gets its weights later."""
@@ -134,14 +142,48 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
         target.fit(task, np.sort(np.concatenate(list(splits.values()))) if folds else splits["train"])
     targets = target.encode(task, splits)
     weights = row_weights(task, table, form.target.weight, targets, splits)
+    lost = _lost(plan, table, splits, messages)
     if modalities is None:
-        modalities = {name: fit_modality(given, table, splits["train"], seed) for name, given in plan.inputs.items()}
+        having = {name: splits["train"][~rows[splits["train"]]] for name, rows in lost.items()}
+        modalities = {
+            name: fit_modality(given, table, having.get(name, splits["train"]), seed)
+            for name, given in plan.inputs.items()
+        }
     columns = {column: given.modality.cls.paths for given in plan.inputs.values() for column in given.columns}
     known = {split: targets[rows] for split, rows in splits.items() if len(rows)}
     messages += [concern.text for concern in task.concerns(known)]
     found = leaks(table, splits, list(columns), [column for column, are_paths in columns.items() if are_paths])
     messages += [leaks_text(found)] if found else []
-    return Experiment(plan, table, splits, dict(modalities), task, targets, weights, messages)
+    return Experiment(plan, table, splits, dict(modalities), task, targets, weights, messages, lost)
+
+
+def lost_modalities(
+    table: Table, columns: Mapping[str, Sequence[str]], rate: float, seed: int, purpose: str
+) -> dict[str, NDArray[np.bool_]]:
+    """For each modality (N,) bool, the rows that are to lose it, keyed by seed, purpose and its name: `lost_cells`."""
+    return lost_cells(table, columns, rate, {name: derive(seed, "missing_rate", purpose, name) for name in columns})
+
+
+def _lost(
+    plan: Plan, table: Table, splits: dict[str, NDArray[np.int64]], messages: list[str]
+) -> dict[str, NDArray[np.bool_]]:
+    """What training and validation rows are made to lack; those that are left with nothing by it leave their splits."""
+    training = plan.recipe.form.training
+    missing = training.missing
+    if not missing.rate:
+        return {}
+    columns: Mapping[str, Sequence[str]] = missing.among or {name: each.columns for name, each in plan.inputs.items()}
+    drawn = lost_modalities(table, columns, missing.rate, training.seed, "training")
+    learned = np.zeros(len(table), bool)
+    learned[np.concatenate([splits["train"], splits["validation"]])] = True
+    lost = {name: drawn[name] & learned for name in plan.inputs}
+    emptied = np.all([lost[name] for name in plan.inputs], axis=0)
+    for split, rows in splits.items():
+        splits[split] = rows[~emptied[rows]]
+    if not missing.among:  # else the recipe of all of them tells it
+        counts = ", ".join(f"{name} from {int(rows.sum()):,}" for name, rows in lost.items())
+        messages.append(f"training.missing_rate takes {counts} of {int(learned.sum()):,} training and validation rows")
+    return lost
 
 
 def _read_tables(recipe: Recipe) -> Table | dict[str, Table]:
@@ -211,6 +253,8 @@ def _named_columns(recipe: Recipe, target: bool = True) -> list[tuple[KeyPath, s
         named.append((("split",), form.split if isinstance(form.split, str) else None))
         if isinstance(form.split, Fractions):
             named += [(("split", "by"), form.split.by), (("split", "column"), form.split.column)]
+        among = form.training.missing.among
+        named += [(("training", "missing_rate", "among", name), column) for name in among for column in among[name]]
     for name, given in form.modalities.items():
         named += [(("modalities", name, "column"), column) for column in given.reads(name)]
     return [(path, column) for path, column in named if column is not None]

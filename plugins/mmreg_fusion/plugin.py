@@ -36,6 +36,9 @@ FEATURE = {
     "transformer": {
         "transformer": ("Transformer", "Self-attention over all modalities' tokens, read at a CLS token."),
     },
+    "late_transformer": {
+        "late_transformer": ("LateTransformer", "One small transformer over all modalities' tokens (Rheude 2025)."),
+    },
     "cross_attention": {
         "cross_attention": ("CrossAttention", "Every modality attends to every other (MulT, Tsai 2019)."),
     },

@@ -34,8 +34,8 @@ print(json.dumps(pages))
 """
 
 COMMANDS = (
-    *("list", "info", "plugins", "init", "validate", "train", "evaluate", "predict", "fuse", "compare", "schema"),
-    *("check", "cache", "doctor", "new-plugin", "demo"),
+    *("list", "info", "plugins", "init", "validate", "train", "evaluate", "predict", "fuse", "compare", "robustness"),
+    *("schema", "check", "cache", "doctor", "new-plugin", "demo"),
 )
 
 

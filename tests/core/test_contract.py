@@ -60,6 +60,10 @@ JSON_COMMANDS = {
     "check": ["check", "task/regression"],
     "evaluate": ["evaluate", "run"],
     "compare": ["compare", "recipe.yaml", "--fusion", "mean,product", "--seeds", "0", "--quiet", "--device", "cpu"],
+    "robustness": [
+        *("robustness", "recipe.yaml", "--training-rates", "0.5", "--use-rates", "0.5", "--seeds", "0"),
+        *("--quiet", "--device", "cpu"),
+    ],
 }
 """How each command that has `--format json` is called here."""
 

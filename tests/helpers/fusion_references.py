@@ -211,7 +211,9 @@ def multiplicative(op: Any, xs: Inputs) -> Tensor:
 
 def embedded(op: Any, xs: Inputs) -> list[Tensor]:
     sequences = []
-    for values in projected(op.embedding.maps, xs):
+    for index, values in enumerate(projected(op.embedding.maps, xs)):
+        if op.embedding.norms is not None:
+            values = layer_norm(op.embedding.norms[index], values)
         size, width = values.shape[1:]
         rates = 10000 ** (-2 * torch.arange(width // 2) / width)
         angles = torch.arange(size)[:, None] * rates
@@ -247,6 +249,14 @@ def transformer(op: Any, xs: Inputs) -> Tensor:
     for layer in op.layers.layers:
         values = attend(layer, values)
     return layer_norm(op.norm, values[:, 0])
+
+
+def late_transformer(op: Any, xs: Inputs) -> Tensor:
+    values = torch.cat(embedded(op, xs), 1)
+    for layer in op.layers.layers:
+        values = attend(layer, values)
+    parts = values.split([x.shape[1] for x in xs], 1)
+    return layer_norm(op.norm, total([part.mean(1) for part in parts]) / len(parts))
 
 
 def cross_attention(op: Any, xs: Inputs) -> Tensor:
@@ -338,7 +348,8 @@ FEATURE_LEVEL: dict[str, Callable[[Any, Inputs], Tensor]] = {
     **{"attention": attention, "deepset": deepset, "gmu": gmu, "film": film, "highway": highway},
     **{"bilinear": bilinear, "mcb": mcb, "mlb": mlb, "mfb": mfh, "mfh": mfh, "mutan": mutan, "block": block},
     **{"tensor": tensor, "low_rank": low_rank, "multiplicative": multiplicative},
-    **{"transformer": transformer, "cross_attention": cross_attention, "bottleneck": bottleneck},
+    **{"transformer": transformer, "late_transformer": late_transformer},
+    **{"cross_attention": cross_attention, "bottleneck": bottleneck},
     **{"perceiver": perceiver, "coattention": coattention, "hypernetwork": hypernetwork, "canonical": canonical},
     **{"product_of_experts": product_of_experts, "mixture_of_experts": mixture_of_experts},
 }

@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": "mmreg.cli.predict:predict",
     "fuse": "mmreg.cli.fuse:fuse",
     "compare": "mmreg.cli.compare:compare",
+    "robustness": "mmreg.cli.robustness:robustness",
     "schema": "mmreg.cli.schema:schema",
     "check": "mmreg.cli.check:check",
     "cache": "mmreg.cli.cache:cache",

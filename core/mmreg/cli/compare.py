@@ -94,10 +94,10 @@ def compare(
     Called again, it keeps what is finished, goes on with what was stopped, and trains what is new; it compares what
     the call names. Ctrl-C (exit code 130), SIGTERM and SIGUSR1 (75) end it; finished trainings stay.
     """
-    choices = None if fusion is None else [choice for text in fusion for choice in _choices(text, "--fusion")]
+    choices = None if fusion is None else [choice for text in fusion for choice in read_choices(text, "--fusion")]
     encoders = dict(_encoder(text) for text in encoder or ())
     numbers = read_seeds(seeds)
-    balances = None if balance is None else [choice for text in balance for choice in _choices(text, "--balance")]
+    balances = None if balance is None else [choice for text in balance for choice in read_choices(text, "--balance")]
     from mmreg.studies.compare.grid import run_grid
 
     display, stop = GridDisplay(quiet), Signals()
@@ -145,8 +145,12 @@ def _print(comparison: Comparison, quiet: bool) -> None:
         say(f"failed: {training.variant}, seed {training.seed}: {training.reason}")
 
 
-def _choices(text: str, option: str) -> list[Any]:
-    """Names and mappings, apart by commas."""
+def read_choices(text: str, option: str) -> list[Any]:
+    """Names and mappings, apart by commas.
+
+    Raises:
+        OptionError: it names nothing, or something else.
+    """
     from mmreg.recipe.yaml import read_yaml
 
     choices = read_yaml(f"[{text}]", option)[0]
@@ -162,11 +166,15 @@ def _encoder(text: str) -> tuple[str, list[Any]]:
     name, sign, choices = text.partition("=")
     if not sign or not name.strip():
         raise OptionError(f"--encoder needs MODALITY=NAME,..., such as image=image_cnn; found {text!r}")
-    return name.strip(), _choices(choices, f"--encoder {name.strip()}")
+    return name.strip(), read_choices(choices, f"--encoder {name.strip()}")
 
 
 def read_seeds(text: str) -> list[int]:
-    """Numbers and ranges whose end belongs to them, apart by commas."""
+    """Numbers and ranges whose end belongs to them, apart by commas.
+
+    Raises:
+        OptionError: it holds something else.
+    """
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)

@@ -299,6 +299,10 @@ def _training(finder: Finder, form: Form, found: Found, tried: bool) -> None:
     for name in training.modality_dropout if isinstance(training.modality_dropout, dict) else ():
         if name not in inputs:
             finder.problem((*path, "modality_dropout", name), f"is no modality; there are {', '.join(inputs)}")
+    among = training.missing.among
+    left_out = [name for name in inputs if name not in among]
+    if among and left_out:
+        finder.problem((*path, "missing_rate", "among"), f"lacks {', '.join(left_out)}, which the recipe has")
 
 
 def _mixing(finder: Finder, training: Training, modalities: dict[str, type[Modality]]) -> None:

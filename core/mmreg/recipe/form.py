@@ -279,6 +279,16 @@ class Checkpoint(_Closed):
     """Optimizer steps after which it is; with both, whichever comes first."""
 
 
+class MissingRate(_Closed):
+    """Modalities that training and validation rows are made to lack."""
+
+    rate: Share
+    """The share."""
+    among: dict[str, Annotated[list[str], MinLen(1)]] = Field(default_factory=dict)
+    """The modalities, each with its columns, of which every row keeps one: for a recipe of some of them that is to see
+    the same rows as that of all; those of the recipe if left out."""
+
+
 class Training(_Closed):
     """How the model is trained."""
 
@@ -338,6 +348,10 @@ class Training(_Closed):
     device once a step, unless the optimizer is a fused one."""
     modality_dropout: Share | dict[str, Share] = 0.0
     """The share of training rows in which each modality is left out at random (never all of a row at once)."""
+    missing_rate: Share | MissingRate = 0.0
+    """The share of training and validation rows that lack each modality for good, as if the table had it not; drawn
+    once for each row, which keeps one of those that it has. For studies of missing data, such as `mmreg robustness`;
+    test rows stay as they are. Or a mapping of `rate` and `among`."""
     class_balance: Annotated[float, Ge(0), Le(1)] = 0.0
     """How far rare classes are drawn more often in training: 0 for each row once an epoch, 1 for all classes alike; in
     between a class of n rows is drawn in proportion to n ** (1 - class_balance). An epoch has as many rows as before;
@@ -358,6 +372,11 @@ class Training(_Closed):
     def batch_rows(self) -> int:
         """Rows a batch; the default where they are yet to be found."""
         return BATCH_ROWS if self.batch_size == "auto" else self.batch_size
+
+    @property
+    def missing(self) -> MissingRate:
+        """`missing_rate` as a mapping."""
+        return self.missing_rate if isinstance(self.missing_rate, MissingRate) else MissingRate(rate=self.missing_rate)
 
 
 class Form(_Closed):

@@ -78,6 +78,7 @@ def find_lr(
     for text in experiment.messages:
         told.message(text)
     prepared = prepare_all(plan, experiment.table, experiment.modalities, cache_dir(), told.preparing)
+    experiment.hide_lost(prepared)
     train = keep_rows(prepared, experiment.splits["train"])
     if not len(train):
         raise TableError("no training row is left after rows with bad cells were left out")

@@ -88,6 +88,7 @@ class Session:
             self.prepared = prepare_all(
                 self.plan, experiment.table, experiment.modalities, cache_dir(), self.followers.preparing
             )
+        experiment.hide_lost(self.prepared)
         if resumption is not None:
             check_values(self.folder, resumption, self.prepared)
         self._drop_skipped()

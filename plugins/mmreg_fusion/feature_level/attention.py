@@ -50,7 +50,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class AttentionLayer(nn.Module):
-    """A pre-norm transformer layer (Xiong 2020): y = x + A(LN x, LN c), then y + FFN(LN' y), FFN of width 4 W.
+    """A pre-norm transformer layer (Xiong 2020): y = x + A(LN x, LN c), then y + FFN(LN' y).
 
     The context c is x itself (self-attention) or another sequence (cross-attention); one norm serves both.
     Cost for Q queries and T tokens: O((Q + T) W^2 + Q T W).
@@ -59,14 +59,15 @@ class AttentionLayer(nn.Module):
         width: W.
         num_heads: heads.
         dropout: the share of values dropped in the feed-forward network and on both residual branches.
+        feedforward: the hidden width of that network; 4 W if not given.
     """
 
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float, feedforward: int | None = None) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
         self.attention = MultiHeadAttention(width, num_heads)
         self.feedforward_norm = nn.LayerNorm(width)
-        self.feedforward = MLP(width, [4 * width], width, dropout)
+        self.feedforward = MLP(width, [feedforward or 4 * width], width, dropout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, values: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:

@@ -59,11 +59,13 @@ class TokenEmbedding(nn.Module):
         inputs: name and feature size D of each modality.
         width: W.
         absent_token: whether each modality gets a learned token that stands for it where it is absent.
+        normalize: whether a layer norm of each modality follows its map.
     """
 
-    def __init__(self, inputs: Mapping[str, int], width: int, absent_token: bool) -> None:
+    def __init__(self, inputs: Mapping[str, int], width: int, absent_token: bool, normalize: bool = False) -> None:
         super().__init__()
         self.maps = nn.ModuleList(nn.Linear(size, width) for size in inputs.values())
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in inputs) if normalize else None
         self.absent = nn.ParameterList(0.02 * torch.randn(width) for _ in inputs) if absent_token else None
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -75,6 +77,8 @@ class TokenEmbedding(nn.Module):
         embedded, masks = [], []
         for index, (layer, (tokens, mask)) in enumerate(zip(self.maps, token_inputs(features, present), strict=True)):
             values = layer(tokens)
+            if self.norms is not None:
+                values = self.norms[index](values)
             values = values + sinusoids(values.shape[1], values.shape[2], values)
             if self.absent is not None:
                 values = torch.cat([self.absent[index].expand(len(values), 1, -1), values], 1)
@@ -99,6 +103,8 @@ class TokenFusion(FeatureFusion):
         absent_token: whether an absent modality is represented by a learned token instead of being left out.
     """
 
+    normalizes: ClassVar[bool] = False
+    """Whether each modality's embedded tokens pass a layer norm of its own."""
     takes: ClassVar[Outputs] = "tokens"
 
     def __init__(
@@ -116,15 +122,17 @@ class TokenFusion(FeatureFusion):
         self.num_heads = num_heads
         self.num_layers = num_layers
         self.dropout = dropout
-        self.embedding = TokenEmbedding(inputs, features, absent_token)
+        self.embedding = TokenEmbedding(inputs, features, absent_token, self.normalizes)
 
-    def attention_layers(self, count: int) -> nn.ModuleList:
-        """New attention layers of the operator's width, heads and dropout.
+    def attention_layers(self, count: int, feedforward: int | None = None) -> nn.ModuleList:
+        """New attention layers of the operator's width, heads and dropout, and of this width inside (4 W if not given).
 
         Raises:
             OptionError: `features` is not a multiple of `num_heads`.
         """
-        return nn.ModuleList(AttentionLayer(self.width, self.num_heads, self.dropout) for _ in range(count))
+        return nn.ModuleList(
+            AttentionLayer(self.width, self.num_heads, self.dropout, feedforward) for _ in range(count)
+        )
 
     @abstractmethod
     def fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:

@@ -41,6 +41,10 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "fusion/bilinear": [{"project": 8, "features": 8}],
     "fusion/tensor": [{"project": 2, "features": 8}],
     "fusion/transformer": [{"features": 8, "num_heads": 2, "absent_token": True}],
+    "fusion/late_transformer": [
+        {"features": 8, "num_heads": 2, "absent_token": True, "feedforward": 6},
+        {"features": 8, "num_heads": 2, "single_token": True},
+    ],
     "fusion/hypernetwork": [{"features": 8, "rank": 0}],
     "fusion/canonical": [{"features": 4, "hidden": [8]}],
     "fusion/mixture_of_experts": [{"features": 8, "hidden": [8]}],

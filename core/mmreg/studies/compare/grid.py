@@ -82,7 +82,7 @@ def run_grid(
         TrainingError: fewer than two variants are left, as the others failed; says why.
     """
     callback = callback or Callback()
-    _check_numbers(seeds, jobs)
+    check_numbers(seeds, jobs)
     slots = device_slots(device, jobs)
     base = read_recipe(recipe, overrides)
     variants = grid_variants(base, fusions, level, encoders or {}, singles, balances)
@@ -90,16 +90,35 @@ def run_grid(
     folder = Path(out)
     trainings, notes = check_grid(base, variants, seeds, folder / RUNS)
     chosen_metric(trainings[0].plan, metric)
+    errors = train_in(folder, trainings, notes, slots, callback, "a comparison")
+    comparison = _compare(trainings, errors, metric, resamples)
+    comparison.notes += notes
+    return comparison
+
+
+def train_in(
+    folder: Path, trainings: Sequence[Job], notes: list[str], slots: Sequence[str], callback: Callback, what: str
+) -> dict[Job, str]:
+    """Train in a study's folder what is not trained there yet; why those that failed did.
+
+    Args:
+        folder: the folder.
+        trainings: all that the study needs.
+        notes: what a reader should know, which is told and added to.
+        slots: the device of each of the trainings that run side by side.
+        callback: who is told how it goes.
+        what: what the study is called.
+
+    Raises:
+        RunError: the folder holds something else, or trainings of another recipe or table.
+    """
     with runs.writing(folder):
-        _check_folder(folder)
+        _check_folder(folder, what)
         check_unchanged(trainings, folder)
         notes += _not_asked_for(folder, trainings)
         for text in notes:
             callback.on_message(text)
-        errors = _train(trainings, slots, callback)
-    comparison = _compare(trainings, errors, metric, resamples)
-    comparison.notes += notes
-    return comparison
+        return _train(trainings, slots, callback)
 
 
 def _train(trainings: Sequence[Job], slots: Sequence[str], callback: Callback) -> dict[Job, str]:
@@ -133,7 +152,12 @@ def _compare(trainings: Sequence[Job], errors: dict[Job, str], metric: str | Non
     return comparison
 
 
-def _check_numbers(seeds: Sequence[int], jobs: int | None) -> None:
+def check_numbers(seeds: Sequence[int], jobs: int | None) -> None:
+    """Refuse seeds and numbers of jobs that have no meaning.
+
+    Raises:
+        OptionError: the same seed twice, no seed, a negative one, or fewer than one job.
+    """
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         told = ", ".join(map(str, seeds)) or "none"
         raise OptionError(f"seeds must be different numbers of at least 0, found {told}")
@@ -190,7 +214,9 @@ def _experiment(plan: Plan, opened: dict[str, Experiment]) -> Experiment:
         name: {**options, "encoder": [options["encoder"].get(key) for key in ("from", "input")]}
         for name, options in data["modalities"].items()
     }
-    key = json.dumps([modalities, None if isinstance(data["split"], str) else data["training"]["seed"]], sort_keys=True)
+    missing = data["training"]["missing_rate"]
+    seed = None if isinstance(data["split"], str) and not missing else data["training"]["seed"]
+    key = json.dumps([modalities, missing, seed], sort_keys=True)
     if key not in opened:
         opened[key] = open_experiment(plan)
     return opened[key]
@@ -237,15 +263,15 @@ def prepare_grid(jobs: Sequence[Job], callback: Callback) -> None:
         prepare_all(experiment.plan, experiment.table, experiment.modalities, cache_dir(), preparing)
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a comparison."""
+def _check_folder(folder: Path, what: str) -> None:
+    """Refuse a folder that holds something else than such a study."""
     there = {path.name for path in folder.iterdir()} - {runs.LOCK}
     if there and not (folder / RUNS).is_dir():
-        raise RunError(f"{str(folder)!r} holds something else than a comparison; name another folder")
+        raise RunError(f"{str(folder)!r} holds something else than {what}; name another folder")
 
 
 def _not_asked_for(folder: Path, trainings: Sequence[Job]) -> list[str]:
-    """A note on finished trainings in a comparison's folder that are not among these, if there are any."""
+    """A note on finished trainings in a study's folder that are not among these, if there are any."""
     there = set(folder.glob(f"{RUNS}/*/seed-*")) - {job.folder for job in trainings}
     seeds = _grouped((path.parent.name, path.name.removeprefix("seed-")) for path in sorted(there) if is_finished(path))
     others = ", ".join(f"{name} (seed {', '.join(numbers)})" for name, numbers in seeds.items())

@@ -115,6 +115,10 @@ def _only(recipe: Recipe, modality: str) -> dict[str, Any]:
         changes["training.modality_dropout"] = 0
     if recipe.form.training.balance is not None:
         changes["training.balance"] = None
+    missing = recipe.form.training.missing
+    if missing.rate and not missing.among:  # what a row keeps is drawn among all, so it learns from the same rows
+        among = {name: each.reads(name) for name, each in recipe.form.modalities.items()}
+        changes["training.missing_rate"] = {"rate": missing.rate, "among": among}
     return changes
 
 

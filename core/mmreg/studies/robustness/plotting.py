@@ -1,13 +1,15 @@
-"""The figures of `evaluate_robustness` drawn: a bar for each subset, a curve over rates, one for each corruption."""
+"""Robustness drawn: a bar for each subset, a curve over rates, one for each corruption; and the matrix of rates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmreg.errors import MmregError, OptionError
+from mmreg.files import replacing
+from mmreg.studies.robustness.cells import Cell
 
 ENDINGS = (".png", ".svg", ".pdf")
 MOST_COLUMNS = 3
@@ -74,6 +76,46 @@ def draw_robustness(robustness: Mapping[str, Any], path: Path) -> None:
         axes.set_axis_off()
     figure.suptitle(f"{metric} on {robustness['rows']} {robustness['split']} rows", fontsize=11)
     figure.savefig(path, dpi=150)
+
+
+def draw_matrix(cells: Sequence[Cell], metric: str, path: Path) -> bool:
+    """Draw a panel for each operator, a curve over rates in use for each rate in training; False without matplotlib.
+
+    Args:
+        cells: those of operators and of the best present modality, which is dashed.
+        metric: what they tell.
+        path: the picture, a PNG.
+    """
+    try:
+        from matplotlib.figure import Figure  # by itself it needs no display and keeps no global state
+    except ImportError:
+        return False
+    operators = list(dict.fromkeys(cell.name for cell in cells if cell.kind == "fusion"))
+    rates = list(dict.fromkeys(cell.training for cell in cells))
+    columns = min(len(operators), MOST_COLUMNS)
+    lines = -(-len(operators) // columns)
+    figure = Figure(figsize=(4.8 * columns, 3.8 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    for axes, name in zip(grid, operators, strict=False):
+        for number, rate in enumerate(rates):
+            trained = [cell for cell in cells if cell.training == rate]
+            for style, curve in (
+                ("-", [cell for cell in trained if cell.name == name]),
+                ("--", [cell for cell in trained if cell.kind == "baseline"]),
+            ):
+                label = f"{rate:g} missing in training" if style == "-" else None
+                points = [cell.use for cell in curve], [cell.mean for cell in curve]
+                axes.plot(*points, f"C{number}{style}", marker="o", markersize=3, label=label)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("missing rate in use")
+        axes.grid(alpha=0.3)
+    grid[0].set_ylabel(f"{metric} (dashed: the best present modality)")
+    grid[0].legend(fontsize=8)
+    for axes in grid[len(operators) :]:
+        axes.set_axis_off()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+    return True
 
 
 def _draw_subsets(subsets: list[Mapping[str, Any]], metric: str, axes: Any) -> None:

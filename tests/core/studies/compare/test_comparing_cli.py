@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mmreg.cli.app import build_app
-from mmreg.cli.compare import _choices, _encoder, read_seeds
+from mmreg.cli.compare import _encoder, read_choices, read_seeds
 from mmreg.errors import OptionError, RecipeError
 
 RECIPE = """
@@ -102,13 +102,13 @@ def test_seeds_are_numbers_and_ranges() -> None:
 
 
 def test_choices_are_names_and_mappings() -> None:
-    assert _choices("concat, low_rank", "--fusion") == ["concat", "low_rank"]
+    assert read_choices("concat, low_rank", "--fusion") == ["concat", "low_rank"]
     mapping = {"name": "low_rank", "rank": 8}
-    assert _choices("{name: low_rank, rank: 8}", "--fusion") == [mapping]
-    assert _choices("mmreg:concat,{name: low_rank, rank: 8}", "--fusion") == ["mmreg:concat", mapping]
+    assert read_choices("{name: low_rank, rank: 8}", "--fusion") == [mapping]
+    assert read_choices("mmreg:concat,{name: low_rank, rank: 8}", "--fusion") == ["mmreg:concat", mapping]
     assert _encoder("image={name: low_rank, rank: 8},vit") == ("image", [mapping, "vit"])
     for text in ("3", "{rank: 8}", "", "[a]"):
         with pytest.raises(OptionError, match="--fusion"):
-            _choices(text, "--fusion")
+            read_choices(text, "--fusion")
     with pytest.raises(OptionError, match="MODALITY=NAME"):
         _encoder("image_cnn")

@@ -410,3 +410,15 @@ def test_a_modality_that_shares_an_encoder_has_one_of_its_own_where_it_is_alone(
     alone = {variant.name: variant.changes for variant in grid_variants(recipe, ["concat"], None, {}, True)}["b alone"]
     assert alone["modalities"]["b"]["encoder"] == {"name": "linear", "features": 5}
     assert recipe.replace(alone).form.modalities["b"].encoder is not None
+
+
+def test_a_modality_alone_learns_from_the_rows_that_have_it_beside_all() -> None:
+    training = {**toys.recipe(None)["training"], "missing_rate": 0.5}
+    recipe = Recipe(toys.recipe(TABLE, training=training))
+    changes = {variant.name: variant.changes for variant in grid_variants(recipe, None, None, {}, True)}
+    among = {"rate": 0.5, "among": {"a": ["a"], "b": ["b"]}}
+    assert {name: change.get("training.missing_rate") for name, change in changes.items()} == {
+        "concat": None,
+        "a alone": among,
+        "b alone": among,
+    }

@@ -13,12 +13,13 @@ from mmreg_fusion.feature_level.coattention import CoAttention
 from mmreg_fusion.feature_level.cross_attention import CrossAttention
 from mmreg_fusion.feature_level.experts import MixtureOfExperts, ProductOfExperts
 from mmreg_fusion.feature_level.hypernetwork import HyperNetwork
+from mmreg_fusion.feature_level.late_transformer import LateTransformer
 from mmreg_fusion.feature_level.perceiver import Perceiver
 from mmreg_fusion.feature_level.transformer import Transformer
 
 SIZES = {"image": 3, "text": 5, "audio": 2}
 LENGTHS = (4, 1, 3)
-TOKENS = [Transformer, CrossAttention, Bottleneck, Perceiver, CoAttention]
+TOKENS = [Transformer, LateTransformer, CrossAttention, Bottleneck, Perceiver, CoAttention]
 OTHERS = [HyperNetwork, Canonical, ProductOfExperts, MixtureOfExperts]
 EVERY = [*TOKENS, *OTHERS]
 ALSO_WITH_TOKENS = [*((cls, False) for cls in EVERY), *((cls, True) for cls in TOKENS)]
@@ -139,7 +140,7 @@ def test_a_pooled_vector_is_one_token(cls, make_batch):
     assert torch.equal(operator(features, present).pooled, operator(tokens, present).pooled)
 
 
-@pytest.mark.parametrize("cls", [Transformer, CrossAttention, Bottleneck, Perceiver])
+@pytest.mark.parametrize("cls", [Transformer, LateTransformer, CrossAttention, Bottleneck, Perceiver])
 def test_the_order_of_tokens_matters(cls, make_batch):
     operator = build(cls)
     features, present = make_batch(SIZES, 4, lengths=LENGTHS)
@@ -163,6 +164,7 @@ def test_an_absent_token_is_trained_by_rows_that_lack_its_modality(cls, make_bat
 
 ORDERS = {  # parameters that belong to one modality, by its number; pairs and shared matrices are permuted below
     Transformer: r"embedding\.maps\.(\d)",
+    LateTransformer: r"embedding\.(?:maps|norms)\.(\d)",
     Perceiver: r"embedding\.maps\.(\d)",
     Bottleneck: r"(?:embedding\.maps|cls|layers\.\d\.layers)\.(\d)",
     CrossAttention: r"(?:embedding\.maps|merge|memory)\.(\d)",

@@ -14,6 +14,7 @@ from mmreg_fusion.feature_level.attention import MultiHeadAttention
 from mmreg_fusion.feature_level.bottleneck import Bottleneck
 from mmreg_fusion.feature_level.coattention import CoAttention
 from mmreg_fusion.feature_level.cross_attention import CrossAttention
+from mmreg_fusion.feature_level.late_transformer import LateTransformer
 from mmreg_fusion.feature_level.perceiver import Perceiver
 from mmreg_fusion.feature_level.transformer import Transformer
 
@@ -84,7 +85,10 @@ def embed(features, present, row, weights):
             mask = [True] if feature.tokens is None else feature.mask[row]
             for t, (value, valid) in enumerate(zip(values.numpy(), mask, strict=True)):
                 if valid:
-                    tokens.append(linear(value, weights, name) + position(t, width))
+                    mapped = linear(value, weights, name)
+                    if f"embedding.norms.{index}.weight" in weights:
+                        mapped = layer_norm(mapped, weights, f"embedding.norms.{index}")
+                    tokens.append(mapped + position(t, width))
         elif f"embedding.absent.{index}" in weights:
             tokens.append(weights[f"embedding.absent.{index}"])
         embedded.append(np.array(tokens).reshape(-1, width))
@@ -94,6 +98,13 @@ def embed(features, present, row, weights):
 def transformer(tokens, weights):
     values = np.vstack([weights["cls"], *tokens])
     return layer_norm(stack(values, weights, "layers")[0], weights, "norm")
+
+
+def late_transformer(tokens, weights):
+    values = stack(np.vstack(tokens), weights, "layers")
+    ends = np.cumsum([len(own) for own in tokens])
+    means = [values[end - len(own) : end].mean(0) for own, end in zip(tokens, ends, strict=True) if len(own)]
+    return layer_norm(sum(means) / len(means) if means else np.zeros(values.shape[1]), weights, "norm")
 
 
 def cross_attention(tokens, weights):
@@ -151,6 +162,7 @@ def coattention(tokens, weights):
 SMALL = {"features": 4, "num_heads": HEADS, "num_layers": 2, "dropout": 0.0}
 OPERATORS = {
     "transformer": (Transformer, SMALL, transformer),
+    "late_transformer": (LateTransformer, {**SMALL, "feedforward": 6}, late_transformer),
     "cross_attention": (CrossAttention, SMALL, cross_attention),
     "bottleneck": (Bottleneck, {**SMALL, "num_bottlenecks": 3}, bottleneck),
     "perceiver": (Perceiver, {**SMALL, "num_latents": 3}, perceiver),
@@ -186,6 +198,39 @@ def test_operator_equals_its_formula_for_every_pattern_of_absence(name, count, l
         result = operator(features, present).pooled
     assert result.shape == (2**count, operator.out_features)
     np.testing.assert_allclose(result.numpy(), reference(name, operator, features, present), atol=1e-10, rtol=1e-9)
+
+
+def test_a_single_token_is_the_mean_of_a_modality_s_valid_ones(make_batch):
+    operator = build("late_transformer", SIZES, single_token=True, absent_token=True)
+    features, present = make_batch(SIZES, 8, lengths=(4, 1, 3), absent=True)
+    means = {}
+    for name, feature in features.items():
+        rows = zip(feature.tokens, feature.mask, strict=True)
+        means[name] = Features(pooled=torch.stack([tokens[mask].mean(0) for tokens, mask in rows]))
+    with torch.no_grad():
+        result = operator(features, present).pooled
+    expected = reference("late_transformer", operator, means, present)
+    np.testing.assert_allclose(result.numpy(), expected, atol=1e-10, rtol=1e-9)
+
+
+def test_late_transformer_weighs_modalities_alike_whatever_their_scale_and_length(make_batch):
+    operator = build("late_transformer", SIZES, num_layers=1)
+    features, present = make_batch(SIZES, 4, lengths=(4, 1, 3))
+    with torch.no_grad():
+        for layer in operator.embedding.maps:
+            layer.bias.zero_()
+        expected = operator(features, present).pooled
+        larger = {name: Features(tokens=1e3 * f.tokens, mask=f.mask) for name, f in features.items()}
+        torch.testing.assert_close(operator(larger, present).pooled, expected, atol=1e-2, rtol=1e-2)
+        for layer in operator.layers.layers:  # what is left are the embedded tokens and their means
+            for part in (layer.attention.output, layer.feedforward[3]):
+                part.weight.zero_()
+                part.bias.zero_()
+        tokens, masks = operator.embedding(features, present)
+        means = [
+            (own * mask[..., None]).sum(1) / mask.sum(1, keepdim=True) for own, mask in zip(tokens, masks, strict=True)
+        ]
+        torch.testing.assert_close(operator(features, present).pooled, operator.norm(sum(means) / 3))
 
 
 @pytest.mark.parametrize("features", [5, 7])

@@ -1,0 +1,129 @@
+"""`mmreg robustness`: the matrix of missing rates in training x in use, per operator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmreg.cli.compare import GridDisplay, read_choices, read_seeds
+from mmreg.cli.signals import Signals
+from mmreg.console import (
+    Debug,
+    Device,
+    Format,
+    FormatOption,
+    Precision,
+    Quiet,
+    RecipeArgument,
+    Set,
+    print_json,
+    print_table,
+    recipe_overrides,
+    say,
+)
+from mmreg.errors import OptionError
+from mmreg.importing import stdout_to_stderr
+
+if TYPE_CHECKING:
+    from mmreg.studies.robustness import RobustnessMatrix
+
+RATES = "0,0.3,0.5,0.7,0.9"
+
+
+def robustness(
+    recipe: RecipeArgument,
+    fusions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fusions",
+            help='Operators, such as concat,product or "{name: late_transformer, absent_token: true}", or all; the '
+            "recipe's own if left out. May be repeated.",
+        ),
+    ] = None,
+    training_rates: Annotated[
+        str,
+        typer.Option(
+            "--training-rates", metavar="RATES", help="Missing rates in training: 0,0.5, or 0..0.9 (every 0.1)."
+        ),
+    ] = RATES,
+    use_rates: Annotated[
+        str, typer.Option("--use-rates", metavar="RATES", help="Missing rates in use, likewise.")
+    ] = RATES,
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 0..4 or 0,1,2.")] = "0..2",
+    set_: Set = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The study's folder.")] = Path("robustness"),
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="What to measure; what the recipe chooses weights by if left out.")
+    ] = None,
+    device: Device = "auto",
+    precision: Precision = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Trainings at the same time; 1 on a CPU, else one for each device."),
+    ] = None,
+    format_: FormatOption = Format.TABLE,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a recipe with modalities missing at each rate, measure it at each, and compare with the best one present.
+
+    Called again, it keeps what is finished, goes on with what was stopped, and trains what is new. Ctrl-C (exit code
+    130), SIGTERM and SIGUSR1 (75) end it; finished trainings stay. A finished run is measured by mmreg evaluate RUN
+    --missing-rate.
+    """
+    choices = None if fusions is None else [choice for text in fusions for choice in read_choices(text, "--fusions")]
+    numbers = read_seeds(seeds)
+    if (recipe / "components.json").is_file():
+        raise OptionError(
+            f"{str(recipe)!r} is a run, and the matrix needs a recipe to train with modalities missing; a run is "
+            f"measured by: mmreg evaluate {recipe} --missing-rate {RATES}"
+        )
+    from mmreg.studies.robustness import run_matrix
+    from mmreg.studies.robustness.levels import read_rates
+
+    rates = read_rates(training_rates), read_rates(use_rates)
+    display, stop = GridDisplay(quiet), Signals()
+    try:
+        with stop.watched(), stdout_to_stderr, display.bar:
+            matrix = run_matrix(
+                recipe,
+                out,
+                fusions=choices,
+                training_rates=rates[0],
+                use_rates=rates[1],
+                seeds=numbers,
+                overrides=recipe_overrides(set_, precision),
+                metric=metric,
+                device=device,
+                jobs=jobs,
+                callback=display,
+            )
+    except KeyboardInterrupt:
+        say(f"\nstopped; what is trained is kept in {out}, and the same command goes on from there")
+        raise typer.Exit(stop.exit_code) from None
+    written = matrix.write(out)
+    if format_ == Format.JSON:
+        print_json(matrix.to_json())
+    else:
+        _print(matrix, quiet)
+    if not quiet:
+        say(f"\nwritten: {', '.join(str(path) for path in written)}")
+        if not any(path.suffix == ".png" for path in written):
+            say("no picture was drawn, as matplotlib is missing: pip install 'mmreg[plot]'")
+    if matrix.failed:
+        raise typer.Exit(1)
+
+
+def _print(matrix: RobustnessMatrix, quiet: bool) -> None:
+    for number, name in enumerate(matrix.names):
+        if number:
+            print()
+        print_table(matrix.table(name), title=matrix.title(name))
+    if not quiet:
+        print()
+        for text in matrix.conclusions:
+            print(text)
+    for training in matrix.failed:
+        say(f"failed: {training.variant}, seed {training.seed}: {training.reason}")
