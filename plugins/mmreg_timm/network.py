@@ -83,7 +83,7 @@ def network_tokens(network: Any, values: Tensor) -> Tensor:
     """The positions of the last feature map, or the patches of a transformer, (B, N, D)."""
     features: Any = network.forward_features(values)
     if not isinstance(features, Tensor) or features.ndim not in (3, 4):
-        raise OptionError("it gives no sequence of features; ask for another network, or fuse what takes one vector")
+        raise OptionError(f"{_name(network)} gives no sequence of features; take another model, or a fusion of vectors")
     if features.ndim == 3:
         return features[:, getattr(network, "num_prefix_tokens", 0) :]
     width = network.num_features
@@ -91,6 +91,11 @@ def network_tokens(network: Any, values: Tensor) -> Tensor:
     if channels_last or (features.shape[3] == width and getattr(network, "output_fmt", "NCHW") == "NHWC"):
         return features.flatten(1, 2)
     return features.flatten(2).transpose(1, 2)
+
+
+def _name(network: Any) -> str:
+    name: str = network.pretrained_cfg["architecture"]
+    return name
 
 
 def network_stages(network: Any) -> list[nn.Module]:

@@ -29,7 +29,6 @@ PAGE = (Path(__file__).resolve().parents[3] / "docs" / "pretrained-encoders.md")
 TINY = ["test_byobnet", "test_convnext", "test_efficientnet", "test_maxvit", "test_nfnet", "test_resnet", "test_vit"]
 FURTHER = [
     "cait_xxs24_224",
-    "coat_tiny",
     "davit_tiny",
     "deit_tiny_distilled_patch16_224",
     "edgenext_xx_small",
@@ -118,6 +117,20 @@ def test_gradients_reach_every_weight_and_every_weight_is_in_one_stage(name, out
     assert len(staged) >= 3
     assert set.union(*staged) == set(given.parameters())
     assert sum(map(len, staged)) == len(set(given.parameters()))
+
+
+@pytest.mark.slow
+def test_a_network_whose_parts_share_weights_has_them_in_stages_and_one_without_a_single_map_gives_no_tokens():
+    given = encoder("coat_tiny")
+    assert set().union(*(stage.parameters() for stage in given.stages())) == set(given.parameters())
+    with pytest.raises(OptionError, match="coat_tiny gives no sequence of features"):
+        encoder("coat_tiny", outputs="tokens")
+
+
+def test_a_network_that_does_not_group_its_weights_has_no_stages():
+    given = encoder("test_resnet")
+    given.network = nn.Identity()
+    assert given.stages() == []
 
 
 def test_the_first_stage_is_nearest_to_the_input():
