@@ -8,16 +8,18 @@ from typing import Any
 
 from mmreg import registry
 from mmreg.contract.interfaces import Modality
+from mmreg.contract.markers import AssetMark
 from mmreg.contract.task import Task
 from mmreg.errors import ComponentImportError, ComponentNotFoundError
 from mmreg.messages import listed, near
+from mmreg.recipe.assets import digest, with_absolute_assets
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.find_fusion import FusionFinder, check_space
 from mmreg.recipe.finder import Finder
 from mmreg.recipe.form import EncoderChoice, Form, Input, Training
 from mmreg.recipe.optimization import refusal
 from mmreg.registry.describing import needs
-from mmreg.registry.options import KeyPath, Problem
+from mmreg.registry.options import KeyPath, Problem, marked
 
 
 @dataclass
@@ -56,7 +58,7 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
     finder = Finder(folder)
     found = Found(problems=finder.problems)
     found.task = finder.component("task", form.target.task, form.target.options, ("target",), name_key="task")
-    inputs = {name: _input(finder, form, name, given) for name, given in form.modalities.items()}
+    inputs = {name: _input(finder, form, name, given, trains) for name, given in form.modalities.items()}
     found.inputs = {name: plan for name, plan in _shared(inputs).items() if plan is not None}
     found.fusion = FusionFinder(finder, list(inputs)).tree(form.fusion)
     if found.task is not None:
@@ -74,7 +76,7 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
     return found
 
 
-def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | None:
+def _input(finder: Finder, form: Form, name: str, given: Input, trains: bool) -> InputPlan | None:
     path: KeyPath = ("modalities", name)
     if not name or set(name) & set("./\\,=+"):
         finder.problem(path, "an input's name must not be empty nor hold any of . / \\ , = +")
@@ -105,7 +107,7 @@ def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | N
     options = dict(given.options)
     if encoder is not None:
         for key, value in encoder.cls.modality_options(encoder.options).items():
-            if options.setdefault(key, value) != value:
+            if not _agree(finder, modality_cls, key, options.setdefault(key, value), value, trains):
                 told = f"must be {value!r}, as encoder {encoder.name!r} needs it, found {options[key]!r}"
                 finder.problem((*path, key), told)
     modality = finder.component("modality", given.type or name, options, path, name_key="type")
@@ -114,6 +116,17 @@ def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | N
     columns = tuple(given.reads(name))
     shares = None if source == name else source
     return InputPlan(name, columns, modality, encoder, given.on_bad or form.on_bad, shares, given.store)
+
+
+def _agree(finder: Finder, cls: type[Modality], key: str, given: Any, needed: Any, trains: bool) -> bool:
+    """Whether a modality's option is what its encoder needs: of a file, whether it holds the same.
+
+    A run keeps a copy of the file, and has the modality's state: the encoder's own one may be gone, or be a later one.
+    """
+    if key not in marked(cls, AssetMark) or not isinstance(given, str) or not isinstance(needed, str):
+        return bool(given == needed)
+    path = with_absolute_assets(cls, {**dict.fromkeys(marked(cls, AssetMark)), key: given}, finder.folder)[key]
+    return not trains or path == needed or (digest(path) is not None and digest(path) == digest(needed))
 
 
 def _encoder_source(finder: Finder, form: Form, name: str) -> str | None:
