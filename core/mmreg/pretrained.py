@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import urllib.error
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -122,7 +123,7 @@ def find_weights(url: str, size: str = "") -> Path:
     with downloading(name, url, size):
         path.parent.mkdir(parents=True, exist_ok=True)
         match = torch.hub.HASH_REGEX.search(name)
-        torch.hub.download_url_to_file(url, str(path), match.group(1) if match else None)
+        torch.hub.download_url_to_file(url, str(path), match.group(1) if match else None, sys.stderr.isatty())
     return path
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmreg.console import figure_rows
 from mmreg.files import markdown_table
-from mmreg.messages import cell
+from mmreg.messages import cell, plural
 from mmreg_report.reading import Facts
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -62,7 +62,12 @@ def _summary(facts: Facts) -> str:
     if "fused" in report:
         return "\n".join(["Combined of these runs:\n", *(f"- {cell(run)}" for run in report["fused"])])
     rows = ", ".join(f"{count:,} {split}" for split, count in table["rows"].items())
-    lines = [f"- table: {cell(table['name'])} ({rows} rows)", f"- {report['epochs']} epochs, {report['steps']} steps"]
+    found = facts.components.get("batch_size")  # where the recipe left it open
+    of = f" of {plural(found, 'row')}, as many as were found to pay" if found else ""
+    lines = [
+        f"- table: {cell(table['name'])} ({rows} rows)",
+        f"- {report['epochs']} epochs, {report['steps']} steps{of}",
+    ]
     best = report.get("best")
     if best:
         lines.append(

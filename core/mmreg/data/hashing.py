@@ -62,3 +62,12 @@ def is_bytes(kind: pa.DataType) -> bool:
 def is_list(kind: pa.DataType) -> bool:
     """Whether a type's values are lists, each of any length."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def field_names(kind: pa.DataType) -> list[Any]:
+    """The names of a type's fields in their order, each with those inside it; nothing where it holds no structs."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return field_names(kind.storage_type)
+    if pa.types.is_struct(kind):
+        return [[field.name, field_names(field.type)] for field in kind]
+    return field_names(kind.value_type) if is_list(kind) or pa.types.is_fixed_size_list(kind) else []

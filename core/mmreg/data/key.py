@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import specs_to_json
 from mmreg.data.cells import iter_paths
-from mmreg.data.hashing import is_list
 from mmreg.data.table import Table
 from mmreg.errors import ValueLoadError
 
@@ -83,21 +81,10 @@ def entry_key(
     files = _Files()
     for column in columns:
         table.hash_column(column, digest.update)
-        if names := field_names(table.column(column).type):  # a dict has them, and the column's values alone have not
-            digest.update(json.dumps(names).encode())
         if paths:
             for path in iter_paths(table, column, rows):
                 digest.update(files.facts(path))
     return digest.hexdigest(), files.refused
-
-
-def field_names(kind: pa.DataType) -> list[Any]:
-    """The names of a type's fields in their order, each with those inside it; nothing where it holds no structs."""
-    if isinstance(kind, pa.BaseExtensionType):
-        return field_names(kind.storage_type)
-    if pa.types.is_struct(kind):
-        return [[field.name, field_names(field.type)] for field in kind]
-    return field_names(kind.value_type) if is_list(kind) or pa.types.is_fixed_size_list(kind) else []
 
 
 class _Files:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from mmreg.data.dialect import TableFile
 from mmreg.data.files import read_file
-from mmreg.data.hashing import hash_array, is_text
+from mmreg.data.hashing import field_names, hash_array, is_text
 from mmreg.data.memory import is_tabular, read_memory
 from mmreg.data.plain import plain_column, why_unreadable
 from mmreg.errors import TableError
@@ -221,6 +222,8 @@ class Table:
         for offset in range(0, len(data), HASHED):
             piece = data.slice(offset, HASHED)
             hash_array(piece.chunk(0) if piece.num_chunks == 1 else piece.combine_chunks(), update)
+        if names := field_names(data.type):  # a dict has them, and the column's values alone have not
+            update(json.dumps(names).encode())
 
 
 def read_table(source: Any, folder: str | Path | None = None, *, missing: Sequence[str] = ()) -> Table:

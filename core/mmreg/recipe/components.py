@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from mmreg.allocation import MemoryGuard
 from mmreg.contract.interfaces import Modality
@@ -26,6 +26,7 @@ class TrainedWeights:
         weight_decay: their own weight decay; None for the optimizer's.
         frozen_stages: how many of an encoder's stages stay as they are for ever.
         layer_decay: by what the learning rate is multiplied once more for each stage that comes after a weight's own.
+        in_run: whether a run keeps a copy of them, or a reference to their file.
     """
 
     lr: float = 1.0
@@ -33,6 +34,7 @@ class TrainedWeights:
     weight_decay: float | None = None
     frozen_stages: int = 0
     layer_decay: float = 1.0
+    in_run: Literal["copy", "reference"] = "copy"
 
     @classmethod
     def of(cls, given: Weights) -> TrainedWeights:
@@ -40,7 +42,7 @@ class TrainedWeights:
         freeze = given.freeze
         epochs = freeze.until_epoch if isinstance(freeze, FreezeUntil) else None if freeze is True else 0
         stages = freeze if isinstance(freeze, int) and not isinstance(freeze, bool) else 0
-        return cls(given.lr, epochs, given.weight_decay, stages, given.layer_decay)
+        return cls(given.lr, epochs, given.weight_decay, stages, given.layer_decay, given.weights_in_run)
 
     def to_data(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The same as a recipe spells it out, less what the component has options for."""
@@ -50,6 +52,7 @@ class TrainedWeights:
             "layer_decay": self.layer_decay,
             "freeze": self.frozen_stages or freeze,
             "weight_decay": self.weight_decay,
+            "weights_in_run": self.in_run,
         }
         return {key: value for key, value in data.items() if key not in options}
 

@@ -85,7 +85,12 @@ class Finder:
                 self.problem(path, str(error))
             except Exception as error:  # whatever a plugin's code raises
                 self.problem(path, f"{kind} {entry.reference} cannot be built: {one_line(error)}")
-        return Component(entry, cls, complete, parts, TrainedWeights.of(Weights.model_construct(**weights)))
+        trained = TrainedWeights.of(Weights.model_construct(**weights))
+        found = Component(entry, cls, complete, parts, trained)
+        if trained.in_run == "reference" and (trained.frozen_epochs is not None or not found.uncopied):
+            told = "a run can only refer to weights that are frozen for good (freeze: true) and come from a file"
+            self.problem((*path, "weights_in_run"), told)
+        return found
 
     def parts(self, cls: type, options: dict[str, Any], path: KeyPath) -> dict[str, Component] | None:
         """The components among a component's options, whose values become complete; None if there is a problem."""

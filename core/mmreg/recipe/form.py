@@ -83,6 +83,10 @@ class Weights(_Closed):
     input on. What is frozen computes as in use (no dropout, norms by their running statistics)."""
     weight_decay: Weight | None = None
     """The weight decay of its weights, instead of the optimizer's."""
+    weights_in_run: Literal["copy", "reference"] = "copy"
+    """Whether the run keeps the weights of an encoder that is frozen for good, or reads them again from the file that
+    `weights` names, of which it keeps a hash; the file has to stay where it is then, or be put into the folder of
+    weights at hand (MMREG_WEIGHTS_DIR)."""
 
 
 class EncoderChoice(_Open):

@@ -32,6 +32,7 @@ from mmreg.runs.loading import load
 from mmreg.runs.lock import LOCK, writer, writing
 from mmreg.runs.matching import Targets, check_same_task, matching_key, written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, report_split, row_keys, with_keys
+from mmreg.runs.references import kept_weights
 from mmreg.runs.run import KnownRows, Run
 from mmreg.runs.weights import read_weights, told_checksum, write_weights
 
@@ -60,6 +61,7 @@ __all__ = [
     "evaluation",
     "is_run",
     "keep_assets",
+    "kept_weights",
     "load",
     "matching_key",
     "own_folder",

@@ -35,6 +35,7 @@ from mmreg.recipe.assets import digest
 from mmreg.recipe.resolve import Plan
 from mmreg.recipe.yaml import yaml_text
 from mmreg.runs.lock import LOCK
+from mmreg.runs.references import references
 
 RECIPE = "recipe.yaml"
 COMPONENTS = "components.json"
@@ -222,6 +223,8 @@ def write_facts(
         # What relative paths in the cells of scheme://... are relative to.
         "table": {**table, "folder": str((plan.recipe.folder or Path()).absolute())},
     }
+    if referred := references(plan, model):
+        facts["references"] = referred
     if batch_size is not None:
         facts["batch_size"] = batch_size
     text = yaml_text(recipe)

@@ -219,6 +219,8 @@ class _Parts:
             for name, given in own["modalities"].items():
                 shared = given["encoder"].get("share")
                 encoder = {"share": names[shared]} if shared else given["encoder"]
+                if run.plan.inputs[name].encoder.weights.in_run == "reference":
+                    encoder = {**encoder, "weights_in_run": "copy"}  # the combination keeps all weights
                 data["modalities"][names[name]] = {**given, "encoder": encoder}
             tree = own["fusion"]
             if tree is None:

@@ -16,6 +16,7 @@ from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, find_problems, resolve
 from mmreg.runs.folder import COMPONENTS, RECIPE, REPORT, WEIGHTS, read_facts, recipe_was_edited, run_file
 from mmreg.runs.lock import writer
+from mmreg.runs.references import with_files_at_hand
 from mmreg.runs.restoring import Restoring
 from mmreg.runs.run import Run
 from mmreg.runs.weights import read_weights
@@ -50,7 +51,7 @@ def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precis
     if not weights.is_file():
         raise RunError(_unfinished(folder))
     try:
-        plan = _resolved_for_use(read_recipe(run_file(folder, RECIPE)))
+        plan = _resolved_for_use(with_files_at_hand(read_recipe(run_file(folder, RECIPE)), folder, facts))
     except MmregError as error:
         came = ", ".join(
             f"{role} from {c['distribution']} {c['version']}".rstrip()

@@ -20,6 +20,7 @@ from mmreg.messages import one_line
 from mmreg.model.build import build
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.resolve import Plan
+from mmreg.runs.references import check_references
 
 logger = logging.getLogger("mmreg")
 
@@ -70,11 +71,12 @@ class Restoring:
         return {name: specs_from_json(self.facts["modalities"][name]["spec"]) for name in self.plan.inputs}
 
     def states(self) -> dict[str, Mapping[str, Any]]:
-        """What encoders and operators saved, by role."""
+        """What encoders and operators saved, by role; less those that are built again from a file."""
         saved = self.facts.get("states", {})
+        built = {f"encoder/{name}" for name in self.facts.get("references", {})}
         found = {}
         for role in self.components:
-            if role.startswith(("encoder/", "fusion/")) and "." not in role:
+            if role not in built and role.startswith(("encoder/", "fusion/")) and "." not in role:
                 with self._naming(role):
                     found[role] = self._state(role, saved.get(role, {}))
         return found
@@ -92,13 +94,15 @@ class Restoring:
         Raises:
             RunError: they do not fit; names the components.
         """
-        own = model.state_dict()
+        built = tuple(f"encoders.{name}." for name in self.facts.get("references", {}))
+        own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(built)}
         wrong = [name for name, tensor in own.items() if name not in weights or weights[name].shape != tensor.shape]
         wrong += [name for name in weights if name not in own]
         if wrong:
             misfits = self._misfits(model, wrong)
             raise RunError(f"the weights of {self.folder} do not fit its components: {misfits}")
-        model.load_state_dict(dict(weights))
+        model.load_state_dict(dict(weights), strict=False)
+        check_references(self.folder, self.facts, model)
 
     def _misfits(self, model: MultimodalModel, names: list[str]) -> str:
         places = {part: name for name, part in model.named_modules()}

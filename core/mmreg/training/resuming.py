@@ -14,6 +14,7 @@ from mmreg import runs
 from mmreg.data.prepared import Prepared
 from mmreg.errors import RunError
 from mmreg.messages import shown
+from mmreg.recipe.assets import digest
 from mmreg.recipe.diff import comparable, recipe_differences
 from mmreg.recipe.recipe import read_recipe
 from mmreg.recipe.resolve import Plan, resolve
@@ -62,10 +63,22 @@ def resumption(folder: Path, plan: Plan, *, accept_changes: bool, finishes: bool
     """
     extends = check_recipe(folder, plan)
     facts = runs.read_facts(folder)
+    _check_files(folder, facts)
     changes = _changes(facts, plan)
     if changes and not accept_changes:
         raise RunError(changed(folder, changes))
     return Resumption(facts, Restoring(folder, plan, facts), extends, finishes, accept_changes, changes)
+
+
+def _check_files(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Refuse files that a training was built from, and keeps no copy of, if they are others by now."""
+    for path, content in facts.get("assets", {}).items():
+        if Path(path).is_absolute() and digest(path) != content:
+            what = "has changed" if digest(path) else "is gone"
+            raise RunError(
+                f"{path}, which the run in {str(folder)!r} was started with, {what}; bring it back, or train anew by "
+                "--overwrite"
+            )
 
 
 def identity(plan: Plan, fingerprint: str) -> str:

@@ -115,7 +115,7 @@ class Session:
         self._fit_fusions(run, experiment.splits["validation"])
         with region("evaluation"):
             report = self._report(run, trainer)
-        runs.write_weights(self.folder / runs.WEIGHTS, model.state_dict())
+        runs.write_weights(self.folder / runs.WEIGHTS, runs.kept_weights(self.plan, model))
         self.followers.tell("on_end", run, report)
         return run
 

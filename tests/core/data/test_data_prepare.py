@@ -19,7 +19,7 @@ import mmreg.data.decode
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import SEQUENCE, TOKENS, VECTOR, Spec
 from mmreg.data.cache import cache_dir, cache_use, clear_cache, entries_dir
-from mmreg.data.key import field_names
+from mmreg.data.hashing import field_names
 from mmreg.data.prepare import Prepared, prepare, raise_bad
 from mmreg.data.prepared import fit_arrays
 from mmreg.data.table import Table, concat_tables, read_table

@@ -162,7 +162,8 @@ def test_the_fingerprint_follows_nested_values_and_objects() -> None:
 
     lists = [fingerprint(value) for value in ([[1], [2, 3]], [[1, 2], [3]], [[1], [2, 4]])]
     arrays = [fingerprint(value) for value in (np.zeros((2, 2)), np.zeros((4, 1)), np.ones((2, 2)))]
-    assert len({*lists, *arrays}) == 6
+    fields = [fingerprint({"x": 1}), fingerprint({"y": 1})]
+    assert len({*lists, *arrays, *fields}) == 8
     assert fingerprint(np.zeros((2, 2))) == arrays[0]
 
 

@@ -88,7 +88,7 @@ def test_the_summary_tells_rows_and_the_best_epoch(folder: Path) -> None:
     text = render(read_run(folder))
     assert text.startswith("# Run my run\n")
     assert "- table: rows.csv (1,234 train, 12 validation, 10 test rows)" in text
-    assert "- 30 epochs, 90 steps" in text
+    assert "- 30 epochs, 90 steps\n" in text
     assert "- weights of epoch 8, the best by validation accuracy (0.75)" in text
 
 
@@ -178,3 +178,9 @@ def test_files_are_written_whole_or_not_at_all(folder: Path, monkeypatch: pytest
 def test_the_plugin_module_is_light() -> None:
     code = "import sys, mmreg_report.plugin; sys.exit(any(name in sys.modules for name in ('torch', 'matplotlib')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_summary_tells_the_rows_a_batch_that_were_found(folder: Path) -> None:
+    facts = json.loads((folder / "components.json").read_text())
+    (folder / "components.json").write_text(json.dumps({**facts, "batch_size": 128}))
+    assert "- 30 epochs, 90 steps of 128 rows, as many as were found to pay\n" in render(read_run(folder))

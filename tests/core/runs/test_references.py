@@ -1,0 +1,164 @@
+"""Weights that come from a file or have a name: what a run keeps of them, and what it refers to."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toys
+from safetensors.torch import save_file
+from torch import nn
+
+import mmreg
+from mmreg import Recipe, Spec, WeightsAsset, registry, runs
+from mmreg.errors import MmregError, RecipeError, RunError
+from mmreg.pretrained import load_weights, read_weights
+from mmreg.recipe.resolve import missing_assets, resolve
+
+
+class Trained(toys.Linear):
+    """A linear encoder whose layer comes from a file; its norm is its own.
+
+    Args:
+        weights: the file, or "random".
+    """
+
+    def __init__(self, spec: Spec, *, weights: WeightsAsset = "random", restored: bool = False) -> None:
+        super().__init__(spec)
+        if weights != "random" and not restored:
+            load_weights(self.layer, read_weights(weights), weights)
+
+
+@pytest.fixture(autouse=True)
+def _toys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    toys.register()
+    registry.register("encoder", "trained", Trained)
+    monkeypatch.setenv("MMREG_WEIGHTS_DIR", str(tmp_path / "at_hand"))
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    save_file(nn.Linear(4, 8).state_dict(), tmp_path / "w.safetensors")
+    return tmp_path / "w.safetensors"
+
+
+def modalities(**encoder: Any) -> dict[str, Any]:
+    return {"a": {"type": "numbers", "encoder": {"name": "trained", **encoder}}, "b": {"type": "numbers"}}
+
+
+def plan_of(folder: Path, weights: str) -> Any:
+    return resolve(Recipe(toys.recipe(toys.rows(40), modalities=modalities(weights=weights)), folder=folder))
+
+
+def test_a_text_is_a_path_or_a_name(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for text, path in [
+        ("random", None),
+        ("someone/model-base", None),
+        ("w.safetensors", weights),
+        ("model", tmp_path / "model"),
+        ("./lost", tmp_path / "lost"),
+        ("lost.PTH", tmp_path / "lost.PTH"),
+        ("~/lost", Path("~/lost").expanduser()),
+    ]:
+        found = plan_of(tmp_path, text)
+        encoder = found.inputs["a"].encoder
+        assert encoder.options["weights"] == (text if path is None else str(path)), text
+        problems = [problem.path for problem in missing_assets(found)]
+        lost = path is not None and not path.exists()
+        assert problems == ([("modalities", "a", "encoder", "weights")] if lost else []), text
+
+
+def test_a_run_keeps_the_weights_and_no_copy_of_the_file(tmp_path: Path, weights: Path) -> None:
+    run = toys.train(tmp_path / "run", modalities=modalities(weights=str(weights), freeze=True))
+    assert not list((tmp_path / "run").rglob("*w.safetensors"))
+    assert str(weights) in runs.read_facts(tmp_path / "run")["assets"]
+    weights.unlink()
+    shutil.move(tmp_path / "run", tmp_path / "moved")
+    assert mmreg.load(tmp_path / "moved").predict(toys.rows()) == run.predict(toys.rows())
+
+
+def test_a_training_does_not_go_on_with_another_file(tmp_path: Path, weights: Path) -> None:
+    settings: dict[str, Any] = {"modalities": modalities(weights=str(weights))}
+    with pytest.raises(KeyboardInterrupt):
+        toys.train(tmp_path / "run", callback=toys.Listening(stop_after=12), **settings)
+    save_file(nn.Linear(4, 8).state_dict(), weights)
+    with pytest.raises(
+        RunError, match=r"w\.safetensors, which the run in .* was started with, has changed; bring it back"
+    ):
+        toys.train(tmp_path / "run", resume=True, **settings)
+
+
+def test_a_run_may_refer_to_frozen_weights(tmp_path: Path, weights: Path) -> None:
+    settings: dict[str, Any] = {"weights": str(weights), "freeze": True}
+    copied = toys.train(tmp_path / "copied", modalities=modalities(**settings))
+    run = toys.train(tmp_path / "run", modalities=modalities(**settings, weights_in_run="reference"))
+    kept = runs.read_weights(tmp_path / "run" / runs.WEIGHTS)
+    assert not any(name.startswith("encoders.a.") for name in kept)
+    again = mmreg.load(tmp_path / "run")
+    assert again.predict(toys.rows()) == run.predict(toys.rows()) == copied.predict(toys.rows())
+    assert again.plan.inputs["a"].encoder.weights.in_run == "reference"
+
+
+def test_its_file_is_found_in_the_folder_of_weights_else_it_is_asked_for(tmp_path: Path, weights: Path) -> None:
+    settings: dict[str, Any] = {"weights": str(weights), "freeze": True, "weights_in_run": "reference"}
+    run = toys.train(tmp_path / "run", modalities=modalities(**settings))
+    content = weights.read_bytes()
+    weights.unlink()
+    with pytest.raises(RunError, match=r"weights of a in .*w\.safetensors, which is gone; bring the file back"):
+        mmreg.load(tmp_path / "run")
+    (tmp_path / "at_hand").mkdir()
+    (tmp_path / "at_hand" / weights.name).write_bytes(content)
+    assert mmreg.load(tmp_path / "run").predict(toys.rows()) == run.predict(toys.rows())
+    save_file(nn.Linear(4, 8).state_dict(), weights)
+    (tmp_path / "at_hand" / weights.name).unlink()
+    with pytest.raises(RunError, match="which has changed"):
+        mmreg.load(tmp_path / "run")
+
+
+def test_an_encoder_that_is_built_otherwise_by_now_is_refused(tmp_path: Path, weights: Path) -> None:
+    settings: dict[str, Any] = {"weights": str(weights), "freeze": True, "weights_in_run": "reference"}
+    toys.train(tmp_path / "run", modalities=modalities(**settings))
+
+    class Other(Trained):
+        def __init__(self, spec: Spec, *, weights: WeightsAsset = "random", restored: bool = False) -> None:
+            super().__init__(spec, weights=weights, restored=restored)
+            nn.init.constant_(self.norm.weight, 2.0)
+
+    registry.register("encoder", "trained", Other)
+    with pytest.raises(RunError, match="is not what it was: another release of a package builds it otherwise"):
+        mmreg.load(tmp_path / "run")
+
+
+def test_a_combination_of_such_runs_has_all_weights(tmp_path: Path, weights: Path) -> None:
+    settings: dict[str, Any] = {"weights": str(weights), "freeze": True, "weights_in_run": "reference"}
+    for seed in (0, 1):
+        toys.train(tmp_path / str(seed), modalities=modalities(**settings), overrides=[f"training.seed={seed}"])
+    fused = mmreg.fuse([tmp_path / "0", tmp_path / "1"], "mean", tmp_path / "fused")
+    weights.unlink()
+    assert mmreg.load(tmp_path / "fused").predict(toys.rows()) == fused.predict(toys.rows())
+
+
+def test_such_a_training_goes_on_where_it_stopped(tmp_path: Path, weights: Path) -> None:
+    settings: dict[str, Any] = {"modalities": modalities(weights=str(weights), freeze=True, weights_in_run="reference")}
+    toys.train(tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        toys.train(tmp_path / "stopped", callback=toys.Listening(stop_after=12), **settings)
+    toys.train(tmp_path / "stopped", resume=True, **settings)
+    toys.assert_same(tmp_path / "whole", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize(
+    "encoder", [{"freeze": False}, {"freeze": {"until_epoch": 1}}, {"freeze": True, "weights": "random"}]
+)
+def test_only_frozen_weights_of_a_file_can_be_referred_to(weights: Path, encoder: dict[str, Any]) -> None:
+    given = modalities(**{"weights": str(weights), **encoder, "weights_in_run": "reference"})
+    with pytest.raises(RecipeError, match=r"frozen for good \(freeze: true\) and come from a file"):
+        resolve(Recipe(toys.recipe(toys.rows(40), modalities=given)))
+
+
+def test_a_file_that_is_not_there_is_told_with_its_key(tmp_path: Path) -> None:
+    with pytest.raises(MmregError, match=r"modalities\.a\.encoder\.weights: there is no file .*lost\.pt"):
+        toys.train(tmp_path / "run", modalities=modalities(weights=str(tmp_path / "lost.pt")))
