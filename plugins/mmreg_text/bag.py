@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -10,12 +10,16 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmreg import TOKENS, Encoder, Features, Signal, Spec
+from mmreg import TOKENS, Encoder, EncoderSuggestion, Features, Signal, Spec
 from mmreg.errors import SpecError
 from mmreg.layers import length_mask
 
 INITIAL = 0.1
 """The standard deviation of the embeddings at first: small, as what no text has shown is to say little."""
+FEW = 20_000
+"""Training rows up to which `mmreg init` takes it for texts."""
+LONG = 100
+"""Words from which on average it takes it whatever the number of rows."""
 
 
 class TextBag(Encoder):
@@ -68,6 +72,18 @@ class TextBag(Encoder):
     def modality_options(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """N-grams and their weights."""
         return {"tokenizer": "ngrams"}
+
+    @classmethod
+    def suggest(cls, modality: str, values: Sequence[Any], rows: int) -> EncoderSuggestion | None:
+        """For few texts, and for texts so long that a recurrent network is slow on them."""
+        words = [len(value.split()) for value in values if isinstance(value, str)]
+        if modality != "text" or not words:
+            return None
+        if rows <= FEW:
+            return EncoderSuggestion({}, f"n-grams, which {rows:,} training rows are enough for", rank=1)
+        if sum(words) / len(words) >= LONG:
+            return EncoderSuggestion({}, "n-grams, as the texts are long", rank=1)
+        return None
 
     def forward(self, signal: Signal[Any]) -> Features:
         """Encode tokens (B, T), with weights (B, T) or without, to pooled (B, D)."""

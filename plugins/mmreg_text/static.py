@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -10,11 +10,14 @@ from annotated_types import Gt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmreg import TOKENS, Asset, Encoder, Features, Outputs, Signal, Spec, WeightsAsset
+from mmreg import TOKENS, Asset, Encoder, EncoderSuggestion, Features, Outputs, Signal, Spec, WeightsAsset
 from mmreg.errors import SpecError
 from mmreg.layers import length_mask
 from mmreg_text.bag import weighted_tokens
-from mmreg_text.table import TableShape, find_table, read_table, tokenizer_at_hand, tokenizer_path
+from mmreg_text.table import PACKAGED, TableShape, find_table, packaged, read_table, table_options, tokenizer_path
+
+SUGGESTED_SCALE = 8.0
+"""The length of a vector from which a head learns best at the usual rate of 0.001."""
 
 
 class StaticEmbedding(Encoder):
@@ -98,9 +101,26 @@ class StaticEmbedding(Encoder):
     @classmethod
     def modality_options(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """The table's tokenizer, which adds no tokens of its own."""
-        path = tokenizer_at_hand(options["weights"], options["tokenizer"])
-        needs: dict[str, Any] = {} if path is None else {"tokenizer_file": str(path)}
-        return {**needs, "special_tokens": False, **({"weighting": "sif"} if options["pooling"] == "sif" else {})}
+        needs = table_options(options["weights"], options["tokenizer"])
+        return {**needs, "weighting": "sif"} if options["pooling"] == "sif" else needs
+
+    @classmethod
+    def suggest(cls, modality: str, values: Sequence[Any], rows: int) -> EncoderSuggestion | None:
+        """For texts, the first table that an installed package brings."""
+        for name in PACKAGED if modality == "text" else ():
+            found = packaged(name)
+            if found is not None:
+                size = f"{found[0].stat().st_size / 1e6:.0f} MB"
+                return EncoderSuggestion(
+                    {"weights": name, "scale": SUGGESTED_SCALE, "freeze": True},
+                    f"pretrained, at hand: {name}, {size}, frozen, mostly English; else text_bag",
+                    rank=2,
+                )
+        return None
+
+    def stages(self) -> Sequence[nn.Module]:
+        """The table."""
+        return (self.embedding,)
 
     def forward(self, signal: Signal[Any]) -> Features:
         """Look up tokens (B, T): pooled (B, D), or tokens (B, T, D) with their mask."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -106,6 +106,14 @@ def tokenizer_at_hand(weights: str, tokenizer: str | None) -> Path | None:
         return None if found is None else found[1]
     path = Path(weights)
     return (path.parent if path.suffix else path) / "tokenizer.json"
+
+
+def table_options(weights: str | None, tokenizer: str | None) -> dict[str, Any]:
+    """What the text modality has to be for a table: its tokenizer, which adds no tokens of its own. Reads no file."""
+    if weights is None:
+        return {}
+    path = tokenizer_at_hand(weights, tokenizer)
+    return {**({} if path is None else {"tokenizer_file": str(path)}), "special_tokens": False}
 
 
 def tokenizer_path(weights: str, tokenizer: str | None) -> Path:

@@ -19,8 +19,8 @@ from mmreg.data.table import Table
 from mmreg.errors import MmregError
 from mmreg.files import irregular
 from mmreg.messages import plural, shortened
+from mmreg.recipe.finder import Finder
 from mmreg.registry.describing import ambiguous, needs
-from mmreg.registry.options import option_names, options_model, validate
 
 SAMPLE = 200
 """Values of a column that are looked at."""
@@ -89,11 +89,11 @@ def suggest_encoder(suggestion: Suggestion, rows: int) -> tuple[str, EncoderSugg
             proposal = cls.suggest(suggestion.modality.rpartition(":")[2], suggestion.sample, rows)
             if proposal is None or proposal.rank <= 0:
                 continue
-            own = {key: value for key, value in proposal.options.items() if key in option_names(cls)}
-            complete, problems = validate(options_model(cls), own)
-            if not problems:
+            component = Finder(None).component("encoder", entry.reference, proposal.options, ())
+            if component is not None:
+                settings = frozenset(cls.modality_options(component.options))
                 name = entry.reference if ambiguous(entry) else entry.spec.name
-                found.append((-proposal.rank, name, proposal, frozenset(cls.modality_options(complete))))
+                found.append((-proposal.rank, name, proposal, settings))
         except Exception:  # whatever a plugin's code raises; it has nothing to propose
             continue
     if not found:

@@ -15,6 +15,7 @@ from mmreg.contract.spec import Spec
 from mmreg.errors import OptionError, RecipeError, SpecError
 from mmreg_text import table as tables
 from mmreg_text.modality import Text
+from mmreg_text.rnn import TextRNN
 from mmreg_text.static import StaticEmbedding
 
 WORDS = {"[PAD]": 0, "[UNK]": 1, "red": 2, "bird": 3, "tree": 4}
@@ -216,6 +217,27 @@ def test_a_run_needs_neither_table_nor_tokenizer_and_a_frozen_table_stays_as_it_
     assert loaded.predict([{"text": "red bird"}])[0]["label"] in ("a", "b")
     (table,) = [value for name, value in loaded.model.state_dict().items() if name.endswith("embedding.weight")]
     torch.testing.assert_close(table[2:].cpu(), TABLE[2:])
+
+
+def test_a_recurrent_encoder_begins_with_the_table_and_is_restored_without_it(tmp_path: Path) -> None:
+    path, _ = write(tmp_path, {"embeddings": TABLE})
+    options = {"embeddings": path, "hidden_size": 2, "features": 2, "num_layers": 1}
+    text = Text(**TextRNN.modality_options({**options, "tokenizer": None}))
+    text.fit_values(iter([]))
+    encoder = TextRNN(text.spec, **options)  # type: ignore[arg-type]
+    assert encoder.embedding is not None
+    torch.testing.assert_close(encoder.embedding.weight[1:].detach(), TABLE[1:])
+    assert not encoder.embedding.weight[0].any()
+    Path(path).unlink()
+    other = TextRNN(text.spec, restored=True, **options)  # type: ignore[arg-type]
+    other.load_state(json.loads(json.dumps(encoder.state())))
+    other.load_state_dict(encoder.state_dict())
+    given = signal(text, ["red bird", "tree"])
+    torch.testing.assert_close(other.eval()(given).pooled, encoder.eval()(given).pooled)
+    assert TextRNN.modality_options({"embeddings": None, "tokenizer": None}) == {}
+    assert TextRNN(text.spec, hidden_size=2).state() == {}  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="its embeddings are for tokens"):
+        TextRNN(Spec("TC", (None, 3)), embeddings=path)
 
 
 def test_another_tokenizer_file_is_refused_and_a_copy_is_taken(tmp_path: Path) -> None:
