@@ -14,8 +14,6 @@ from mmreg import TOKENS, Encoder, EncoderSuggestion, Features, Signal, Spec
 from mmreg.errors import SpecError
 from mmreg.layers import length_mask
 
-INITIAL = 0.1
-"""The standard deviation of the embeddings at first: small, as what no text has shown is to say little."""
 FEW = 20_000
 """Training rows up to which `mmreg init` takes it for texts."""
 LONG = 100
@@ -48,7 +46,7 @@ class TextBag(Encoder):
         *,
         features: Annotated[int, Ge(1)] = 100,
         embedding_size: Annotated[int, Ge(1)] = 64,
-        dropout: Annotated[float, Ge(0), Lt(1)] = 0.2,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.5,
     ) -> None:
         super().__init__()
         if reason := self.accepts(spec, {}):
@@ -56,7 +54,7 @@ class TextBag(Encoder):
         tokens = spec if isinstance(spec, Spec) else spec["tokens"]
         assert tokens.vocabulary_size is not None
         self.embedding = nn.Embedding(tokens.vocabulary_size, embedding_size, padding_idx=0)
-        nn.init.normal_(self.embedding.weight, std=INITIAL)
+        nn.init.zeros_(self.embedding.weight)  # what training has not shown says nothing, as in logistic regression
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(embedding_size, features)
         self.out_features = features

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmreg import SEQUENCE, TOKENS, Asset, Encoder, Features, Outputs, Signal, Spec, WeightsAsset
 from mmreg.errors import SpecError
 from mmreg.layers import Pooling, SequencePool, length_mask, recurrent_states
-from mmreg_text.table import find_table, read_table, table_options, tokenizer_path
+from mmreg_text.table import find_table, read_table, size_refusal, table_options, tokenizer_path
 
 _CELLS: Mapping[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
@@ -63,7 +63,7 @@ class TextRNN(Encoder):
         restored: bool = False,
     ) -> None:
         super().__init__()
-        if reason := self.accepts(spec, {"embeddings": embeddings}):
+        if reason := self.accepts(spec, {} if restored else {"embeddings": embeddings, "tokenizer": tokenizer}):
             raise SpecError(f"text_rnn does not take {spec}: {reason}")
         self._cell, self._layers = cell, (hidden_size, num_layers, bidirectional, dropout if num_layers > 1 else 0.0)
         self._vocabulary_size = spec.vocabulary_size
@@ -114,7 +114,8 @@ class TextRNN(Encoder):
         if spec.axes == TOKENS:
             if spec.vocabulary_size is None or not spec.dtype.startswith(("int", "uint")):
                 return f'it takes tokens "{TOKENS}" that are integers below a known vocabulary size'
-            return None
+            embeddings = options.get("embeddings")
+            return embeddings and size_refusal(embeddings, options.get("tokenizer"), spec.vocabulary_size)
         if spec.axes == SEQUENCE:
             if spec.size("C") is None or "float" not in spec.dtype:
                 return f'it takes a sequence "{SEQUENCE}" of floating-point vectors, all of one size C'

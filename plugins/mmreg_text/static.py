@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Gt
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,7 +19,16 @@ from mmreg import TOKENS, Asset, Encoder, EncoderSuggestion, Features, Outputs, 
 from mmreg.errors import SpecError
 from mmreg.layers import length_mask
 from mmreg_text.bag import weighted_tokens
-from mmreg_text.table import PACKAGED, TableShape, find_table, packaged, read_table, table_options, tokenizer_path
+from mmreg_text.table import (
+    PACKAGED,
+    TableShape,
+    find_table,
+    packaged,
+    read_table,
+    size_refusal,
+    table_options,
+    tokenizer_path,
+)
 
 SUGGESTED_SCALE = 8.0
 """The length of a vector from which a head learns best at the usual rate of 0.001."""
@@ -92,10 +106,12 @@ class StaticEmbedding(Encoder):
 
     @classmethod
     def accepts(cls, spec: Spec | Mapping[str, Spec], options: Mapping[str, Any]) -> str | None:
-        """It takes tokens with a vocabulary size, with weights exactly where it pools by them."""
+        """It takes the tokens of its tokenizer, if that is at hand; with weights exactly where it pools by them."""
         tokens, weights = weighted_tokens(spec)
         if tokens is None or (weights is None) != (options.get("pooling", "mean") == "mean"):
             return f'it takes tokens "{TOKENS}" below a known vocabulary size, and with `pooling: sif` their weights'
+        if "weights" in options and tokens.vocabulary_size is not None:
+            return size_refusal(options["weights"], options["tokenizer"], tokens.vocabulary_size)
         return None
 
     @classmethod
@@ -103,6 +119,16 @@ class StaticEmbedding(Encoder):
         """The table's tokenizer, which adds no tokens of its own."""
         needs = table_options(options["weights"], options["tokenizer"])
         return {**needs, "weighting": "sif"} if options["pooling"] == "sif" else needs
+
+    @classmethod
+    def conformance_material(cls) -> Mapping[str, Any]:
+        """A small table and its tokenizer, for the checks of plugins."""
+        folder = Path(tempfile.mkdtemp(prefix="mmreg-static-"))
+        vocabulary = {"<pad>": 0, "<unk>": 1, **{f"w{number}": number for number in range(2, 20)}}
+        definition = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+        definition.save(str(folder / "tokenizer.json"))
+        save_file({"embeddings": torch.randn(20, 8)}, folder / "model.safetensors")
+        return {"options": {"weights": str(folder)}, "specs": [Spec(TOKENS, (None,), "int64", 20)]}
 
     @classmethod
     def suggest(cls, modality: str, values: Sequence[Any], rows: int) -> EncoderSuggestion | None:

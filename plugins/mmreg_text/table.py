@@ -128,6 +128,18 @@ def tokenizer_path(weights: str, tokenizer: str | None) -> Path:
     return path
 
 
+def size_refusal(weights: str, tokenizer: str | None, size: int) -> str | None:
+    """Why so many tokens are not those of a table's tokenizer; None if they are, or if it is not at hand."""
+    path = tokenizer_at_hand(weights, tokenizer)
+    if path is None or not path.is_file():
+        return None
+    try:
+        own = SubwordTokenizer(read_definition(path), 1 << 20).size
+    except (OSError, ValueError):
+        return None  # building says what is wrong with it
+    return None if own == size else f"its tokenizer {path} has {own:,} tokens"
+
+
 def read_table(path: Path, tokenizer: Path, size: int) -> tuple[Tensor, int]:
     """The rows of a table by the numbers that the text modality gives the tokenizer's tokens, and the unknown one.
 
@@ -151,10 +163,7 @@ def read_table(path: Path, tokenizer: Path, size: int) -> tuple[Tensor, int]:
             f"tokenizer: {tokenizer} cannot be used: {error}; name a Hugging Face tokenizer.json"
         ) from error
     if cut.size != size:
-        raise OptionError(
-            f"tokenizer: {tokenizer} has {cut.size:,} tokens, but the text modality gives {size:,}: "
-            "leave out its tokenizer_file, or name the same one"
-        )
+        raise OptionError(f"tokenizer: {tokenizer} has {cut.size:,} tokens, but the text modality gives {size:,}")
     table = _rows(path)
     if len(table) < cut.own_size:
         raise OptionError(

@@ -17,7 +17,14 @@ LENGTHS = [5, 1, 3, 7, 2]
 
 def encoder(spec: Any = WEIGHTED) -> TextBag:
     torch.manual_seed(0)
-    return TextBag(spec, features=4, embedding_size=6, dropout=0.5).eval()
+    encoder = TextBag(spec, features=4, embedding_size=6, dropout=0.5).eval()
+    torch.nn.init.normal_(encoder.embedding.weight)
+    return encoder
+
+
+def test_before_training_no_text_says_anything() -> None:
+    ours = TextBag(WEIGHTED)
+    torch.testing.assert_close(ours.eval()(batch()).pooled, ours.linear.bias.expand(5, -1))
 
 
 def batch(lengths: list[int] = LENGTHS) -> Signal[Any]:
