@@ -74,6 +74,7 @@ class Audio(Modality):
     default_encoder = "audio_cnn"
     mixes = frozenset({"mixup"})
     extensions: ClassVar[frozenset[str]] = EXTENSIONS
+    unaugmented: ClassVar[Mapping[str, Any] | None] = {"spec_augment": False, "time_shift": 0.0, "noise": 0.0}
     transform_options: ClassVar[frozenset[str]] = frozenset(
         {
             *("features", "n_mels", "n_fft", "hop_length", "n_mfcc", "normalize"),

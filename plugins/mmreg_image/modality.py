@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ class Image(Modality):
     default_encoder = "image_cnn"
     mixes = frozenset({"mixup", "cutmix"})
     transform_options = frozenset({"normalize", "augment"})
+    unaugmented: ClassVar[Mapping[str, Any] | None] = {"augment": "none"}
     extensions = frozenset(
         {".png", ".jpg", ".jpeg", ".jfif", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".tga"}
     )

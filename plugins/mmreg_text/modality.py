@@ -71,6 +71,7 @@ class Text(Modality):
     """
 
     transform_options: ClassVar[frozenset[str]] = frozenset({"token_dropout"})
+    unaugmented: ClassVar[Mapping[str, Any] | None] = {"token_dropout": 0.0}
     default_encoder = "text_rnn"
 
     def __init__(

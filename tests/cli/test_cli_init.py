@@ -18,6 +18,7 @@ import mmreg
 from mmreg import Encoder, registry
 from mmreg.model import devices
 from mmreg.training.loop import Trainer
+from mmreg_tabular.modality import Tabular
 
 
 def written(cli: Caller, table: Path, *arguments: str) -> dict[str, Any]:
@@ -60,7 +61,9 @@ def test_all_modalities_and_the_split_are_found_and_the_recipe_trains(
         "image": ("image", "image_cnn"),
         "title": ("text", "text_rnn"),
         "audio": ("audio", "audio_cnn"),
+        "tabular": ("tabular", "tabular_mlp"),
     }
+    assert recipe["modalities"]["tabular"]["columns"] == ["price", "tags"]
     assert recipe["modalities"]["image"]["size"] == 16
     assert recipe["modalities"]["audio"]["sample_rate"] == 8000
     assert recipe["fusion"] == "product"
@@ -70,8 +73,6 @@ def test_all_modalities_and_the_split_are_found_and_the_recipe_trains(
         "it holds 3 different values; guessed by its name",
         "pictures of about 16 pixels",
         "most are sampled at 8000 Hz",
-        "price: left out; numbers; no installed modality reads them",
-        "tags: left out; 3 different words",
         "a model of each modality, their predictions multiplied",
         "it names a row in predictions",
     ):
@@ -86,8 +87,9 @@ def test_numbers_make_a_regression_and_a_random_split(cli: Caller, here: Path, t
     recipe = written(cli, table, "--target", "price")
     assert recipe["target"] == {"column": "price", "task": "regression"}
     assert recipe["split"] == {"validation": 0.15, "test": 0.15}
-    assert list(recipe["modalities"]) == ["title"]
-    assert not {"fusion", "key", "on_bad"} & set(recipe)
+    assert list(recipe["modalities"]) == ["title", "tabular"]
+    assert recipe["fusion"] == "concat"
+    assert not {"key", "on_bad"} & set(recipe)
     done = cli("train", tmp_path / "table.yaml", "--out", tmp_path / "run", "--set", "training.epochs=1", "-q")
     assert done.code == 0, done.err
     assert done.out.startswith("MAE: ")
@@ -325,6 +327,12 @@ def test_names_that_yaml_would_misread_survive(cli: Caller, here: Path, tmp_path
     assert cli("validate", table.with_suffix(".yaml")).code == 0
 
 
+@pytest.fixture
+def without_tabular(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled modality of several columns takes none."""
+    monkeypatch.setattr(Tabular, "suggest_columns", lambda columns: None)
+
+
 def write_records(path: Path, *drop: str) -> Path:
     rows = [{**row, "note": f"a note about {row['label']}", "nothing": None} for row in records.rows()]
     kept = [{name: value for name, value in row.items() if name not in ("a", *drop)} for row in rows]
@@ -332,6 +340,7 @@ def write_records(path: Path, *drop: str) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("without_tabular")
 def test_columns_that_no_modality_takes_alone_are_shown_to_those_of_several_columns(
     cli: Caller, tmp_path: Path
 ) -> None:
@@ -351,6 +360,7 @@ def test_columns_that_no_modality_takes_alone_are_shown_to_those_of_several_colu
     assert cli("train", tmp_path / "t.yaml", "--out", tmp_path / "run", "--set", "training.epochs=1", "-q").code == 0
 
 
+@pytest.mark.usefixtures("without_tabular")
 def test_a_modality_of_several_columns_that_takes_none_leaves_them_out(cli: Caller, tmp_path: Path) -> None:
     records.register()
     recipe = written(cli, write_records(tmp_path / "t.jsonl", "price", "weight"))
@@ -358,6 +368,7 @@ def test_a_modality_of_several_columns_that_takes_none_leaves_them_out(cli: Call
     assert "brand: left out; 2 different words, rather a label" in (tmp_path / "t.yaml").read_text()
 
 
+@pytest.mark.usefixtures("without_tabular")
 @pytest.mark.parametrize("found", [([], {}), (["not there"], {}), 3, (["price"], None)])
 def test_what_a_modality_of_several_columns_must_not_answer_is_no_answer(
     found: Any, cli: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -367,6 +378,7 @@ def test_what_a_modality_of_several_columns_must_not_answer_is_no_answer(
     assert list(written(cli, write_records(tmp_path / "t.jsonl"))["modalities"]) == ["note"]
 
 
+@pytest.mark.usefixtures("without_tabular")
 def test_what_one_modality_of_several_columns_has_taken_is_not_shown_to_the_next(
     cli: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,6 +394,7 @@ def test_what_one_modality_of_several_columns_has_taken_is_not_shown_to_the_next
     assert recipe["modalities"]["zz_later"]["columns"] == ["brand", "weight"]
 
 
+@pytest.mark.usefixtures("without_tabular")
 def test_an_input_of_several_columns_gets_a_name_that_no_other_has(cli: Caller, tmp_path: Path) -> None:
     records.register()
     rows = [{"records": f"a note about {row['label']}", **row} for row in records.rows()]

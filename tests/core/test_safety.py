@@ -42,6 +42,10 @@ ATTRIBUTES = {"extractall", "enable_load_extension", "load_extension", "UnsafeLo
 
 ALLOWED = {
     ("core/mmreg/training/checkpoint.py", "torch.load"): "weights_only=True, which the test below holds it to",
+    ("core/mmreg/pretrained.py", "torch.load"): "weights_only=True, likewise",
+    ("core/mmreg/pretrained.py", "urllib"): "the name in an address, and the error of a download that fails",
+    ("plugins/mmreg_vector/reading.py", "numpy.load"): "allow_pickle=False, which the test below holds it to",
+    ("plugins/mmreg_vector/reading.py", "allow_pickle"): "to forbid it",
     ("core/mmreg/training/checkpoint.py", "zipfile"): "to compare the checksums of a checkpoint; nothing is unpacked",
     ("core/mmreg/__init__.py", "importlib.import_module"): "its own modules, by a table in the file",
     ("core/mmreg/files.py", "importlib.import_module"): "fcntl, which Windows lacks",
@@ -94,12 +98,16 @@ def test_what_could_run_code_is_used_where_there_is_a_reason_and_nowhere_else() 
     assert used == set(ALLOWED)
 
 
-def test_torch_load_reads_weights_only() -> None:
-    loads = [node for path in sources() for name, node in dangers(path.read_text("utf-8")) if name == "torch.load"]
-    (load,) = loads
-    assert isinstance(load, ast.Call)
-    given = {keyword.arg: ast.unparse(keyword.value) for keyword in load.keywords}
-    assert given["weights_only"] == "True"
+@pytest.mark.parametrize(
+    ("function", "argument", "value"), [("torch.load", "weights_only", "True"), ("numpy.load", "allow_pickle", "False")]
+)
+def test_what_could_unpickle_is_told_not_to(function: str, argument: str, value: str) -> None:
+    loads = [node for path in sources() for name, node in dangers(path.read_text("utf-8")) if name == function]
+    assert loads
+    for load in loads:
+        assert isinstance(load, ast.Call)
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in load.keywords}
+        assert given[argument] == value
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,9 @@ def test_the_recipe_is_the_tutorials_model(archive: Path, prepare: ModuleType, t
     lengths = torch.tensor([3, 7, 1, 5, 7])
     tokens = torch.randint(2, vocabulary_size, (5, 7)) * length_mask(lengths, 7)
     signals = {"image": Signal(images), "text": Signal(tokens, lengths)}
-    batch = SimpleNamespace(signals=signals, rows=dict.fromkeys(signals), present=torch.ones(5, 2, dtype=torch.bool))
+    batch = SimpleNamespace(
+        signals=signals, features={}, rows=dict.fromkeys(signals), present=torch.ones(5, 2, dtype=torch.bool)
+    )
     torch.testing.assert_close(model(batch).scores, reference(images, tokens, lengths).log_softmax(1))
 
 

@@ -25,6 +25,7 @@ class Series(Modality):
     """
 
     transform_options = frozenset({"noise"})
+    unaugmented: ClassVar[Mapping[str, Any] | None] = {"noise": 0.0}
 
     def __init__(self, *, noise: Annotated[float, Ge(0)] = 0.1) -> None:
         self.noise = noise

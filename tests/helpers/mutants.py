@@ -545,6 +545,13 @@ class DrawsFromTheGlobalState(Series):
         return super().transform(signal, training=training, generator=None)
 
 
+@caught_by("unaugmented")
+class AugmentsNevertheless(Series):
+    def transform(self, signal: Signal, *, training: bool, generator: torch.Generator | None = None) -> Signal:
+        found = super().transform(signal, training=training, generator=generator)
+        return found.replace(found.values * 1.01) if training else found
+
+
 @caught_by("transform_devices")
 class MeanStaysOnTheHost(Series):
     def transform(self, signal: Signal, *, training: bool, generator: torch.Generator | None = None) -> Signal:

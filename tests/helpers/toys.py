@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -35,6 +35,7 @@ class Numbers(Modality):
     """
 
     transform_options = frozenset({"noise"})
+    unaugmented: ClassVar[Mapping[str, Any] | None] = {"noise": 0.0}
     default_encoder = "linear"
 
     def __init__(self, *, size: int = 4, noise: float = 0.0) -> None:

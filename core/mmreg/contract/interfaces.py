@@ -54,6 +54,9 @@ class Modality(Restorable, ABC):
         mixes: how training rows of it can be mixed with each other, if it gives one array of real numbers: "mixup" if
             something between two values is a value, "cutmix" (then the last two axes are height and width, of one size)
             if a part of one can take the place of that of another. None by default.
+        unaugmented: options with which `transform` gives in training what it gives in use, such as {"augment": "none"};
+            empty if it always does, None if that is not known. What a frozen encoder makes of such values is computed
+            once for a whole training, and these are the defaults beside one.
         columns: of a modality of `multiple_columns`, their names in the recipe's order; set by the framework after
             the constructor, before anything else is called.
     """
@@ -66,6 +69,7 @@ class Modality(Restorable, ABC):
     extensions: ClassVar[frozenset[str]] = frozenset()
     default_encoder: ClassVar[str | None] = None
     mixes: ClassVar[frozenset[Mix]] = frozenset()
+    unaugmented: ClassVar[Mapping[str, Any] | None] = None
     columns: tuple[str, ...] = ()
 
     @classmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, overload
 
 import numpy as np
@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmreg.contract.signals import Signal, map_values
+from mmreg.contract.signals import Features, Signal, map_values
+from mmreg.data.features import FeatureValues
 from mmreg.data.prepared import Prepared
 
 WORTH_A_THREAD = 1 << 22
@@ -31,11 +32,13 @@ class Batch:
 
     Attributes:
         signals: for each modality that any row has, the values of those rows that have it, in their order.
-        rows: for each of `signals`, the positions (int64) within the batch of the rows that have it; None for all B.
+        rows: for each of `signals` and `features`, the positions (int64) within the batch of the rows that have it;
+            None for all B.
         present: (B, M) bool, which row has which modality, in the order of the recipe.
         targets: what the task made of the rows' targets, (B,) or (B, K); None if there are none.
         weights: (B,) float32, the weight of each row's loss; None for equal ones.
         index: (B,) int64, the rows' places in the split.
+        features: those of `signals` instead whose values are encoded already.
     """
 
     signals: dict[str, Signal[Any]]
@@ -44,6 +47,7 @@ class Batch:
     targets: Tensor | None
     weights: Tensor | None
     index: NDArray[np.int64]
+    features: dict[str, Features] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -77,6 +81,10 @@ class Batch:
             present=_move(self.present, device),
             targets=_move(self.targets, device),
             weights=_move(self.weights, device),
+            features={
+                name: Features(_move(each.pooled, device), _move(each.tokens, device), _move(each.mask, device))
+                for name, each in self.features.items()
+            },
         )
 
 
@@ -185,14 +193,19 @@ class Batches:
         rows = self.rows[index]
         present = self.present[index]
         signals: dict[str, Signal[Any]] = {}
+        features: dict[str, Features] = {}
         positions: dict[str, Tensor | None] = {}
         for column, (name, part) in enumerate(self.prepared.items()):
             having = present[:, column]
-            if having.all():
-                signals[name], positions[name] = part.gather(rows), None
-            elif having.any():
-                where = np.flatnonzero(having)
-                signals[name], positions[name] = part.gather(rows[where]), torch.from_numpy(where)
+            if not having.any():
+                continue
+            where = None if having.all() else np.flatnonzero(having)
+            positions[name] = None if where is None else torch.from_numpy(where)
+            signal = part.gather(rows if where is None else rows[where])
+            if isinstance(part, FeatureValues):
+                features[name] = part.features(signal)
+            else:
+                signals[name] = signal
         return Batch(
             signals=signals,
             rows=positions,
@@ -200,6 +213,7 @@ class Batches:
             targets=None if self.targets is None else torch.from_numpy(self.targets[index]),
             weights=None if self.weights is None else torch.from_numpy(self.weights[index]),
             index=index,
+            features=features,
         )
 
 

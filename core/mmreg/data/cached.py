@@ -55,6 +55,7 @@ class CachedValues:
         stored: what one value is.
         fill: writes the entry's files; its second argument says whether to show progress.
         key_now: what the key is by now, as files may have changed.
+        to_the_bit: whether `fill` gives the same bits each time, as what is computed on a GPU need not.
 
     Raises:
         CacheError: the cache folder cannot be written.
@@ -69,9 +70,10 @@ class CachedValues:
         stored: Specs,
         fill: Callable[[NewEntry, bool], None],
         key_now: Callable[[], str],
+        to_the_bit: bool = True,
     ) -> None:
         self._root, self._key, self._name, self._stored = root, key, name, stored
-        self._fill, self._key_now = fill, key_now
+        self._fill, self._key_now, self._to_the_bit = fill, key_now, to_the_bit
         self._mending = threading.Lock()
         limit = size_limit()
         remove_leftovers(root)
@@ -116,7 +118,7 @@ class CachedValues:
             )
         self._discard(damage)
         before, made = self.entry.meta, self._made(show=False)
-        if made.meta["checksums"] != before["checksums"]:
+        if self._to_the_bit and made.meta["checksums"] != before["checksums"]:
             raise CacheError(
                 f"{self._where()} were damaged ({damage}), and what was loaded in their place is something else, as "
                 "files or the code that loads them have changed; start again, with the new values from the beginning"

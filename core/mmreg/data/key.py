@@ -52,13 +52,13 @@ def load_facts(modality: Modality, columns: Sequence[str], options: Mapping[str,
     return json.dumps(facts, sort_keys=True, default=str).encode()
 
 
-def code_facts(modality: Modality) -> str:
-    """A hash of the code that loads a modality's values: of its module, and of those beside it.
+def code_facts(component: object) -> str:
+    """A hash of the code that makes values, such as a modality's: of its module, and of those beside it.
 
     A half of an entry is used with the other half only if one code made both: its author may be at work on it.
     """
     digest = hashlib.blake2b(version("mmreg").encode(), digest_size=16)
-    file = getattr(sys.modules.get(type(modality).__module__), "__file__", None)
+    file = getattr(sys.modules.get(type(component).__module__), "__file__", None)
     with contextlib.suppress(OSError):  # no file, as of what somebody typed
         for path in sorted(Path(file).parent.glob("*.py")) if file else ():
             digest.update(path.read_bytes())

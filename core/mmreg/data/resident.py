@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmreg.contract.signals import Signal
+from mmreg.contract.signals import Features, Signal
 from mmreg.contract.spec import by_name
 from mmreg.data.batches import Batch
+from mmreg.data.features import FeatureValues
 from mmreg.data.prepared import Prepared
 
 SHARE = 0.5
@@ -60,6 +61,7 @@ class ResidentValues:
         device: where to keep them.
 
     Attributes:
+        features: makes features of what is gathered, where the values are encoded already; None otherwise.
         lengths: (V,) on the host, of ragged values; None if none is.
     """
 
@@ -67,14 +69,20 @@ class ResidentValues:
         self._specs = by_name(prepared.stored)
         self._arrays = {name: _copied(array, device) for name, array in prepared.everything().items()}
         self._is_named = isinstance(prepared.stored, Mapping)
+        self.features = prepared.features if isinstance(prepared, FeatureValues) else None
         self.index = prepared.index
-        self._index = torch.from_numpy(prepared.index).to(device)
+        self._index = torch.from_numpy(prepared.index).to(device, copy=True)  # which `take` writes to
         self.lengths: NDArray[np.int64] | None = None
         if prepared.offsets is not None:
             self.lengths = np.diff(prepared.offsets)
             self._offsets = torch.from_numpy(prepared.offsets).to(device)
             self._longest = int(self.lengths.max(initial=0))
             self._is_even = int(self.lengths.min(initial=self._longest)) == self._longest
+
+    def take(self, index: NDArray[np.int64]) -> None:
+        """Let each row (N,) have another one of the values, in the place that a recorded step reads."""
+        self.index = index
+        self._index.copy_(torch.from_numpy(index))
 
     def padded_length(self, rows: NDArray[np.int64]) -> int | None:
         """How long a batch of these rows of the table (B,) is along the ragged axis; None if there is none."""
@@ -202,6 +210,7 @@ class IndexedBatch:
         rows = source.rows.index_select(0, index)
         present = torch.ones(size, len(source.values), dtype=torch.bool, device=rows.device)
         signals: dict[str, Signal[Any]] = {}
+        features: dict[str, Features] = {}
         places: dict[str, Tensor | None] = {}
         begin = size
         for column, (name, values) in enumerate(source.values.items()):
@@ -214,7 +223,11 @@ class IndexedBatch:
                 begin += len(where)
                 own = rows.index_select(0, place)
                 present[:, column].zero_().index_fill_(0, place, True)
-            signals[name] = values.gather(own, self.lengths[name])
+            signal = values.gather(own, self.lengths[name])
+            if values.features is None:
+                signals[name] = signal
+            else:
+                features[name] = values.features(signal)
         return Batch(
             signals=signals,
             rows=places,
@@ -222,6 +235,7 @@ class IndexedBatch:
             targets=source.targets.index_select(0, index),
             weights=source.weights.index_select(0, index),
             index=self.index,
+            features=features,
         )
 
 

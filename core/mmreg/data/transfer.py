@@ -39,6 +39,9 @@ def _received(batch: Batch, copied: torch.cuda.Event) -> Batch:
     for signal in batch.signals.values():
         map_values(signal.values, used_here)
         used_here(signal.lengths)
+    for each in batch.features.values():
+        for value in (each.pooled, each.tokens, each.mask):
+            used_here(value)
     for value in (batch.present, batch.targets, batch.weights, *batch.rows.values()):
         used_here(value)
     return batch

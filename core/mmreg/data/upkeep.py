@@ -40,8 +40,8 @@ class CacheEntry:
     Attributes:
         path: its folder.
         input: what the recipe that it was made for calls the input; empty where that is not known.
-        modality: the modality's class.
-        store: whether it holds arrays ("decoded") or files ("encoded").
+        modality: the modality's class; of features the encoder's.
+        store: whether it holds arrays ("decoded"), files ("encoded"), or what an encoder gave ("features").
         values: how many values it holds; None where that is not known.
         bytes: how large it is.
         last_used: when it was last opened (or written to), in seconds since 1970.

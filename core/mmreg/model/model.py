@@ -30,8 +30,12 @@ class Inputs(Protocol):
         """Each modality's signal, of the rows that have it alone; a modality that no row has is left out."""
 
     @property
+    def features(self) -> Mapping[str, Features]:
+        """Instead of some signals what their encoders give for them, computed before."""
+
+    @property
     def rows(self) -> Mapping[str, Tensor | None]:
-        """The positions (n,) int64 in the batch of each signal's rows; None where every row has it."""
+        """The positions (n,) int64 in the batch of each modality's rows; None where every row has it."""
 
     @property
     def present(self) -> Tensor:
@@ -161,14 +165,17 @@ class MultimodalModel(nn.Module):
         """One modality's features for all B rows: encoded where it is present, zeros elsewhere."""
         encoder = self.encoder_of(name)
         size = len(inputs.present)
-        signal = inputs.signals.get(name)
-        if signal is None:
+        signal, given = inputs.signals.get(name), inputs.features.get(name)
+        if given is not None:
+            features = given
+        elif signal is not None:
+            batch.reseed(name)
+            run = self._compiled.get(self.shares.get(name, name), encoder) if self.training else encoder
+            with region("encoder", name):
+                features = run(signal)
+            batch.losses.update({(name, key): loss for key, loss in features.losses.items()})
+        else:
             return self._absent(name, encoder, size)
-        batch.reseed(name)
-        run = self._compiled.get(self.shares.get(name, name), encoder) if self.training else encoder
-        with region("encoder", name):
-            features: Features = run(signal)
-        batch.losses.update({(name, key): loss for key, loss in features.losses.items()})
         rows = inputs.rows[name]
         if rows is None:
             return features

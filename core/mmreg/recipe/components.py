@@ -140,6 +140,7 @@ class InputPlan:
         shares: the input whose encoder this is, if it is not its own.
         on_bad: what to do with cells that cannot be loaded.
         store: whether the cache keeps arrays, or files as they are.
+        augmented_copies: how many augmented versions of a row are encoded once.
     """
 
     name: str
@@ -149,6 +150,18 @@ class InputPlan:
     on_bad: OnBad
     shares: str | None = None
     store: Store = "decoded"
+    augmented_copies: int = 0
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the encoder stays as it is for the whole training."""
+        return self.encoder.weights.frozen_epochs is None
+
+    @property
+    def is_unaugmented(self) -> bool | None:
+        """Whether the modality gives in training what it gives in use; None where it does not tell."""
+        plain: Mapping[str, Any] | None = self.modality.cls.unaugmented
+        return None if plain is None else all(self.modality.options.get(key) == value for key, value in plain.items())
 
     def new_modality(self, restored: bool = False) -> Modality:
         """A modality that has learned nothing yet, and knows its columns if it reads several.

@@ -11,7 +11,7 @@ from mmreg.contract.interfaces import Modality
 from mmreg.contract.markers import AssetMark
 from mmreg.contract.task import Task
 from mmreg.errors import ComponentImportError, ComponentNotFoundError
-from mmreg.messages import listed, near
+from mmreg.messages import listed, near, shown
 from mmreg.recipe.assets import digest, with_absolute_assets
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.find_fusion import FusionFinder, check_space
@@ -110,12 +110,35 @@ def _input(finder: Finder, form: Form, name: str, given: Input, trains: bool) ->
             if not _agree(finder, modality_cls, key, options.setdefault(key, value), value, trains):
                 told = f"must be {value!r}, as encoder {encoder.name!r} needs it, found {options[key]!r}"
                 finder.problem((*path, key), told)
+        if encoder.weights.frozen_epochs is None and not given.augmented_copies and not _mixes(form.training):
+            options = {**(modality_cls.unaugmented or {}), **options}
     modality = finder.component("modality", given.type or name, options, path, name_key="type")
     if modality is None or encoder is None:
         return None
     columns = tuple(given.reads(name))
     shares = None if source == name else source
-    return InputPlan(name, columns, modality, encoder, given.on_bad or form.on_bad, shares, given.store)
+    on_bad, copies = given.on_bad or form.on_bad, given.augmented_copies
+    plan = InputPlan(name, columns, modality, encoder, on_bad, shares, given.store, copies)
+    if copies and (refused := _refused_copies(plan, form.training)):
+        finder.problem((*path, "augmented_copies"), f"{refused}, or leave it out")
+    return plan
+
+
+def _mixes(training: Training) -> bool:
+    """Whether rows are mixed, before they are encoded."""
+    return training.mixup is not None or training.cutmix is not None
+
+
+def _refused_copies(plan: InputPlan, training: Training) -> str | None:
+    """Why no augmented versions of an input's rows can be encoded once, and what to do; None if they can."""
+    if not plan.is_frozen:
+        return f"what {plan.encoder.name} gives changes as it is trained: freeze it for good (freeze: true)"
+    if _mixes(training):
+        return "training.mixup and cutmix mix rows anew in each step, before they are encoded: leave them out"
+    if plan.is_unaugmented:
+        options = listed(f"{key}: {shown(value)}" for key, value in plan.modality.cls.unaugmented.items())
+        return f"nothing is augmented{f' ({options})' if options else ''}: let {plan.modality.name} augment"
+    return None
 
 
 def _agree(finder: Finder, cls: type[Modality], key: str, given: Any, needed: Any, trains: bool) -> bool:

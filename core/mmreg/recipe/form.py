@@ -194,6 +194,11 @@ class Input(_Open):
     """What the cache keeps: arrays, or files as they are (of pictures and sounds), which takes far less room, and
     processor time in every epoch."""
 
+    augmented_copies: Annotated[int, Ge(0), Le(1000)] = 0
+    """Beside a frozen encoder, how many augmented versions of each training row are encoded before the first epoch, of
+    which every epoch draws one; 0 for none, then the modality does not augment. Validation and use take the row as it
+    is."""
+
     @model_validator(mode="after")
     def _one_source(self) -> Input:
         if self.column is not None and self.columns is not None:

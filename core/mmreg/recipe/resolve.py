@@ -73,6 +73,7 @@ class Plan:
                 "encoder": {"share": plan.shares} if plan.shares else encoder,
                 "on_bad": plan.on_bad,
                 "store": plan.store,
+                "augmented_copies": plan.augmented_copies,
             }
         data["fusion"] = None if self.fusion is None else self.fusion.to_data(asset)
         data["training"]["optimizer"] = self.optimizer.to_data(asset)

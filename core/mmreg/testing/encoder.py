@@ -233,7 +233,8 @@ def check_absent_rows(case: EncoderCase) -> None:
     def run(model: MultimodalModel, present: Tensor, rows: Tensor | None = None) -> Output:
         signals = {"it": case.batch(3).signal} if present.any() else {}
         torch.manual_seed(6)
-        output: Output = model(SimpleNamespace(signals=signals, rows=dict.fromkeys(signals, rows), present=present))
+        places = dict.fromkeys(signals, rows)
+        output: Output = model(SimpleNamespace(signals=signals, features={}, rows=places, present=present))
         return output
 
     rows, present = torch.tensor([1, 2, 4]), torch.zeros(6, 1, dtype=torch.bool)

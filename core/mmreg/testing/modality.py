@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,10 @@ def check_declarations(subject: Subject) -> None:
     cls = subject.cls
     version_fits = isinstance(cls.version, int) and not isinstance(cls.version, bool) and cls.version >= 1
     expect(version_fits, f"version should be a whole number from 1 on, found {cls.version!r}")
-    unknown = sorted(set(cls.transform_options) - {option["name"] for option in describe_options(cls)})
-    expect(not unknown, f"transform_options names {', '.join(unknown)}, which are no options of it")
+    options = {option["name"] for option in describe_options(cls)}
+    for attribute in ("transform_options", "unaugmented"):
+        unknown = sorted(set(getattr(cls, attribute) or ()) - options)
+        expect(not unknown, f"{attribute} names {', '.join(unknown)}, which are no options of it")
     bad = [ending for ending in cls.extensions if not ending.startswith(".") or ending != ending.lower()]
     expect(not bad, f"extensions should be lower-case endings with a dot such as '.png', found {', '.join(bad)}")
     default = cls.default_encoder
@@ -314,6 +317,17 @@ def check_transform_randomness(subject: Subject) -> None:
     again = transformed(modality, arrays, training=True)
     expect_same(tensors_of(again), tensors_of(first), "in training, with the same generator again")
     _expect_transformed_alike(modality, modality, arrays, "in evaluation, again")
+
+
+@check("modality")
+def check_unaugmented(subject: Subject) -> None:
+    """With the options that its `unaugmented` names, if it does, `transform` gives in training what it gives in use."""
+    plain = subject.cls.unaugmented
+    if plain is None:
+        return
+    modality, arrays = fitted(replace(subject, options={**subject.options, **plain}))
+    found, expected = (tensors_of(transformed(modality, arrays, training)) for training in (True, False))
+    expect_same(found, expected, f"in training and in use, with the options {shown(dict(plain))}")
 
 
 @check("modality")

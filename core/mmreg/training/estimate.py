@@ -24,6 +24,7 @@ from mmreg.recipe.components import Component
 from mmreg.recipe.form import Fractions
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import resolve
+from mmreg.training.encode_once import encode_once
 from mmreg.training.loop import Trainer
 from mmreg.training.rows import TrainingRows
 
@@ -39,6 +40,8 @@ BACKWARD = 3.0
 """How many times as long as predicting rows it takes to learn from them: twice the forward pass's work comes on top."""
 PASSES = 6
 """How often Adam goes over all weights: two moments, a root, two quotients and the weights themselves."""
+LOOK = 1.5
+"""Batches that are encoded to see what becomes of them, before all are encoded once."""
 CPU = torch.device("cpu")
 
 
@@ -65,32 +68,39 @@ def expected_seconds(path: Path) -> float:
 
     size = min(training.batch_rows, rows["train"])
     with torch.random.fork_rng(()):
-        seconds, decoding = _step_seconds(sample, min(FEW, size))
+        seconds, before = _step_seconds(sample, min(FEW, size))
         seconds *= max(1.0, size / FEW)
         if size > FEW and seconds <= AFFORDABLE:
             seconds, _ = _step_seconds(sample, size)
     a_row = seconds / size
     learned = rows["train"] + rows.get("validation", 0) / BACKWARD
-    return decoding * len(table) / num_workers() + training.epochs * learned * a_row
+    return before * len(table) + training.epochs * learned * a_row
 
 
 def _step_seconds(recipe: Recipe, batch_size: int) -> tuple[float, float]:
-    """The seconds of one step with so many rows, and those of decoding one row in one thread."""
+    """The seconds of one step with so many rows, and those that a row takes before the first: decoded, encoded once."""
     plan = resolve(recipe.replace({"training.batch_size": batch_size}))
     experiment = open_experiment(plan)
     started = time.perf_counter()
     rows = _sample_rows(experiment, STEPS * batch_size)
-    decoding = (time.perf_counter() - started) / len(experiment.table)
+    before = (time.perf_counter() - started) / len(experiment.table) / num_workers()
+    model, dtype = experiment.build_model(), resolve_precision(plan.recipe.form.training.precision, CPU)
+    if any(given.is_frozen for given in plan.inputs.values()):
+        started = time.perf_counter()
+        own = (plan, model, experiment.modalities, rows.prepared, rows.train)
+        rows.given = encode_once(*own, CPU, dtype, None, always=True)
+        count, copies = len(experiment.table), max(given.augmented_copies for given in plan.inputs.values())
+        looked_at = LOOK * min(batch_size, count)
+        before += (time.perf_counter() - started) * (1 + copies) / (count * (1 + copies) + looked_at)
     ends: list[float] = []
 
     def on_step(step: Step) -> None:
         ends.append(time.perf_counter())
 
-    dtype = resolve_precision(plan.recipe.form.training.precision, CPU)
     moved = replace(plan, optimizer=cast(Component, _StandIn()), schedule=None)
-    trainer = Trainer(moved, experiment.build_model(), experiment.modalities, rows, CPU, dtype, on_step)
+    trainer = Trainer(moved, model, experiment.modalities, rows, CPU, dtype, on_step)
     next(trainer.epochs())
-    return min(end - start for start, end in pairwise(ends)), decoding
+    return min(end - start for start, end in pairwise(ends)), before
 
 
 def _sample_rows(experiment: Experiment, count: int) -> TrainingRows:

@@ -19,6 +19,7 @@ from mmreg.model.devices import deterministic, resolve_device, resolve_precision
 from mmreg.model.seeding import random_state_kept
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.runs.followers import Followers
+from mmreg.training.encode_once import encode_once
 from mmreg.training.loop import Trainer
 from mmreg.training.rate_range import RangeTest, RateRange
 from mmreg.training.rows import TrainingRows
@@ -81,10 +82,14 @@ def find_lr(
     if not len(train):
         raise TableError("no training row is left after rows with bad cells were left out")
     fit_arrays(prepared, experiment.modalities, train)
-    rows = TrainingRows(prepared, experiment.targets, experiment.weights, train, train[:0])
     test = RangeTest(low, high, steps)
     with deterministic(training.deterministic), random_state_kept(target):
         model = experiment.build_model().to(target)
+        modalities, cache = experiment.modalities, cache_dir()
+        encoded = encode_once(
+            plan, model, modalities, prepared, train, target, dtype, cache, told.preparing, told.message
+        )
+        rows = TrainingRows(prepared, experiment.targets, experiment.weights, train, train[:0], given=encoded)
 
         def on_step(step: Step) -> None:
             told.tell("on_step", step)

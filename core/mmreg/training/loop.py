@@ -234,7 +234,7 @@ class Trainer:
         order = epoch_order(len(self.rows.train), self.options, self.progress.epoch, self.lengths, self.classes)
         self._num_batches = len(order)
         drop = dropped_modalities(self.rows.prepared, self.rows.train, self.options, self.progress.epoch)
-        return self.rows.training_batches(order[first:last], drop, self.device)
+        return self.rows.training_batches(order[first:last], drop, self.device, self.progress.epoch)
 
     def _look(self) -> None:
         """Have a look at the losses that an accelerator has not shown yet, and take skipped steps out of the means."""

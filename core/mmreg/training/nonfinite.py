@@ -190,6 +190,15 @@ def reason(
             positions = own[_not_finite(signal, by_name(modalities[name].spec))]
             if len(positions):
                 culprits.setdefault(name, []).append(positions)
+        for name, given in inputs.features.items():
+            rows = inputs.rows[name]
+            own = inputs.index if rows is None else inputs.index[rows.cpu().numpy()]
+            bad = np.zeros(len(own), np.bool_)
+            for tensor in (given.pooled, given.tokens):
+                if tensor is not None:
+                    bad |= ~torch.isfinite(tensor).flatten(1).all(1).cpu().numpy()
+            if bad.any():
+                culprits.setdefault(name, []).append(own[bad])
         if not culprits:
             features |= _features_not_finite(model, inputs, draws)
     if culprits:

@@ -29,6 +29,8 @@ from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.training.batch_size import find_batch_size
 from mmreg.training.checkpoint import BEST_WEIGHTS, load_checkpoint
+from mmreg.training.encode_once import encode_once
+from mmreg.training.given import Given
 from mmreg.training.loop import Trainer
 from mmreg.training.nonfinite import NonFiniteError
 from mmreg.training.parameters import count_trained
@@ -90,6 +92,7 @@ class Session:
             fit_arrays(self.prepared, experiment.modalities, experiment.splits["train"])
         states = None if resumption is None else resumption.restoring.states()
         model = experiment.build_model(states).to(self.device)
+        self.given = self._encode_once(model)
         self.batch_size = self._batch_size(model)
         trainer = self._trainer(model)
         if resumption is None:
@@ -140,6 +143,29 @@ class Session:
         self.notes.append(text)
         self.followers.message(text)
 
+    def _encode_once(self, model: MultimodalModel) -> Given:
+        """What the encoders that stay as they are give, so that no step has to compute it."""
+        if not any(given.is_frozen for given in self.plan.inputs.values()):
+            return Given()
+        if self.resumption is not None:  # what it was restored from has no weights
+            load_checkpoint(
+                self.folder, model.parts(), self.identity, lambda state: model.load_state_dict(state["model"])
+            )
+        dtype = resolve_precision(self.form.training.precision, self.device)
+        with region("preparing"):
+            return encode_once(
+                self.plan,
+                model,
+                self.experiment.modalities,
+                self.prepared,
+                self.experiment.splits["train"],
+                self.device,
+                dtype,
+                cache_dir(),
+                self.followers.preparing,
+                self._note,
+            )
+
     def _batch_size(self, model: MultimodalModel) -> int | None:
         """The rows a batch where the recipe leaves them open: found now, or when the training that goes on began."""
         if self.form.training.batch_size != "auto":
@@ -158,6 +184,7 @@ class Session:
             splits["train"],
             splits["validation"],
             lambda numbers: runs.row_keys(self.plan, experiment.table, numbers)[1],
+            self.given,
         )
 
     def _trainer(self, model: MultimodalModel) -> Trainer:
@@ -284,9 +311,10 @@ class Session:
 
     def _fit_fusions(self, run: Run, rows: NDArray[np.int64]) -> None:
         """Fit the operators that are fitted on held-out rows, those below before those above."""
+        values = self.given.in_place(self.prepared)
         for node in _model_nodes(run.model):
             if node.fusion.fitted:
-                predicted = run.predict_rows(self.prepared, rows)
+                predicted = run.predict_rows(values, rows)
                 parts = {name: predicted.parts[name] for name in node.part_names}
                 present = torch.stack([part.present for part in parts.values()], 1)
                 targets = torch.from_numpy(self.experiment.targets[rows])
@@ -302,7 +330,7 @@ class Session:
 
     def _report(self, run: Run, trainer: Trainer) -> dict[str, Any]:
         """Measure the kept weights on validation and test rows, and write predictions and figures."""
-        experiment = self.experiment
+        experiment, values = self.experiment, self.given.in_place(self.prepared)
         report: dict[str, Any] = {
             "epochs": trainer.progress.epoch,
             "steps": trainer.progress.step,
@@ -324,7 +352,7 @@ class Session:
             rows = experiment.splits[split]
             if not len(rows):
                 continue
-            predicted = run.predict_rows(self.prepared, rows)
+            predicted = run.predict_rows(values, rows)
             columns = runs.prediction_columns(
                 self.plan, experiment.task, experiment.table, self.prepared, rows, predicted
             )

@@ -47,7 +47,7 @@ def batch(values: dict[str, Tensor], present: Tensor) -> Any:
         if having.any():
             signals[name] = Signal(tensor[having])
             rows[name] = None if having.all() else having.nonzero().squeeze(1)
-    return SimpleNamespace(signals=signals, rows=rows, present=present)
+    return SimpleNamespace(signals=signals, features={}, rows=rows, present=present)
 
 
 def sample(size: int = 6, names: str = "ab") -> dict[str, Tensor]:

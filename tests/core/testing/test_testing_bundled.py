@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import wave
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from metric_references import CLASSIFICATION, MULTILABEL, regression
 from PIL import Image
 
-from mmreg import registry
+from mmreg import Spec, registry
 from mmreg.registry.plugins import BUNDLED
 from mmreg.testing import Subject, make_subject, parametrize_checks, run_checks
 
@@ -23,6 +24,10 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"channels": [4, 6], "features": 5, "normalization": "batch", "pooling": "masked_global", "stride": 2},
         {"channels": [4], "features": 5, "normalization": "none", "pooling": "global"},
     ],
+    "encoder/text_cnn": [{"features": 4, "embedding_size": 6, "filters": 5, "widths": [1, 2, 9]}],
+    "encoder/transformer": [{"features": 4, "hidden_size": 8, "num_heads": 2, "pooling": "attention"}],
+    "encoder/series_cnn": [{"features": 4, "channels": 6, "num_blocks": 3, "kernel": 3, "pooling": "max"}],
+    "encoder/patch_transformer": [{"features": 4, "patch": 2, "hidden_size": 8, "num_heads": 2}],
     "encoder/text_rnn": [
         {"hidden_size": 6, "embedding_size": 5, "features": 4, "pooling": "last", "cell": "gru"},
         {"hidden_size": 6, "features": 4, "pooling": "attention", "bidirectional": False, "cell": "rnn"},
@@ -36,6 +41,8 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "fusion/canonical": [{"features": 4, "hidden": [8]}],
     "fusion/mixture_of_experts": [{"features": 8, "hidden": [8]}],
     "fusion/vote": [{"voting": "soft"}],
+    "encoder/tabular_mlp": [{"features": 5, "hidden_size": 6, "embedding_size": 3, "numbers": "linear"}],
+    "modality/tabular": [{"scaling": "standard", "category_dropout": 0.5, "min_frequency": 2}],
     "modality/text": [{"tokenizer": "char", "max_tokens": 6, "token_dropout": 0.3}],
     "modality/audio": [
         {"features": "waveform", "normalize": "global", "time_shift": 0.2, "noise": 0.1},
@@ -53,7 +60,28 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
 
 NUMBERS = [1.5, -2.0, 0.25, 3.0, -0.5, 7.0, 2.0, 1.0, 0.0, -4.5, 2.5, 6.0]
 
+ROW = {
+    "numbers": Spec("C", (3,)),
+    "missing": Spec("C", (3,)),
+    "categories": Spec("C", (2,), "int64", 9),
+}
 OTHER_MATERIAL: dict[str, dict[str, Any]] = {
+    "encoder/tabular_mlp": {"specs": [ROW, {"numbers": ROW["numbers"]}, {"categories": ROW["categories"]}]},
+    "encoder/ft_transformer": {"specs": [ROW, {"categories": ROW["categories"]}]},
+    "encoder/tabm": {"specs": [ROW, {"numbers": ROW["numbers"], "missing": ROW["missing"]}]},
+    "modality/tabular": {
+        "values": [
+            {"age": age, "kind": kind, "sold": sold, "new": new}
+            for age, kind, sold, new in [
+                (31, "a", date(2024, 1, 31), True),
+                (None, "b", date(2023, 7, 1), False),
+                (7.5, None, None, True),
+                (40, "a", date(2022, 2, 28), None),
+                (12, "c", date(2024, 12, 24), False),
+                (31, "b", date(2021, 5, 5), True),
+            ]
+        ]
+    },
     "task/classification": {"references": CLASSIFICATION},
     "task/multilabel": {"references": MULTILABEL},
     "task/regression": {"references": regression(NUMBERS), "targets": NUMBERS},

@@ -19,6 +19,7 @@ from mmreg.experiment import open_experiment, prepare_all
 from mmreg.recipe.resolve import resolve
 from mmreg.training import captured
 from mmreg.training.captured import CapturedStep
+from mmreg.training.encode_once import encode_once
 from mmreg.training.loop import Trainer
 from mmreg.training.rows import TrainingRows
 from mmreg.training.step import Losses
@@ -76,8 +77,13 @@ def table(absent: Sequence[int] = ()) -> list[dict[str, Any]]:
     ]
 
 
-def trainer(absent: Sequence[int] = (), freeze: dict[str, int] | None = None, **training: Any) -> Trainer:
+def trainer(
+    absent: Sequence[int] = (), freeze: dict[str, int] | None = None, copies: int | None = None, **training: Any
+) -> Trainer:
     modalities = copy.deepcopy(MODALITIES)
+    if copies is not None:  # the picture is encoded once
+        modalities["image"]["encoder"]["freeze"] = True
+        modalities["image"]["augmented_copies"] = copies
     for name, epochs in (freeze or {}).items():
         modalities[name]["encoder"]["freeze"] = {"until_epoch": epochs}
     recipe = mmreg.Recipe(
@@ -93,11 +99,12 @@ def trainer(absent: Sequence[int] = (), freeze: dict[str, int] | None = None, **
     prepared = prepare_all(experiment.plan, experiment.table, experiment.modalities, None)
     train, validation = experiment.splits["train"], experiment.splits["validation"]
     fit_arrays(prepared, experiment.modalities, train)
-    rows = TrainingRows(prepared, experiment.targets, experiment.weights, train, validation)
+    model = experiment.build_model()
+    own = (experiment.plan, model, experiment.modalities, prepared, train)
+    given = encode_once(*own, CPU, torch.float32, None)
+    rows = TrainingRows(prepared, experiment.targets, experiment.weights, train, validation, given=given)
     rows.put_on(CPU)
-    return Trainer(
-        experiment.plan, experiment.build_model(), experiment.modalities, rows, CPU, torch.float32, lambda step: None
-    )
+    return Trainer(experiment.plan, model, experiment.modalities, rows, CPU, torch.float32, lambda step: None)
 
 
 def trained(one: Trainer, record: Any = None, told: list[str] | None = None, whole: bool = True) -> list[Tensor]:
@@ -116,8 +123,10 @@ def trained(one: Trainer, record: Any = None, told: list[str] | None = None, who
         ((), {"accumulate": 2}),
         ((), {"optimizer": {"name": "AdamW", "fused": True}}),
         ((), {"modality_dropout": 0.2}),
+        ((1, 5, 30), {"copies": 0}),
+        ((1, 5, 30), {"copies": 3}),
     ],
-    ids=["all there", "some absent", "accumulate", "fused", "modality dropout"],
+    ids=["all there", "some absent", "accumulate", "fused", "modality dropout", "encoded once", "augmented copies"],
 )
 def test_recorded_steps_give_what_steps_give(absent: Sequence[int], training: dict[str, Any]) -> None:
     plain, recorded = trainer(absent, **training), trainer(absent, **training)

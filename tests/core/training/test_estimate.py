@@ -44,6 +44,18 @@ def test_the_fastest_step_counts_and_the_first_does_not(recipe: Path, monkeypatc
     assert expected_seconds(recipe) == pytest.approx(2 * (36 + 12 / estimate.BACKWARD) * 0.25 / 16)
 
 
+def test_what_is_encoded_once_counts_once_and_steps_do_without(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = recipe.read_text()
+    for name in ("image_cnn", "text_rnn", "audio_cnn"):
+        text = text.replace(f"name: {name},", f"name: {name}, freeze: true,")
+    recipe.write_text(text)
+    # Decoding takes 0, encoding 14 s for 16 rows after a look at 8 and 4, and a step 0.25 s; no more is tried then.
+    now = itertools.accumulate([0.0, 0.0, 0.0, 14.0, 9.0, 0.5, 0.5])
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+    encoding, learning = 60 * 14 / (16 + 8 + 4), 2 * (36 + 12 / estimate.BACKWARD) * 1.0 / 16
+    assert expected_seconds(recipe) == pytest.approx(encoding + learning)
+
+
 def test_no_file_and_no_random_state_changes(recipe: Path) -> None:
     before = sorted(recipe.parent.rglob("*"))
     torch.manual_seed(3)

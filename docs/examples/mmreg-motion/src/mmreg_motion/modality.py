@@ -42,6 +42,7 @@ class Motion(Modality):
     extensions: ClassVar[frozenset[str]] = frozenset({".csv", ".npy"})
     default_encoder: ClassVar[str | None] = "motion_tcn"
     transform_options: ClassVar[frozenset[str]] = frozenset({"jitter", "scaling"})
+    unaugmented: ClassVar[Mapping[str, Any] | None] = {"jitter": 0.0, "scaling": 0.0}
 
     def __init__(
         self,

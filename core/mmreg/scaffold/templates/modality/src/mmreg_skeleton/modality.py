@@ -35,6 +35,7 @@ class SkeletonModality(Modality):
     paths: ClassVar[bool] = True
     extensions: ClassVar[frozenset[str]] = frozenset({".npy"})
     transform_options: ClassVar[frozenset[str]] = frozenset({"noise"})
+    unaugmented: ClassVar[Mapping[str, Any] | None] = {"noise": 0.0}
     default_encoder: ClassVar[str | None] = "text_rnn"
 
     def __init__(

@@ -1,0 +1,1 @@
+"""Bundled plugin: encoders of sequences, of tokens as well as of vectors."""

@@ -1,0 +1,196 @@
+"""What is learned of one column from the training rows, and how a cell of it becomes numbers.
+
+A column gives one or more numbers a row (NaN where its cell is empty), or one category.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mmreg.errors import OptionError, ValueLoadError
+from mmreg_tabular.cells import KINDS, Kind, category, date, kinds_of, number
+from mmreg_tabular.scaling import Sample, Scale, Scaling
+
+MOST_SEEN = 1 << 17
+"""Different categories of a column that are counted at a time; beyond that, those seen once are forgotten."""
+MISSING, OTHER = 0, 1
+"""The numbers of a column's two categories that every column has: an empty cell, and one that is unknown or rare."""
+CYCLES: Mapping[str, float] = {"day of the year": 365.2425, "day of the week": 7.0, "time of the day": 1.0}
+"""Cycles of dates, in days."""
+
+
+class Column:
+    """One column; what it has learned is its state.
+
+    Attributes:
+        width: how many numbers it gives; 0 if it gives a category.
+        size: how many categories it has, 0 if it gives numbers.
+    """
+
+    width = 0
+    size = 0
+
+    def numbers(self, value: Any) -> list[float]:
+        """A cell's numbers."""
+        raise NotImplementedError
+
+    def category(self, value: Any) -> int:
+        """A cell's category, below `size`."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """What was learned, as plain JSON data."""
+        raise NotImplementedError
+
+
+class NumberColumn(Column):
+    """Numbers, scaled.
+
+    Args:
+        scale: how.
+    """
+
+    width = 1
+
+    def __init__(self, scale: Scale) -> None:
+        self.scale = scale
+
+    def numbers(self, value: Any) -> list[float]:
+        """The number, scaled."""
+        return [math.nan if value is None else self.scale(number(value))]
+
+    def state(self) -> dict[str, Any]:
+        """The scale."""
+        return {"kind": "number", "how": self.scale.how, "facts": self.scale.facts}
+
+
+class DateColumn(Column):
+    """Dates: the time since 1970, scaled, and the sine and cosine of its place in each cycle.
+
+    Args:
+        scale: of the days since 1970.
+        cycles: those in which the training rows differ.
+    """
+
+    def __init__(self, scale: Scale, cycles: list[str]) -> None:
+        self.scale, self.cycles = scale, cycles
+        self.width = 1 + 2 * len(cycles)
+
+    def numbers(self, value: Any) -> list[float]:
+        """The time, and two numbers a cycle."""
+        if value is None:
+            return [math.nan] * self.width
+        days = date(value)
+        angles = [2 * math.pi * (days % CYCLES[cycle]) / CYCLES[cycle] for cycle in self.cycles]
+        return [self.scale(days), *(part for angle in angles for part in (math.sin(angle), math.cos(angle)))]
+
+    def state(self) -> dict[str, Any]:
+        """The scale and the cycles."""
+        return {"kind": "date", "how": self.scale.how, "facts": self.scale.facts, "cycles": self.cycles}
+
+
+class CategoryColumn(Column):
+    """Categories by name; what is empty, and what is unknown or rare, has a category each.
+
+    Args:
+        names: the known ones, the most frequent first.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.size = 2 + len(names)
+        self._numbers = {name: position + 2 for position, name in enumerate(names)}
+
+    def category(self, value: Any) -> int:
+        """The category's number."""
+        return MISSING if value is None else self._numbers.get(category(value), OTHER)
+
+    def state(self) -> dict[str, Any]:
+        """The names."""
+        return {"kind": "category", "names": self.names}
+
+
+def column_of(state: Mapping[str, Any]) -> Column:
+    """The column that a state is of."""
+    if state["kind"] == "category":
+        return CategoryColumn(list(state["names"]))
+    scale = Scale(state["how"], list(state["facts"]))
+    return NumberColumn(scale) if state["kind"] == "number" else DateColumn(scale, list(state["cycles"]))
+
+
+class ColumnFit:
+    """Learns a column from its cells, one at a time, in bounded memory.
+
+    Args:
+        name: the column's, for messages.
+        kind: what it is; None to find out by its cells.
+    """
+
+    def __init__(self, name: str, kind: Kind | None = None) -> None:
+        self.name, self.kind = name, kind
+        self._possible = set(KINDS) if kind is None else {kind}
+        self._numbers, self._dates = Sample(), Sample()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, value: Any) -> None:
+        """Take a training row's cell; None if it is empty.
+
+        Raises:
+            OptionError: no kind of column holds such cells.
+        """
+        if value is None:
+            return
+        try:
+            found = set(kinds_of(value))
+        except ValueLoadError as error:
+            raise OptionError(
+                f"columns: {self.name} holds {error}; leave it out, or read it by another input"
+            ) from error
+        if self.kind is None:
+            self._possible &= found
+        if "category" in self._possible:
+            self._count(value)
+        for kind, sample, read in (("number", self._numbers, number), ("date", self._dates, date)):
+            if kind in self._possible and kind in found:
+                try:
+                    sample.add(read(value))
+                except ValueLoadError:  # which `load` tells, with its row
+                    continue
+
+    def _count(self, value: Any) -> None:
+        try:
+            self._counts[category(value)] += 1
+        except ValueLoadError:
+            return
+        if len(self._counts) > MOST_SEEN:
+            self._counts = Counter({name: count for name, count in self._counts.items() if count > 1})
+            if len(self._counts) > MOST_SEEN // 2:
+                self._counts = Counter(dict(self._counts.most_common(MOST_SEEN // 2)))
+
+    def column(self, scaling: Scaling, min_frequency: int, max_categories: int) -> Column:
+        """What was learned.
+
+        Args:
+            scaling: of numbers and dates.
+            min_frequency: how often a category must have occurred to be known.
+            max_categories: how many are known at most.
+        """
+        kind = next(kind for kind in KINDS if kind in self._possible)
+        if kind == "category":
+            # By name where counts are equal, so that the order of rows changes nothing.
+            common = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
+            return CategoryColumn([name for name, count in common[:max_categories] if count >= min_frequency])
+        if kind == "number":
+            return NumberColumn(Scale.fit(scaling, np.array(self._numbers.values)))
+        days = np.array(self._dates.values)
+        cycles = [
+            cycle
+            for cycle, period in CYCLES.items()
+            if len(days) and np.ptp(days % period) > 0 and np.ptp(days) >= 0.25 * period
+        ]
+        return DateColumn(Scale.fit(scaling, days), cycles)

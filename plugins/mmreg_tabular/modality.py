@@ -1,0 +1,196 @@
+"""The tabular modality: numbers, categories and dates of several columns become two vectors a row.
+
+Axes: B batch, N numbers, C categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from annotated_types import Ge, Le, Lt
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmreg import VECTOR, Modality, Signal, Spec
+from mmreg.errors import MmregError, OptionError, ValueLoadError
+from mmreg.messages import listed
+from mmreg_tabular.cells import Kind, category, kinds_of, plain, row_of
+from mmreg_tabular.columns import OTHER, Column, ColumnFit, column_of
+from mmreg_tabular.scaling import Scaling
+
+LONGEST_CATEGORY = 60
+"""Characters up to which texts are taken for categories by `mmreg init`."""
+
+
+class Tabular(Modality):
+    """Several columns together: numbers, categories (truth values among them), and dates.
+
+    What a column holds is seen in the training rows: numbers if all of its cells are (as text, too), dates if all are,
+    else categories. Numbers are scaled; dates become the time since 1970 and their places in the year, the week and the
+    day, as far as the training rows differ in these; of categories those that training has not seen, or seldom, count
+    as one. An empty cell is not filled in: encoders are told of it. A row whose columns are all empty is absent.
+
+    Args:
+        kinds: what a column holds, where that is not what it looks like: `{floor: category}`.
+        scaling: of numbers: by `quantile` to a normal distribution, which outliers do not disturb; `standard` for a
+            mean of 0 and a deviation of 1; or `none`.
+        min_frequency: how often a category must occur in the training rows to be one of its own.
+        max_categories: how many categories a column has at most, the most frequent ones.
+        category_dropout: the share of categories that training replaces by the unknown one, at random, so that the
+            model knows what to make of categories that it does not know.
+
+    Raises:
+        OptionError: `kinds` names a column that is not read; from `fit_values`: a column holds something else.
+    """
+
+    multiple_columns: ClassVar[bool] = True
+    transform_options: ClassVar[frozenset[str]] = frozenset({"category_dropout"})
+    default_encoder = "tabular_mlp"
+
+    def __init__(
+        self,
+        *,
+        kinds: dict[str, Kind] | None = None,
+        scaling: Scaling = "quantile",
+        min_frequency: Annotated[int, Ge(1)] = 1,
+        max_categories: Annotated[int, Ge(1), Le(1_000_000)] = 10_000,
+        category_dropout: Annotated[float, Ge(0), Lt(1)] = 0.02,
+    ) -> None:
+        self.kinds = dict(kinds or {})
+        self.scaling: Scaling = scaling
+        self.min_frequency, self.max_categories = min_frequency, max_categories
+        self.category_dropout = category_dropout
+        self._columns: dict[str, Column] | None = None
+
+    @classmethod
+    def suggest_columns(
+        cls, columns: Mapping[str, Sequence[Any]]
+    ) -> tuple[Sequence[str], Mapping[str, tuple[Any, str]]] | None:
+        """Numbers, dates, truth values, and texts that are short and come again; no names of rows."""
+        taken = [name for name, values in columns.items() if _looks_tabular([plain(value) for value in values])]
+        return (taken, {}) if taken else None
+
+    def fit_values(self, values: Iterator[Any]) -> None:
+        """Learn what each column holds, its scale or its categories."""
+        if unknown := [name for name in self.kinds if name not in self.columns]:
+            raise OptionError(f"kinds: names {listed(unknown)}, but the columns are {listed(self.columns, 20)}")
+        fits = {name: ColumnFit(name, self.kinds.get(name)) for name in self.columns}
+        for row in values:
+            if isinstance(row, Mapping):
+                for name, fit in fits.items():
+                    fit.add(row.get(name))
+        self._take(
+            {name: fit.column(self.scaling, self.min_frequency, self.max_categories) for name, fit in fits.items()}
+        )
+
+    def _take(self, columns: dict[str, Column]) -> None:
+        self._columns = columns
+        sizes = [column.size for column in columns.values() if column.size]
+        self._first = np.concatenate([[0], np.cumsum(sizes)])[: len(sizes)].astype(np.int64)
+        self._empty = torch.from_numpy(self._first)  # the category of each column's empty cells
+        self._categories = int(sum(sizes))
+        self._numbers = sum(column.width for column in columns.values())
+
+    def _fitted(self) -> dict[str, Column]:
+        if self._columns is None:
+            raise MmregError("tabular: what the columns hold is not known yet; call fit_values or load_state first")
+        return self._columns
+
+    def load(self, value: Any) -> Mapping[str, NDArray[Any]]:
+        """A row's numbers (N,) float32, NaN where a cell is empty, and categories (C,) int32.
+
+        Raises:
+            ValueLoadError: a cell is not of its column's kind; names the column.
+        """
+        row = row_of(value)
+        numbers: list[float] = []
+        categories: list[int] = []
+        for name, column in self._fitted().items():
+            try:
+                cell = row.get(name)
+                if column.size:
+                    categories.append(column.category(cell))
+                else:
+                    numbers += column.numbers(cell)
+            except ValueLoadError as error:
+                raise ValueLoadError(f"{name}: {error}") from error
+        found: dict[str, NDArray[Any]] = {}
+        if self._numbers:
+            found["numbers"] = np.array(numbers, np.float32)
+        if self._categories:
+            # A column's categories have numbers of their own, after those of the columns before it.
+            found["categories"] = (np.array(categories, np.int64) + self._first).astype(np.int32)
+        return found
+
+    def transform(
+        self, signal: Signal[dict[str, Tensor]], *, training: bool, generator: torch.Generator | None = None
+    ) -> Signal[dict[str, Tensor]]:
+        """Numbers (B, N) with zeros where they are missing, which of them are, and categories (B, C) int64."""
+        self._fitted()
+        given, found = signal.values, {}
+        if "numbers" in given:
+            missing = given["numbers"].isnan()
+            found["numbers"] = given["numbers"].masked_fill(missing, 0)
+            found["missing"] = missing.float()
+        if "categories" in given:
+            categories = given["categories"].long()
+            if training and self.category_dropout > 0:
+                draws = torch.rand(categories.shape, generator=generator, device=categories.device)
+                self._empty = self._empty.to(categories.device)
+                dropped = (draws < self.category_dropout) & (categories != self._empty)
+                categories = torch.where(dropped, self._empty + OTHER, categories)
+            found["categories"] = categories
+        return signal.replace(found)
+
+    @property
+    def stored(self) -> Mapping[str, Spec]:
+        """Numbers and categories, of which one may be missing."""
+        return self._specs("int32", {"numbers": self._numbers_spec()})
+
+    @property
+    def spec(self) -> Mapping[str, Spec]:
+        """Numbers with their absence, and categories."""
+        return self._specs("int64", {"numbers": self._numbers_spec(), "missing": self._numbers_spec()})
+
+    def _numbers_spec(self) -> Spec:
+        self._fitted()
+        return Spec(VECTOR, (self._numbers,))
+
+    def _specs(self, dtype: str, numbers: Mapping[str, Spec]) -> Mapping[str, Spec]:
+        found = dict(numbers) if self._numbers else {}
+        if self._categories:
+            found["categories"] = Spec(VECTOR, (len(self._first),), dtype, self._categories)
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """What was learned of each column."""
+        return {"columns": {name: column.state() for name, column in self._fitted().items()}}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave."""
+        self._take({name: column_of(facts) for name, facts in state["columns"].items()})
+
+
+def _looks_tabular(values: Sequence[Any]) -> bool:
+    """Whether a sample of a column's values is of numbers, dates or categories that are no names of rows."""
+    try:
+        kinds = [set(kinds_of(value)) for value in values]
+        names = {category(value) for value in values}
+    except ValueLoadError:
+        return False
+    together = set.intersection(*kinds) if kinds else set()
+    if together & {"number", "date"}:
+        return not _counts_up(values)
+    short = all(not isinstance(value, str) or len(value) <= LONGEST_CATEGORY for value in values)
+    return short and (len(names) <= max(2, len(values) // 2) or any(isinstance(value, bool) for value in values))
+
+
+def _counts_up(values: Sequence[Any]) -> bool:
+    """Whether whole numbers only number the rows: the sample is in even steps."""
+    whole = len(values) > 2 and all(isinstance(value, int) for value in values)
+    steps = {after - before for before, after in pairwise(values)} if whole else set()
+    return whole and min(steps) > 0 and max(steps) - min(steps) <= 1

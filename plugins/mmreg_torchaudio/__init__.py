@@ -1,0 +1,1 @@
+"""Bundled plugin: pretrained networks of speech that torchaudio has, as encoders of waveforms."""

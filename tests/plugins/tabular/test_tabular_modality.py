@@ -1,0 +1,271 @@
+"""What the tabular modality makes of columns: their kinds, scales, categories, what is missing and what is new."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import mmreg
+from mmreg import Recipe, Signal
+from mmreg.errors import DataError, MmregError, OptionError, ValueLoadError
+from mmreg_tabular.modality import Tabular
+
+
+def fitted(columns: dict[str, list[Any]], **options: Any) -> Tabular:
+    modality = Tabular(**options)
+    modality.columns = tuple(columns)
+    modality.fit_values(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    return modality
+
+
+def kind(values: list[Any]) -> str:
+    return str(fitted({"x": values}).state()["columns"]["x"]["kind"])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 2.5, None], "number"),
+        (["1", "2.5", "-3e2"], "number"),
+        ([Decimal("1.5"), Decimal(2)], "number"),
+        ([time(12, 30), time(1)], "number"),
+        ([timedelta(days=1), timedelta(0)], "number"),
+        ([True, False], "category"),
+        ([1, 0, True], "category"),
+        (["1", "2", "red"], "category"),
+        (["nan", "inf"], "category"),
+        ([date(2024, 1, 1), datetime(2024, 1, 2, 12)], "date"),
+        (["2024-01-31", "2024-05-01T12:00:00+02:00"], "date"),
+        (["2024-01-31", "soon"], "category"),
+        (["20240131", "20240201"], "number"),
+        ([None, None], "number"),
+        ([np.float32(1), np.int64(2)], "number"),
+    ],
+)
+def test_a_column_is_what_all_of_its_cells_can_be(values: list[Any], expected: str) -> None:
+    assert kind(values) == expected
+
+
+def test_a_recipe_may_say_what_a_column_is() -> None:
+    modality = fitted({"floor": [1, 2, 2, 3]}, kinds={"floor": "category"})
+    assert modality.state()["columns"]["floor"]["names"] == ["2", "1", "3"]
+    with pytest.raises(OptionError, match="names colour, but the columns are floor"):
+        fitted({"floor": [1]}, kinds={"colour": "category"})
+
+
+def test_what_is_no_cell_of_a_table_is_refused_with_its_column() -> None:
+    with pytest.raises(OptionError, match="columns: x holds a list, where a number, a date or a category is needed"):
+        fitted({"x": [[1, 2]]})
+
+
+def test_numbers_are_scaled_and_their_absence_is_told() -> None:
+    modality = fitted({"a": [1.0, 2.0, 3.0], "b": ["x", "y", "x"]}, scaling="standard")
+    loaded = modality.load({"a": 3.0, "b": None})
+    assert loaded["numbers"] == pytest.approx([(3 - 2) / math.sqrt(2 / 3)])
+    signal = modality.transform(
+        Signal(
+            {
+                "numbers": torch.tensor([[1.5], [math.nan]]),
+                "categories": torch.tensor([[0], [2]], dtype=torch.int32),
+            }
+        ),
+        training=False,
+    )
+    assert signal.values["numbers"].tolist() == [[1.5], [0.0]]
+    assert signal.values["missing"].tolist() == [[0.0], [1.0]]
+    assert np.isnan(modality.load({"a": None})["numbers"]).all()
+
+
+def test_categories_have_numbers_of_their_own_in_each_column() -> None:
+    modality = fitted({"a": ["x", "y", "x"], "b": [True, False, True], "c": ["x", "z", "z"]})
+    assert modality.spec["categories"].vocabulary_size == 12
+    empty, other = 0, 1
+    found = [
+        modality.load(dict(zip("abc", row, strict=True)))["categories"].tolist()
+        for row in (
+            ("x", True, "z"),
+            ("y", False, "x"),
+            (None, None, None),
+            ("new", "new", "y"),
+        )
+    ]
+    assert found == [[2, 6, 10], [3, 7, 11], [empty, 4 + empty, 8 + empty], [other, 4 + other, 8 + other]]
+    assert "numbers" not in modality.spec
+
+
+def test_seldom_categories_and_those_beyond_the_most_are_unknown() -> None:
+    values = ["a"] * 5 + ["b"] * 3 + ["c"] * 3 + ["d"]
+    assert fitted({"x": values}, min_frequency=2).state()["columns"]["x"]["names"] == ["a", "b", "c"]
+    assert fitted({"x": values}, max_categories=2).state()["columns"]["x"]["names"] == ["a", "b"]
+
+
+def test_the_same_category_is_known_however_a_table_writes_its_number() -> None:
+    modality = fitted({"x": ["3", "4", "red"]})
+    assert modality.load({"x": 3})["categories"] == modality.load({"x": 3.0})["categories"]
+    assert modality.load({"x": 3})["categories"] == modality.load({"x": "3"})["categories"]
+
+
+def test_dates_are_a_time_and_places_in_cycles() -> None:
+    days = [date(2020, 1, 1) + timedelta(days=37 * number) for number in range(40)]
+    modality = fitted({"d": days}, scaling="none")
+    assert modality.state()["columns"]["d"]["cycles"] == ["day of the year", "day of the week"]
+    found = modality.load({"d": "1970-01-08T06:00:00+00:00"})["numbers"]
+    year, week = 2 * math.pi * 7.25 / 365.2425, 2 * math.pi * 0.25 / 7
+    assert found == pytest.approx([7.25, math.sin(year), math.cos(year), math.sin(week), math.cos(week)], rel=1e-6)
+    assert modality.load({"d": datetime(1970, 1, 8, 8, tzinfo=timezone(timedelta(hours=2)))})["numbers"] == (
+        pytest.approx(found)
+    )
+    hours = fitted({"d": [datetime(2024, 1, 1, hour, tzinfo=UTC) for hour in range(24)]})
+    assert hours.state()["columns"]["d"]["cycles"] == ["time of the day"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("n", float("inf"), "n: inf is no finite number"),
+        ("n", 10**400, "n: .* is no finite number"),
+        ("n", "many", "n: 'many' is no number"),
+        ("n", "1e999", "n: 1e999 is no finite number"),
+        ("n", True, "n: "),
+        ("d", "2024-02-30", "d: '2024-02-30' is no date"),
+        ("d", 20240131, "d: 20240131 is no date"),
+        ("c", b"x", "c: a bytes, where a category is needed"),
+        ("c", [1], "c: a list"),
+    ],
+)
+def test_a_cell_of_another_kind_is_refused_with_its_column(column: str, value: Any, message: str) -> None:
+    modality = fitted({"n": [1.5, 2.0], "d": [date(2024, 1, 1)] * 2, "c": ["x", "y"]})
+    if value is True:
+        assert modality.load({"n": True})["numbers"].shape == (2,)
+        return
+    with pytest.raises(ValueLoadError, match=message):
+        modality.load({column: value})
+
+
+def test_training_drops_categories_of_cells_that_are_there() -> None:
+    modality = fitted({"a": ["x", "y"], "b": ["u", "v"]}, category_dropout=0.5)
+    categories = torch.tensor([[2, 6], [0, 7]] * 500, dtype=torch.int32)
+    generator = torch.Generator().manual_seed(0)
+    given = Signal({"categories": categories})
+    found = modality.transform(given, training=True, generator=generator).values["categories"]
+    kept = found == categories
+    assert torch.equal(found[~kept], torch.tensor([1, 5]).expand_as(found)[~kept])
+    assert kept[1::2, 0].all(), "an empty cell stays empty"
+    assert 0.4 < float(kept[:, 1].float().mean()) < 0.6
+    assert torch.equal(modality.transform(given, training=False).values["categories"], categories.long())
+
+
+def test_many_categories_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmreg_tabular.columns.MOST_SEEN", 100)
+    values = [f"v{number}" for number in range(5000)]
+    values[::10] = ["often"] * 500
+    modality = fitted({"x": values}, min_frequency=3)
+    assert modality.state()["columns"]["x"]["names"] == ["often"]
+
+
+def test_the_state_is_plain_data() -> None:
+    modality = fitted({"n": [1, 2, 5], "c": ["x", "y", "x"], "d": [date(2024, 1, day) for day in (1, 9, 30)]})
+    other = Tabular()
+    other.load_state(json.loads(json.dumps(modality.state())))
+    row = {"n": 4, "c": "y", "d": "2024-01-05"}
+    for name, array in modality.load(row).items():
+        np.testing.assert_array_equal(other.load(row)[name], array)
+    assert other.spec == modality.spec
+
+
+def test_it_says_so_where_it_is_not_fitted() -> None:
+    with pytest.raises(MmregError, match="call fit_values or load_state first"):
+        Tabular().load({"x": 1})
+
+
+def rows(count: int = 240) -> list[dict[str, Any]]:
+    random = np.random.default_rng(0)
+    table = []
+    for number in range(count):
+        price, kind, new = random.normal(), random.choice(["flat", "house", "barn"]), bool(random.random() < 0.5)
+        label = "good" if (price > 0) == (kind == "flat") else "bad"
+        table.append(
+            {
+                "price": None if random.random() < 0.1 else float(price),
+                "kind": None if number % 17 == 0 else str(kind),
+                "new": new,
+                "built": date(1950, 1, 1) + timedelta(days=int(random.integers(20_000))),
+                "label": label,
+                "split": ["train", "train", "train", "validation", "test"][number % 5],
+            }
+        )
+    return table
+
+
+COLUMNS = ["price", "kind", "new", "built"]
+
+
+@pytest.mark.parametrize("encoder", ["tabular_mlp", "ft_transformer", "tabm"])
+def test_a_table_of_facts_trains_and_predicts_from_its_folder(tmp_path: Path, encoder: str) -> None:
+    small = {"ft_transformer": {"hidden_size": 16, "num_heads": 2, "num_layers": 2}, "tabm": {"members": 4}}
+    recipe = {
+        "table": rows(),
+        "split": "split",
+        "target": {"column": "label"},
+        "modalities": {
+            "facts": {"type": "tabular", "columns": COLUMNS, "encoder": {"name": encoder, **small.get(encoder, {})}}
+        },
+        "training": {"epochs": 25, "batch_size": 24, "optimizer": {"name": "AdamW", "lr": 0.005}},
+    }
+    run = mmreg.train(recipe, tmp_path / "run", device="cpu")
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["test"]["metrics"]["accuracy"] > 0.75  # the majority has about a half
+    new = [{**rows()[3], "kind": "castle", "price": None}, {**rows()[4], "built": None}]
+    assert mmreg.load(tmp_path / "run").predict(new) == run.predict(new)
+
+
+def test_a_bad_cell_is_told_with_its_row_and_column(tmp_path: Path) -> None:
+    table = rows(60)
+    table[7]["price"] = float("inf")
+    recipe = {
+        "table": table,
+        "split": "split",
+        "target": {"column": "label"},
+        "modalities": {"facts": {"type": "tabular", "columns": COLUMNS}},
+        "training": {"epochs": 1},
+    }
+    with pytest.raises(DataError, match=r"row 8, column price, kind, new, built: .*: price: inf is no finite number"):
+        mmreg.train(recipe, tmp_path / "run", device="cpu")
+
+
+def test_init_takes_what_looks_like_facts_together() -> None:
+    columns: dict[str, list[Any]] = {
+        "price": [1.5, 2.25, 9.0, 4.0],
+        "row": [1, 2, 3, 4],
+        "kind": ["a", "b", "a", "a"],
+        "name": ["Anna", "Bert", "Carl", "Dora"],
+        "day": [date(2024, 1, 1), date(2024, 2, 1), date(2024, 2, 7), date(2023, 1, 1)],
+        "new": [True, False, True, True],
+        "blob": [b"x"] * 4,
+        "essay": ["long " * 30] * 4,
+    }
+    found = Tabular.suggest_columns(columns)
+    assert found is not None
+    assert found[0] == ["price", "kind", "day", "new"]
+    assert Tabular.suggest_columns({"blob": [b"x"]}) is None
+
+
+def test_the_recipe_s_schema_knows_its_options() -> None:
+    with pytest.raises(MmregError, match="scaling"):
+        mmreg.build_model(
+            Recipe(
+                {
+                    "table": rows(20),
+                    "target": {"column": "label"},
+                    "modalities": {"facts": {"type": "tabular", "columns": COLUMNS, "scaling": "wild"}},
+                }
+            )
+        )
