@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmreg import console, convolution, errors, files, layers, messages, pretrained, registry, testing
+    from mmreg.contract.balance import Balance, BalanceBatch, EncoderGradients, Observed
     from mmreg.contract.callback import Callback, FollowedRun, Step
     from mmreg.contract.components import CommandSpec, ComponentSpec, SourceSpec
     from mmreg.contract.fusion import FeatureFusion, ModelFusion
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _MODULES = ("console", "convolution", "errors", "files", "layers", "messages", "pretrained", "registry", "testing")
 _NAMES = {
+    "mmreg.contract.balance": ["Balance", "BalanceBatch", "EncoderGradients", "Observed"],
     "mmreg.contract.callback": ["Callback", "FollowedRun", "Step"],
     "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "SourceSpec"],
     "mmreg.contract.hookspecs": ["hookimpl"],
@@ -58,6 +60,7 @@ _NAMES = {
     "mmreg.runs.loading": ["load"],
     "mmreg.runs.run": ["Run"],
     "mmreg.studies.compare": ["compare"],
+    "mmreg.studies.ensembles": ["cross_validate", "train_seeds"],
     "mmreg.training.find_lr": ["find_lr"],
     "mmreg.training.stopping": ["Stop", "Stopped"],
     "mmreg.training.train": ["finish", "train"],
@@ -70,12 +73,15 @@ __all__ = [
     "TOKENS",
     "VECTOR",
     "Asset",
+    "Balance",
+    "BalanceBatch",
     "Callback",
     "CommandSpec",
     "ComponentOf",
     "ComponentSpec",
     "Concern",
     "Encoder",
+    "EncoderGradients",
     "EncoderSuggestion",
     "Epoch",
     "FeatureFusion",
@@ -87,6 +93,7 @@ __all__ = [
     "MmregError",
     "Modality",
     "ModelFusion",
+    "Observed",
     "Optimizer",
     "Outputs",
     "ParameterGroup",
@@ -108,6 +115,7 @@ __all__ = [
     "compare",
     "console",
     "convolution",
+    "cross_validate",
     "errors",
     "files",
     "find_lr",
@@ -121,6 +129,7 @@ __all__ = [
     "registry",
     "testing",
     "train",
+    "train_seeds",
 ]
 
 

@@ -50,6 +50,18 @@ Device = Annotated[
 Precision = Annotated[
     str | None, typer.Option("--precision", help="auto, float32, bfloat16 or float16, instead of the recipe's.")
 ]
+AugmentedVersions = Annotated[
+    int,
+    typer.Option(
+        "--augmented",
+        min=0,
+        metavar="K",
+        help="Predict K augmented versions of each row as well, and take the mean of all probabilities.",
+    ),
+]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Trainings at the same time; 1 on a CPU, else one for each device.")
+]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="The seed, instead of the recipe's.")]
 Set = Annotated[
     list[str] | None,

@@ -71,6 +71,11 @@ class Experiment:
         """What each modality gives."""
         return {name: modality.spec for name, modality in self.modalities.items()}
 
+    @property
+    def learning(self) -> dict[str, Modality]:
+        """The modalities that learn from this table; the others know what they did in an earlier run."""
+        return {name: each for name, each in self.modalities.items() if not self.plan.inputs[name].takes_modality}
+
     def split_fingerprint(self) -> str:
         """A hash of which rows belong to which split, in hexadecimal digits."""
         digest = hashlib.blake2b(digest_size=16)
@@ -132,7 +137,9 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     splits, messages = target.known(_split(plan, tables, target, task), skip=form.on_bad == "skip")
     seed = form.training.seed
     with seeded(seed, "task"):  # it may make parameters of its own
-        target.fit(task, splits["train"])
+        # The trainings of a cross-validation predict in the same units, those of all rows in folds.
+        folds = isinstance(form.split, Fractions) and form.split.folds is not None
+        target.fit(task, np.sort(np.concatenate(list(splits.values()))) if folds else splits["train"])
     targets = target.encode(task, splits)
     weights = row_weights(task, table, form.target.weight, targets, splits)
     lost = _lost(plan, table, splits, messages)
@@ -244,7 +251,8 @@ def _named_columns(recipe: Recipe, target: bool = True) -> list[tuple[KeyPath, s
         named += [(("target", "column"), form.target.column), (("target", "weight"), form.target.weight)]
         named.append((("key",), form.key))
         named.append((("split",), form.split if isinstance(form.split, str) else None))
-        named.append((("split", "by"), form.split.by if isinstance(form.split, Fractions) else None))
+        if isinstance(form.split, Fractions):
+            named += [(("split", "by"), form.split.by), (("split", "column"), form.split.column)]
         among = form.training.missing.among
         named += [(("training", "missing_rate", "among", name), column) for name in among for column in among[name]]
     for name, given in form.modalities.items():
@@ -263,7 +271,9 @@ def _split(
 
 
 def fit_modality(given: InputPlan, table: Table, rows: NDArray[np.int64], seed: int) -> Modality:
-    """A modality built and fitted on raw training values."""
+    """A modality built and fitted on raw training values, or as an earlier run has fitted it."""
+    if given.takes_modality and given.earlier is not None:
+        return given.earlier.restored_modality(given.new_modality(restored=True))
     modality = given.new_modality()
     with fitting(f"modality {given.name!r} (column {listed(given.columns)})"), seeded(seed, "fit", given.name):
         modality.fit_values(iter_present(modality, table, given.columns, rows))

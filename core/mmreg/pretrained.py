@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import urllib.error
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Required
 
 import platformdirs
 import torch
+from annotated_types import Ge, Gt, Lt, MinLen
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from mmreg.errors import OptionError
 from mmreg.messages import listed, one_line, plural
@@ -150,5 +153,51 @@ def downloading(name: str, url: str, size: str = "") -> Iterator[None]:
         of = f"{name} ({size})" if size else name
         raise OptionError(
             f"the weights {of} are not at hand and cannot be downloaded: {one_line(error)}; fetch {url} elsewhere and "
-            f"put it into {weights_folder()}, or name a file by weights"
+            f"put it into {weights_folder()} as {name}, or name a file by weights"
         ) from error
+
+
+class Lora(TypedDict, total=False):
+    """How adapters of low rank are made (LoRA, Hu et al. 2022): an option's type, beside a rank alone."""
+
+    rank: Required[Annotated[int, Ge(1)]]
+    """How many numbers an adapter passes on."""
+    alpha: Annotated[float, Gt(0)]
+    """An adapter's result is multiplied by alpha / rank; twice the rank if it is not given."""
+    dropout: Annotated[float, Ge(0), Lt(1)]
+    """The share of an adapter's inputs that training drops; 0 if it is not given."""
+    targets: Annotated[list[str], MinLen(1)]
+    """How the names of the layers end that get one, such as "query"; all linear layers if it is not given."""
+
+
+def add_lora(module: nn.Module, lora: int | Lora) -> None:
+    """Put adapters of low rank beside a module's linear layers: they alone are trained, all else stays as it is.
+
+    They begin as nothing, so that the module computes what it did. Adapters are part of its weights: a component that
+    is restored adds them before its weights are loaded.
+
+    Args:
+        module: it has its weights already.
+        lora: the rank, or how they are made.
+
+    Raises:
+        OptionError: peft is not installed, or there are no such layers.
+    """
+    chosen: Lora = {"rank": lora} if isinstance(lora, int) else lora
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise OptionError("lora: needs peft: pip install 'mmreg[lora]'") from error
+    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    endings = chosen.get("targets")
+    targets = [name for name in linear if endings is None or any(f".{name}".endswith(f".{end}") for end in endings)]
+    if not targets:
+        told = listed(sorted({name.rpartition(".")[2] for name in linear}))
+        raise OptionError(f"lora: no linear layer's name ends in {listed(endings or [])}; there are {told or 'none'}")
+    # A pattern rather than a list, which peft takes for endings: of one layer's name another's may be the ending.
+    pattern = "|".join(re.escape(name) for name in targets)
+    rank, alpha = chosen["rank"], chosen.get("alpha", 2 * chosen["rank"])
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=chosen.get("dropout", 0.0), target_modules=pattern, bias="none"
+    )
+    inject_adapter_in_model(config, module)

@@ -102,7 +102,8 @@ def _fields(model: type[BaseModel]) -> Iterator[str]:
     properties = schema.get("properties") or schema["$defs"][model.__name__]["properties"]
     # A mapping that has a section of its own is named, not spelled out.
     named = {definition: {"type": WORDS.get(definition, "mapping")} for definition in schema.get("$defs", {})}
-    for name, info in model.model_fields.items():
+    for field, info in model.model_fields.items():
+        name = info.alias or field
         value = type_text({k: v for k, v in properties[name].items() if k != "default"}, named)
         default = "(required)" if info.is_required() else _default(info.get_default(call_default_factory=True))
         yield f"| `{name}` | {_cell(value)} | {_cell(default)} | {_cell(info.description or '')} |"

@@ -15,7 +15,7 @@ from mmreg import GRID, Modality, Signal, Spec
 from mmreg.errors import OptionError, ValueLoadError
 from mmreg_image.augment import AUGMENTATIONS, Augmentation
 from mmreg_image.decode import read_pixels
-from mmreg_image.pixels import Resize, fit, with_channels
+from mmreg_image.pixels import Interpolation, Resize, fit, with_channels
 
 Side = Annotated[int, Ge(1), Le(10_000)]
 
@@ -36,6 +36,8 @@ class Image(Modality):
         channels: 3 for RGB, 1 for grey.
         resize: "stretch" ignores a picture's proportions; "crop" keeps them and cuts the middle out; "pad" keeps them
             and adds black on both sides.
+        interpolation: what a resized picture's pixels are, "bilinear" or "bicubic" between those of the picture; both
+            average over what a smaller picture leaves out. Pretrained networks may have seen the one or the other.
         normalize: "fitted" subtracts the training pictures' mean and divides by their deviation, per channel; "none"
             leaves values from 0 to 1; {mean: [...], std: [...]} gives both, a number per channel, on that scale.
         augment: what to do to training pictures, at random for each, one thing or a list of them in order: "crop"
@@ -59,12 +61,14 @@ class Image(Modality):
         size: Side | Annotated[list[Side], Len(2, 2)] = 64,
         channels: Literal[1, 3] = 3,
         resize: Resize = "stretch",
+        interpolation: Interpolation = "bilinear",
         normalize: Literal["fitted", "none"] | dict[str, list[float]] = "fitted",
         augment: Augmentation | Annotated[list[Augmentation], MinLen(1)] = "crop",
     ) -> None:
         self.height, self.width = (size, size) if isinstance(size, int) else size
         self.channels = channels
         self.resize: Resize = resize
+        self.interpolation: Interpolation = interpolation
         self.fitted = normalize == "fitted"
         self.mean: list[float] = []
         self.std: list[float] = []
@@ -127,7 +131,7 @@ class Image(Modality):
             ValueLoadError: it is missing, empty, damaged, no picture, or larger than `mmreg_image.pixels.MAX_PIXELS`
                 (or its file than `mmreg_image.decode.MAX_BYTES`).
         """
-        pixels = fit(read_pixels(value), self.height, self.width, self.resize)
+        pixels = fit(read_pixels(value), self.height, self.width, self.resize, self.interpolation)
         return with_channels(pixels, self.channels)
 
     def fit_arrays(self, arrays: Iterator[NDArray[Any]]) -> None:

@@ -26,6 +26,7 @@ BAND = 1 << 22
 """About how many values are converted at a time."""
 
 Resize = Literal["stretch", "crop", "pad"]
+Interpolation = Literal["bilinear", "bicubic"]
 Pixels = NDArray[np.uint8]
 
 
@@ -135,7 +136,7 @@ def _over_white(pixels: Pixels) -> Pixels:
     return result
 
 
-def fit(pixels: Pixels, height: int, width: int, how: Resize) -> Pixels:
+def fit(pixels: Pixels, height: int, width: int, how: Resize, interpolation: Interpolation = "bilinear") -> Pixels:
     """Resize (C, H, W) to (C, height, width), antialiased; pixels that have that size already stay as they are.
 
     Args:
@@ -144,6 +145,7 @@ def fit(pixels: Pixels, height: int, width: int, how: Resize) -> Pixels:
         width: in pixels.
         how: "stretch" ignores the proportions; "crop" keeps them and cuts the middle out; "pad" keeps them and adds
             black on both sides.
+        interpolation: between pixels.
     """
     old_height, old_width = pixels.shape[1:]
     if how == "crop":
@@ -151,17 +153,17 @@ def fit(pixels: Pixels, height: int, width: int, how: Resize) -> Pixels:
         cut_height = min(old_height, max(1, round(old_width * height / width)))
         cut_width = min(old_width, max(1, round(old_height * width / height)))
         top, left = (old_height - cut_height) // 2, (old_width - cut_width) // 2
-        return _resize(pixels[:, top : top + cut_height, left : left + cut_width], height, width)
+        return _resize(pixels[:, top : top + cut_height, left : left + cut_width], height, width, interpolation)
     if how == "pad":
         scale = min(height / old_height, width / old_width)
         inner_height = min(height, max(1, round(old_height * scale)))
         inner_width = min(width, max(1, round(old_width * scale)))
         top, left = (height - inner_height) // 2, (width - inner_width) // 2
         padded = np.zeros((pixels.shape[0], height, width), np.uint8)
-        inner = _resize(pixels, inner_height, inner_width)
+        inner = _resize(pixels, inner_height, inner_width, interpolation)
         padded[:, top : top + inner_height, left : left + inner_width] = inner
         return padded
-    return _resize(pixels, height, width)
+    return _resize(pixels, height, width, interpolation)
 
 
 def with_channels(pixels: Pixels, channels: int) -> Pixels:
@@ -181,13 +183,14 @@ def _luma(pixels: Pixels) -> Pixels:
     return result
 
 
-def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
+def _resize(pixels: Pixels, height: int, width: int, interpolation: Interpolation) -> Pixels:
     if pixels.shape[1:] == (height, width):
         return np.ascontiguousarray(pixels)
     # Imported here, as the import takes more than a second and describing the modality does not need it.
-    from torchvision.transforms.v2 import functional
+    from torchvision.transforms.v2 import InterpolationMode, functional
 
     # A copy, since torch warns of arrays that it must not write to.
-    resized: torch.Tensor = functional.resize(torch.from_numpy(np.array(pixels)), [height, width], antialias=True)
+    values, mode = torch.from_numpy(np.array(pixels)), InterpolationMode(interpolation)
+    resized: torch.Tensor = functional.resize(values, [height, width], mode, antialias=True)
     result: Pixels = resized.numpy()
     return result

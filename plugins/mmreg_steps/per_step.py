@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmreg import ComponentOf, Encoder, Features, Outputs, Signal, Spec, registry
 from mmreg.errors import SpecError
@@ -72,6 +72,13 @@ class PerStep(Encoder):
         encoder: type[Encoder] = registry.get("encoder", name)
         return encoder.modality_options(step_options)
 
+    @classmethod
+    def modality_defaults(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What suits the encoder of a step best."""
+        name, step_options = _named(options.get("encoder", "image_cnn"))
+        encoder: type[Encoder] = registry.get("encoder", name)
+        return encoder.modality_defaults(step_options)
+
     def forward(self, signal: Signal) -> Features:
         """Encode (B, T, ...) to pooled (B, D), or to tokens (B, T, D) with a mask if rows differ in length."""
         rows, size = signal.values.shape[:2]
@@ -109,6 +116,10 @@ class PerStep(Encoder):
             None if each is None else each.repeat_interleave(size) for each in (signal.lengths, signal.host_lengths)
         )
         return Signal(steps, lengths, host)
+
+    def stages(self) -> Sequence[nn.Module]:
+        """The stages of the encoder of a step."""
+        return self.encoder.stages()
 
     def state(self) -> dict[str, Any]:
         """The state of the encoder of a step, with its version."""

@@ -1,1 +1,1 @@
-"""Bundled plugin: text and a recurrent encoder for it."""
+"""Bundled plugin: text and encoders for it."""

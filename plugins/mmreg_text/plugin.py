@@ -7,8 +7,15 @@ mmreg_api = 1
 
 @hookimpl
 def mmreg_components() -> list[ComponentSpec]:
-    """The text modality and its recurrent encoder."""
+    """The text modality and its encoders."""
     return [
         ComponentSpec("modality", "text", "mmreg_text.modality:Text", "Text as a sequence of tokens."),
         ComponentSpec("encoder", "text_rnn", "mmreg_text.rnn:TextRNN", "LSTM, GRU or plain RNN for token sequences."),
+        ComponentSpec("encoder", "text_bag", "mmreg_text.bag:TextBag", "A bag of word and character n-grams."),
+        ComponentSpec(
+            "encoder",
+            "static_embedding",
+            "mmreg_text.static:StaticEmbedding",
+            "The mean of pretrained token vectors (model2vec, wordllama, GloVe converted).",
+        ),
     ]

@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mmreg.files import irregular
 
 PADDING, UNKNOWN = "<pad>", "<unk>"  # numbers 0 and 1 of every vocabulary made here
 
@@ -20,6 +23,9 @@ SubwordMethod = Literal["bpe", "wordpiece"]
 
 MOST_TOKENS = 10_000_000
 """Of a vocabulary; far above those of any language, and each has a vector of its own."""
+
+LARGEST_FILE = 1 << 28
+"""Of a tokenizer, in bytes; those of the largest vocabularies have some 30 million."""
 
 COUNTED = 1 << 14
 """Texts whose words are counted at a time."""
@@ -42,7 +48,7 @@ class WordTokenizer:
     """
 
     def __init__(self, method: WordMethod, max_tokens: int, words: Iterable[str] = ()) -> None:
-        self.split = _splitter(method)
+        self.split = splitter(method)
         self.max_tokens = max_tokens
         self.words = list(words)
         self.size = len(self.words) + 2
@@ -67,7 +73,7 @@ class WordTokenizer:
             warnings.simplefilter("ignore")  # torchtext 0.6 is older than the Python and the torch it runs on
             from torchtext.vocab import Vocab
 
-        counts = _count_words(_splitter(method), iter(texts))
+        counts = _count_words(splitter(method), iter(texts))
         vocabulary = Vocab(counts, max_size=size - 2, min_freq=min_frequency, specials=[PADDING, UNKNOWN])
         return cls(method, max_tokens, vocabulary.itos[2:])
 
@@ -101,18 +107,21 @@ class SubwordTokenizer:
     Args:
         definition: the content of a `tokenizer.json`.
         max_tokens: how many tokens a text keeps, counting those that the tokenizer itself adds, such as "[CLS]".
+        special_tokens: whether it adds those.
 
     Attributes:
         definition: as given.
         model: what kind it is: "bpe", "wordpiece", "wordlevel" or "unigram".
         size: the number of tokens, padding and unknown included.
         unknown: the number of the unknown token.
+        shift: how much the tokenizer's own numbers are raised.
+        own_size: how many numbers the tokenizer itself has.
 
     Raises:
         ValueError: the definition is none, or `max_tokens` leaves no room for a text's own tokens.
     """
 
-    def __init__(self, definition: str, max_tokens: int) -> None:
+    def __init__(self, definition: str, max_tokens: int, special_tokens: bool = True) -> None:
         from tokenizers import Tokenizer
 
         with refusals():
@@ -121,8 +130,9 @@ class SubwordTokenizer:
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
         names = [(self._tokenizer.padding or {}).get("pad_token"), *_PADDING_NAMES]
         own_padding = next((vocabulary[name] for name in names if name in vocabulary), None)
-        self._shift = 0 if own_padding == 0 else 1
-        self.size = max(vocabulary.values(), default=-1) + 1 + self._shift
+        self.shift = 0 if own_padding == 0 else 1
+        self.own_size = max(vocabulary.values(), default=-1) + 1
+        self.size = self.own_size + self.shift
         self.model = type(self._tokenizer.model).__name__.lower()
         model = json.loads(definition)["model"]
         own_unknown = vocabulary.get(model.get("unk_token"), model.get("unk_id"))
@@ -130,20 +140,21 @@ class SubwordTokenizer:
             self.unknown = self.size
             self.size += 1
         else:
-            self.unknown = own_unknown + self._shift
-        self._padding = None if own_padding is None else own_padding + self._shift
+            self.unknown = own_unknown + self.shift
+        self._padding = None if own_padding is None else own_padding + self.shift
         if self.size > MOST_TOKENS:
             raise ValueError(
                 f"it numbers {len(vocabulary):,} tokens up to {self.size - 1:,}; at most {MOST_TOKENS:,} are taken"
             )
 
-        added = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        self._special_tokens = special_tokens
+        added = self._tokenizer.num_special_tokens_to_add(is_pair=False) if special_tokens else 0
         if max_tokens <= added:
             raise ValueError(f"max_tokens is {max_tokens}, but it adds {added} tokens to every text: allow more")
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
         with refusals():
-            strange = [number for number in self._tokenizer.encode("").ids if number + self._shift >= self.size]
+            strange = [number for number in self._encode("") if number + self.shift >= self.size]
         if strange:
             raise ValueError(f"it adds a token of the number {strange[0]:,}, which its vocabulary does not have")
 
@@ -206,10 +217,28 @@ class SubwordTokenizer:
             ValueError: the tokenizer cannot cut this text, as with a model that has no token for what it does not know.
         """
         with refusals():
-            numbers = np.array(self._tokenizer.encode(text).ids, np.int32) + np.int32(self._shift)
+            numbers = np.array(self._encode(text), np.int32) + np.int32(self.shift)
         if self._padding is not None:
             numbers[numbers == self._padding] = self.unknown
         return numbers
+
+    def _encode(self, text: str) -> list[int]:
+        numbers: list[int] = self._tokenizer.encode(text, add_special_tokens=self._special_tokens).ids
+        return numbers
+
+
+def read_definition(path: Path) -> str:
+    """The content of a tokenizer's file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file, or far too large.
+    """
+    if what := irregular(path):
+        raise ValueError(f"it is {what}")
+    if path.stat().st_size > LARGEST_FILE:
+        raise ValueError(f"it has more than {LARGEST_FILE:,} bytes")
+    return path.read_text("utf-8")
 
 
 Tokenizer = WordTokenizer | SubwordTokenizer
@@ -226,7 +255,8 @@ def refusals() -> Iterator[None]:
         raise ValueError(str(error)) from error
 
 
-def _splitter(method: WordMethod) -> Callable[[str], list[str]]:
+def splitter(method: WordMethod) -> Callable[[str], list[str]]:
+    """What cuts a text into tokens; see `WordTokenizer`."""
     if method == "char":
         return list
     if method == "whitespace":

@@ -208,3 +208,19 @@ def test_a_table_to_measure_on_has_to_have_targets_that_training_saw(cli: Caller
     done = cli("evaluate", "run", write_table(tmp_path / "lacking.csv", lacking))
     assert done.code == 2
     assert "lacking.csv has no column 'title'" in done.err
+
+
+def test_augmented_versions_are_predicted_where_there_are_any(
+    cli: Caller, here: Path, text_recipe: Path, tmp_path: Path
+) -> None:
+    plain, augmented = (cli("predict", "run", "table.csv", *extra) for extra in ((), ("--augmented", "2")))
+    assert augmented.code == 0
+    assert plain.out != augmented.out
+    settings = ("--set", "training.epochs=1", "--set", "modalities.title.token_dropout=0")
+    assert cli("train", text_recipe, "--out", tmp_path / "run", *settings).code == 0
+    called = cli("predict", tmp_path / "run", "table.csv", "--augmented", "2")
+    assert called.code == 2
+    assert "no modality of this run augments" in called.err
+    both = cli("evaluate", "run", "--augmented", "2", "--missing", "all")
+    assert both.code == 2
+    assert "--augmented does not go with" in both.err

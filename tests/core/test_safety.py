@@ -55,7 +55,9 @@ ALLOWED = {
     ("core/mmreg/cli/probe.py", "importlib.import_module"): "installed packages whose names stand in the code",
     ("core/mmreg/cli/health.py", "subprocess"): "this Python, to see whether a device hangs or crashes",
     ("core/mmreg/studies/compare/jobs.py", "subprocess"): "this Python, to train a variant in a process of its own",
+    ("plugins/mmreg_hf/folders.py", "huggingface_hub"): "models that a recipe names: settings and safetensors alone",
     ("core/mmreg/testing/general.py", "subprocess"): "this Python, to import a plugin afresh",
+    ("plugins/mmreg_timm/weights.py", "huggingface_hub"): "weights that a recipe names, read as safetensors",
 }
 
 

@@ -26,6 +26,7 @@ REFERENCE = (DOCS / "reference" / "interfaces.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(?:python|toml)\n# (\S+)\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
 CLASSES = (
     *("Modality", "Encoder", "FeatureFusion", "ModelFusion", "Task", "Spec", "Signal", "Features", "Fused"),
+    *("Balance", "BalanceBatch", "Observed", "EncoderGradients"),
     *("Metric", "Optimizer", "ParameterGroup", "Schedule", "ComponentSpec", "CommandSpec", "SourceSpec"),
     *("Callback", "FollowedRun", "Step", "Epoch", "MetricValue"),
 )

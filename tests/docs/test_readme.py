@@ -151,9 +151,10 @@ def test_commands_in_the_text_work(
 
 
 def test_the_table_names_what_is_bundled(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = dict(re.findall(r"^\| ([\w ]+) \| (.+) \|$", README, re.MULTILINE))
+    rows = dict(re.findall(r"^\| ([\w, ]+) \| (.+) \|$", README, re.MULTILINE))
     bundled = [entry for entry in registry.specs() if entry.distribution == "mmreg"]
     listed = run(["mmreg", "list"], monkeypatch, capsys)
+    rows["encoder"] += rows["encoder, pretrained"]
     for row, kind, level in [
         ("modality", "modality", ""),
         ("encoder", "encoder", ""),
@@ -161,6 +162,7 @@ def test_the_table_names_what_is_bundled(monkeypatch: pytest.MonkeyPatch, capsys
         ("fusion of models", "fusion", "model"),
         ("task", "task", ""),
         ("metric", "metric", ""),
+        ("balance", "balance", ""),
     ]:
         there = {entry.spec.name for entry in bundled if (entry.spec.kind, entry.spec.level) == (kind, level)}
         assert set(re.findall(r"`(\w+)`", rows[row])) == there

@@ -16,7 +16,7 @@ from mmreg.errors import RunError
 
 HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 EARLIER = Path(__file__).resolve().parents[1] / "core" / "runs" / "of_0_1"
-KINDS = ("modality", "encoder", "fusion", "task", "optimizer", "schedule", "metric")
+KINDS = ("modality", "encoder", "fusion", "task", "optimizer", "schedule", "balance", "metric")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory")
 

@@ -1,4 +1,4 @@
-"""An optimizer, a schedule, a metric and a callback that keep every promise; mutants break one of them each."""
+"""Of each further kind, such as optimizer and metric, one that keeps every promise; mutants break one of them each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from mmreg import Callback, FollowedRun, Metric, Optimizer, ParameterGroup, Schedule, Step
+from mmreg import (
+    Balance,
+    BalanceBatch,
+    Callback,
+    EncoderGradients,
+    FollowedRun,
+    Metric,
+    Observed,
+    Optimizer,
+    ParameterGroup,
+    Schedule,
+    Space,
+    Step,
+)
 
 
 class Descent(Optimizer):
@@ -69,6 +82,51 @@ class Right(Metric):
 
     def compute(self, scores: Tensor, targets: Tensor) -> float:
         return float(self.decided(scores, targets).double().mean())
+
+
+class Fair(Balance):
+    """Own heads, rows that do without what is sure by itself, and gradients by how sure it was so far.
+
+    Args:
+        strength: how much smaller gradients become.
+    """
+
+    observes: ClassVar[bool] = True
+    modulates: ClassVar[bool] = True
+    own_gradients: ClassVar[bool] = True
+    own_loss = 0.5
+    sure: torch.Tensor
+
+    def __init__(
+        self,
+        inputs: Mapping[str, int],
+        *,
+        num_logits: int,
+        num_outputs: int,
+        space: Space,
+        strength: Annotated[float, Ge(0)] = 0.5,
+    ) -> None:
+        super().__init__()
+        self.strength = strength
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(size, num_logits) for size in inputs.values())
+        self.register_buffer("sure", torch.zeros(len(inputs)))
+
+    def own_logits(self, vectors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {name: head(each) for head, (name, each) in zip(self.heads, vectors.items(), strict=True)}
+
+    def keep(self, present: Tensor) -> Tensor:
+        kept = present & (torch.rand(present.shape) >= 0.2 * self.sure)
+        return torch.where(kept.any(1, keepdim=True), kept, present)
+
+    def observe(self, batch: BalanceBatch) -> Observed:
+        sure = torch.stack([torch.exp(-batch.row_loss(each.detach())) for each in batch.logits.values()], 1)
+        return Observed(sums={"sure": (sure * batch.present).sum(0), "rows": batch.present.sum(0)})
+
+    def modulate(self, gradients: Mapping[str, EncoderGradients], sums: Mapping[str, Tensor]) -> None:
+        self.sure.mul_(0.5).add_(0.5 * sums["sure"] / sums["rows"].clamp(min=1))
+        for factor, each in zip(1 - self.strength * self.sure, gradients.values(), strict=True):
+            for whole, own in zip(each.whole, each.own, strict=True):
+                whole.mul_(factor).add_(0.1 * own)
 
 
 class Diary(Callback):

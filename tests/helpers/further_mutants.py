@@ -1,4 +1,4 @@
-"""Broken optimizers, schedules, metrics and callbacks: each breaks one promise, which a check in `MUTANTS` notices."""
+"""Broken components of further kinds, such as optimizers; each breaks a promise, as a check in `MUTANTS` notices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import torch
-from further_good import Descent, Diary, Fading, Right
+from further_good import Descent, Diary, Fading, Fair, Right
 from torch.optim.lr_scheduler import LambdaLR
 
 
@@ -158,6 +158,53 @@ class OfTargetsAlone(Right):
         return float(targets.double().mean())
 
 
+class UnknownSpace(Fair):
+    spaces = frozenset({"probabilities"})
+
+
+class OwnGradientsForNobody(Fair):
+    modulates = False
+
+
+class OneModalityWithoutLogits(Fair):
+    def own_logits(self, vectors):
+        return dict(list(super().own_logits(vectors).items())[1:])
+
+
+class LogitsOfTheBatch(Fair):
+    def own_logits(self, vectors):
+        return super().own_logits({name: each - each.mean(0) for name, each in vectors.items()})
+
+
+class LeavesRowsEmpty(Fair):
+    def keep(self, present):
+        return present & (torch.rand(present.shape) > 0.3)
+
+
+class KeepsWhatIsNotThere(Fair):
+    def keep(self, present):
+        return torch.ones_like(present)
+
+
+class DividesByNothing(Fair):
+    def observe(self, batch):
+        sums = super().observe(batch).sums
+        return replace(super().observe(batch), losses={"even": 0.1 * (sums["sure"] / sums["rows"]).sum()})
+
+
+class HeadsThatNobodyTrains(Fair):
+    own_loss = 0.0
+
+
+class RemembersAside(Fair):
+    count = 0
+
+    def observe(self, batch):
+        self.count += 1
+        sums = super().observe(batch).sums
+        return replace(super().observe(batch), sums={**sums, "sure": sums["sure"] / self.count})
+
+
 class RaisesWithoutAccuracy(Diary):
     def on_epoch_end(self, run, epoch):
         self.lines.append(f"{epoch.get('validation', 'accuracy'):.2f}")
@@ -220,6 +267,15 @@ MUTANTS = {
     ChangesScores: "metric_of_rows",
     TheWrongWayRound: "metric_direction",
     OfTargetsAlone: "metric_direction",
+    UnknownSpace: "balance_declarations",
+    OwnGradientsForNobody: "balance_declarations",
+    OneModalityWithoutLogits: "balance_own_logits",
+    LogitsOfTheBatch: "balance_own_logits",
+    LeavesRowsEmpty: "balance_keeps_rows",
+    KeepsWhatIsNotThere: "balance_keeps_rows",
+    DividesByNothing: "balance_step",
+    HeadsThatNobodyTrains: "balance_step",
+    RemembersAside: "balance_state",
     RaisesWithoutAccuracy: "events",
     ChangesFacts: "events",
     ChangesTheReport: "events",

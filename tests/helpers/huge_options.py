@@ -47,7 +47,7 @@ def recipe(kind: str, component: dict[str, Any]) -> dict[str, Any]:
     modalities: dict[str, Any] = {name: {"type": "numbers"} for name in "ab"}
     if kind == "fusion":
         return toys.recipe("x.csv", fusion=component)
-    if kind in ("optimizer", "schedule"):
+    if kind in ("optimizer", "schedule", "balance"):
         return toys.recipe("x.csv", training={"epochs": 2, kind: component})
     if kind == "metric":
         return toys.recipe("x.csv", metrics=[component])

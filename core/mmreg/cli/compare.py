@@ -17,6 +17,7 @@ from mmreg.console import (
     Device,
     Format,
     FormatOption,
+    Jobs,
     Precision,
     Quiet,
     RecipeArgument,
@@ -61,6 +62,14 @@ def compare(
             help="Encoders of a modality to choose from, by name or as mappings. May be repeated.",
         ),
     ] = None,
+    balance: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--balance",
+            help='Balances, such as none,own_losses or "{name: ogm_ge, alpha: 0.5}"; the recipe\'s own if left out. '
+            "May be repeated.",
+        ),
+    ] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 0..4 or 0,1,2.")] = "0..2",
     singles: Annotated[
         bool, typer.Option("--singles/--no-singles", help="Whether to train each modality alone as the baseline.")
@@ -74,16 +83,13 @@ def compare(
     ] = None,
     device: Device = "auto",
     precision: Precision = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", min=1, help="Trainings at the same time; 1 on a CPU, else one for each device."),
-    ] = None,
+    jobs: Jobs = None,
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap draws.")] = 2000,
     format_: FormatOption = Format.TABLE,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train a recipe with every fusion, encoder and seed named, and say which differences the test rows bear out.
+    """Train a recipe with each fusion, encoder, balance and seed named, and say which differences test rows bear out.
 
     Called again, it keeps what is finished, goes on with what was stopped, and trains what is new; it compares what
     the call names. Ctrl-C (exit code 130), SIGTERM and SIGUSR1 (75) end it; finished trainings stay.
@@ -91,6 +97,7 @@ def compare(
     choices = None if fusion is None else [choice for text in fusion for choice in read_choices(text, "--fusion")]
     encoders = dict(_encoder(text) for text in encoder or ())
     numbers = read_seeds(seeds)
+    balances = None if balance is None else [choice for text in balance for choice in read_choices(text, "--balance")]
     from mmreg.studies.compare.grid import run_grid
 
     display, stop = GridDisplay(quiet), Signals()
@@ -102,6 +109,7 @@ def compare(
                 fusions=choices,
                 level=None if level is None else level.value,
                 encoders=encoders,
+                balances=balances,
                 seeds=numbers,
                 singles=singles,
                 overrides=recipe_overrides(set_, precision),
@@ -187,12 +195,12 @@ class GridDisplay(Callback):
         self._started = time.perf_counter()
 
     def on_message(self, text: str) -> None:
-        """A line of its own."""
+        """Say it."""
         if not self._quiet:
             note(text, self.bar.line)
 
     def on_progress(self, what: str, done: int, total: int, note: str = "") -> None:
-        """The bar; and a line for a training that has ended."""
+        """Move the bar, and write a line for a training that has ended."""
         self.bar.advance(what, done, total, note)
         if what == TRAINING and done > self._done and not self._quiet:
             self._done = done

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmreg.console import (
+    AugmentedVersions,
     BatchSize,
     Debug,
     Device,
@@ -97,6 +98,7 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The seed of what is left out or corrupted.")] = 0,
     batch_size: BatchSize = None,
+    augmented: AugmentedVersions = 0,
     device: Device = "auto",
     precision: Precision = None,
     format: FormatOption = Format.TABLE,
@@ -104,6 +106,8 @@ def evaluate(
 ) -> None:
     """Measure a run on rows whose targets are known, also with modalities missing or signals corrupted."""
     robustness = missing is not None or missing_rate is not None or bool(corrupt)
+    if augmented and robustness:
+        raise OptionError("--augmented does not go with --missing, --missing-rate or --corrupt")
     if plot is not None and not robustness:
         raise OptionError("--plot draws --missing, --missing-rate or --corrupt; give one of them")
     if baseline is not None and not corrupt:
@@ -122,7 +126,9 @@ def evaluate(
         loaded = load(run, device, precision)
         rows = table_source(table, separator, encoding)
         if not robustness:
-            figures = loaded.evaluate(rows, split=split, metrics=metric or (), batch_size=batch_size)
+            figures = loaded.evaluate(
+                rows, split=split, metrics=metric or (), batch_size=batch_size, augmented=augmented
+            )
         else:
             from mmreg.studies.robustness import evaluate_robustness
 

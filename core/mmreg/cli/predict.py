@@ -10,7 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from mmreg.cli.evaluate import table_source
-from mmreg.console import BatchSize, Debug, Device, Encoding, Precision, Quiet, RunArgument, Separator, note, say
+from mmreg.console import (
+    AugmentedVersions,
+    BatchSize,
+    Debug,
+    Device,
+    Encoding,
+    Precision,
+    Quiet,
+    RunArgument,
+    Separator,
+    note,
+    say,
+)
 from mmreg.errors import TableError
 from mmreg.files import columns_csv, replacing, unwritable, write_text
 from mmreg.importing import stdout_to_stderr
@@ -41,6 +53,7 @@ def predict(
         ),
     ] = None,
     batch_size: BatchSize = None,
+    augmented: AugmentedVersions = 0,
     device: Device = "auto",
     precision: Precision = None,
     quiet: Quiet = False,
@@ -59,12 +72,12 @@ def predict(
         columns = list(dict.fromkeys(column for modality in loaded.plan.inputs.values() for column in modality.columns))
         if source is None:
             _check_row(row, columns, loaded.plan.recipe.form.key)
-            predictions = loaded.predict_columns(row, batch_size=batch_size)
+            predictions = loaded.predict_columns(row, batch_size=batch_size, augmented=augmented)
         else:
             opened = loaded.open_table(source)
             there = set(opened.columns)
             absent = [column for column in columns if column not in there]
-            predictions = loaded.predict_columns(opened, batch_size=batch_size)
+            predictions = loaded.predict_columns(opened, batch_size=batch_size, augmented=augmented)
             if absent:
                 named = listed(map(repr, absent))
                 lacks = f"column {named}; it counts" if len(absent) == 1 else f"columns {named}; they count"

@@ -9,12 +9,14 @@ from typing import Annotated
 
 import typer
 
+from mmreg.cli.compare import read_seeds
 from mmreg.cli.signals import Signals
 from mmreg.console import (
     AcceptChanges,
     Debug,
     Device,
     Encoding,
+    Jobs,
     OutFolder,
     Precision,
     Quiet,
@@ -48,6 +50,19 @@ def train(
     seed: Seed = None,
     device: Device = "auto",
     precision: Precision = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            "--folds",
+            min=2,
+            help="Cross-validate: train once for each of so many parts of the rows, which that training has not seen.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", help="Train with each of these seeds, such as 0..2, as one run that takes their mean."),
+    ] = None,
+    jobs: Jobs = None,
     max_minutes: Annotated[
         float | None,
         typer.Option(
@@ -88,12 +103,20 @@ def train(
         raise OptionError("--resume goes on with a run and --overwrite replaces it; give one of them")
     if find_lr and (resume or dry_run):
         raise OptionError("--find-lr goes neither with --resume nor with --dry-run; give one of them")
+    several = folds is not None or seeds is not None
+    if several and (find_lr or profile or accept_changes or (folds is not None and seeds is not None)):
+        raise OptionError("--folds and --seeds go neither together nor with --find-lr, --profile or --accept-changes")
+    if seeds is not None and seed is not None:
+        raise OptionError("--seeds names all seeds; leave --seed out")
+    if jobs is not None and not several:
+        raise OptionError("--jobs goes with --folds or --seeds")
+    numbers = None if seeds is None else read_seeds(seeds)
     if accept_changes and not resume:
         raise OptionError("--accept-changes goes with --resume; give both")
     recipe = Path(source)
     if is_table(source):
         table = TableFile(source, separator, encoding)
-        recipe = _recipe_for(table, target, out, quiet=quiet, overwrite=overwrite, resume=resume)
+        recipe = _recipe_for(table, target, out, quiet=quiet, overwrite=overwrite, resume=resume, several=several)
     for name, given, key in (
         ("target", target, "target.column=..."),
         ("separator", separator, "table={path: ..., separator: ...}"),
@@ -117,6 +140,13 @@ def train(
         except KeyboardInterrupt:
             say("\nstopped; nothing is kept of it")
             raise typer.Exit(stop.exit_code) from None
+        return
+    if several:
+        from mmreg.cli.ensemble import train_ensemble
+
+        overrides = recipe_overrides(settings, precision, seed)
+        options = {"overrides": overrides, "device": device, "jobs": jobs, "overwrite": overwrite, "resume": resume}
+        train_ensemble(recipe, out, folds, numbers, quiet=quiet, **options)
         return
     stop, display = Signals(), None
     if resume and not out.exists():
@@ -194,7 +224,9 @@ def is_table(source: str) -> bool:
     return "://" in source or Path(source).suffix.lower() not in ("", ".yaml", ".yml")
 
 
-def _recipe_for(table: TableFile, target: str | None, out: Path, *, quiet: bool, overwrite: bool, resume: bool) -> Path:
+def _recipe_for(
+    table: TableFile, target: str | None, out: Path, *, quiet: bool, overwrite: bool, resume: bool, several: bool
+) -> Path:
     """Write a recipe for a table beside the run, so that it can be read and changed.
 
     Raises:
@@ -206,7 +238,8 @@ def _recipe_for(table: TableFile, target: str | None, out: Path, *, quiet: bool,
     path = out.parent / f"{out.name}.yaml"
     if resume and path.is_file():
         return path
-    claim(out, overwrite=overwrite or resume)
+    if not several:  # whose folder is looked at later, as it holds more than a run
+        claim(out, overwrite=overwrite or resume)
     text = draft_recipe(table, target, out.parent)
     if path.is_file() and not overwrite and path.read_text(encoding="utf-8") != text:
         raise RecipeError(

@@ -226,6 +226,14 @@ class Encoder(nn.Module, Restorable, ABC):
         return {}
 
     @classmethod
+    def modality_defaults(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Options that suit it best and that a recipe may overrule, such as the size that its weights were trained at.
+
+        Those that a modality does not have are left out.
+        """
+        return {}
+
+    @classmethod
     def suggest(cls, modality: str, values: Sequence[Any], rows: int) -> EncoderSuggestion | None:
         """What `mmreg init` should write of it for a column, as where its pretrained weights are at hand.
 

@@ -38,6 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "metric": Kind({"": "mmreg.contract.task:Metric"}, "metrics: [{named}]"),
     "optimizer": Kind({"": f"{_OPTIMIZATION}:Optimizer"}, "training: {{optimizer: {named}}}"),
     "schedule": Kind({"": f"{_OPTIMIZATION}:Schedule"}, "training: {{schedule: {named}}}"),
+    "balance": Kind({"": "mmreg.contract.balance:Balance"}, "training: {{balance: {named}}}"),
     "callback": Kind({"": "mmreg.contract.callback:Callback"}, "callbacks: [{named}]"),
 }
 """Every kind by name, in the order of listings."""

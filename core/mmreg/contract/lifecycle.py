@@ -36,3 +36,16 @@ class Restorable:
             NotImplementedError: this component cannot tell; then the state is taken as it is.
         """
         raise NotImplementedError
+
+
+def migrates(cls: type) -> bool:
+    """Whether a component can tell what an earlier version's state means."""
+    return getattr(cls, "migrate", None) is not None and cls.migrate.__func__ is not Restorable.migrate.__func__  # type: ignore[attr-defined]
+
+
+def migrated(cls: Any, state: Mapping[str, Any], version: int) -> Mapping[str, Any]:
+    """A state that some version of a component gave, as the one here gives it; as it is where that cannot be told."""
+    if version < getattr(cls, "version", 1) and migrates(cls):
+        earlier: Mapping[str, Any] = cls.migrate(state, version)
+        return earlier
+    return state

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmreg.contract.target_values import in_order
 from mmreg.data.identity import value_codes
-from mmreg.data.table import Table
+from mmreg.data.table import Table, concat_tables
 from mmreg.errors import TableError
 from mmreg.messages import listed, plural, shown
 
@@ -38,7 +38,9 @@ def split_rows(
             (0.1 each if not given), the rest being for training, with `by` (a column whose equal values stay together;
             rows without one stand alone), `stratify` (every class gets the same shares; None: where there are
             classes and no `by`) and a `seed` of its own; None for all these defaults. Where there is a table for each
-            split, shares may be given for those that have none; their rows are taken from the training rows.
+            split, shares may be given for those that have none; their rows are taken from the training rows. With
+            `folds` the test rows are those of the part `fold` of that many, and `validation` is a share of the others;
+            rows that a `column` or a table says are for testing are then in no split.
         target_values: the rows' classes (N,); None if the target is no class.
         seed: of a random split that has none of its own. The same rows in the same order with the same seed are split
             the same.
@@ -47,6 +49,8 @@ def split_rows(
         TableError: no row is left for training, the column holds other words, the shares leave nothing for training,
             or there are fewer groups than splits.
     """
+    if isinstance(split, Mapping) and split.get("folds"):
+        return _in_folds(table, {**_DEFAULT, **split}, target_values, seed)
     if isinstance(table, Table):
         if isinstance(split, str):
             return _by_column(table, split)
@@ -102,13 +106,7 @@ def _at_random(
     shares = {name: float(split.get(name, 0)) for name in SPLITS[1:]}
     if min(shares.values()) < 0 or sum(shares.values()) >= 1:
         raise TableError(f"split: shares of {shares} leave nothing for training; they must sum to less than 1")
-    by, stratify, own_seed = split.get("by"), split.get("stratify"), split.get("seed")
-    if stratify and target_values is None:
-        raise TableError("split: stratify needs a target of classes or labels; leave it out")
-    if stratify is None:
-        stratify = by is None
-    classes = np.zeros(len(table), np.int64) if target_values is None or not stratify else _numbers(target_values)
-    generator = np.random.default_rng(seed if own_seed is None else own_seed)
+    by, classes, generator = split.get("by"), _stratified(table, split, target_values), _generator(split, seed)
     if by is None:
         of_row = _draw_rows(classes, shares, generator)
     else:
@@ -117,6 +115,73 @@ def _at_random(
     if not len(rows["train"]):
         raise TableError(f"{table.name}: no row is left for training out of {len(table):,}")
     return {name: part for name, part in rows.items() if len(part)}
+
+
+def _stratified(
+    table: Table, split: Mapping[str, Any], target_values: Sequence[Any] | NDArray[Any] | None
+) -> NDArray[np.int64]:
+    """The number of each row's class (N,), of which every split gets the same share; the same one if none is asked."""
+    stratify = split.get("stratify")
+    if stratify and target_values is None:
+        raise TableError("split: stratify needs a target of classes or labels; leave it out")
+    if stratify is None:
+        stratify = split.get("by") is None
+    return np.zeros(len(table), np.int64) if target_values is None or not stratify else _numbers(target_values)
+
+
+def _generator(split: Mapping[str, Any], seed: int) -> np.random.Generator:
+    own_seed = split.get("seed")
+    return np.random.default_rng(seed if own_seed is None else own_seed)
+
+
+def _in_folds(
+    table: Table | Mapping[str, Table],
+    split: Mapping[str, Any],
+    target_values: Sequence[Any] | NDArray[Any] | None,
+    seed: int,
+) -> dict[str, NDArray[np.int64]]:
+    """The splits of one training of a cross-validation: its fold for testing, the others but a share for training."""
+    joined = table if isinstance(table, Table) else concat_tables(list(table.values()))
+    apart = np.zeros(len(joined), bool)
+    if split.get("column") is not None:
+        apart[_by_column(joined, split["column"]).get("test", [])] = True
+    elif not isinstance(table, Table):
+        names = np.repeat([_NAMES.get(name, name) for name in table], [len(part) for part in table.values()])
+        apart = names == "test"
+    pool, folds, by = np.flatnonzero(~apart), int(split["folds"]), split.get("by")
+    if len(pool) < folds:
+        raise TableError(f"{joined.name}: {folds} folds need as many rows at least, found {len(pool)}")
+    what = f"{joined.name}: split by {by!r}"
+    classes, generator = _renumbered(_stratified(joined, split, target_values)[pool]), _generator(split, seed)
+    groups = None if by is None else _renumbered(_groups(joined, by)[pool])
+    if groups is None:
+        of_row = _deal(classes, folds, generator)
+    else:
+        of_row = _draw_groups(groups, classes, dict.fromkeys(map(str, range(1, folds)), 1 / folds), generator, what)
+    held = of_row == split["fold"] - 1
+    rows, rest = {"test": pool[held]}, np.flatnonzero(~held)
+    shares = {"validation": float(split["validation"])}
+    if groups is None:
+        for_validation = _draw_rows(_renumbered(classes[rest]), shares, generator) == 1
+    else:
+        of_rest = _draw_groups(_renumbered(groups[rest]), _renumbered(classes[rest]), shares, generator, what)
+        for_validation = of_rest == 1
+    rows |= {"train": pool[rest[~for_validation]], "validation": pool[rest[for_validation]]}
+    return {name: rows[name] for name in SPLITS if len(rows[name])}
+
+
+def _deal(classes: NDArray[np.int64], folds: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """The number of each row's fold (N,): folds are of one size, and each class of one size in them, up to one row."""
+    order = generator.permutation(len(classes))
+    order = order[np.argsort(classes[order], kind="stable")]
+    of_row = np.zeros(len(classes), np.int64)
+    of_row[order] = np.arange(len(classes)) % folds
+    return of_row
+
+
+def _renumbered(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same numbers as 0, 1, 2, ..., without those that there are none of."""
+    return np.asarray(np.unique(numbers, return_inverse=True)[1].reshape(-1), np.int64)
 
 
 def _draw_rows(

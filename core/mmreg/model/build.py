@@ -11,15 +11,19 @@ from torch.nn.parameter import UninitializedParameter
 
 from mmreg import registry
 from mmreg.allocation import MemoryGuard
+from mmreg.contract.balance import Balance
 from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.spec import Spec, Specs, specs_text
 from mmreg.contract.task import Task
 from mmreg.errors import ComponentRestoreError, MmregError
 from mmreg.messages import one_line, plural
+from mmreg.model.balanced import BalancedHead
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FeatureNode, FusionNode, ModelNode
 from mmreg.model.seeding import seeded
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
+from mmreg.recipe.earlier import EarlierInput
+from mmreg.recipe.find_balance import balanced_heads
 from mmreg.recipe.resolve import Plan
 from mmreg.registry.options import Problem
 
@@ -76,7 +80,31 @@ class _Builder:
                 else next(iter(self.encoders.values())).out_features
             )
             head = self.head("", size)
-        return MultimodalModel(self.encoders, wanted, root, head, self.task, prior, shares)
+        balance, balanced = self.balance(root, head)
+        plan.recipe.fail_if(self.problems)
+        return MultimodalModel(self.encoders, wanted, root, head, self.task, prior, shares, balance, balanced)
+
+    def balance(self, root: FusionNode | None, head: nn.Module | None) -> tuple[Balance | None, BalancedHead | None]:
+        """The balance, if the recipe names one, and what it acts on."""
+        if self.plan.balance is None:
+            return None, None
+        assert root is not None
+        ((operator, names),) = balanced_heads(self.plan.fusion).items()
+        nodes = [node for node in root.modules() if isinstance(node, FusionNode)]
+        node = next(node for node in nodes if node.name == operator)
+        above = [other for other in nodes if operator in other.part_names]
+        own = above[0].heads[operator] if above and isinstance(above[0], ModelNode) else head
+        assert isinstance(node, FeatureNode)
+        assert own is not None
+        sizes = {name: self.size(name, reads_scores=True) for name in names}
+        passed_in = {
+            "num_logits": self.task.num_logits,
+            "num_outputs": self.task.num_outputs,
+            "space": self.task.space,
+        }
+        with seeded(self.seed, "weights", "balance"):
+            built = self.construct("balance", ("training", "balance"), self.plan.balance, sizes, **passed_in)
+        return built, BalancedHead(tuple(names), node, own)
 
     def check_share(self, given: InputPlan, wanted: Mapping[str, Outputs]) -> None:
         """Note what keeps two inputs from having one encoder."""
@@ -95,7 +123,9 @@ class _Builder:
         spec, encoder = self.specs[given.name], given.encoder
         path = ("modalities", given.name, "encoder")
         try:
-            reason = _refusal(encoder.cls, spec, encoder.options)
+            # What is restored was taken once, and may not read again what it was built from.
+            restored = f"encoder/{given.name}" in self.states
+            reason = None if restored else _refusal(encoder.cls, spec, encoder.options)
         except Exception as error:  # whatever a plugin's code raises
             what = f"encoder {encoder.entry.reference} cannot say whether it takes {specs_text(spec)}"
             self.problems.append(Problem(path, f"{what}: {one_line(error)}"))
@@ -111,8 +141,11 @@ class _Builder:
             )
             return None
         passed_in = {"outputs": outputs} if "tokens" in encoder.cls.provides else {}
-        with seeded(self.seed, "weights", "encoder", given.name):
-            built = self.construct(f"encoder/{given.name}", path, encoder, spec, **passed_in)
+        if given.earlier is not None and f"encoder/{given.name}" not in self.states:
+            built = self.begun(given, given.earlier, **passed_in)
+        else:
+            with seeded(self.seed, "weights", "encoder", given.name):
+                built = self.construct(f"encoder/{given.name}", path, encoder, spec, **passed_in)
         if isinstance(built, Encoder):
             self.check_stages(given, built)
             return built
@@ -128,6 +161,25 @@ class _Builder:
             has = f"{given.encoder.name} has {plural(stages, 'stage')}" if stages else f"{given.encoder.name} has none"
             told = f"freezes {plural(weights.frozen_stages, 'stage')}, but {has}; freeze: true freezes all of it"
             self.problems.append(Problem((*path, "freeze"), told))
+
+    def begun(self, given: InputPlan, earlier: EarlierInput, **passed_in: Any) -> Encoder | None:
+        """An encoder as an earlier run has trained it; None with a problem where it does not go with this input."""
+        path, spec = ("modalities", given.name, "encoder", "from"), self.specs[given.name]
+        try:
+            reason = earlier.refusal(given.modality.entry, spec)
+            if given.encoder.weights.in_run == "reference":
+                reason = "the new run keeps the weights that it takes from an earlier one; leave weights_in_run out"
+            if reason is None:
+                with seeded(self.seed, "weights", "encoder", given.name), MemoryGuard(f"encoder/{given.name}"):
+                    encoder: Encoder = given.encoder.build(spec, restored=not earlier.is_referred_to, **passed_in)
+                    earlier.load_into(encoder, passed_in.get("outputs") == "tokens")
+                return encoder
+        except KeyboardInterrupt:
+            raise
+        except Exception as error:  # whatever a plugin's code raises
+            reason = str(error) if isinstance(error, MmregError) else one_line(error)
+        self.problems.append(Problem(path, reason))
+        return None
 
     def construct(
         self, role: str, path: tuple[str | int, ...], component: Component, *arguments: Any, **passed_in: Any
@@ -176,7 +228,7 @@ class _Builder:
         if fusion is None:
             return None
         if plan.level == "feature":
-            return FeatureNode(plan.name, parts, fusion)
+            return FeatureNode(plan.name, parts, fusion, list(sizes.values()) if plan.learned_absent else ())
         heads = {name: self.head(name, size) for name, size in sizes.items() if size}
         return ModelNode(plan.name, parts, fusion, heads, plan.own_losses, plan.joint_loss, plan.gradient_blending)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, Rows
+from mmreg.model.augmented import Augmented, averaged
 from mmreg.model.devices import autocast
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import Part
@@ -59,15 +60,29 @@ def predict(
     batches: Iterable[Rows],
     device: torch.device,
     dtype: torch.dtype = torch.float32,
+    augmented: Augmented | None = None,
 ) -> Predicted:
-    """Predict every row of some batches, in the order of the split; leaves the model in evaluation mode."""
+    """Predict every row of some batches, in the order of the split; leaves the model in evaluation mode.
+
+    Raises:
+        OptionError: rows are to be augmented, and no modality draws anything for that.
+    """
     model.eval()
     outputs, places = [], []
-    for batch in batches:
+    for number, batch in enumerate(batches):
         places.append(batch.index)
-        inputs = transform(batch.to(device), modalities)
+        moved = batch.to(device)
         with autocast(device, dtype):
-            outputs.append(model(inputs))
+            output = model(transform(moved, modalities))
+        if augmented is not None:
+            several = [output]
+            for draws in augmented.draws(number):
+                inputs = transform(moved, modalities, draws)
+                with autocast(device, dtype):
+                    several.append(model(inputs))
+                augmented.check(draws)
+            output = averaged(several, model.task)
+        outputs.append(output)
     if not outputs:
         empty = torch.zeros(0, model.task.num_outputs)
         return Predicted(empty, torch.zeros(0, dtype=torch.bool), {}, {})

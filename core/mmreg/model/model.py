@@ -12,11 +12,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from mmreg.contract.balance import Balance
 from mmreg.contract.fusion import FeatureFusion, ModelFusion
 from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.signals import Features, Signal
 from mmreg.contract.task import Task
 from mmreg.layers import at_least_float32
+from mmreg.model.balanced import BalancedHead, BalancedPass
 from mmreg.model.nodes import Branch, FeatureNode, FusionNode, ModelNode, Named, Part, Pass, Supervised
 from mmreg.model.seeding import Draws
 from mmreg.regions import region
@@ -54,6 +56,7 @@ class Output:
         losses: extra terms, already weighted, by the component that adds them and the name that it gives them.
         extras: named values (B,) that go into the predictions; those of an operator below the top one have its name
             before theirs.
+        balanced: what a balance needs of the batch; None without one.
     """
 
     scores: Tensor
@@ -62,6 +65,7 @@ class Output:
     parts: Mapping[str, Part] = field(default_factory=dict)
     losses: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    balanced: BalancedPass | None = None
 
 
 class MultimodalModel(nn.Module):
@@ -76,6 +80,8 @@ class MultimodalModel(nn.Module):
         task: what is predicted.
         prior: (K,) the scores of a row that has no modality.
         shares: the inputs without an encoder of their own, each with the input whose encoder it uses.
+        balance: how the modalities below one of the heads are trained; None for by its loss alone.
+        balanced: these modalities, and that head.
     """
 
     prior: Tensor
@@ -89,6 +95,8 @@ class MultimodalModel(nn.Module):
         task: Task,
         prior: Tensor,
         shares: Mapping[str, str] | None = None,
+        balance: Balance | None = None,
+        balanced: BalancedHead | None = None,
     ) -> None:
         super().__init__()
         self.modalities = list(outputs)
@@ -100,6 +108,7 @@ class MultimodalModel(nn.Module):
         self.task = task
         self.task_module = task.module  # what a task learns is part of the model: trained, moved and saved with it
         self.register_buffer("prior", prior)
+        self.balance, self.balanced = balance, balanced
         self._compiled: dict[str, Callable[[Signal], Features]] = {}
 
     def compile_encoders(self, wanted: bool = True) -> None:
@@ -123,12 +132,13 @@ class MultimodalModel(nn.Module):
         """The names of all that may have a loss or figures of its own: modalities and operators."""
         return [*self.modalities, *(node.name for node in self.modules() if isinstance(node, FusionNode))]
 
-    def components(self) -> dict[str, Encoder | FeatureFusion | ModelFusion]:
+    def components(self) -> dict[str, Encoder | FeatureFusion | ModelFusion | Balance]:
         """The components that have weights by their role, such as "encoder/image" or "fusion/concat"."""
         encoders = {name: self.encoder_of(name) for name in self.modalities if name not in self.shares}
         nodes = [node for node in self.modules() if isinstance(node, FeatureNode | ModelNode)]
         fusions = {f"fusion/{node.name}": node.fusion for node in nodes}
-        return {**{f"encoder/{name}": encoder for name, encoder in encoders.items()}, **fusions}
+        balance = {} if self.balance is None else {"balance": self.balance}
+        return {**{f"encoder/{name}": encoder for name, encoder in encoders.items()}, **fusions, **balance}
 
     def forward(self, inputs: Inputs, draws: Draws | None = None) -> Output:
         """Predict a batch.
@@ -145,6 +155,9 @@ class MultimodalModel(nn.Module):
             name: Branch(inputs.present[:, index], self._encode(name, inputs, batch))
             for index, name in enumerate(self.modalities)
         }
+        balanced = None
+        if self.balance is not None and self.balanced is not None:
+            balanced = self.balanced.enter(self.balance, batch, self.training)
         branch = next(iter(batch.leaves.values())) if self.root is None else self.root.run(batch)
         scores = branch.scores
         if self.head is not None:
@@ -159,7 +172,12 @@ class MultimodalModel(nn.Module):
         for name, found in batch.extras.items():
             top = self.root is not None and name == self.root.name
             extras |= {key if top else f"{name}_{key}": value for key, value in found.items()}
-        return Output(scores, branch.present, tuple(batch.supervised), batch.parts, batch.losses, extras)
+        return Output(scores, branch.present, tuple(batch.supervised), batch.parts, batch.losses, extras, balanced)
+
+    def joint(self, seen: BalancedPass, kept: Tensor) -> Tensor:
+        """The scores (B, K) of a batch that was seen, with some of the balanced modalities (B, M) of each row alone."""
+        assert self.balanced is not None
+        return self.balanced.joint(seen, kept, self.task, self.prior)
 
     def _encode(self, name: str, inputs: Inputs, batch: Pass) -> Features:
         """One modality's features for all B rows: encoded where it is present, zeros elsewhere."""

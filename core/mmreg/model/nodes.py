@@ -133,22 +133,43 @@ class FeatureNode(FusionNode):
         name: as there.
         parts: as there.
         fusion: the operator.
+        absent: the size of each part's features, where features are learned that stand for an absent part.
     """
 
-    def __init__(self, name: str, parts: Sequence[str | FusionNode], fusion: FeatureFusion) -> None:
+    def __init__(
+        self, name: str, parts: Sequence[str | FusionNode], fusion: FeatureFusion, absent: Sequence[int] = ()
+    ) -> None:
         super().__init__(name, parts)
         self.fusion = fusion
+        self.absent = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in absent)
 
     def run(self, batch: Pass) -> Branch:
         """Fuse a batch; the scores of a model-level part are taken for its features."""
         branches = self.branches(batch)
         present = torch.stack([branch.present for branch in branches.values()], 1)
         features = {name: branch.features or Features(pooled=branch.scores) for name, branch in branches.items()}
+        told = present
+        if len(self.absent):
+            filled = zip(features.items(), self.absent, present.unbind(1), strict=True)
+            features = {name: with_absent(given, token, there) for (name, given), token, there in filled}
+            told = present.any(1, keepdim=True).expand_as(present)
         batch.reseed(self.name)
         with region("fusion", self.name):
-            fused: Features = self.fusion(features, present)
+            fused: Features = self.fusion(features, told)
         batch.losses.update({(self.name, key): loss for key, loss in fused.losses.items()})
         return Branch(present.any(1), features=fused)
+
+
+def with_absent(features: Features, token: Tensor, present: Tensor) -> Features:
+    """Features with a vector (D,) in the place of those of the rows (B,) that are not present: their only token."""
+    pooled, tokens, mask = features.pooled, features.tokens, features.mask
+    if pooled is not None:
+        pooled = torch.where(present[:, None], pooled, token.to(pooled.dtype))
+    if tokens is not None:
+        tokens = torch.where(present[:, None, None], tokens, token.to(tokens.dtype))
+        first = torch.arange(tokens.shape[1], device=tokens.device) == 0
+        mask = torch.where(present[:, None], torch.ones_like(first) if mask is None else mask, first)
+    return Features(pooled, tokens, mask, features.losses)
 
 
 class ModelNode(FusionNode):

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from mmreg.allocation import MemoryGuard
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.markers import AssetMark
+from mmreg.recipe.earlier import EarlierInput
 from mmreg.recipe.form import FreezeUntil, OnBad, Store, Weights
 from mmreg.registry import Entry
 from mmreg.registry.options import marked
@@ -141,6 +142,7 @@ class InputPlan:
         on_bad: what to do with cells that cannot be loaded.
         store: whether the cache keeps arrays, or files as they are.
         augmented_copies: how many augmented versions of a row are encoded once.
+        earlier: the input of an earlier run whose encoder it begins with.
     """
 
     name: str
@@ -151,6 +153,7 @@ class InputPlan:
     shares: str | None = None
     store: Store = "decoded"
     augmented_copies: int = 0
+    earlier: EarlierInput | None = None
 
     @property
     def is_frozen(self) -> bool:
@@ -162,6 +165,18 @@ class InputPlan:
         """Whether the modality gives in training what it gives in use; None where it does not tell."""
         plain: Mapping[str, Any] | None = self.modality.cls.unaugmented
         return None if plain is None else all(self.modality.options.get(key) == value for key, value in plain.items())
+
+    @property
+    def takes_modality(self) -> bool:
+        """Whether what its modality learns is taken over from an earlier run."""
+        return self.earlier is not None and self.earlier.has_modality(self.modality.entry)
+
+    def encoder_data(self, asset: Callable[[str], str] = str) -> dict[str, Any]:
+        """The encoder as a recipe spells it out; see `Component.to_data`."""
+        if self.shares:
+            return {"share": self.shares}
+        data = {**self.encoder.to_data(asset), **self.encoder.weights.to_data(self.encoder.options)}
+        return data if self.earlier is None else {**data, "from": str(self.earlier.folder), "input": self.earlier.name}
 
     def new_modality(self, restored: bool = False) -> Modality:
         """A modality that has learned nothing yet, and knows its columns if it reads several.
@@ -186,6 +201,7 @@ class FusionPlan:
         own_losses: at model level, the weight of each part's own loss, by the part's name.
         gradient_blending: at model level, whether these weights are to be estimated (Wang et al. 2020).
         joint_loss: at model level, the weight of the combination's loss for the parts.
+        learned_absent: at feature level, whether features are learned that stand for an absent part.
     """
 
     name: str
@@ -194,6 +210,7 @@ class FusionPlan:
     own_losses: Mapping[str, float]
     gradient_blending: bool = False
     joint_loss: float = 0.0
+    learned_absent: bool = False
 
     @property
     def level(self) -> str:
@@ -207,6 +224,8 @@ class FusionPlan:
         if self.level == "model":
             data["own_loss"] = "gradient_blending" if self.gradient_blending else dict(self.own_losses)
             data["joint_loss"] = self.joint_loss
+        else:
+            data["absent"] = "learned" if self.learned_absent else "masked"
         return data
 
     def nodes(self) -> Iterator[FusionPlan]:

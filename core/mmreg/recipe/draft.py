@@ -24,7 +24,7 @@ from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.files import unwritable, write_text
 from mmreg.messages import listed, plural
 from mmreg.recipe.draft_target import choose_task
-from mmreg.recipe.suggestions import Suggestion, suggest, why_left_out
+from mmreg.recipe.suggestions import Suggestion, suggest, suggest_encoder, why_left_out
 from mmreg.recipe.yaml import yaml_text
 
 TARGET_NAMES = ("label", "target", "class", "category", "y", "labels", "sentiment", "rating")
@@ -97,7 +97,7 @@ def draft_recipe(table: TableFile, target: str | None = None, folder: Path | Non
             f"{opened.name}: none of the columns {listed(left) or '(none left)'} is of an installed modality "
             f"({', '.join(registry.names('modality'))}); are relative paths in it relative to the table?"
         )
-    _inputs(draft, opened, columns, suggestions)
+    _inputs(draft, opened, columns, suggestions, train)
     for note in notes(opened, [target]):
         draft.add("", f"note: {note}; then on_bad: skip leaves out rows without a target")
     for note in islice(notes(opened, columns), MOST_LINES):
@@ -158,7 +158,7 @@ def _split_counts(table: Table, column: str) -> dict[str, int]:
     return {name: len(rows) for name, rows in splits.items()} if len(splits) > 1 else {}
 
 
-def _inputs(draft: _Draft, table: Table, columns: list[str], suggestions: list[Suggestion]) -> None:
+def _inputs(draft: _Draft, table: Table, columns: list[str], suggestions: list[Suggestion], rows: int) -> None:
     """Write the modalities in the columns' order, and why a column is left out."""
     singles = [each.columns[0] for each in suggestions if not each.cls.multiple_columns]
     several = [each.modality for each in suggestions if each.cls.multiple_columns]
@@ -177,14 +177,25 @@ def _inputs(draft: _Draft, table: Table, columns: list[str], suggestions: list[S
             if chosen.cls.multiple_columns:
                 name, reads = name_of[1][chosen.modality], f"columns: {_quoted(list(chosen.columns))}"
             settings = [f"type: {chosen.modality}", reads]
-            settings += [f"{key}: {_quoted(value)}" for key, (value, _) in chosen.options.items()]
-            settings += [f"encoder: {chosen.cls.default_encoder}"]
+            encoder, why, needs = _encoder(chosen, rows)
+            options = {key: given for key, given in chosen.options.items() if key not in needs}
+            settings += [f"{key}: {_quoted(value)}" for key, (value, _) in options.items()]
+            settings += [f"encoder: {encoder}"]
             settings += ["on_bad: absent"] if chosen.missing else []
-            reasons = "; ".join(filter(None, [*(reason for _, reason in chosen.options.values()), chosen.missing]))
+            reasons = "; ".join(filter(None, [*(reason for _, reason in options.values()), why, chosen.missing]))
             draft.add(f"  {_quoted(name)}: {{{', '.join(settings)}}}", reasons)
 
     if left_out > MOST_LINES:
         draft.add("", f"{plural(left_out - MOST_LINES, 'more column')}: left out")
+
+
+def _encoder(chosen: Suggestion, rows: int) -> tuple[str, str, frozenset[str]]:
+    """The encoder as the recipe writes it, why, and the modality's options that it sets itself."""
+    found = suggest_encoder(chosen, rows)
+    if found is None:
+        return str(chosen.cls.default_encoder), "", frozenset()
+    name, proposal, needs = found
+    return _flow({"name": name, **proposal.options}) if proposal.options else name, proposal.reason, needs
 
 
 def _fusion(draft: _Draft, task: str, inputs: int) -> None:

@@ -8,16 +8,20 @@ from typing import Any
 
 from mmreg import registry
 from mmreg.contract.interfaces import Modality
+from mmreg.contract.markers import AssetMark
 from mmreg.contract.task import Task
-from mmreg.errors import ComponentImportError, ComponentNotFoundError
+from mmreg.errors import ComponentImportError, ComponentNotFoundError, MmregError
 from mmreg.messages import listed, near, shown
+from mmreg.recipe.assets import digest
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
+from mmreg.recipe.find_balance import check_balance
+from mmreg.recipe.find_earlier import find_earlier, with_earlier_options
 from mmreg.recipe.find_fusion import FusionFinder, check_space
 from mmreg.recipe.finder import Finder
 from mmreg.recipe.form import EncoderChoice, Form, Input, Training
 from mmreg.recipe.optimization import refusal
 from mmreg.registry.describing import needs
-from mmreg.registry.options import KeyPath, Problem
+from mmreg.registry.options import KeyPath, Problem, marked, option_names
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Found:
         task: what is to be predicted.
         optimizer: what moves the weights.
         schedule: the learning rate's course.
+        balance: what keeps one modality from starving the others.
         metrics: those that are none of the task's own, by name.
         callbacks: who follows the training.
         problems: what is wrong.
@@ -40,6 +45,7 @@ class Found:
     task: Component | None = None
     optimizer: Component | None = None
     schedule: Component | None = None
+    balance: Component | None = None
     metrics: dict[str, Component] = field(default_factory=dict)
     callbacks: tuple[Component, ...] = ()
     problems: list[Problem] = field(default_factory=list)
@@ -51,12 +57,13 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
     Args:
         form: of a recipe.
         folder: what the paths of assets are relative to.
-        trains: whether to try the optimizer and the schedule as well, which takes a second.
+        trains: whether it is for a training. A run's own recipe says all that its encoders needed, for which they
+            might read files that are gone by now; nor are the optimizer and the schedule tried, which takes a second.
     """
     finder = Finder(folder)
     found = Found(problems=finder.problems)
     found.task = finder.component("task", form.target.task, form.target.options, ("target",), name_key="task")
-    inputs = {name: _input(finder, form, name, given) for name, given in form.modalities.items()}
+    inputs = {name: _input(finder, form, name, given, trains) for name, given in form.modalities.items()}
     found.inputs = {name: plan for name, plan in _shared(inputs).items() if plan is not None}
     found.fusion = FusionFinder(finder, list(inputs)).tree(form.fusion)
     if found.task is not None:
@@ -74,7 +81,7 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
     return found
 
 
-def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | None:
+def _input(finder: Finder, form: Form, name: str, given: Input, trains: bool) -> InputPlan | None:
     path: KeyPath = ("modalities", name)
     if not name or set(name) & set("./\\,=+"):
         finder.problem(path, "an input's name must not be empty nor hold any of . / \\ , = +")
@@ -95,28 +102,34 @@ def _input(finder: Finder, form: Form, name: str, given: Input) -> InputPlan | N
     if source is None:
         return None
     choice = form.modalities[source].encoder or EncoderChoice.model_construct(name=None)
-    owner: type[Modality] = registry.get("modality", form.modalities[source].type or source)
-    encoder_name = choice.name or owner.default_encoder
-    if encoder_name is None:
-        finder.problem(path, f"encoder is missing; there are {', '.join(registry.names('encoder'))}")
-        return None
     own = finder if source == name else Finder(finder.folder)  # of a shared one its owner tells the problems
-    encoder = own.component("encoder", encoder_name, choice.options, (*path, "encoder"))
-    options = dict(given.options)
-    if encoder is not None:
-        for key, value in encoder.cls.modality_options(encoder.options).items():
-            if options.setdefault(key, value) != value:
-                told = f"must be {value!r}, as encoder {encoder.name!r} needs it, found {options[key]!r}"
-                finder.problem((*path, key), told)
-        if encoder.weights.frozen_epochs is None and not given.augmented_copies and not _mixes(form.training):
-            options = {**(modality_cls.unaugmented or {}), **options}
+    options, unaugmented = dict(given.options), modality_cls.unaugmented or {}
+    earlier = None
+    if choice.run is not None:
+        earlier, encoder = find_earlier(own, choice, source)
+        if earlier is not None and choice.name is None:
+            options = with_earlier_options(finder, earlier, options, given.type or name, path)
+            if encoder is not None and encoder.weights.frozen_epochs is None:  # what augments is not taken over
+                options = {k: v for k, v in options.items() if k in given.options or k not in unaugmented}
+    else:
+        owner: type[Modality] = registry.get("modality", form.modalities[source].type or source)
+        encoder_name = choice.name or owner.default_encoder
+        if encoder_name is None:
+            finder.problem(path, f"encoder is missing; there are {', '.join(registry.names('encoder'))}")
+            return None
+        encoder = own.component("encoder", encoder_name, choice.options, (*path, "encoder"))
+    if encoder is not None and trains:
+        _add_needs(finder, path, modality_cls, encoder, options)
+    frozen = encoder is not None and encoder.weights.frozen_epochs is None
+    if frozen and not given.augmented_copies and not _mixes(form.training):
+        options = {**unaugmented, **options}
     modality = finder.component("modality", given.type or name, options, path, name_key="type")
     if modality is None or encoder is None:
         return None
     columns = tuple(given.reads(name))
     shares = None if source == name else source
     on_bad, copies = given.on_bad or form.on_bad, given.augmented_copies
-    plan = InputPlan(name, columns, modality, encoder, on_bad, shares, given.store, copies)
+    plan = InputPlan(name, columns, modality, encoder, on_bad, shares, given.store, copies, earlier)
     if copies and (refused := _refused_copies(plan, form.training)):
         finder.problem((*path, "augmented_copies"), f"{refused}, or leave it out")
     return plan
@@ -137,6 +150,36 @@ def _refused_copies(plan: InputPlan, training: Training) -> str | None:
         options = listed(f"{key}: {shown(value)}" for key, value in plan.modality.cls.unaugmented.items())
         return f"nothing is augmented{f' ({options})' if options else ''}: let {plan.modality.name} augment"
     return None
+
+
+def _add_needs(
+    finder: Finder, path: KeyPath, modality: type[Modality], encoder: Component, options: dict[str, Any]
+) -> None:
+    """Complete a modality's options by what its encoder needs, and by what suits it where they say nothing."""
+    try:
+        needed = encoder.cls.modality_options(encoder.options)
+        suitable = encoder.cls.modality_defaults(encoder.options)
+    except MmregError as error:  # such as a pretrained network's folder that cannot be read
+        finder.problem((*path, "encoder"), str(error))
+        return
+    files = marked(modality, AssetMark)
+    for key, value in needed.items():
+        found = options.setdefault(key, value)
+        if found != value and not (key in files and _same_file(found, value, finder.folder)):
+            told = f"must be {value!r}, as encoder {encoder.name!r} needs it, found {found!r}"
+            finder.problem((*path, key), told)
+    known = option_names(modality)
+    for key, value in suitable.items():
+        if key in known:
+            options.setdefault(key, value)
+
+
+def _same_file(given: Any, needed: Any, folder: Path | None) -> bool:
+    """Whether a recipe's file has the contents of the one that an encoder needs, as a run's copy of it has."""
+    if not (isinstance(given, str) and isinstance(needed, str)):
+        return False
+    contents = digest(needed)
+    return contents is not None and contents in (digest((folder or Path()) / given), digest(given))
 
 
 def _encoder_source(finder: Finder, form: Form, name: str) -> str | None:
@@ -242,6 +285,12 @@ def _training(finder: Finder, form: Form, found: Found, tried: bool) -> None:
         refused = refusal(found.optimizer, found.schedule, training.epochs)
         if refused is not None:
             finder.problem((*path, refused[0]), refused[1])
+    balance = training.balance
+    if balance is not None:
+        found.balance = finder.component("balance", balance.name, balance.options, (*path, "balance"))
+    if found.balance is not None and (found.fusion is not None or len(form.modalities) == 1):
+        task = None if found.task is None else found.task.cls
+        check_balance(finder, found.balance, found.fusion, found.inputs, task, training)
     if training.class_balance and found.task is not None and found.task.cls.space == "values":
         told = f"the task {form.target.task!r} has no classes; leave it out, or weigh rows by target.weight"
         finder.problem((*path, "class_balance"), told)

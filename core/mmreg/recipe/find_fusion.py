@@ -59,6 +59,7 @@ class FusionFinder:
             self.own_losses(node, fusion, names, path),
             node.own_loss == "gradient_blending",
             float(node.joint_loss),
+            node.absent == "learned",
         )
 
     def part(self, part: str | FusionChoice, path: KeyPath) -> str | FusionPlan | None:
@@ -89,6 +90,9 @@ class FusionFinder:
                 if key in node.model_fields_set:
                     self.finder.problem((*path, key), f"is for model-level fusion; {node.name} fuses features")
             return {}
+        if "absent" in node.model_fields_set:
+            told = f"is for feature-level fusion; {node.name} combines the predictions of the parts that are there"
+            self.finder.problem((*path, "absent"), told)
         given = node.own_loss
         if isinstance(given, dict):
             for key in given:

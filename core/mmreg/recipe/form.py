@@ -52,6 +52,10 @@ class ScheduleChoice(Chosen):
     """A schedule, and its options."""
 
 
+class BalanceChoice(Chosen):
+    """A balance, and its options."""
+
+
 class MetricChoice(Chosen):
     """A metric, and its options."""
 
@@ -90,17 +94,26 @@ class Weights(_Closed):
 
 
 class EncoderChoice(_Open):
-    """An encoder, and its options; or the encoder of another input."""
+    """An encoder, and its options; or the encoder of another input, or of an earlier run."""
 
     name: str | None = None
     """The encoder's name."""
     share: str | None = None
     """The input whose encoder this one uses as well, weights and all; instead of `name`."""
+    run: str | None = Field(None, alias="from")
+    """The folder of an earlier run, relative to the recipe, whose encoder this one begins with: its name, options and
+    weights, and what its modality was given and has learned. A run's own recipe has name and options beside it."""
+    input: str | None = None
+    """With `from`: which input of that run; the one of the same name, or its only one, if not given."""
 
     @model_validator(mode="after")
     def _one_way(self) -> EncoderChoice:
-        if (self.name is None) == (self.share is None):
-            raise ValueError("give either name (with options), or share: INPUT")
+        if self.share is not None and (self.name is not None or self.run is not None):
+            raise ValueError("give one of name (with options), share: INPUT, and from: RUN")
+        if self.share is None and self.name is None and self.run is None:
+            raise ValueError("give one of name (with options), share: INPUT, and from: RUN")
+        if self.input is not None and self.run is None:
+            raise ValueError("input names one of an earlier run; give from: RUN as well")
         if self.share is not None and (self.options or self.model_fields_set != {"share"}):
             raise ValueError("share takes the other input's encoder as it is; give no options beside it")
         return self
@@ -152,6 +165,27 @@ class Fractions(_Closed):
     """Share of the rows for the final test."""
     by: str | None = None
     """A column whose equal values stay together, such as a speaker or a patient."""
+
+    folds: Annotated[int, Ge(2)] | None = None
+    """For cross-validation: into how many parts the rows are divided, each of them the test rows of one training.
+    `mmreg train --folds` sets it."""
+    fold: Annotated[int, Ge(1)] | None = None
+    """With `folds`: which part has the test rows, from 1. `validation` is then the share of the other parts' rows."""
+    column: str | None = None
+    """With `folds`: a column that says which split a row belongs to; its test rows are in no part."""
+
+    @model_validator(mode="after")
+    def _whole_folds(self) -> Fractions:
+        if self.folds is None:
+            if self.fold is not None or self.column is not None:
+                raise ValueError("fold and column go with folds; a column alone is given as split: COLUMN")
+            return self
+        if self.fold is None or self.fold > self.folds:
+            raise ValueError(f"fold must be one of 1 to {self.folds}, found {self.fold}")
+        if "test" in self.model_fields_set and self.test:
+            raise ValueError("with folds the test rows are those of a fold; leave test out")
+        self.test = 0.0
+        return self
 
     @model_validator(mode="after")
     def _leaves_something(self) -> Fractions:
@@ -222,6 +256,9 @@ class FusionChoice(_Open):
     gradient_blending sets the weights, the joint loss's included, anew every few epochs (Wang et al. 2020)."""
     joint_loss: bool | Weight = False
     """At model level: whether (or with which weight) the parts are trained by the loss of the combination, too."""
+    absent: Literal["masked", "learned"] = "masked"
+    """At feature level: what the operator is given where a row lacks a part: nothing, so that it goes by the others, or
+    features that are learned, one vector a part, as if the part were there."""
 
 
 class EarlyStopping(_Closed):
@@ -277,6 +314,9 @@ class Training(_Closed):
     """The optimizer by name, or with its options. Weight decay spares biases and norms."""
     schedule: Annotated[ScheduleChoice | None, BeforeValidator(_named)] = ScheduleChoice(name="cosine")
     """The learning rate's course by name, or with its options; null for a constant rate."""
+    balance: Annotated[BalanceChoice | None, BeforeValidator(_named)] = None
+    """What keeps one modality from starving the others, by name, or with its options: for modalities that reach one
+    head through feature-level fusion; null for training by that head's loss alone."""
     gradient_clip: Annotated[float, Gt(0)] | None = None
     """The greatest norm of the gradient; longer ones are shortened to it."""
     seed: Annotated[int, Ge(0)] = 0
@@ -291,8 +331,9 @@ class Training(_Closed):
     compile: bool = False
     """Whether encoders are compiled by torch.compile, and on a GPU whole steps recorded as CUDA graphs. It takes a
     minute or so at the beginning; a step that cannot be recorded, or gives something else then, runs as it is."""
-    keep: Literal["best", "last"] = "best"
-    """Which weights the run ends with: the best on validation, or the last."""
+    keep: Literal["best", "last", "soup"] = "best"
+    """Which weights the run ends with: the best on validation, or the last. soup: the mean of those of the three best
+    epochs, as far as each makes the validation metric no worse (greedy soup, Wortsman et al. 2022)."""
     metric: str | None = None
     """The metric by which the best weights are chosen; the task's main one if it is not given."""
     early_stopping: EarlyStopping | Annotated[int, Ge(1)] | None = None

@@ -20,7 +20,7 @@ IN_MEMORY = "<table in memory>"
 """What stands in a recipe for a table that was given as an object."""
 SPLITS = {"train", "validation", "test"}
 """The keys of tables by split."""
-NAMED = ("encoder", "fusion", "optimizer", "schedule")
+NAMED = ("encoder", "fusion", "optimizer", "schedule", "balance")
 """Keys whose value may be a component's bare name, which stands for a mapping with this name."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmreg.errors import RunError
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.find import find_components, registry_name
 from mmreg.recipe.recipe import Recipe
@@ -24,6 +25,7 @@ class Plan:
         task: what is to be predicted.
         optimizer: what moves the weights.
         schedule: the learning rate's course; None for a constant rate.
+        balance: what keeps one modality from starving the others; None for nothing.
         metrics: the metrics that are none of the task's own, by name.
         callbacks: who follows the training.
     """
@@ -36,6 +38,7 @@ class Plan:
     schedule: Component | None
     metrics: Mapping[str, Component]
     callbacks: tuple[Component, ...]
+    balance: Component | None = None
 
     @property
     def metric(self) -> str | None:
@@ -65,12 +68,11 @@ class Plan:
         target = {key: value for key, value in data["target"].items() if key not in self.task.options}
         data["target"] = {**target, **self.task.options_with(asset)}
         for name, plan in self.inputs.items():
-            encoder = {**plan.encoder.to_data(asset), **plan.encoder.weights.to_data(plan.encoder.options)}
             data["modalities"][name] = {
                 "type": plan.modality.entry.reference,
                 **({"columns": list(plan.columns)} if form.modalities[name].columns else {"column": plan.columns[0]}),
                 **plan.modality.options_with(asset),
-                "encoder": {"share": plan.shares} if plan.shares else encoder,
+                "encoder": plan.encoder_data(asset),
                 "on_bad": plan.on_bad,
                 "store": plan.store,
                 "augmented_copies": plan.augmented_copies,
@@ -78,6 +80,7 @@ class Plan:
         data["fusion"] = None if self.fusion is None else self.fusion.to_data(asset)
         data["training"]["optimizer"] = self.optimizer.to_data(asset)
         data["training"]["schedule"] = None if self.schedule is None else self.schedule.to_data(asset)
+        data["training"]["balance"] = None if self.balance is None else self.balance.to_data(asset)
         data["metrics"] = [self.metrics[n].to_data(asset) if n in self.metrics else n for n in self.metric_names]
         data["callbacks"] = [callback.to_data(asset) for callback in self.callbacks]
         return data
@@ -85,6 +88,7 @@ class Plan:
     def components(self) -> dict[str, Component]:
         """Every component by its role, such as "encoder/image" or "fusion/concat"; those within others after a dot."""
         roles: dict[str, Component | None] = {"task": self.task, "optimizer": self.optimizer, "schedule": self.schedule}
+        roles["balance"] = self.balance
         for name, plan in self.inputs.items():
             roles |= {f"modality/{name}": plan.modality, f"encoder/{name}": None if plan.shares else plan.encoder}
         roles |= {f"fusion/{node.name}": node.fusion for node in (self.fusion.nodes() if self.fusion else ())}
@@ -94,7 +98,7 @@ class Plan:
 
 
 def missing_assets(plan: Plan) -> list[Problem]:
-    """A problem for every file that is not there of those which components are built from."""
+    """A problem for every file, or earlier run, that is not there of those which components are built from."""
     places: dict[str, tuple[str, ...]] = {"modality": ("modalities",), "encoder": ("modalities",)}
     problems = []
     for role, component in plan.components().items():
@@ -106,6 +110,12 @@ def missing_assets(plan: Plan) -> list[Problem]:
             folder = path in component.uncopied and os.path.isdir(path)  # noqa: PTH112
             if not folder and not os.path.isfile(path):  # noqa: PTH113
                 problems.append(Problem((*key, *parts, option), f"there is no file {path}"))
+    for name, given in plan.inputs.items():
+        if given.earlier is not None and not given.shares:
+            try:
+                given.earlier.check()
+            except RunError as error:
+                problems.append(Problem(("modalities", name, "encoder", "from"), str(error)))
     return problems
 
 
@@ -138,6 +148,7 @@ def resolve(recipe: Recipe, trains: bool = True) -> Plan:
         found.schedule,
         found.metrics,
         found.callbacks,
+        found.balance,
     )
 
 

@@ -19,6 +19,7 @@ CHOICES = {
     "fusion": "FusionChoice",
     "optimizer": "OptimizerChoice",
     "schedule": "ScheduleChoice",
+    "balance": "BalanceChoice",
     "metric": "MetricChoice",
     "callback": "CallbackChoice",
 }

@@ -1,4 +1,4 @@
-"""Which modalities fit a table's columns, and why: what the modalities themselves say of a sample of the values."""
+"""Which modalities and encoders fit a table's columns, and why: what these themselves say of a sample of the values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmreg import registry
-from mmreg.contract.interfaces import Modality
+from mmreg.contract.interfaces import Encoder, EncoderSuggestion, Modality
 from mmreg.data.cells import Unreadable, iter_column
 from mmreg.data.table import Table
 from mmreg.errors import MmregError
 from mmreg.files import irregular
 from mmreg.messages import plural, shortened
+from mmreg.recipe.finder import Finder
+from mmreg.registry.describing import ambiguous, needs
 
 SAMPLE = 200
 """Values of a column that are looked at."""
@@ -34,6 +36,7 @@ class Suggestion:
         columns: what it is to read.
         options: those that should differ from their defaults, each with the reason.
         missing: what is to be said of files that are not there; empty if all are.
+        sample: some of the values that are there, as the modality's `load` takes them; empty for several columns.
     """
 
     modality: str
@@ -41,6 +44,7 @@ class Suggestion:
     columns: tuple[str, ...]
     options: Mapping[str, tuple[Any, str]]
     missing: str = ""
+    sample: Sequence[Any] = ()
 
 
 def suggest(table: Table, columns: Sequence[str]) -> list[Suggestion]:
@@ -63,6 +67,38 @@ def suggest(table: Table, columns: Sequence[str]) -> list[Suggestion]:
                 taken = set(several.columns)
                 left = [column for column in left if column not in taken]
     return found
+
+
+def suggest_encoder(suggestion: Suggestion, rows: int) -> tuple[str, EncoderSuggestion, frozenset[str]] | None:
+    """The encoder that speaks up for a suggestion's column with the highest rank, if one does.
+
+    Args:
+        suggestion: of a modality of one column.
+        rows: how many rows there are to learn from.
+
+    Returns:
+        Its name, what it proposes, and the modality's options that it sets itself; None to leave the modality's own
+        choice. Of equal ranks the first name in alphabetical order counts.
+    """
+    found = []
+    for entry in registry.specs("encoder") if suggestion.sample else ():
+        try:
+            if needs(entry.spec):
+                continue
+            cls: type[Encoder] = registry.load(entry)
+            proposal = cls.suggest(suggestion.modality.rpartition(":")[2], suggestion.sample, rows)
+            if proposal is None or proposal.rank <= 0:
+                continue
+            component = Finder(None).component("encoder", entry.reference, proposal.options, ())
+            if component is not None:
+                settings = frozenset(cls.modality_options(component.options))
+                name = entry.reference if ambiguous(entry) else entry.spec.name
+                found.append((-proposal.rank, name, proposal, settings))
+        except Exception:  # whatever a plugin's code raises; it has nothing to propose
+            continue
+    if not found:
+        return None
+    return min(found, key=lambda each: each[:2])[1:]
 
 
 def why_left_out(table: Table, column: str) -> str:
@@ -122,7 +158,7 @@ def _for_column(
                 continue
             missing = len(sample) - len(there)
             told = f"{missing} of the {plural(len(sample), 'file')} looked at are missing" if missing else ""
-            return Suggestion(name, cls, (column,), dict(options), told)
+            return Suggestion(name, cls, (column,), dict(options), told, there)
         except Exception:  # whatever a plugin's code raises; it is not what it takes
             continue
     return None

@@ -1,30 +1,26 @@
 """A run: the folder that training leaves behind, and how it is loaded, evaluated and used to predict."""
 
+from mmreg.run_files.facts import COMPONENTS, FORMAT, RECIPE, WEIGHTS, is_run, read_facts, run_file
+from mmreg.run_files.weights import read_weights, told_checksum, write_weights
 from mmreg.runs.folder import (
     BEST,
     CHECKPOINT,
     CHECKPOINTS,
-    COMPONENTS,
     EARLIER_BEST,
     EARLIER_CHECKPOINT,
-    FORMAT,
     METRICS,
+    OUT_OF_FOLD,
     PREDICTIONS,
     PROFILE,
-    RECIPE,
     REPORT,
     TIMINGS,
-    WEIGHTS,
     claim,
     clear,
-    is_run,
     keep_assets,
     own_folder,
-    read_facts,
     read_predictions,
     read_timings,
     remove_leftovers,
-    run_file,
     write_facts,
     write_predictions,
 )
@@ -34,7 +30,6 @@ from mmreg.runs.matching import Targets, check_same_task, matching_key, written_
 from mmreg.runs.measuring import evaluation, prediction_columns, report_split, row_keys, with_keys
 from mmreg.runs.references import kept_weights
 from mmreg.runs.run import KnownRows, Run
-from mmreg.runs.weights import read_weights, told_checksum, write_weights
 
 __all__ = [
     "BEST",
@@ -46,6 +41,7 @@ __all__ = [
     "FORMAT",
     "LOCK",
     "METRICS",
+    "OUT_OF_FOLD",
     "PREDICTIONS",
     "PROFILE",
     "RECIPE",

@@ -6,7 +6,6 @@ Nothing in it can run code; it can be moved and renamed, and is read offline.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import re
 import shutil
@@ -27,23 +26,33 @@ from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import specs_to_json
 from mmreg.contract.task import Task
 from mmreg.errors import RunError
-from mmreg.files import irregular, remove_unfinished, replacing, write_json, write_text
+from mmreg.files import remove_unfinished, replacing, write_json, write_text
 from mmreg.messages import one_line
 from mmreg.model.inference import Predicted
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.assets import digest
 from mmreg.recipe.resolve import Plan
 from mmreg.recipe.yaml import yaml_text
+from mmreg.run_files.facts import (
+    CHECKSUM,
+    COMPONENTS,
+    FORMAT,
+    RECIPE,
+    WEIGHTS,
+    facts_checksum,
+    is_run,
+    run_file,
+    text_hash,
+)
 from mmreg.runs.lock import LOCK
 from mmreg.runs.references import references
 
-RECIPE = "recipe.yaml"
-COMPONENTS = "components.json"
-WEIGHTS = "model.safetensors"
 METRICS = "metrics.csv"
 TIMINGS = "timings.csv"
 REPORT = "report.json"
 PREDICTIONS = "predictions"
+OUT_OF_FOLD = "out_of_fold"
+"""What the rows of a cross-validation are called, each predicted by the run that has not seen it."""
 PROFILE = "profile"
 """Where its time went, of a training that was asked."""
 ASSETS = "assets"
@@ -58,32 +67,6 @@ OWN_ASSET = re.compile(r"[0-9a-f]{8}-")
 """How the names of assets in a run's folder begin."""
 LONGEST_NAME = 100
 """Characters of an asset's own name that its copy keeps."""
-CHECKSUM = "checksum"
-"""The key in the facts of what all the others hash to."""
-FORMAT = 1
-"""The version of the folder's layout."""
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder was written by a training."""
-    return (folder / COMPONENTS).is_file() and (folder / RECIPE).is_file()
-
-
-def run_file(folder: Path, name: str) -> Path:
-    """The path of a file of a run, whether it is there or not, for reading.
-
-    Raises:
-        RunError: it is no file, or a link, or in a linked folder: a run's own files never are, and what a link leads to
-            is not the run's.
-    """
-    path = folder / name
-    for place in (path, *path.parents[: len(Path(name).parts) - 1]):
-        if place.is_symlink():
-            raise RunError(f"{place} is a symbolic link, which nothing in a run's folder is; put what it names there")
-    what = irregular(path)
-    if what:
-        raise RunError(f"{path} is {what}, where a run has a file")
-    return path
 
 
 def own_folder(folder: Path, name: str) -> Path:
@@ -147,33 +130,6 @@ def clear(folder: Path) -> None:
             shutil.rmtree(own_folder(folder, name))
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    """What a run folder says of its components.
-
-    Raises:
-        RunError: it is no run folder, or of another format.
-    """
-    if not folder.is_dir():
-        near = sorted(p.name for p in folder.parent.iterdir() if is_run(p)) if folder.parent.is_dir() else []
-        there = f"; there are {', '.join(near[:10])}" if near else ""
-        raise RunError(f"there is no run folder {str(folder)!r}{there}")
-    try:
-        facts: dict[str, Any] = json.loads(run_file(folder, COMPONENTS).read_text(encoding="utf-8"))
-        checksum = facts.pop(CHECKSUM, None)  # mmreg 0.1.0 wrote none
-        found = facts["format"]
-    except FileNotFoundError as error:
-        raise RunError(f"{str(folder)!r} is no run folder: it has no {COMPONENTS}") from error
-    except RunError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{folder / COMPONENTS} is damaged: {error}") from error
-    if checksum is not None and checksum != _facts_checksum(facts):
-        raise RunError(f"{folder / COMPONENTS} is damaged, or was edited: it does not fit its checksum; train again")
-    if found != FORMAT:
-        raise RunError(f"{str(folder)!r} is a run of format {found!r}, this mmreg reads format {FORMAT}")
-    return facts
-
-
 def keep_assets(folder: Path, plan: Plan) -> None:
     """Copy the files that a recipe's components are built from into a run's folder, before anything in it goes.
 
@@ -228,9 +184,9 @@ def write_facts(
     if batch_size is not None:
         facts["batch_size"] = batch_size
     text = yaml_text(recipe)
-    facts["recipe"] = _hash(text)
+    facts["recipe"] = text_hash(text)
     # The recipe last: without it a killed training leaves a folder that is known as its own, and may be begun anew.
-    write_json(folder / COMPONENTS, {**facts, CHECKSUM: _facts_checksum(facts)})
+    write_json(folder / COMPONENTS, {**facts, CHECKSUM: facts_checksum(facts)})
     write_text(folder / RECIPE, text)
 
 
@@ -256,15 +212,7 @@ def component_facts(plan: Plan) -> dict[str, dict[str, Any]]:
 def recipe_was_edited(folder: Path, facts: Mapping[str, Any]) -> bool:
     """Whether a run's recipe is another text than the one that was written with its facts."""
     text = run_file(folder, RECIPE).read_text(encoding="utf-8")
-    return bool(facts.get("recipe", _hash(text)) != _hash(text))
-
-
-def _facts_checksum(facts: Mapping[str, Any]) -> str:
-    return _hash(json.dumps(facts, sort_keys=True))
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return bool(facts.get("recipe", text_hash(text)) != text_hash(text))
 
 
 class _Assets:
@@ -291,11 +239,12 @@ class _Assets:
             RunError: there is no such file.
         """
         content = digest(path)
+        if path in self._uncopied:
+            if content is not None:  # runs are combined without the files that their encoders were built from
+                self.kept[path] = content
+            return path
         if content is None:
             raise RunError(f"the file {path} of the recipe is gone")
-        if path in self._uncopied:
-            self.kept[path] = content
-            return path
         name = f"{ASSETS}/{content[:8]}-{Path(path).name[-LONGEST_NAME:]}"
         copy = own_folder(self.folder, ASSETS) / Path(name).name
         self.kept[name] = content

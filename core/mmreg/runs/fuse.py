@@ -28,6 +28,9 @@ from mmreg.runs import Run
 from mmreg.runs.common_rows import CommonRows, fit_operator
 from mmreg.runs.followers import Followers
 
+SPLITS = (runs.OUT_OF_FOLD, "validation", "test")
+"""Whose predictions runs may have."""
+
 
 def fuse(
     folders: Sequence[str | Path],
@@ -40,7 +43,8 @@ def fuse(
     """Combine runs.
 
     What the operator has to learn is fitted on the validation rows that all runs have, by the predictions that each
-    of them wrote; so the data themselves are not needed. Rows are matched by the recipes' `key`, or by number where
+    of them wrote; so the data themselves are not needed. Of cross-validated runs these are all rows in folds, each
+    predicted by the training that has not seen it. Rows are matched by the recipes' `key`, or by number where
     all runs were trained on the same table.
 
     Args:
@@ -63,33 +67,53 @@ def fuse(
     with runs.writing(Path(out)):
         target = runs.claim(Path(out), overwrite=overwrite, resumable=False)
         runs.remove_leftovers(target)
-        return _fuse([runs.load(folder, "cpu") for folder in folders], chosen, target, resolve_device(device))
+        return combine([runs.load(folder, "cpu") for folder in folders], chosen, target, resolve_device(device))
 
 
-def _fuse(loaded: Sequence[Run], chosen: dict[str, Any], target: Path, where: torch.device) -> Run:
-    """Combine loaded runs in a folder that is held for writing."""
+def combine(
+    loaded: Sequence[Run],
+    chosen: dict[str, Any],
+    target: Path,
+    where: torch.device,
+    splits: Sequence[str] = SPLITS,
+    further: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Run:
+    """Combine loaded runs in a folder that is held for writing.
+
+    Args:
+        loaded: the runs.
+        chosen: the operator by name, with its options.
+        target: the folder.
+        where: the device that the combination computes on.
+        splits: those whose rows all runs may have; the operator is fitted on the first that all of them predicted.
+        further: what the report tells besides.
+        changes: keys of the combination's recipe that are others than those of the first run's.
+    """
     task = _common_task(loaded)
     parts = _Parts(loaded, chosen)
-    plan = resolve(Recipe(parts.recipe(), folder=loaded[0].plan.recipe.folder))
+    recipe = Recipe({**parts.recipe(), **(changes or {})}, folder=loaded[0].plan.recipe.folder)
+    plan = resolve(recipe, trains=False)
     specs = {name: modality.spec for name, modality in parts.modalities.items()}
     model = build(plan, specs, task, loaded[0].model.prior, parts.states)
     missing, unexpected = model.load_state_dict(parts.weights(), strict=False)
     assert not unexpected
     assert all(name.startswith("root.fusion.") for name in missing)
     assert isinstance(model.root, ModelNode)
-    validation, test = (parts.common_rows(split, model.root.part_names) for split in ("validation", "test"))
-    notes = fit_operator(model.root, task, validation)
+    common = {split: parts.common_rows(split, model.root.part_names) for split in splits}
+    held_out = [common[split] for split in splits if split != "test" and common[split] is not None]
+    notes = fit_operator(model.root, task, held_out[0] if held_out else None)
     runs.clear(target)
     prints = {run.fingerprint for run in loaded}
     fingerprint = prints.pop() if len(prints) == 1 else ""
     combined = [str(run.folder) for run in loaded]
     runs.write_facts(target, plan, parts.modalities, task, model, {"fused": combined, "fingerprint": fingerprint})
-    report: dict[str, Any] = {"fused": combined, "notes": notes}
-    for split, rows in (("validation", validation), ("test", test)):
+    report: dict[str, Any] = {"fused": combined, "notes": notes, **(further or {})}
+    for split, rows in common.items():
         if rows is not None:
             predicted, columns = rows.predict(model.root.fusion, task, model.prior)
             report[split] = runs.report_split(target, plan, task, split, columns, rows.targets, predicted)
-    if validation is None and test is None:
+    if splits and not any(common.values()):
         notes.append("there are no figures: not all of the runs have predictions of validation or test rows")
     write_json(target / runs.REPORT, report)
     runs.write_weights(target / runs.WEIGHTS, model.state_dict())
@@ -202,7 +226,7 @@ class _Parts:
 
     def _name_operators(self) -> None:
         """Add the new names of the runs' operators, as resolving the combination numbers those that are alike."""
-        plan = resolve(Recipe(self.recipe()))
+        plan = resolve(Recipe(self.recipe()), trains=False)
         assert plan.fusion is not None
         taken = iter([node.name for node in plan.fusion.nodes()][1:])
         for run, names in zip(self.loaded, self.renamed, strict=True):
@@ -212,6 +236,7 @@ class _Parts:
     def recipe(self) -> dict[str, Any]:
         """The recipe of the combination."""
         data = self.loaded[0].plan.to_data()
+        data["training"]["balance"] = None  # what the runs' own have learned serves their training alone
         data["modalities"] = {}
         of: list[Any] = []
         for run, names in zip(self.loaded, self.renamed, strict=True):

@@ -14,12 +14,13 @@ from mmreg.messages import one_line
 from mmreg.model.devices import resolve_device
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, find_problems, resolve
-from mmreg.runs.folder import COMPONENTS, RECIPE, REPORT, WEIGHTS, read_facts, recipe_was_edited, run_file
+from mmreg.run_files.facts import COMPONENTS, RECIPE, WEIGHTS, read_facts, run_file
+from mmreg.run_files.weights import read_weights
+from mmreg.runs.folder import REPORT, recipe_was_edited
 from mmreg.runs.lock import writer
 from mmreg.runs.references import with_files_at_hand
 from mmreg.runs.restoring import Restoring
 from mmreg.runs.run import Run
-from mmreg.runs.weights import read_weights
 
 logger = logging.getLogger("mmreg")
 

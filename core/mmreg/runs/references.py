@@ -14,7 +14,7 @@ from mmreg.pretrained import weights_folder
 from mmreg.recipe.assets import digest
 from mmreg.recipe.recipe import Recipe
 from mmreg.recipe.resolve import Plan
-from mmreg.runs.weights import weights_checksum
+from mmreg.run_files.weights import weights_checksum
 
 
 def referenced(plan: Plan) -> list[str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmreg.allocation import MemoryGuard
 from mmreg.contract.interfaces import Modality
-from mmreg.contract.lifecycle import Restorable
+from mmreg.contract.lifecycle import migrated, migrates
 from mmreg.contract.spec import Specs, specs_from_json
 from mmreg.contract.task import Task
 from mmreg.errors import ComponentRestoreError, RunError
@@ -43,7 +43,7 @@ class Restoring:
         for role, component in self.components.items():
             written = self._written(role)["component_version"]
             current = getattr(component.cls, "version", 1)
-            if written != current and not (written < current and _migrates(component.cls)):
+            if written != current and not (written < current and migrates(component.cls)):
                 logger.warning(
                     "mmreg: %s of the run %s %s; it is used as it was saved", role, self.folder, self._versions(role)
                 )
@@ -71,12 +71,12 @@ class Restoring:
         return {name: specs_from_json(self.facts["modalities"][name]["spec"]) for name in self.plan.inputs}
 
     def states(self) -> dict[str, Mapping[str, Any]]:
-        """What encoders and operators saved, by role; less those that are built again from a file."""
+        """What encoders, operators and a balance saved, by role; less those that are built again from a file."""
         saved = self.facts.get("states", {})
         built = {f"encoder/{name}" for name in self.facts.get("references", {})}
         found = {}
         for role in self.components:
-            if role not in built and role.startswith(("encoder/", "fusion/")) and "." not in role:
+            if role not in built and role.startswith(("encoder/", "fusion/", "balance")) and "." not in role:
                 with self._naming(role):
                     found[role] = self._state(role, saved.get(role, {}))
         return found
@@ -114,11 +114,7 @@ class Restoring:
         return "; ".join(told) or ", ".join(names[:5])
 
     def _state(self, role: str, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        cls: type[Restorable] = self.components[role].cls
-        written = self._written(role)["component_version"]
-        if written < cls.version and _migrates(cls):
-            return cls.migrate(state, written)
-        return state
+        return migrated(self.components[role].cls, state, self._written(role)["component_version"])
 
     def _written(self, role: str) -> dict[str, Any]:
         return {"component_version": 1, "distribution": "?", "version": "", **self.facts["components"].get(role, {})}
@@ -146,7 +142,3 @@ class Restoring:
     def _lost(self, role: str, reason: str) -> RunError:
         told = f"{role} of the run {self.folder} cannot be restored: {reason}; it {self._versions(role)}"
         return RunError(f"{told}; install the release that it was saved by, or train again")
-
-
-def _migrates(cls: type) -> bool:
-    return getattr(cls, "migrate", None) is not None and cls.migrate.__func__ is not Restorable.migrate.__func__  # type: ignore[attr-defined]

@@ -26,6 +26,7 @@ from mmreg.data.targets import TargetColumn
 from mmreg.errors import RunError
 from mmreg.experiment import Experiment, check_columns, open_experiment, prepare_all
 from mmreg.model.allocator import freed_memory_kept
+from mmreg.model.augmented import Augmented
 from mmreg.model.devices import resolve_precision
 from mmreg.model.inference import Predicted, predict
 from mmreg.model.model import MultimodalModel
@@ -120,6 +121,7 @@ class Run:
         split: str | None = None,
         metrics: Sequence[str] = (),
         batch_size: int | None = None,
+        augmented: int = 0,
         progress: Any = None,
     ) -> dict[str, Any]:
         """Measure the model.
@@ -131,6 +133,7 @@ class Run:
                 them have in that split.
             metrics: names of further metrics, besides the task's and the recipe's.
             batch_size: rows at a time; the recipe's if not given.
+            augmented: how many augmented versions of each row are predicted as well; see `predict_rows`.
             progress: told of values being decoded: their count so far, their number, the modality.
 
         Returns:
@@ -142,7 +145,7 @@ class Run:
             TableError: the table is unreadable or lacks columns.
         """
         known = self.known_rows(table, split, progress)
-        predicted = self.predict_rows(known.prepared, known.rows, batch_size)
+        predicted = self.predict_rows(known.prepared, known.rows, batch_size, augmented=augmented)
         return evaluation(self.plan, self.task, predicted, known.targets, known.split, metrics)
 
     def known_rows(self, table: Any = None, split: str | None = None, progress: Any = None) -> KnownRows:
@@ -155,7 +158,9 @@ class Run:
             raise RunError(f"there are no {name} rows to evaluate on")
         return KnownRows(prepared, rows, experiment.targets[rows], name)
 
-    def predict(self, rows: Any, *, batch_size: int | None = None, progress: Any = None) -> list[dict[str, Any]]:
+    def predict(
+        self, rows: Any, *, batch_size: int | None = None, augmented: int = 0, progress: Any = None
+    ) -> list[dict[str, Any]]:
         """Predict rows.
 
         Args:
@@ -163,16 +168,17 @@ class Run:
                 one counts as absent. Relative paths are relative to the table; of scheme://... to the folder of the
                 recipe that the run was trained with; else to the working directory.
             batch_size: rows at a time; the recipe's if not given.
+            augmented: how many augmented versions of each row are predicted as well; see `predict_rows`.
             progress: told of values being decoded: their count so far, their number, the modality.
 
         Returns:
             For each row its key, the prediction in the task's words, and which modalities it had.
         """
-        columns = self.predict_columns(rows, batch_size=batch_size, progress=progress)
+        columns = self.predict_columns(rows, batch_size=batch_size, augmented=augmented, progress=progress)
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def predict_columns(
-        self, rows: Any, *, batch_size: int | None = None, progress: Any = None
+        self, rows: Any, *, batch_size: int | None = None, augmented: int = 0, progress: Any = None
     ) -> dict[str, list[Any]]:
         """As `predict`, with a list for each column instead of a dict for each row."""
         rows = [rows] if isinstance(rows, Mapping) else rows
@@ -182,7 +188,7 @@ class Run:
         numbers = np.arange(len(table))
         _tell_bad(prepared, numbers)
         numbers = keep_rows(prepared, numbers)
-        predicted = self.predict_rows(prepared, numbers, batch_size)
+        predicted = self.predict_rows(prepared, numbers, batch_size, augmented=augmented)
         return prediction_columns(self.plan, self.task, table, prepared, numbers, predicted)
 
     def open_table(self, table: Any) -> Table:
@@ -208,6 +214,7 @@ class Run:
         batch_size: int | None = None,
         drop: Mapping[str, NDArray[np.bool_]] | None = None,
         change: Callable[[Batch], Batch] | None = None,
+        augmented: int = 0,
     ) -> Predicted:
         """Predict rows that are prepared already.
 
@@ -217,15 +224,23 @@ class Run:
             batch_size: rows at a time; the recipe's if not given.
             drop: for some modalities (R,) bool, the rows in which it counts as absent.
             change: what is done to each batch of stored values before anything else.
+            augmented: how many versions of each row are predicted besides the plain one, augmented as in training; the
+                scores are those of the mean of all probabilities (for numbers, of all values). What is drawn depends on
+                the recipe's seed and the row's place in its batch, so that a call with the same rows and `batch_size`
+                gives the same.
+
+        Raises:
+            OptionError: rows are to be augmented, and no modality does anything in training that it does not in use.
         """
         size = batch_size or self.batch_size
         order = unpadded_order(prepared, rows, size)
         batches: Iterable[Batch] = Batches(prepared, rows, None, None, size, order=order, drop=drop)
         if change is not None:
             batches = map(change, batches)
+        versions = Augmented(augmented, self.plan.recipe.form.training.seed) if augmented else None
         # Of a single batch, to give memory back would take longer than to get it again.
         with freed_memory_kept() if len(rows) > size else nullcontext():
-            return predict(self.model, self.modalities, batches, self.device, self.dtype)
+            return predict(self.model, self.modalities, batches, self.device, self.dtype, versions)
 
     def _rows(self, table: Any, split: str | None) -> tuple[Experiment, NDArray[np.int64], str]:
         """The experiment over a table, the numbers of the rows to use, and what they are called."""

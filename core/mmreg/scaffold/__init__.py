@@ -35,6 +35,7 @@ SUMMARIES: Mapping[str, str] = {
     "metric": "The share of rows whose class is among the most probable ones.",
     "optimizer": "Steps along the sign of a momentum (Lion).",
     "schedule": "A rate that rises, stays, and falls, by step.",
+    "balance": "Gradients of all encoders brought towards the same length.",
     "callback": "A line of JSON for every epoch, in the run's folder.",
     "command": "The figures of several runs, side by side.",
     "source": "A folder of files, with a folder for each label.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 # The checks of a file are entered when it is imported, and are run in that order.
 # isort: off
 from mmreg.testing import general, modality, modules, encoder, fusion, order, task  # noqa: F401
-from mmreg.testing import metric, optimization, callback  # noqa: F401
+from mmreg.testing import metric, optimization, balance, callback  # noqa: F401
 
 # isort: on
 from mmreg.testing.expectations import Skipped

@@ -107,7 +107,7 @@ def _sample_rows(experiment: Experiment, count: int) -> TrainingRows:
     """The rows, decoded and repeated until there are so many, to learn from."""
     prepared = prepare_all(experiment.plan, experiment.table, experiment.modalities, None)
     train = experiment.splits["train"]
-    fit_arrays(prepared, experiment.modalities, train)
+    fit_arrays(prepared, experiment.learning, train)
     return TrainingRows(prepared, experiment.targets, experiment.weights, np.resize(train, count), train[:0])
 
 

@@ -82,7 +82,7 @@ def find_lr(
     train = keep_rows(prepared, experiment.splits["train"])
     if not len(train):
         raise TableError("no training row is left after rows with bad cells were left out")
-    fit_arrays(prepared, experiment.modalities, train)
+    fit_arrays(prepared, experiment.learning, train)
     test = RangeTest(low, high, steps)
     with deterministic(training.deterministic), random_state_kept(target):
         model = experiment.build_model().to(target)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mmreg.contract.callback import Step
 from mmreg.contract.interfaces import Modality
@@ -33,6 +34,7 @@ from mmreg.training.parameters import Freezing, parameter_groups, trained_weight
 from mmreg.training.progress import Clock, Position, Progress, rates_after
 from mmreg.training.rows import AnyBatch, TrainingRows
 from mmreg.training.sampling import row_classes
+from mmreg.training.soup import best_epochs
 from mmreg.training.step import TrainingStep
 from mmreg.training.validation import Validation
 
@@ -109,11 +111,24 @@ class Trainer:
         """The model that is measured and kept: the one that is trained, or that of the averaged weights."""
         return self.model if self.average is None else self.average.model
 
+    def best_epochs(self, history: Sequence[Epoch]) -> list[int]:
+        """The best epochs by the metric that chooses the weights, the best first."""
+        return best_epochs(history, self.metric, more_is_better=self.measures.more_is_better(self.metric))
+
+    def measured(self, state: Mapping[str, Tensor]) -> float | None:
+        """That metric of some weights on the validation rows, which the model then has."""
+        self.model.load_state_dict(dict(state))
+        values = self.validation(self.model, lambda: None)
+        return next((each.value for each in values if not each.part and each.name == self.metric), None)
+
     def _compile(self, tell: Callable[[str], None]) -> None:
         """Put values on the device, and compile and record the step, where recipe and device allow it."""
         self.captured: CapturedStep | None = None
         resident = self.rows.keep_on(self.device)
         if not self.options.compile or self.step.on_gradients is not None:  # a compiled step shows nobody its gradients
+            return
+        if self.model.balance is not None and self.model.balance.own_gradients:
+            tell("nothing is compiled, as the balance goes back through the encoders twice, which compiled ones do not")
             return
         tell("the encoders are compiled at the first steps, which takes a minute or so")
         self.model.compile_encoders()

@@ -20,6 +20,7 @@ from mmreg.messages import listed
 from mmreg.recipe.form import Checkpoint
 from mmreg.training.checkpoint import BEST_WEIGHTS, TRAINING, save_checkpoint
 from mmreg.training.nonfinite import REMEDY, NonFiniteError, bad_tensors
+from mmreg.training.soup import epoch_weights
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,29 @@ class Kept:
 
     Attributes:
         best: the best weights.
+        epochs: the weights of epochs, by number, that a soup may be made of.
         metrics: the text of metrics.csv.
         timings: that of timings.csv.
         state: as `Trainer.state` gives it. Last, as a kill between two writes makes a training that goes on repeat the
             epoch with all of its files.
+        wanted: the epochs whose weights are still wanted once the state is written; those of others go.
     """
 
     best: Mapping[str, Tensor] | None = None
+    epochs: Mapping[int, Mapping[str, Tensor]] | None = None
     metrics: str | None = None
     timings: str | None = None
     state: dict[str, Any] | None = None
+    wanted: tuple[int, ...] | None = None
 
     def then(self, newer: Kept) -> Kept:
         """This, with what a newer one has in its place."""
-        return replace(
-            self, **{each.name: value for each in fields(newer) if (value := getattr(newer, each.name)) is not None}
-        )
+        changes = {each.name: value for each in fields(newer) if (value := getattr(newer, each.name)) is not None}
+        if self.epochs is not None or newer.epochs is not None:
+            epochs = {**(self.epochs or {}), **(newer.epochs or {})}
+            wanted = epochs if newer.wanted is None else newer.wanted
+            changes["epochs"] = {number: weights for number, weights in epochs.items() if number in wanted}
+        return replace(self, **changes)
 
 
 class Saver:
@@ -145,13 +153,15 @@ class Saver:
                 self._writing = False
 
     def _write(self, kept: Kept) -> None:
-        for tensors in (kept.best, kept.state and kept.state["model"]):
+        for tensors in (kept.best, *(kept.epochs or {}).values(), kept.state and kept.state["model"]):
             if bad := self._spoilt(tensors or {}):
                 raise NonFiniteError(f"the weights are no longer finite numbers ({listed(bad, 3)}); {REMEDY}")
         runs.own_folder(self.folder, runs.CHECKPOINTS)
         if kept.best is not None:
             # The ones before stay: they are those that the last state speaks of, until the next one is written.
             self._best = runs.write_weights(self.folder / runs.BEST, kept.best, self.folder / runs.EARLIER_BEST)
+        for number, weights in (kept.epochs or {}).items():
+            runs.write_weights(self.folder / epoch_weights(number), weights)
         if kept.metrics is not None:
             write_text(self.folder / runs.METRICS, kept.metrics)
         if kept.timings is not None:
@@ -159,6 +169,11 @@ class Saver:
         if kept.state is not None:
             save_checkpoint(self.folder, {**kept.state, TRAINING: self._training, BEST_WEIGHTS: self._best})
             self.kept = kept.state["progress"]["step"]
+        if kept.wanted is not None:
+            wanted = {epoch_weights(number) for number in kept.wanted}
+            for path in self.folder.glob(epoch_weights("*")):
+                if path.relative_to(self.folder).as_posix() not in wanted:
+                    path.unlink()
 
     def _cause(self, error: BaseException) -> BaseException:
         """What is wrong where a file could not be written: the folder itself may be gone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mmreg import runs
 from mmreg.contract.spec import specs_text
@@ -20,7 +22,7 @@ from mmreg.data.prepared import SHOWN, bad_texts, fit_arrays, keep_rows, prior_r
 from mmreg.errors import RunError, TableError, TrainingError
 from mmreg.experiment import Experiment, prepare_all
 from mmreg.files import csv_text, write_json
-from mmreg.messages import plural, without_modality
+from mmreg.messages import listed, plural, without_modality
 from mmreg.model.devices import resolve_precision
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FusionNode, ModelNode
@@ -37,6 +39,7 @@ from mmreg.training.parameters import count_trained
 from mmreg.training.resuming import Resumption, check_values, identity
 from mmreg.training.rows import TrainingRows
 from mmreg.training.saving import Kept, Saver
+from mmreg.training.soup import Soup, epoch_weights, greedy_soup
 from mmreg.training.stopping import Stop, Stopped
 
 
@@ -90,7 +93,7 @@ class Session:
             check_values(self.folder, resumption, self.prepared)
         self._drop_skipped()
         if resumption is None:
-            fit_arrays(self.prepared, experiment.modalities, experiment.splits["train"])
+            fit_arrays(self.prepared, experiment.learning, experiment.splits["train"])
         states = None if resumption is None else resumption.restoring.states()
         model = experiment.build_model(states).to(self.device)
         self.given = self._encode_once(model)
@@ -114,11 +117,12 @@ class Session:
         self.followers.tell("on_start", run, self._facts(model, trainer))
         with self.stop.heeding():
             self._train(trainer, run)
+        soup = self._soup(trainer) if self.form.training.keep == "soup" else None
         if self.form.training.keep == "best" and trainer.progress.best is not None and not self.holds_best:
             model.load_state_dict(runs.read_weights(runs.run_file(self.folder, runs.BEST)))
         self._fit_fusions(run, experiment.splits["validation"])
         with region("evaluation"):
-            report = self._report(run, trainer)
+            report = self._report(run, trainer, soup)
         runs.write_weights(self.folder / runs.WEIGHTS, runs.kept_weights(self.plan, model))
         self.followers.tell("on_end", run, report)
         return run
@@ -292,11 +296,44 @@ class Session:
         if trainer.within_epoch:  # of which a training that goes on is to know nothing
             self.holds_best = improved
             return kept
+        if self.form.training.keep == "soup":
+            best, before = (trainer.best_epochs(trainer.progress.history[:end]) for end in (None, -1))
+            state = {trainer.progress.epoch: trainer.predicting.state_dict()}
+            # An earlier checkpoint, which is gone on with where the last one is damaged, speaks of those before.
+            kept = replace(kept, epochs=state if trainer.progress.epoch in best else None, wanted=(*best, *before))
         return replace(kept, best=trainer.predicting.state_dict() if improved else None, state=trainer.state())
 
     def _tables(self, trainer: Trainer, timings: list[dict[str, Any]]) -> Kept:
         metrics = csv_text(each.row() for each in trainer.progress.history)
         return Kept(metrics=metrics, timings=csv_text(timings))
+
+    def _soup(self, trainer: Trainer) -> Soup | None:
+        """Give the model the mean of the weights of the best epochs; None where there are none of them."""
+        best, history = trainer.best_epochs(trainer.progress.history), trainer.progress.history
+        ingredients: list[tuple[int, Mapping[str, Tensor]]] = []
+        for number in best:
+            if trainer.within_epoch and number == history[-1].number:  # which is kept nowhere else
+                ingredients.append((number, copy.deepcopy(trainer.model.state_dict())))
+                continue
+            try:
+                ingredients.append((number, runs.read_weights(runs.run_file(self.folder, epoch_weights(number)))))
+            except RunError as error:
+                self._note(f"left out of the soup: {error}")
+        if not ingredients:
+            return None
+        values = {each.number: each.get("validation", trainer.metric) for each in history}
+        value = values[ingredients[0][0]]
+        assert value is not None
+        better = trainer.measures.more_is_better(trainer.metric)
+        soup = greedy_soup(ingredients, value, trainer.measured, more_is_better=better)
+        trainer.model.load_state_dict(dict(soup.state))
+        plain = listed(list(map(str, soup.epochs)))
+        self._note(
+            f"the weights are the mean of those of the epochs {plain}"
+            if len(soup.epochs) > 1
+            else f"the weights are those of epoch {plain}: no other epoch's made them better"
+        )
+        return soup
 
     def _between_steps(self, trainer: Trainer, saver: Saver) -> None:
         """Keep the training if it is time to, and end it if that is wished."""
@@ -329,7 +366,7 @@ class Session:
                 "accuracy: an operator that is fitted belongs on top"
             )
 
-    def _report(self, run: Run, trainer: Trainer) -> dict[str, Any]:
+    def _report(self, run: Run, trainer: Trainer, soup: Soup | None) -> dict[str, Any]:
         """Measure the kept weights on validation and test rows, and write predictions and figures."""
         experiment, values = self.experiment, self.given.in_place(self.prepared)
         report: dict[str, Any] = {
@@ -349,6 +386,8 @@ class Session:
                 "value": trainer.progress.best[0],
                 "epoch": trainer.progress.best[1],
             }
+        if soup is not None:
+            report["soup"] = {"metric": trainer.metric, "value": soup.value, "epochs": list(soup.epochs)}
         for split in ("validation", "test"):
             rows = experiment.splits[split]
             if not len(rows):

@@ -13,10 +13,11 @@ from mmreg.data.batches import Batch, Rows
 from mmreg.layers import GLOBAL_DRAWS
 from mmreg.model.devices import autocast
 from mmreg.model.inference import transform
-from mmreg.model.model import MultimodalModel
+from mmreg.model.model import MultimodalModel, Output
 from mmreg.model.seeding import Draws, derive
 from mmreg.recipe.form import Training
 from mmreg.regions import region
+from mmreg.training.balancing import balancing_of
 from mmreg.training.losses import total_loss
 from mmreg.training.mixing import Mixing
 from mmreg.training.nonfinite import StepGuard
@@ -63,6 +64,7 @@ class TrainingStep:
         self.model, self.modalities, self.optimizer = model, modalities, optimizer
         self.options, self.steps, self.device, self.dtype = options, steps, device, dtype
         self.on_gradients = on_gradients
+        self.balancing = balancing_of(model)
         self.mixing = Mixing(options, modalities) if options.mixup or options.cutmix else None
         self.scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=dtype == torch.float16)
         skips, scaled = options.on_nonfinite == "skip", self.scaler.is_enabled()
@@ -98,11 +100,16 @@ class TrainingStep:
         """
         rows = sum(batch.size for batch in group)
         self.guard.begin()
+        if self.balancing is not None:
+            self.balancing.begin()
         losses: Losses | None = None
         for batch, own in zip(group, draws, strict=True):
             part = self._batch_gradients(batch, own, weight, batch.size / rows, progress)
             losses = part if losses is None else losses.plus(part)
         assert losses is not None
+        if self.balancing is not None:
+            with GLOBAL_DRAWS:
+                self.balancing.modulate(draws[-1])
         return losses
 
     def _batch_gradients(
@@ -119,11 +126,20 @@ class TrainingStep:
         with GLOBAL_DRAWS:  # backward, too: a checkpointed layer draws again there
             with autocast(self.device, self.dtype):
                 output = self.model(inputs if mixed is None else mixed.batch, draws)
+                if self.balancing is not None:
+                    output = self.balancing.seen(output, inputs)
+
+            def loss_of(given: Output) -> tuple[Tensor, dict[tuple[str, str], Tensor]]:
+                if mixed is not None:
+                    return mixed.loss(given, self.model.task, *scale)
+                assert inputs.targets is not None
+                assert inputs.weights is not None
+                return total_loss(given, inputs.targets, inputs.weights, self.model.task, *scale)
+
             with region("loss"):
-                if mixed is None:
-                    loss, terms = total_loss(output, inputs.targets, inputs.weights, self.model.task, *scale)
-                else:
-                    loss, terms = mixed.loss(output, self.model.task, *scale)
+                loss, terms = loss_of(output)
+            if self.balancing is not None and self.balancing.balance.own_gradients:
+                self.balancing.before_backward(self.scaler.scale(loss_of(self.balancing.own(output))[0]))
             with region("backward"):
                 torch.autograd.backward(self.scaler.scale(loss))
         return Losses(loss.detach(), terms)

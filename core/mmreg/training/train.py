@@ -176,6 +176,8 @@ def check_validation(plan: Plan, experiment: Experiment) -> None:
     for key in ("early_stopping", "metric"):
         if getattr(training, key) is not None and not count:
             raise _too_few(f"training.{key} is judged on validation rows", count)
+    if training.keep == "soup" and not count:
+        raise _too_few("training.keep: soup is chosen by validation rows", count)
 
 
 def _too_few(needs: str, count: int) -> ValidationRowsError:

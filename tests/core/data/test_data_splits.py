@@ -161,3 +161,51 @@ def test_a_share_may_be_taken_from_the_training_table() -> None:
 def test_tables_by_split_that_contradict_the_split_are_an_error(names: list[str], split: Any, message: str) -> None:
     with pytest.raises(TableError, match=message):
         split_rows({name: numbered(2) for name in names}, split, None, 0)
+
+
+FOLDS = {"folds": 5, "validation": 0.2}
+
+
+def all_folds(table: Any, split: dict[str, Any], classes: Any, seed: int = 0) -> list[dict[str, NDArray[np.int64]]]:
+    return [split_rows(table, {**split, "fold": fold}, classes, seed) for fold in range(1, split["folds"] + 1)]
+
+
+def test_every_row_is_for_testing_in_one_fold_and_each_class_alike_in_all() -> None:
+    classes = ["a"] * 51 + ["b"] * 30 + ["c"] * 22
+    folds = all_folds(numbered(103), FOLDS, classes)
+    assert sorted(np.concatenate([fold["test"] for fold in folds]).tolist()) == list(range(103))
+    for fold in folds:
+        assert sorted(np.concatenate(list(fold.values())).tolist()) == list(range(103))
+        assert len(fold["test"]) in (20, 21)
+        assert len(fold["validation"]) == round(0.2 * (103 - len(fold["test"])))
+        found = Counter(classes[row] for row in fold["test"])
+        assert all(abs(found[name] - classes.count(name) / 5) < 1 for name in "abc")
+    assert as_lists(folds[0]) == as_lists(all_folds(numbered(103), FOLDS, classes)[0])
+    assert as_lists(folds[0]) != as_lists(all_folds(numbered(103), FOLDS, classes, seed=1)[0])
+
+
+def test_rows_of_a_group_are_in_one_fold_and_one_split() -> None:
+    groups = [number // 4 for number in range(120)]
+    folds = all_folds(numbered(120, who=groups), {**FOLDS, "by": "who"}, CLASSES + CLASSES[:20])
+    assert sorted(np.concatenate([fold["test"] for fold in folds]).tolist()) == list(range(120))
+    for fold in folds:
+        of = {name: {groups[row] for row in rows} for name, rows in fold.items()}
+        assert sum(map(len, of.values())) == len(set(groups))  # none is in two
+        assert 20 <= len(fold["test"]) <= 28
+
+
+def test_rows_that_are_for_testing_are_in_no_fold() -> None:
+    words = ["train", "val", "test", "train"] * 10
+    folds = all_folds(numbered(40, s=words), {"folds": 3, "column": "s"}, None)
+    tested = np.concatenate([fold["test"] for fold in folds])
+    assert sorted(tested.tolist()) == [row for row in range(40) if words[row] != "test"]
+    parts = {"train": numbered(20), "test": numbered(5), "validation": numbered(9)}
+    of_tables = all_folds(parts, {"folds": 3}, None)
+    assert sorted(np.concatenate([fold["test"] for fold in of_tables])) == [*range(20), *range(25, 34)]
+
+
+def test_more_folds_than_rows_or_groups_are_refused() -> None:
+    with pytest.raises(TableError, match="5 folds need as many rows at least, found 3"):
+        split_rows(numbered(3), {**FOLDS, "fold": 1}, None, 0)
+    with pytest.raises(TableError, match="5 splits need as many groups at least, found 2"):
+        split_rows(numbered(8, who=[0, 1] * 4), {**FOLDS, "fold": 1, "by": "who"}, None, 0)

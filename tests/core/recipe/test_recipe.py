@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mmreg import Recipe
+from mmreg import Encoder, Features, Recipe, Signal, Spec, registry
 from mmreg.errors import RecipeError
 from mmreg.recipe.recipe import read_recipe
 from mmreg.recipe.resolve import resolve
@@ -48,6 +49,33 @@ def test_the_contract_is_read(tmp_path: Path) -> None:
     assert plan.fusion is not None
     assert plan.fusion.of == ("image", "title", "audio")
     assert plan.recipe.form.training.optimizer.options == {"lr": 0.001}
+
+
+class Picky(Encoder):
+    """Has opinions of its modality."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+
+    @classmethod
+    def modality_options(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"channels": 3}
+
+    @classmethod
+    def modality_defaults(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"size": 100, "channels": 1, "flavour": "sweet"}
+
+    def forward(self, signal: Signal[Any]) -> Features:
+        return Features(pooled=signal.values.mean((2, 3)))
+
+
+@pytest.mark.parametrize(("given", "size"), [("", 100), ("size: 28, ", 28)])
+def test_what_an_encoder_would_have_its_modality_be_is_its_default(tmp_path: Path, given: str, size: int) -> None:
+    registry.register("encoder", "picky")(Picky)
+    text = GOOD.replace("size: 28, channels: 1, encoder: image_cnn", f"{given}encoder: picky")
+    options = resolve(read_recipe(write(tmp_path, text))).inputs["image"].modality.options
+    assert (options["size"], options["channels"]) == (size, 3)
+    assert "flavour" not in options
 
 
 def test_a_dict_is_the_same_as_yaml(tmp_path: Path) -> None:

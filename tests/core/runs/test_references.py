@@ -162,3 +162,22 @@ def test_only_frozen_weights_of_a_file_can_be_referred_to(weights: Path, encoder
 def test_a_file_that_is_not_there_is_told_with_its_key(tmp_path: Path) -> None:
     with pytest.raises(MmregError, match=r"modalities\.a\.encoder\.weights: there is no file .*lost\.pt"):
         toys.train(tmp_path / "run", modalities=modalities(weights=str(tmp_path / "lost.pt")))
+
+
+def test_a_run_takes_the_encoder_of_one_that_refers_to_its_file_and_keeps_it(tmp_path: Path, weights: Path) -> None:
+    given = modalities(weights=str(weights), freeze=True, weights_in_run="reference")
+    first = toys.train(tmp_path / "first", modalities=given)
+    begun = {"a": {"type": "numbers", "encoder": {"from": str(first.folder), "freeze": True}}, "b": {"type": "numbers"}}
+    second = toys.train(tmp_path / "second", modalities=begun)
+    shutil.rmtree(tmp_path / "first")
+    weights.unlink()
+    again = mmreg.load(second.folder, "cpu").model.encoder_of("a").state_dict()
+    assert all(again[name].equal(tensor) for name, tensor in first.model.encoder_of("a").state_dict().items())
+
+
+def test_what_is_taken_from_an_earlier_run_is_no_reference(tmp_path: Path, weights: Path) -> None:
+    first = toys.train(tmp_path / "first", modalities=modalities(weights=str(weights)))
+    encoder = {"from": str(first.folder), "freeze": True, "weights_in_run": "reference"}
+    begun = {"a": {"type": "numbers", "encoder": encoder}, "b": {"type": "numbers"}}
+    with pytest.raises(RecipeError, match="leave weights_in_run out"):
+        toys.train(tmp_path / "second", modalities=begun)

@@ -22,7 +22,7 @@ from toys import train
 import mmreg
 from mmreg import runs
 from mmreg.errors import RunError
-from mmreg.runs import weights
+from mmreg.run_files import weights
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks, links and kills of POSIX")
 

@@ -18,6 +18,10 @@ from mmreg.registry.plugins import BUNDLED
 from mmreg.testing import Subject, make_subject, parametrize_checks, run_checks
 
 OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "balance/ogm_ge": [{"alpha": 100.0, "noise": False}],
+    "balance/agm": [{"alpha": 5.0}],
+    "balance/own_losses": [{"weight": 0.0}],
+    "balance/opm": [{"base": 1.0, "strength": 100.0, "momentum": 0.0}],
     "encoder/audio_cnn": [{"channels": [4, 6], "features": 5, "pooling": "attention"}],
     "encoder/image_cnn": [
         {"channels": [4, 6], "features": 5, "normalization": "group", "pooling": "masked_global", "residual": True},

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import mmreg
+from mmreg import registry
 from mmreg.data.prepared import fit_arrays
 from mmreg.data.table import Table
 from mmreg.experiment import open_experiment, prepare_all
@@ -91,7 +92,7 @@ def trainer(
         split="split",
         target={"column": "label", "weight": "weight"},
         modalities=modalities,
-        fusion={"name": "evidential"},
+        fusion={"name": "concat" if "balance" in training else "evidential"},
         training={"batch_size": 8, "epochs": 4, "gradient_clip": 1.0, **training},
     )
     experiment = open_experiment(resolve(recipe))
@@ -125,8 +126,12 @@ def trained(one: Trainer, record: Any = None, told: list[str] | None = None, who
         ((), {"modality_dropout": 0.2}),
         ((1, 5, 30), {"copies": 0}),
         ((1, 5, 30), {"copies": 3}),
+        *(((1, 5, 30), {"balance": name}) for name in registry.names("balance")),
     ],
-    ids=["all there", "some absent", "accumulate", "fused", "modality dropout", "encoded once", "augmented copies"],
+    ids=[
+        *("all there", "some absent", "accumulate", "fused", "modality dropout", "encoded once", "augmented copies"),
+        *registry.names("balance"),
+    ],
 )
 def test_recorded_steps_give_what_steps_give(absent: Sequence[int], training: dict[str, Any]) -> None:
     plain, recorded = trainer(absent, **training), trainer(absent, **training)

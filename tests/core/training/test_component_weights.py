@@ -127,7 +127,7 @@ def test_one_encoder_may_serve_two_inputs(tmp_path: Path) -> None:
         ({"b": {"share": "c"}}, "there is no other input 'c'"),
         ({"b": {"share": "b"}}, "there is no other input 'b'"),
         ({"b": {"share": "a", "features": 3}}, "give no options beside it"),
-        ({"b": {"share": "a", "name": "linear"}}, r"give either name \(with options\), or share"),
+        ({"b": {"share": "a", "name": "linear"}}, r"give one of name \(with options\), share"),
         ({"a": {"share": "b"}, "b": {"share": "a"}}, "shares an encoder itself"),
         ({"a": {"name": "linear", "lr": 0}}, "greater than 0"),
         ({"a": {"name": "linear", "freeze": {"until_epoch": 0}}}, "greater than or equal to 1"),

@@ -37,6 +37,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         },
     },
     "no validation rows": {**NOISY, **NOWHERE},
+    "balanced by gradients": {**NOISY, "fusion": "concat", "overrides": ["training.balance=agm"]},
+    "balanced by what is left out": {**NOISY, "fusion": "concat", "overrides": ["training.balance=opm"]},
     "the last weights": {**NOISY, "overrides": ["training.keep=last"]},
     "steps that end within an epoch": {**NOISY, "overrides": ["training.max_steps=21"]},
 }

@@ -83,13 +83,22 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("fusion", registry.names("fusion"))
 def test_no_step_waits(fusion: str) -> None:
+    no_step_waits(fusion)
+
+
+@pytest.mark.parametrize("balance", registry.names("balance"))
+def test_no_balanced_step_waits(balance: str) -> None:
+    no_step_waits("concat", balance)
+
+
+def no_step_waits(fusion: str, balance: str | None = None) -> None:
     recipe = mmreg.Recipe(
         table=rows(),
         split="split",
         target={"column": "label"},
         modalities=MODALITIES,
         fusion=fusion,
-        training={"batch_size": 8, "epochs": 1, "gradient_clip": 1.0},
+        training={"batch_size": 8, "epochs": 1, "gradient_clip": 1.0, "balance": balance},
     )
     experiment = open_experiment(resolve(recipe))
     assert isinstance(experiment.table, Table)

@@ -111,6 +111,7 @@ def _recipe() -> Any:
     training = {
         "optimizer": components("optimizer"),
         "schedule": components("schedule"),
+        "balance": components("balance"),
         "metric": words(),
         **dict.fromkeys(("epochs", "batch_size", "seed", "accumulate", "early_stopping"), numbers()),
         **dict.fromkeys(("modality_dropout", "precision", "gradient_clip"), numbers() | anything()),
@@ -158,6 +159,7 @@ def settings() -> Any:
         "modalities.image.encoder": components("encoder").map(json.dumps),
         "training.optimizer": components("optimizer").map(json.dumps),
         "training.schedule": components("schedule").map(json.dumps),
+        "training.balance": components("balance").map(json.dumps),
         **dict.fromkeys(("training.epochs", "modalities.image.size", "training.batch_size"), numbers().map(str)),
         **dict.fromkeys(
             ("training", "modalities.title", "modalities", "target.task", "split", "table", "metrics"), flow

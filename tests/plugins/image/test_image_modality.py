@@ -18,9 +18,9 @@ RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (40, 60, 3), np.uint8)
 
 
-def by_pillow(array, width, height):
-    """Antialiased bilinear resizing, (C, H, W)."""
-    return np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+def by_pillow(array, width, height, resampling=Image.Resampling.BILINEAR):
+    """Antialiased resizing, (C, H, W)."""
+    return np.asarray(Image.fromarray(array).resize((width, height), resampling)).transpose(2, 0, 1)
 
 
 def difference(left, right):
@@ -34,6 +34,13 @@ def test_stretch_resizes_as_pillow_does(size):
     assert stored.shape == (3, height, width)
     assert stored.dtype == np.uint8
     assert difference(stored, by_pillow(PICTURE, width, height)) <= 1
+
+
+@pytest.mark.parametrize("size", [16, 90])
+def test_bicubic_resizes_as_pillow_does(size):
+    stored = ImageModality(size=size, interpolation="bicubic").load(PICTURE)
+    assert difference(stored, by_pillow(PICTURE, size, size, Image.Resampling.BICUBIC)) <= 1
+    assert difference(stored, by_pillow(PICTURE, size, size)) > 1
 
 
 def test_crop_keeps_proportions_and_cuts_the_middle_out():

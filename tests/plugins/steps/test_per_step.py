@@ -45,6 +45,13 @@ class Vectors(Encoder):
     def modality_options(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"size": options["features"]}
 
+    @classmethod
+    def modality_defaults(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"noise": options["features"] / 10}
+
+    def stages(self) -> list[nn.Module]:
+        return [self.linear]
+
     def forward(self, signal: Signal) -> Features:
         return Features(pooled=self.linear(signal.values), losses={"size": signal.values.square().mean()})
 
@@ -240,6 +247,12 @@ def test_what_is_wrong_with_the_other_encoder_is_told():
 def test_it_asks_of_its_modality_what_the_other_encoder_asks_for():
     cls = registry.get("encoder", "per_step")
     assert cls.modality_options({"encoder": {"name": "vectors", "features": 4}}) == {"size": 4}
+    assert cls.modality_defaults({"encoder": {"name": "vectors", "features": 4}}) == {"noise": 0.4}
+
+
+def test_its_stages_are_those_of_the_other_encoder():
+    built = registry.build("encoder", "per_step", Spec("TC", (None, 2)), encoder="vectors")
+    assert built.stages() == [built.encoder.linear]
 
 
 def test_the_other_encoder_is_told_whether_it_is_restored():

@@ -1,4 +1,4 @@
-"""The grid of a comparison: every fusion with every choice of encoders and every seed, and each modality alone."""
+"""The grid of a comparison: every fusion, choice of encoders, balance and seed, and each modality alone."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def run_grid(
     fusions: Sequence[Choice] | None = None,
     level: Literal["feature", "model"] | None = None,
     encoders: Mapping[str, Sequence[Choice]] | None = None,
+    balances: Sequence[Choice] | None = None,
     seeds: Sequence[int] = SEEDS,
     singles: bool = True,
     overrides: Iterable[str] = (),
@@ -62,6 +63,7 @@ def run_grid(
             task and number of modalities. The recipe's own if not given.
         level: with "all", only those of this level; alone, the same as "all" with it.
         encoders: for each modality, encoders by name or as mappings; the recipe's own where not given.
+        balances: by name or as mappings, "none" for training without one; the recipe's own if not given.
         seeds: of each variant's trainings.
         singles: whether to train each modality alone, too, as the baseline.
         overrides: keys of the recipe to change, such as "training.epochs=3".
@@ -83,7 +85,7 @@ def run_grid(
     check_numbers(seeds, jobs)
     slots = device_slots(device, jobs)
     base = read_recipe(recipe, overrides)
-    variants = grid_variants(base, fusions, level, encoders or {}, singles)
+    variants = grid_variants(base, fusions, level, encoders or {}, singles, balances)
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
     folder = Path(out)
     trainings, notes = check_grid(base, variants, seeds, folder / RUNS)
@@ -208,7 +210,10 @@ def check_grid(
 def _experiment(plan: Plan, opened: dict[str, Experiment]) -> Experiment:
     """A plan's table and fitted modalities, read once for all plans of a grid with the same modalities and split."""
     data = plan.to_data()
-    modalities = {name: {**options, "encoder": None} for name, options in data["modalities"].items()}
+    modalities = {
+        name: {**options, "encoder": [options["encoder"].get(key) for key in ("from", "input")]}
+        for name, options in data["modalities"].items()
+    }
     missing = data["training"]["missing_rate"]
     seed = None if isinstance(data["split"], str) and not missing else data["training"]["seed"]
     key = json.dumps([modalities, missing, seed], sort_keys=True)

@@ -23,6 +23,8 @@ Choice = str | Mapping[str, Any]
 """A component by name, or as a mapping of `name` and options."""
 
 ALL = "all"
+NONE = "none"
+"""Stands for no balance."""
 MOST_TOLD = 160
 """Characters of what differs between variants that a name may hold."""
 
@@ -48,6 +50,7 @@ def grid_variants(
     level: str | None,
     encoders: Mapping[str, Sequence[Choice]],
     singles: bool,
+    balances: Sequence[Choice] | None = None,
 ) -> list[GridVariant]:
     """Every variant of a grid, fused ones first; whether their components fit the recipe is not checked here.
 
@@ -61,9 +64,10 @@ def grid_variants(
         raise RecipeError(f"encoders: {', '.join(unknown)}; there are {', '.join(modalities)}")
     operators = _operators(recipe, fusions, level)
     by_modality = {name: _encoder_choices(name, encoders.get(name)) for name in modalities}
+    by_balance = _balance_choices(balances)
     variants = []
     for operator, optional in operators:
-        for choices in itertools.product(*by_modality.values()):
+        for choices in itertools.product(*by_modality.values(), by_balance):
             changes = {"fusion": operator, **{key: encoder for _, change in choices for key, encoder in change.items()}}
             variants.append(GridVariant(_name(choice_name(operator), [text for text, _ in choices]), changes, optional))
     for modality in modalities if singles or not operators else ():
@@ -71,7 +75,7 @@ def grid_variants(
             variants.append(GridVariant(_name(alone(modality), [text]), {**_only(recipe, modality), **change}))
     unique = {variant.name: variant for variant in variants}
     if len(unique) < 2:
-        raise OptionError(f"there is nothing to compare {next(iter(unique))} with; name fusions or encoders")
+        raise OptionError(f"there is nothing to compare {next(iter(unique))} with; name fusions, encoders or balances")
     return list(unique.values())
 
 
@@ -89,6 +93,17 @@ def _encoder_choices(modality: str, choices: Sequence[Choice] | None) -> list[tu
     return [(f"{modality}={choice_name(choice)}" if several else "", {key: choice}) for choice in choices]
 
 
+def _balance_choices(choices: Sequence[Choice] | None) -> list[tuple[str, dict[str, Any]]]:
+    """The balances: what each adds to a variant's name (nothing if there is one), and the key it sets."""
+    if not choices:
+        return [("", {})]
+    several = len(choices) > 1
+    return [
+        (f"balance={choice_name(choice)}" if several else "", {"training.balance": None if choice == NONE else choice})
+        for choice in choices
+    ]
+
+
 def _only(recipe: Recipe, modality: str) -> dict[str, Any]:
     """The keys that leave one modality of a recipe."""
     given = dict(recipe.data["modalities"][modality])
@@ -98,6 +113,8 @@ def _only(recipe: Recipe, modality: str) -> dict[str, Any]:
     changes: dict[str, Any] = {"modalities": {modality: given}, "fusion": None}
     if isinstance(recipe.form.training.modality_dropout, dict):
         changes["training.modality_dropout"] = 0
+    if recipe.form.training.balance is not None:
+        changes["training.balance"] = None
     missing = recipe.form.training.missing
     if missing.rate and not missing.among:  # what a row keeps is drawn among all, so it learns from the same rows
         among = {name: each.reads(name) for name, each in recipe.form.modalities.items()}

@@ -80,13 +80,15 @@ def test_a_grid_runs_side_by_side_and_reports_the_one_that_fails(tmp_path: Path)
 
 def test_wrong_variants_end_it_with_every_problem(tmp_path: Path) -> None:
     write(tmp_path)
-    options = ["--fusion", "konkat,concat", "--encoder", "title=text_rnn,texd_rnn", "--out", str(tmp_path / "out")]
+    options = ["--fusion", "konkat,concat", "--encoder", "title=text_rnn,texd_rnn", "--balance", "none,own_loses"]
+    options += ["--out", str(tmp_path / "out")]
     result = CliRunner().invoke(build_app(), ["compare", str(tmp_path / "recipe.yaml"), *options])
     assert isinstance(result.exception, RecipeError)
     text = str(result.exception)
-    assert "2 problems" in text
+    assert "3 problems" in text
     assert "did you mean 'concat'" in text
     assert "did you mean 'text_rnn'" in text
+    assert "did you mean 'own_losses'" in text
     assert not (tmp_path / "out").exists()
 
 

@@ -288,6 +288,19 @@ def test_the_grid_is_every_fusion_with_every_encoder() -> None:
     assert names(toys.recipe("t.csv"), None, None, {}, True) == ["concat", "a alone", "b alone"]
 
 
+def test_balances_are_compared_on_the_same_rows(tmp_path: Path) -> None:
+    balances = ["none", {"name": "ogm_ge", "alpha": 0.5}]
+    changes = {"training": {**toys.recipe(TABLE)["training"], "balance": "pmr"}}
+    comparison = grid(tmp_path / "grid", ["concat"], (0,), balances=balances, changes=changes)
+    found = {variant.name for variant in comparison.variants}
+    assert found == {"concat [balance=none]", "concat [balance=ogm_ge(alpha=0.5)]", "a alone", "b alone"}
+    folders = sorted(path.parent.name for path in (tmp_path / "grid/runs").glob("*/seed-0"))
+    chosen = [mmreg.load(tmp_path / "grid/runs" / name / "seed-0").recipe["training"]["balance"] for name in folders]
+    assert [each and each["name"] for each in chosen] == [None, None, None, "mmreg:ogm_ge"]
+    with pytest.raises(RecipeError, match=r"product .*balances several modalities that reach one head"):
+        grid(tmp_path / "other", ["product"], (0,), balances=["none", "ogm_ge"])
+
+
 def test_all_means_every_operator() -> None:
     levels = {entry.spec.name: entry.spec.level for entry in registry.specs("fusion")}
     assert set(names(toys.recipe("t.csv"), ["all"], None, {}, False)) == set(levels)

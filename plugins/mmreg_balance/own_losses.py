@@ -1,0 +1,40 @@
+"""A head and a loss of its own for each modality, beside the fused one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from annotated_types import Ge, Le
+
+from mmreg import Space
+from mmreg_balance.heads import OwnHeads
+
+
+class OwnLosses(OwnHeads):
+    """A linear head with a loss of its own for each modality, beside the fused one: L = L_fused + weight sum_m L_m.
+
+    So no encoder stops to learn where the fused head is right by the other modalities alone. It is what most methods of
+    this kind begin with, and by itself often as good (Wang, Tran and Feiszli, What Makes Training Multi-Modal
+    Classification Networks Hard?, CVPR 2020, weigh the losses anew as they go: at model level that is `own_loss:
+    gradient_blending`). A row counts for the modalities that it has. For any task.
+
+    Cost: a linear layer a modality.
+
+    Args:
+        weight: of each modality's loss. With 0 the heads learn from what the encoders give, which do not notice: so a
+            run shows each modality's own figures, and is trained as without a balance.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, int],
+        *,
+        num_logits: int,
+        num_outputs: int,
+        space: Space,
+        weight: Annotated[float, Ge(0), Le(1e6)] = 1.0,
+    ) -> None:
+        super().__init__(inputs, num_logits=num_logits)
+        self.detached = weight == 0
+        self.own_loss = weight or 1.0

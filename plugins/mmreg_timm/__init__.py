@@ -1,0 +1,1 @@
+"""Bundled plugin: the picture networks of timm, with their pretrained weights, as an encoder."""
