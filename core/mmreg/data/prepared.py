@@ -5,9 +5,10 @@ Axes: B batch, N rows, T the ragged axis.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -106,6 +107,12 @@ class Prepared:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def complete(self) -> Self:
+        """The same values, present in all rows that have one, though they be made to lack it."""
+        other = copy.copy(self)
+        other.present = self.index >= 0
+        return other
 
     @property
     def bad_rows(self) -> NDArray[np.bool_]:

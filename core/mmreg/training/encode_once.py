@@ -70,7 +70,7 @@ def encode_once(
             encoder = model.encoder_of(name)
             source = FrozenInput(
                 name,
-                prepared[name],
+                prepared[name].complete(),
                 modalities[name],
                 encoder,
                 model.outputs[name],
@@ -86,7 +86,8 @@ def encode_once(
             if not (always or given.augmented_copies or seen >= values.count or kept.are_there(values)):
                 continue
             features, size = kept.get(values)
-            own = np.unique(prepared[name].index[train])
+            numbers = np.where(prepared[name].present, prepared[name].index, -1)
+            own = np.unique(numbers[train])
             own = own[own >= 0]
             if given.augmented_copies and len(own):
                 versions = Versions(own, given.augmented_copies, training.seed)
@@ -94,9 +95,9 @@ def encode_once(
                 size += more
                 ranks = np.full(len(source.row_of) + 1, -1)  # the last one is that of rows without a value
                 ranks[own] = np.arange(len(own))
-                index = ranks[prepared[name].index]
+                index = ranks[numbers]
                 copies[name] = Copies(augmented(index), index, len(own), versions.copies, training.seed)
-            plain[name] = features(prepared[name].index)
+            plain[name] = features(numbers)
         except NotEncodedError as error:
             tell(f"{name}: its frozen encoder computes in every step, as {error}")
             continue

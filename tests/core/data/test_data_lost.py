@@ -89,6 +89,21 @@ def test_a_training_is_as_if_the_table_lacked_them(fusion: str, tmp_path: Path) 
     assert told.report["test"] != whole.report["test"]
 
 
+@pytest.mark.parametrize("copies", [0, 2])
+def test_what_a_frozen_encoder_gave_once_is_missing_likewise(copies: int, tmp_path: Path) -> None:
+    rows = toys.rows(150, absent=0.1)
+    frozen: dict[str, Any] = {"type": "numbers", "encoder": {"name": "linear", "freeze": True}}
+    if copies:  # of noise too small to tell them apart
+        frozen |= {"noise": 1e-7, "augmented_copies": copies}
+    changes = {"modalities": {"a": frozen, "b": {"type": "numbers"}}}
+    told = toys.train(tmp_path / "rate", rows, **changes, overrides=["training.missing_rate=0.6"])
+    assert any("a: encoded once" in note for note in told.report["notes"])
+    toys.train(tmp_path / "bare", emptied(rows, 0.6, 0), **changes)
+    epochs = [(tmp_path / name / "metrics.csv").read_text().splitlines()[1:] for name in ("rate", "bare")]
+    first, second = ([[float(cell or "nan") for cell in row.split(",")] for row in table] for table in epochs)
+    np.testing.assert_allclose(first, second, rtol=1e-4)
+
+
 def test_one_modality_alone_learns_from_the_rows_that_have_it_beside_all(tmp_path: Path) -> None:
     rows = toys.rows(150, absent=0.1)
     missing = {"rate": 0.6, "among": COLUMNS}

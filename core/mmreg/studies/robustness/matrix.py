@@ -176,8 +176,8 @@ def _remedies(plan: Plan) -> list[str]:
     remedies = [] if plan.recipe.form.training.modality_dropout else ["training.modality_dropout"]
     if any(node.fusion.options.get("absent_token") is False for node in nodes):
         remedies.append("where training rows lack modalities, a learned absent token (absent_token: true)")
-    if all(node.fusion.entry.spec.level == "feature" for node in nodes):
-        remedies.append("a loss of each modality's own, as the parts of a model-level operator have")
+    if plan.balance is None and all(node.fusion.entry.spec.level == "feature" for node in nodes):
+        remedies.append("a loss of each modality's own (training.balance: own_losses, or a model-level operator)")
     return remedies
 
 
