@@ -105,7 +105,7 @@ def test_the_highest_rank_counts_and_of_equal_ones_the_first_name(cli: Caller, t
 @pytest.mark.parametrize(
     "answer",
     [RuntimeError("broken"), 3, None, EncoderSuggestion({"no_such_option": 1}, "wrong", 9), lambda *_: 1 / 0],
-    ids=str,
+    ids=["error", "number", "nothing", "unknown option", "function"],
 )
 def test_what_an_encoder_must_not_answer_is_no_answer(answer: Any, cli: Caller, table: Path) -> None:
     registry.register("encoder", "wrong", proposing(answer))
