@@ -5,6 +5,7 @@ Axes: B batch, N numbers, C categories.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
@@ -24,6 +25,8 @@ from mmreg_tabular.scaling import Scaling
 
 LONGEST_CATEGORY = 60
 """Characters up to which texts are taken for categories by `mmreg init`."""
+FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
+"""How names of files end, which are no categories."""
 
 
 class Tabular(Modality):
@@ -182,10 +185,15 @@ def _looks_tabular(values: Sequence[Any]) -> bool:
         names = {category(value) for value in values}
     except ValueLoadError:
         return False
+    if len(names) < 2:  # nothing can be learned from it
+        return False
     together = set.intersection(*kinds) if kinds else set()
     if together & {"number", "date"}:
         return not _counts_up(values)
-    short = all(not isinstance(value, str) or len(value) <= LONGEST_CATEGORY for value in values)
+    texts = [value for value in values if isinstance(value, str)]
+    if sum(FILE.search(text) is not None for text in texts) > len(values) / 2:
+        return False
+    short = all(len(text) <= LONGEST_CATEGORY for text in texts)
     return short and (len(names) <= max(2, len(values) // 2) or any(isinstance(value, bool) for value in values))
 
 

@@ -466,7 +466,7 @@ def test_a_column_of_lists_of_numbers_is_no_split_and_stops_nothing(cli: Caller,
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table.parquet")
     recipe = written(cli, tmp_path / "table.parquet", "--target", "label")
     assert "image" in recipe["modalities"]
-    assert "measured" not in recipe["modalities"]
+    assert recipe["modalities"]["measured"] == {"type": "vector", "column": "measured", "encoder": "mlp"}
     done = cli("validate", tmp_path / "table.yaml", "--set", "split=measured")
     assert done.code == 2
     assert "the split column 'measured' holds list<element: double>, not names of splits" in done.err

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -108,14 +109,17 @@ def why_left_out(table: Table, column: str) -> str:
     values = list(islice((value for value in table.iter_values(column) if value is not None), SAMPLE))
     if not values:
         return "it is empty"
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return "numbers; no installed modality reads them"
     texts = [value for value in values if isinstance(value, str)]
+    if len(texts) == len(values) and all(Path(text).suffix for text in texts):
+        return "files that are missing, or that no installed modality reads"
+    first = values[0]
+    if isinstance(first, Hashable) and len(values) > 1 and all(value == first for value in values):
+        return f"it holds {shortened(str(first))} alone, as far as it was looked at"
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return "numbers that no installed modality would take, such as numbers of rows"
     if len(texts) < len(values):
         kind = "Python objects" if column in table.objects else shortened(str(table.column(column).type))
         return f"no installed modality reads such values ({kind})"
-    if all(Path(text).suffix for text in texts):
-        return "files that are missing, or that no installed modality reads"
     words = plural(len(set(texts)), "different word")
     return f"{words}, rather a label than a text; type: text would read them"
 
@@ -181,9 +185,10 @@ def _for_columns(
     """What a modality of several columns takes of these, if it takes any."""
     samples = {}
     for column in columns:
-        there = _present(table, column, rows, paths=cls.paths)
-        if there:
-            samples[column] = there
+        with contextlib.suppress(MmregError):  # a column whose values cannot be read
+            there = _present(table, column, rows, paths=cls.paths)
+            if there:
+                samples[column] = there
     try:
         found = cls.suggest_columns(samples) if samples else None
         if found is None:

@@ -132,7 +132,7 @@ def test_the_problems_are_there_one_by_one_as_well(tmp_path: Path) -> None:
     [
         ("table: manifest.csv\n", "", "table: is missing"),
         ("task: classification", "task: clasification", "did you mean 'classification'"),
-        ("image: {column", "picture: {column", "an input whose name is no modality needs a type: audio, image, text"),
+        ("image: {column", "picture: {column", "an input whose name is no modality needs a type: audio, image, "),
         ("encoder: image_cnn", "encoder: image_cn", "did you mean 'image_cnn'"),
         ("column: image,", "columns: [image],", "this modality reads one column"),
         ("{name: concat, hidden: [128]}", "{name: concat, of: [image, text]}", "there is no modality 'text'"),

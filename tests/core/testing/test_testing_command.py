@@ -25,10 +25,10 @@ def components(monkeypatch):
     """Two components registered by hand: one passes, the other fails; without a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     registry.register("task", "choice", Choice)
-    registry.register("modality", "series", mutants.StateIsNotLoaded)
+    registry.register("modality", "rhythm", mutants.StateIsNotLoaded)
     yield
     registry.unregister("task", "choice")
-    registry.unregister("modality", "series")
+    registry.unregister("modality", "rhythm")
 
 
 def mmreg(*arguments):
@@ -53,27 +53,27 @@ def test_all_lists_what_passed_too(components):
 
 
 def test_a_component_that_fails_has_exit_code_1_and_a_reason(components):
-    result = mmreg("series")
+    result = mmreg("rhythm")
     assert result.exit_code == 1
     (line,) = [line for line in result.stdout.splitlines() if "  failed  " in line]
     assert line.startswith(
-        "modality/series  modality_state     failed   the state of one that loaded a state should be"
+        "modality/rhythm  modality_state     failed   the state of one that loaded a state should be"
     )
 
 
 def test_json_is_one_document_with_every_check(components):
-    result = mmreg("series", "--format", "json")
+    result = mmreg("rhythm", "--format", "json")
     data = json.loads(result.stdout)
     assert result.exit_code == 1
     assert data["ok"] is False
-    assert data["summary"] == "14 run, 2 skipped, 1 failed"
+    assert data["summary"] == "15 run, 2 skipped, 1 failed"
     assert {row["result"] for row in data["results"]} == {"passed", "skipped", "failed"}
     assert list(data["results"][0]) == ["component", "check", "result", "detail"]
 
 
 def test_a_distribution_stands_for_all_its_components(components):
     result = mmreg("local", "--format", "json")
-    assert {row["component"] for row in json.loads(result.stdout)["results"]} == {"task/choice", "modality/series"}
+    assert {row["component"] for row in json.loads(result.stdout)["results"]} == {"task/choice", "modality/rhythm"}
 
 
 def test_a_plugin_that_could_not_be_loaded_is_a_failure(components, monkeypatch):

@@ -249,6 +249,8 @@ def test_init_takes_what_looks_like_facts_together() -> None:
         "name": ["Anna", "Bert", "Carl", "Dora"],
         "day": [date(2024, 1, 1), date(2024, 2, 1), date(2024, 2, 7), date(2023, 1, 1)],
         "new": [True, False, True, True],
+        "file": ["a.png", "b.png", "a.png", "b.png"],
+        "same": [3.0] * 4,
         "blob": [b"x"] * 4,
         "essay": ["long " * 30] * 4,
     }
