@@ -337,7 +337,8 @@ def test_an_encoder_of_one_array_is_never_asked_about_several(tmp_path: Path) ->
         mmreg.train(records.recipe(records.rows(), modalities=inputs), tmp_path / "run", device="cpu")
     assert (
         "linear does not take what records gives, numbers: C (2) float32; categories: C (1) int64, 3 tokens: "
-        "it takes a single array. With their default options these take it: ft_transformer, record_mlp, tabm, tabular_mlp"
+        "it takes a single array. With their default options these take it: ft_transformer, record_mlp, tabm, "
+        "tabular_mlp"
     ) in str(error.value)
 
 
