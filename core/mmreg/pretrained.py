@@ -25,6 +25,8 @@ from mmreg.messages import listed, one_line, plural
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
 """Keys under which files of whole trainings keep the weights."""
+SMALL = 32
+"""Pixels a side below which pictures hold little of what networks know that learned from large ones."""
 
 
 def weights_folder() -> Path:
@@ -34,6 +36,13 @@ def weights_folder() -> Path:
     """
     chosen = os.environ.get("MMREG_WEIGHTS_DIR")
     return Path(chosen) if chosen else platformdirs.user_data_path("mmreg") / "weights"
+
+
+def small_pictures(options: Mapping[str, Any] | None) -> bool:
+    """Whether pictures are too small for networks that learned from large ones, by a modality's option `size`."""
+    size = (options or {}).get("size", SMALL)
+    sides = [size] if isinstance(size, int) else size
+    return min(sides) < SMALL
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

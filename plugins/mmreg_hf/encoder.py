@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmreg import Encoder, EncoderSuggestion, Features, Outputs, Signal, Spec
 from mmreg.errors import OptionError, SpecError
 from mmreg.layers import masked_mean
-from mmreg.pretrained import Lora, add_lora
+from mmreg.pretrained import Lora, add_lora, small_pictures
 from mmreg_hf.folders import CONFIG, WEIGHTS, Wanted, commit_of, find_folder
 from mmreg_hf.models import (
     Tower,
@@ -188,10 +188,14 @@ class HuggingFaceEncoder(Encoder):
         return folder, read_config(folder, cls.tower)
 
     @classmethod
-    def suggest(cls, modality: str, values: Sequence[Any], rows: int) -> EncoderSuggestion | None:
+    def suggest(
+        cls, modality: str, values: Sequence[Any], rows: int, options: Mapping[str, Any] | None = None
+    ) -> EncoderSuggestion | None:
         """A well-known model of Hugging Face's cache, frozen, if one is there."""
         from mmreg_hf.at_hand import suggestion
 
+        if cls.kind == "image" and small_pictures(options):
+            return None
         return suggestion(f"hf_{cls.kind}", modality)
 
     def adapt(self, config: Any) -> None:

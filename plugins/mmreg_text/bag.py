@@ -72,7 +72,9 @@ class TextBag(Encoder):
         return {"tokenizer": "ngrams"}
 
     @classmethod
-    def suggest(cls, modality: str, values: Sequence[Any], rows: int) -> EncoderSuggestion | None:
+    def suggest(
+        cls, modality: str, values: Sequence[Any], rows: int, options: Mapping[str, Any] | None = None
+    ) -> EncoderSuggestion | None:
         """For few texts, and for texts so long that a recurrent network is slow on them."""
         words = [len(value.split()) for value in values if isinstance(value, str)]
         if modality != "text" or not words:

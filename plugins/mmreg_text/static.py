@@ -131,7 +131,9 @@ class StaticEmbedding(Encoder):
         return {"options": {"weights": str(folder)}, "specs": [Spec(TOKENS, (None,), "int64", 20)]}
 
     @classmethod
-    def suggest(cls, modality: str, values: Sequence[Any], rows: int) -> EncoderSuggestion | None:
+    def suggest(
+        cls, modality: str, values: Sequence[Any], rows: int, options: Mapping[str, Any] | None = None
+    ) -> EncoderSuggestion | None:
         """For texts, the first table that an installed package brings."""
         for name in PACKAGED if modality == "text" else ():
             found = packaged(name)

@@ -14,7 +14,7 @@ from torch import nn
 from mmreg import GRID, Encoder, EncoderSuggestion, Features, Outputs, Signal, Spec, WeightsAsset
 from mmreg.errors import OptionError, SpecError
 from mmreg.messages import byte_size, one_line
-from mmreg.pretrained import read_weights, weights_folder
+from mmreg.pretrained import read_weights, small_pictures, weights_folder
 
 # Timm takes seconds to import, which `mmreg init` would wait for to no avail where no weights are at hand: so what
 # needs it is imported where it is used.
@@ -119,9 +119,11 @@ class TimmEncoder(Encoder):
             return {}
 
     @classmethod
-    def suggest(cls, modality: str, values: Sequence[Any], rows: int) -> EncoderSuggestion | None:
+    def suggest(
+        cls, modality: str, values: Sequence[Any], rows: int, options: Mapping[str, Any] | None = None
+    ) -> EncoderSuggestion | None:
         """The best network of moderate size whose weights are in the folder of those at hand, frozen."""
-        if modality != "image" or not weights_folder().is_dir():
+        if modality != "image" or small_pictures(options) or not weights_folder().is_dir():
             return None
         files = {path.name: path for path in weights_folder().iterdir() if path.suffix == ".safetensors"}
         for model, tag in SUGGESTED.items():

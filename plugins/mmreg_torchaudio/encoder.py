@@ -98,7 +98,9 @@ class Wav2Vec2(Encoder):
         return {"sample_rate": SAMPLE_RATE, "channels": 1, "features": "waveform", "normalize": "none"}
 
     @classmethod
-    def suggest(cls, modality: str, values: Sequence[Any], rows: int) -> EncoderSuggestion | None:
+    def suggest(
+        cls, modality: str, values: Sequence[Any], rows: int, options: Mapping[str, Any] | None = None
+    ) -> EncoderSuggestion | None:
         """The best of the smaller bundles whose weights are at hand, frozen."""
         if modality.rpartition(":")[2] != "audio":
             return None

@@ -13,7 +13,7 @@ from torch import nn
 from mmreg import GRID, Encoder, EncoderSuggestion, Features, Outputs, Signal, Spec, WeightsAsset
 from mmreg.errors import SpecError
 from mmreg.messages import byte_size
-from mmreg.pretrained import load_weights, weights_at_hand
+from mmreg.pretrained import load_weights, small_pictures, weights_at_hand
 
 # Torchvision takes a second to import, which `mmreg init` would wait for to no avail where no weights are at hand: so
 # what needs it is imported where it is used.
@@ -143,9 +143,11 @@ class TorchvisionEncoder(Encoder):
             return {}
 
     @classmethod
-    def suggest(cls, modality: str, values: Sequence[Any], rows: int) -> EncoderSuggestion | None:
+    def suggest(
+        cls, modality: str, values: Sequence[Any], rows: int, options: Mapping[str, Any] | None = None
+    ) -> EncoderSuggestion | None:
         """The best network of moderate size whose weights are at hand, frozen."""
-        if modality != "image":
+        if modality != "image" or small_pictures(options):
             return None
         for model, name in SUGGESTED.items():
             file = weights_at_hand(name)

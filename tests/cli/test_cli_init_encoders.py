@@ -50,7 +50,9 @@ def proposing(answer: Any, needs: Mapping[str, Any] | None = None) -> type[TextR
         """Encodes tokens and proposes itself."""
 
         @classmethod
-        def suggest(cls, modality: str, values: Sequence[Any], rows: int) -> Any:
+        def suggest(
+            cls, modality: str, values: Sequence[Any], rows: int, options: Mapping[str, Any] | None = None
+        ) -> Any:
             if isinstance(answer, BaseException):
                 raise answer
             return answer(modality, values, rows) if callable(answer) else answer

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmreg.errors import OptionError
-from mmreg.pretrained import find_weights, load_weights, read_weights, weights_at_hand, weights_folder
+from mmreg.pretrained import find_weights, load_weights, read_weights, small_pictures, weights_at_hand, weights_folder
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +112,10 @@ def test_offline_the_message_says_what_to_fetch_and_where_to_put_it(tmp_path: Pa
     told = str(error.value)
     assert "resnet-f37072fd.pth (45 MB) are not at hand and cannot be downloaded" in told
     assert f"fetch {url} elsewhere and put it into {weights_folder()}" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "small"), [(None, False), ({"size": 28}, True), ({"size": [64, 31]}, True), ({"size": 32}, False)]
+)
+def test_pictures_of_few_pixels_are_small(options: Any, small: bool) -> None:
+    assert small_pictures(options) is small

@@ -234,13 +234,16 @@ class Encoder(nn.Module, Restorable, ABC):
         return {}
 
     @classmethod
-    def suggest(cls, modality: str, values: Sequence[Any], rows: int) -> EncoderSuggestion | None:
+    def suggest(
+        cls, modality: str, values: Sequence[Any], rows: int, options: Mapping[str, Any] | None = None
+    ) -> EncoderSuggestion | None:
         """What `mmreg init` should write of it for a column, as where its pretrained weights are at hand.
 
         Args:
             modality: the name of the modality that reads the column.
             values: a sample of the column's values that are there, as the modality's `load` takes them.
             rows: how many rows there are to learn from.
+            options: those that the modality suggests for the column, such as the size of pictures.
 
         Returns:
             Its proposal; None to leave the choice to others.

@@ -82,19 +82,20 @@ def suggest_encoder(suggestion: Suggestion, rows: int) -> tuple[str, EncoderSugg
         choice. Of equal ranks the first name in alphabetical order counts.
     """
     found = []
+    options = {name: value for name, (value, _) in suggestion.options.items()}
     for entry in registry.specs("encoder") if suggestion.sample else ():
         try:
             if needs(entry.spec):
                 continue
             cls: type[Encoder] = registry.load(entry)
-            proposal = cls.suggest(suggestion.modality.rpartition(":")[2], suggestion.sample, rows)
+            proposal = cls.suggest(suggestion.modality.rpartition(":")[2], suggestion.sample, rows, options)
             if proposal is None or proposal.rank <= 0:
                 continue
             component = Finder(None).component("encoder", entry.reference, proposal.options, ())
             if component is not None:
-                settings = frozenset(cls.modality_options(component.options))
+                settings = {*cls.modality_options(component.options), *cls.modality_defaults(component.options)}
                 name = entry.reference if ambiguous(entry) else entry.spec.name
-                found.append((-proposal.rank, name, proposal, settings))
+                found.append((-proposal.rank, name, proposal, frozenset(settings)))
         except Exception:  # whatever a plugin's code raises; it has nothing to propose
             continue
     if not found:
