@@ -73,10 +73,12 @@ class Vector(Modality):
         if self.size is not None and self.sequence is not None:
             return
         shapes: dict[tuple[int, int], int] = {}
+        cause = "there is no training row with one"
         for value in values:
             try:
                 array = read_array(value)
-            except ValueLoadError:  # which `load` tells, with its row
+            except ValueLoadError as error:  # which `load` tells, with its row
+                cause = str(error)
                 continue
             key = (array.ndim, array.shape[-1])
             shapes[key] = shapes.get(key, 0) + 1
@@ -85,7 +87,7 @@ class Vector(Modality):
         if self.size is not None:
             shapes = {key: count for key, count in shapes.items() if key[1] == self.size}
         if not shapes:
-            raise OptionError("size: no training row holds a vector that would fit; give size, or look at the cells")
+            raise OptionError(f"size: no training row holds a vector that would fit: {cause}")
         if len(shapes) > 1:
             told = ", ".join(
                 f"{'sequences of ' * (ndim - 1)}{size} numbers ({count} rows)" for (ndim, size), count in shapes.items()

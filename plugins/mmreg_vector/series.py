@@ -71,10 +71,12 @@ class Series(Modality):
     def fit_values(self, values: Iterator[Any]) -> None:
         """Learn the channels, and whether there are missing measurements."""
         sizes: dict[int, int] = {}
+        cause = "there is no training row with one"
         for value in values:
             try:
                 array, names = self._read(value)
-            except ValueLoadError:  # which `load` tells, with its row
+            except ValueLoadError as error:  # which `load` tells, with its row
+                cause = str(error)
                 continue
             sizes[array.shape[1]] = sizes.get(array.shape[1], 0) + 1
             self.names = self.names or list(names) or None
@@ -83,13 +85,13 @@ class Series(Modality):
             told = ", ".join(f"{size} ({plural(count, 'row')})" for size, count in sizes.items())
             raise OptionError(f"channels: the training rows hold series of several numbers of channels: {told}")
         if not sizes and self.size is None:
-            raise OptionError("channels: no training row holds a series; give channels, or look at the cells")
+            raise OptionError(f"channels: no training row holds a series: {cause}")
         self.size = next(iter(sizes), self.size)
 
     def _read(self, value: Any) -> tuple[NDArray[np.float32], tuple[str, ...]]:
         """A series (T, C), and the names of its channels, if it has any."""
         if isinstance(value, Path) and value.suffix.lower() in ENDINGS:
-            array, times, names = read_table_file(value, self.channels or self.names, self.time)
+            array, times, names = read_table_file(value, self.channels or self.names, self.time, not self.channels)
             if not len(array):
                 raise ValueLoadError(f"{value} holds no measurement")
             if self.step is not None and times is not None:

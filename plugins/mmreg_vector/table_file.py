@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -28,13 +27,14 @@ ENDINGS = frozenset({".csv", ".parquet"})
 
 
 def read_table_file(
-    path: Path, channels: Sequence[str] | None, time: str | None
+    path: Path, channels: Sequence[str] | None, time: str | None, alone: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.float64] | None, tuple[str, ...]]:
     """The channels (T, C) with NaN where a cell is empty, the times (T,) in seconds, and the channels' names.
 
     Args:
         path: of a .csv or .parquet file.
         channels: the columns to take; None for all columns of numbers but the times.
+        alone: whether there may be no other columns of numbers.
         time: the column of times; None where there are none.
 
     Raises:
@@ -57,13 +57,22 @@ def read_table_file(
         raise ValueLoadError(f"{path} cannot be read: there is no such file") from error
     except (OSError, pa.ArrowException) as error:
         raise ValueLoadError(f"{path} cannot be read: {one_line(error)}") from error
+    twice = [name for name in table.column_names if table.column_names.count(name) > 1]
+    if twice:
+        raise ValueLoadError(f"{path} has two columns {twice[0]!r}")
     for name in (*(channels or ()), *([time] if time else [])):
         if name not in table.column_names:
             there = f"{near(name, table.column_names)}; it has {listed(table.column_names, 20)}"
             raise ValueLoadError(f"{path} has no column {name!r}{there}")
-    names = tuple(channels or (name for name in table.column_names if name != time and _is_number(table[name].type)))
+    every = [name for name in table.column_names if name != time and _is_number(table[name].type)]
+    names = tuple(channels or every)
     if not names:
         raise ValueLoadError(f"{path} has no column of numbers; it has {listed(table.column_names, 20)}")
+    if others := [name for name in every if name not in names] if alone else []:
+        told = (
+            f"{path} has {listed(others, 5)} besides {listed(names, 5)}, which the first file of the training rows has"
+        )
+        raise ValueLoadError(f"{told} alone; name those to take by channels")
     values = np.stack([_numbers(path, name, table[name]) for name in names], 1)
     return values.astype(np.float32), None if time is None else _seconds(path, time, table[time]), names
 
@@ -76,7 +85,7 @@ def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> NDArray[np.float
     """A column's numbers (T,), NaN where it is empty."""
     if not (_is_number(column.type) or pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type)):
         raise ValueLoadError(f"{path}: the column {name!r} holds {column.type}, where numbers are needed")
-    found = np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
+    found = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), np.float64)
     with np.errstate(over="ignore"):
         if np.isinf(found.astype(np.float32)).any():
             raise ValueLoadError(f"{path}: the column {name!r} holds a number that is not finite in float32")
@@ -86,9 +95,12 @@ def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> NDArray[np.float
 def _seconds(path: Path, name: str, column: pa.ChunkedArray) -> NDArray[np.float64]:
     """Times as seconds (T,): numbers are taken for such."""
     kind = column.type
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        exact = column.cast(pa.timestamp("us", tz=kind.tz if pa.types.is_timestamp(kind) else None))
-        found = pc.cast(exact, pa.int64()).cast(pa.float64(), safe=False).to_numpy() / 1e6
+    if pa.types.is_time(kind):
+        column = column.cast(pa.time64("us"), safe=False)
+        found = column.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy() / 1e6
+    elif pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        exact = column.cast(pa.timestamp("us", tz=kind.tz if pa.types.is_timestamp(kind) else None), safe=False)
+        found = exact.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy() / 1e6
     else:
         found = _numbers(path, name, column)
     if not np.isfinite(found).all():

@@ -59,10 +59,14 @@ def test_files_have_the_channels_of_the_first_one_or_those_that_are_named(tmp_pa
     first = csv(tmp_path / "1.csv", "a,b,name\n1,2,x\n3,4,y\n")
     other = csv(tmp_path / "2.csv", "b,a\n20,10\n")
     lacking = csv(tmp_path / "3.csv", "a,c\n1,2\n")
+    more = csv(tmp_path / "4.csv", "c,a,b\n1,2,3\n")
     modality = fitted([first])
     assert modality.load(other).tolist() == [[10.0, 20.0]]
     with pytest.raises(ValueLoadError, match=r"3\.csv has no column 'b'; it has a, c"):
         modality.load(lacking)
+    assert fitted([first], channels=["b"]).load(more).tolist() == [[3.0]]
+    with pytest.raises(ValueLoadError, match=r"4\.csv has c besides a, b, which the first file"):
+        modality.load(more)
     assert fitted([first], channels=["b"]).load(other).tolist() == [[20.0]]
     with pytest.raises(ValueLoadError, match=r"it has 3 channels, where 2 \(a, b\) are needed"):
         modality.load([[1, 2, 3]])
@@ -117,11 +121,15 @@ def test_each_channel_is_interpolated_by_its_own_measurements() -> None:
     np.testing.assert_array_equal(found, [[0.0, NAN], [2.0, 5.0], [4.0, NAN]])
 
 
-@pytest.mark.parametrize("unit", ["seconds", "dates"])
-def test_the_times_of_a_file_are_seconds_or_dates(tmp_path: Path, unit: str) -> None:
-    begin = datetime(2024, 1, 1)
+@pytest.mark.parametrize("unit", ["seconds", "dates", "nanoseconds", "times"])
+def test_the_times_of_a_file_are_seconds_or_dates_or_times(tmp_path: Path, unit: str) -> None:
+    begin = datetime(2024, 1, 1, 7)
     at = [0.0, 1.5, 3.0]
-    times = [begin + timedelta(seconds=second) for second in at] if unit == "dates" else at
+    times: Any = [begin + timedelta(seconds=second) for second in at] if unit != "seconds" else at
+    if unit == "nanoseconds":
+        times = pa.array([int(second * 1e9) + 1 for second in at], pa.timestamp("ns"))
+    elif unit == "times":
+        times = [moment.time() for moment in times]
     pq.write_table(pa.table({"t": times, "x": [0.0, 3.0, 0.0]}), tmp_path / "s.parquet")
     modality = fitted([tmp_path / "s.parquet"], time="t", step=1.0)
     np.testing.assert_allclose(modality.load(tmp_path / "s.parquet").ravel(), [0, 2, 2, 0], atol=1e-6)
@@ -136,6 +144,7 @@ def test_the_times_of_a_file_are_seconds_or_dates(tmp_path: Path, unit: str) -> 
         ("ragged.csv", "a,b\n1\n", "cannot be read"),
         ("huge.csv", "a\n1e300\n", "'a' holds a number that is not finite in float32"),
         ("no.parquet", "not parquet", "cannot be read"),
+        ("twice.csv", "v,v\n1,2\n", "has two columns 'v'"),
         ("gone.csv", None, "there is no such file"),
     ],
 )
