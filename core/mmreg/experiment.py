@@ -149,7 +149,9 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
             name: fit_modality(given, table, having.get(name, splits["train"]), seed)
             for name, given in plan.inputs.items()
         }
-    columns = {column: given.modality.cls.paths for given in plan.inputs.values() for column in given.columns}
+    # Columns that are read together are each of few values, which splits may well share.
+    alone = [given for given in plan.inputs.values() if not given.modality.cls.multiple_columns]
+    columns = {column: given.modality.cls.paths for given in alone for column in given.columns}
     known = {split: targets[rows] for split, rows in splits.items() if len(rows)}
     messages += [concern.text for concern in task.concerns(known)]
     found = leaks(table, splits, list(columns), [column for column, are_paths in columns.items() if are_paths])

@@ -5,7 +5,7 @@ Axes: B batch, T time, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -67,6 +67,19 @@ class Series(Modality):
         self.size: int | None = None if channels is None else len(channels)
         self._facts: tuple[torch.Tensor, torch.Tensor] | None = None
         self.has_missing = False
+
+    @classmethod
+    def suggest(cls, values: Sequence[Any]) -> Mapping[str, tuple[Any, str]] | None:
+        """CSV and Parquet files, arrays and lists of steps of one number of channels, and lists of differing lengths."""
+        files = super().suggest(values)
+        if files is not None:
+            return files
+        shapes = [value.shape for value in values if isinstance(value, np.ndarray) and value.dtype.kind in "biuf"]
+        if not shapes or len(shapes) < 0.8 * len(values):
+            return None
+        if all(len(shape) == 2 for shape in shapes):
+            return {} if len({shape[1] for shape in shapes}) == 1 else None
+        return {} if all(len(shape) == 1 for shape in shapes) and len(set(shapes)) > 1 else None
 
     def fit_values(self, values: Iterator[Any]) -> None:
         """Learn the channels, and whether there are missing measurements."""

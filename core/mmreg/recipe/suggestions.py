@@ -121,8 +121,9 @@ def why_left_out(table: Table, column: str) -> str:
     if len(texts) < len(values):
         kind = "Python objects" if column in table.objects else shortened(str(table.column(column).type))
         return f"no installed modality reads such values ({kind})"
+    among = f" among the first {len(texts):,}" if len(texts) == SAMPLE else ""
     words = plural(len(set(texts)), "different word")
-    return f"{words}, rather a label than a text; type: text would read them"
+    return f"{words}{among}, rather a label than a text; type: text would read them"
 
 
 def _modalities() -> Iterator[tuple[str, type[Modality]]]:

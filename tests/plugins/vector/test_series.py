@@ -195,3 +195,13 @@ def test_series_of_files_train_and_predict_from_the_run(tmp_path: Path, encoder:
     assert json.loads((tmp_path / "run/report.json").read_text())["test"]["metrics"]["accuracy"] > 0.9
     rows = [{"series": str(tmp_path / "3.csv")}]
     assert mmreg.load(tmp_path / "run").predict(rows) == run.predict(rows)
+
+
+def test_init_proposes_it_for_files_and_for_lists_of_steps(tmp_path: Path) -> None:
+    files = [csv(tmp_path / f"{number}.csv", "x\n1\n") for number in range(3)]
+    assert Series.suggest(files) == {}
+    assert Series.suggest([np.ones((4, 2)), np.ones((1, 2))]) == {}
+    assert Series.suggest([np.ones(4), np.ones(7)]) == {}
+    assert Series.suggest([np.ones(4), np.ones(4)]) is None, "vectors of one size"
+    assert Series.suggest([np.ones((4, 2)), np.ones((4, 3))]) is None
+    assert Series.suggest(["a", "b"]) is None

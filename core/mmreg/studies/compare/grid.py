@@ -257,8 +257,15 @@ def prepare_grid(jobs: Sequence[Job], callback: Callback) -> None:
         callback.on_progress(f"preparing {name}", done, total)
 
     opened = {id(job.experiment): job.experiment for job in jobs}
-    for text in dict.fromkeys(text for experiment in opened.values() for text in experiment.messages):
-        callback.on_message(text)
+    first = {id(job.experiment): job for job in reversed(jobs)}
+    told: dict[str, list[int]] = {}
+    for number, experiment in opened.items():
+        for text in experiment.messages:
+            told.setdefault(text, []).append(number)
+    for text, numbers in told.items():
+        of = "" if len(numbers) == len(opened) else f"{first[numbers[0]].title}: "
+        more = f" (and {plural(len(numbers) - 1, 'other')})" if of and len(numbers) > 1 else ""
+        callback.on_message(f"{of}{text}{more}")
     for experiment in opened.values():
         prepare_all(experiment.plan, experiment.table, experiment.modalities, cache_dir(), preparing)
 
