@@ -70,7 +70,7 @@ class Series(Modality):
 
     @classmethod
     def suggest(cls, values: Sequence[Any]) -> Mapping[str, tuple[Any, str]] | None:
-        """CSV and Parquet files, arrays and lists of steps of one number of channels, and lists of differing lengths."""
+        """CSV and Parquet files, lists of steps with one number of channels each, and lists of differing lengths."""
         files = super().suggest(values)
         if files is not None:
             return files
