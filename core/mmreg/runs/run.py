@@ -73,6 +73,7 @@ class Run:
         dtype: the precision in which it does.
         fused: whether it was combined of runs that were trained apart.
         batch_size: the rows that are predicted at a time: those of a batch of its training.
+        inputs: the names of the inputs by modality: of a combination of runs, one may be an input of each of them.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Run:
         fused: bool = False,
         split_fingerprint: str = "",
         batch_size: int | None = None,
+        inputs: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.folder = folder
         self.plan = plan
@@ -97,6 +99,7 @@ class Run:
         self.fingerprint = fingerprint
         self.split_fingerprint = split_fingerprint
         self.fused = fused
+        self.inputs = inputs or {name: [name] for name in self.modalities}
         self.batch_size = batch_size or plan.recipe.form.training.batch_rows
         self.device = device
         wanted = precision or plan.recipe.form.training.precision
@@ -189,7 +192,7 @@ class Run:
         _tell_bad(prepared, numbers)
         numbers = keep_rows(prepared, numbers)
         predicted = self.predict_rows(prepared, numbers, batch_size, augmented=augmented)
-        return prediction_columns(self.plan, self.task, table, prepared, numbers, predicted)
+        return prediction_columns(self.plan, self.task, table, prepared, numbers, predicted, self.inputs)
 
     def open_table(self, table: Any) -> Table:
         """A table with what the recipe says of tables: which cells are absent, and how its own file is written."""

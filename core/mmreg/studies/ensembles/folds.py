@@ -112,7 +112,7 @@ def measure_apart(run: Run, base: Recipe) -> None:
     prepared = prepare_all(run.plan, experiment.table, run.modalities, cache_dir())
     rows = keep_rows(prepared, rows)
     predicted = run.predict_rows(prepared, rows)
-    columns = runs.prediction_columns(run.plan, run.task, experiment.table, prepared, rows, predicted)
+    columns = runs.prediction_columns(run.plan, run.task, experiment.table, prepared, rows, predicted, run.inputs)
     true = list(experiment.table.iter_values(form.target.column, rows))
     told = runs.report_split(run.folder, run.plan, run.task, "test", columns, true, predicted)
     write_json(run.folder / runs.REPORT, {**run.report, "test": told})
