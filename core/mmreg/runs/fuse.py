@@ -68,7 +68,9 @@ def fuse(
     with runs.writing(Path(out)):
         target = runs.claim(Path(out), overwrite=overwrite, resumable=False)
         runs.remove_leftovers(target)
-        return combine([runs.load(folder, "cpu") for folder in folders], chosen, target, resolve_device(device))
+        run = combine([runs.load(folder, "cpu") for folder in folders], chosen, target, resolve_device(device))
+        tell_end(run)
+    return run
 
 
 def combine(
@@ -80,7 +82,7 @@ def combine(
     further: Mapping[str, Any] | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Combine loaded runs in a folder that is held for writing.
+    """Combine loaded runs in a folder that is held for writing; `tell_end` comes when nothing more is written.
 
     Args:
         loaded: the runs.
@@ -120,9 +122,12 @@ def combine(
         notes.append("there are no figures: not all of the runs have predictions of validation or test rows")
     write_json(target / runs.REPORT, report)
     runs.write_weights(target / runs.WEIGHTS, model.state_dict())
-    run = Run(target, plan, parts.modalities, task, model, fingerprint, where, fused=True, inputs=inputs)
-    Followers(chosen=plan.callbacks).tell("on_end", run, report)
-    return run
+    return Run(target, plan, parts.modalities, task, model, fingerprint, where, fused=True, inputs=inputs)
+
+
+def tell_end(run: Run) -> None:
+    """Tell those who follow that a combination is complete, with all figures in its report."""
+    Followers(chosen=run.plan.callbacks).tell("on_end", run, run.report)
 
 
 def _chosen(fusion: str | Mapping[str, Any]) -> dict[str, Any]:

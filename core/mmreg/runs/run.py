@@ -31,10 +31,7 @@ from mmreg.model.devices import resolve_precision
 from mmreg.model.inference import Predicted, predict
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.resolve import Plan
-from mmreg.runs.folder import (
-    read_predictions,
-    read_report,
-)
+from mmreg.runs.folder import OUT_OF_FOLD, REPORT, read_predictions, read_report
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
 
@@ -285,8 +282,15 @@ class Run:
         """Those of a split's rows that all runs had in it of which this one is combined."""
         written = read_predictions(self.folder, split)
         if written is None:
+            if read_predictions(self.folder, OUT_OF_FOLD) is not None:
+                raise RunError(
+                    f"the folds of which {self.folder} is combined have no {split} rows that all of them predicted, so "
+                    f"they are measured out of fold: the figures are in {self.folder / REPORT}; give a table to "
+                    "measure it on other rows"
+                )
             raise RunError(
-                f"the runs of which {self.folder} is combined have no {split} rows that all of them predicted"
+                f"the runs of which {self.folder} is combined have no {split} rows that all of them predicted; "
+                "give a table to measure it on"
             )
         common = set(written_keys(self.folder, split, written))
         return rows[[key in common for key in row_keys(self.plan, table, rows)[1]]]
