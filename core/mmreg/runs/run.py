@@ -270,6 +270,11 @@ class Run:
         check_columns(self.plan, given, target=False)
         target = TargetColumn(given, self.plan.recipe.form.target.column)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
+        if split is None and self.fingerprint and given.fingerprint() == self.fingerprint:
+            logger.warning(
+                "note: this is the table that the run was trained on, so most of these rows were learned from; without "
+                "a table the run is measured on those that were held out"
+            )
         empty = rows[target.values.select(rows).is_null()]
         if len(empty):
             count = "1 row has" if len(empty) == 1 else f"{len(empty)} rows have"
