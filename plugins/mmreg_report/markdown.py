@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import mean, stdev
 from typing import Any
 
 from mmreg.console import figure_rows
 from mmreg.files import markdown_table
-from mmreg.messages import cell, plural
+from mmreg.messages import cell, listed, plural
 from mmreg_report.reading import Facts
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -16,7 +17,8 @@ CURVE_WIDTH = 40
 """Bars of a learning curve at most."""
 MOST_EPOCHS = 12
 """Rows of the learning curve's table at most; epochs between are left out evenly."""
-SPLITS = ("validation", "test")
+SPLITS = {"validation": "validation", "out_of_fold": "out of fold", "test": "test"}
+"""What is measured, and how it is called."""
 
 
 def render(facts: Facts) -> str:
@@ -26,6 +28,7 @@ def render(facts: Facts) -> str:
         _summary(facts),
         *_notes(facts),
         _figures(facts),
+        *_trainings(facts),
         *_classes(facts),
         *curve,
         *_statistics(facts),
@@ -36,7 +39,7 @@ def render(facts: Facts) -> str:
 
 def shown_columns(facts: Facts) -> list[str]:
     """The columns of metrics.csv whose curves are shown: the losses and the metric that chose the weights."""
-    metric = facts.report.get("best", {}).get("metric")
+    metric = (facts.report.get("best") or facts.report.get("soup", {})).get("metric")
     names = ["train_loss", "validation_loss", *([f"validation_{metric}"] if metric else [])]
     present = {name for row in facts.history for name, value in row.items() if value is not None}
     return [name for name in names if name in present]
@@ -68,11 +71,17 @@ def _summary(facts: Facts) -> str:
         f"- table: {cell(table['name'])} ({rows} rows)",
         f"- {report['epochs']} epochs, {report['steps']} steps{of}",
     ]
-    best = report.get("best")
+    best, soup = report.get("best"), report.get("soup")
     if best:
         lines.append(
             f"- weights of epoch {best['epoch']}, the best by validation {best['metric']} ({cell(best['value'])})"
         )
+    elif soup and len(soup["epochs"]) > 1:
+        epochs, figure = listed(soup["epochs"]), f"validation {soup['metric']} {cell(soup['value'])}"
+        lines.append(f"- mean of the weights of the epochs {epochs} (soup; {figure})")
+    elif soup:
+        best = f"the best by validation {soup['metric']} ({cell(soup['value'])})"
+        lines.append(f"- weights of epoch {soup['epochs'][0]}, {best}: no other epoch's made them better (soup)")
     else:
         lines.append("- weights of the last epoch")
     return "\n".join(lines)
@@ -87,20 +96,37 @@ def _notes(facts: Facts) -> list[str]:
 def _figures(facts: Facts) -> str:
     """A row for each split and part of the model."""
     rows = []
-    for split in SPLITS:
+    for split, called in SPLITS.items():
         if split in facts.report:
-            rows += [{"split": split, **row} for row in figure_rows(facts.report[split])]
+            rows += [{"split": called, **row} for row in figure_rows(facts.report[split])]
     if not rows:
         return "## Figures\n\nThere were neither validation nor test rows to measure on."
     return "## Figures\n\n" + markdown_table(rows)
 
 
+def _trainings(facts: Facts) -> list[str]:
+    """The figures of each of the folds or seeds that the run is made of, with their means and deviations."""
+    sections = {f"Seeds ({split} rows)": each for split, each in facts.report.get("seeds", {}).items()}
+    if facts.report.get("folds"):
+        sections["Folds (test rows)"] = facts.report["folds"]
+    texts = []
+    for title, trained in sections.items():
+        names = [name for name in trained[0]["metrics"] if all(name in each["metrics"] for each in trained)]
+        columns = {name: [each["metrics"][name] for each in trained] for name in names}
+        rows = [{"training": each["name"], "rows": each["rows"], **each["metrics"]} for each in trained]
+        rows.append({"training": "mean", **{name: mean(values) for name, values in columns.items()}})
+        if len(trained) > 1:
+            rows.append({"training": "deviation", **{name: stdev(values) for name, values in columns.items()}})
+        texts.append(f"## {title}\n\n{markdown_table(rows)}")
+    return texts
+
+
 def _classes(facts: Facts) -> list[str]:
-    """The figures of each class or label on the test rows, else on the validation rows, where the task has them."""
+    """The figures of each class or label on the last split that there is, where the task has them."""
     split = next((split for split in reversed(SPLITS) if split in facts.report), None)
     metrics = facts.report[split]["metrics"] if split else {}
     return [
-        f"## {title} ({split} rows)\n\n"
+        f"## {title} ({f'{split} rows' if split != 'out_of_fold' else 'rows out of fold'})\n\n"
         + markdown_table([{"name": name, **each} for name, each in metrics[key].items()])
         for key, title in (("per_class", "Classes"), ("per_label", "Labels"))
         if metrics.get(key)

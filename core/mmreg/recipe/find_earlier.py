@@ -39,7 +39,8 @@ def find_earlier(finder: Finder, choice: EncoderChoice, name: str) -> tuple[Earl
         earlier = earlier_input(folder, choice.input, name)
         options = earlier.encoder_options(registry.get("encoder", earlier.encoder_name))
     except RunError as error:
-        finder.problem((*path, "from"), str(error))
+        begun = "; a training that has begun goes on by its own recipe: mmreg train OUT/recipe.yaml --out OUT --resume"
+        finder.problem((*path, "from"), f"{error}{'' if folder.is_dir() else begun}")
         return None, None
     except MmregError as error:  # the encoder is not installed, or cannot be imported
         finder.problem((*path, "from"), f"the run {folder} cannot be used: {error}")

@@ -19,10 +19,18 @@ MAX_ITERATIONS = 200
 
 
 class CommonRows:
-    """Rows of one split that all runs have: keys, targets, and each part's scores."""
+    """Rows of one split that all runs have: keys, targets, each part's scores, and which modalities they had."""
 
-    def __init__(self, name: str, keys: list[Any], targets: list[Any], scores: Mapping[str, list[Any]], k: int) -> None:
-        self.name, self.keys, self.targets = name, keys, targets
+    def __init__(
+        self,
+        name: str,
+        keys: list[Any],
+        targets: list[Any],
+        scores: Mapping[str, list[Any]],
+        k: int,
+        modalities: list[str],
+    ) -> None:
+        self.name, self.keys, self.targets, self.modalities = name, keys, targets, modalities
         self.present = torch.tensor([[row is not None for row in rows] for rows in scores.values()]).T
         zeros = [0.0] * k
         self.scores = {part: torch.tensor([row or zeros for row in rows]) for part, rows in scores.items()}
@@ -36,9 +44,7 @@ class CommonRows:
         parts = {name: Part(self.scores[name], self.present[:, i]) for i, name in enumerate(self.scores)}
         predicted = Predicted(scores, present, parts, fused.extras)
         columns = {**task.predictions(scores), **{name: values.tolist() for name, values in fused.extras.items()}}
-        names = list(self.scores)
-        had = ["+".join(name for name, there in zip(names, row, strict=True) if there) for row in self.present.tolist()]
-        return predicted, with_keys(self.name, self.keys, {**columns, "modalities": had})
+        return predicted, with_keys(self.name, self.keys, {**columns, "modalities": self.modalities})
 
 
 def fit_operator(node: ModelNode, task: Task, rows: CommonRows | None) -> list[str]:

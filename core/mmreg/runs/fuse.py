@@ -27,6 +27,7 @@ from mmreg.recipe.resolve import resolve
 from mmreg.runs import Run
 from mmreg.runs.common_rows import CommonRows, fit_operator
 from mmreg.runs.followers import Followers
+from mmreg.runs.same_inputs import modality_texts, same_inputs
 
 SPLITS = (runs.OUT_OF_FOLD, "validation", "test")
 """Whose predictions runs may have."""
@@ -67,7 +68,9 @@ def fuse(
     with runs.writing(Path(out)):
         target = runs.claim(Path(out), overwrite=overwrite, resumable=False)
         runs.remove_leftovers(target)
-        return combine([runs.load(folder, "cpu") for folder in folders], chosen, target, resolve_device(device))
+        run = combine([runs.load(folder, "cpu") for folder in folders], chosen, target, resolve_device(device))
+        tell_end(run)
+    return run
 
 
 def combine(
@@ -79,7 +82,7 @@ def combine(
     further: Mapping[str, Any] | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Combine loaded runs in a folder that is held for writing.
+    """Combine loaded runs in a folder that is held for writing; `tell_end` comes when nothing more is written.
 
     Args:
         loaded: the runs.
@@ -100,14 +103,16 @@ def combine(
     assert not unexpected
     assert all(name.startswith("root.fusion.") for name in missing)
     assert isinstance(model.root, ModelNode)
-    common = {split: parts.common_rows(split, model.root.part_names) for split in splits}
+    inputs = same_inputs(plan, parts.called())
+    common = {split: parts.common_rows(split, model.root.part_names, inputs) for split in splits}
     held_out = [common[split] for split in splits if split != "test" and common[split] is not None]
     notes = fit_operator(model.root, task, held_out[0] if held_out else None)
     runs.clear(target)
     prints = {run.fingerprint for run in loaded}
     fingerprint = prints.pop() if len(prints) == 1 else ""
     combined = [str(run.folder) for run in loaded]
-    runs.write_facts(target, plan, parts.modalities, task, model, {"fused": combined, "fingerprint": fingerprint})
+    table = {"fused": combined, "fingerprint": fingerprint, "inputs": inputs}
+    runs.write_facts(target, plan, parts.modalities, task, model, table)
     report: dict[str, Any] = {"fused": combined, "notes": notes, **(further or {})}
     for split, rows in common.items():
         if rows is not None:
@@ -117,9 +122,12 @@ def combine(
         notes.append("there are no figures: not all of the runs have predictions of validation or test rows")
     write_json(target / runs.REPORT, report)
     runs.write_weights(target / runs.WEIGHTS, model.state_dict())
-    run = Run(target, plan, parts.modalities, task, model, fingerprint, where, fused=True)
-    Followers(chosen=plan.callbacks).tell("on_end", run, report)
-    return run
+    return Run(target, plan, parts.modalities, task, model, fingerprint, where, fused=True, inputs=inputs)
+
+
+def tell_end(run: Run) -> None:
+    """Tell those who follow that a combination is complete, with all figures in its report."""
+    Followers(chosen=run.plan.callbacks).tell("on_end", run, run.report)
 
 
 def _chosen(fusion: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -224,6 +232,15 @@ class _Parts:
             taken.add(new)
         return found
 
+    def called(self) -> dict[str, str]:
+        """What the combination's inputs are called in their runs."""
+        return {
+            names[each]: modality
+            for run, names in zip(self.loaded, self.renamed, strict=True)
+            for modality, of in run.inputs.items()
+            for each in of
+        }
+
     def _name_operators(self) -> None:
         """Add the new names of the runs' operators, as resolving the combination numbers those that are alike."""
         plan = resolve(Recipe(self.recipe()), trains=False)
@@ -269,7 +286,9 @@ class _Parts:
             found |= _moved(run.model.state_dict(), names, root, head)
         return {name: tensor for name, tensor in found.items() if not name.startswith("root.fusion.")}
 
-    def common_rows(self, split: str, part_names: Sequence[str]) -> CommonRows | None:
+    def common_rows(
+        self, split: str, part_names: Sequence[str], inputs: Mapping[str, Sequence[str]]
+    ) -> CommonRows | None:
         """The rows of a split that every run has predicted, in the first run's order; None if one has no such split.
 
         Raises:
@@ -286,7 +305,9 @@ class _Parts:
         if not keys:
             raise RunError(f"the runs have no {split} row in common (matched by {column!r})")
         targets, columns = runs.Targets(column), []
-        for run, table, index in zip(self.loaded, tables, indices, strict=True):
+        modalities = {each: modality for modality, of in inputs.items() for each in of}
+        had: list[set[str]] = [set() for _ in keys]
+        for run, names_of, table, index in zip(self.loaded, self.renamed, tables, indices, strict=True):
             chosen = [index[key] for key in keys]
             given = table.column("target").take(chosen).to_pylist()
             targets.add(run.folder, zip(keys, given, strict=True))
@@ -295,12 +316,16 @@ class _Parts:
                 assert isinstance(run.model.root, ModelNode)
                 names = [f"scores/{part}" for part in run.model.root.part_names]
             there = table.column("modalities").take(chosen).to_pylist()
+            own = {modality: modalities[names_of[of[0]]] for modality, of in run.inputs.items()}
+            for found_in, text in zip(had, there, strict=True):
+                found_in.update(own.get(each, each) for each in text.split("+"))
             for name in names:
                 values = table.column(name).take(chosen).to_pylist()
                 columns.append([row if had else None for row, had in zip(values, there, strict=True)])
         scores = dict(zip(part_names, columns, strict=True))
         # On the targets given last all runs agree.
-        return CommonRows(column, keys, given, scores, self.loaded[0].task.num_outputs)
+        texts = modality_texts(inputs, ([name in row for name in inputs] for row in had))
+        return CommonRows(column, keys, given, scores, self.loaded[0].task.num_outputs, texts)
 
 
 def _renamed(tree: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -75,9 +75,8 @@ def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precis
     restoring.tell_versions()
     table = facts["table"]
     fingerprint, split, fused = table["fingerprint"], table.get("split", ""), bool(table.get("fused"))
-    return Run(
-        folder, plan, modalities, task, model, fingerprint, device, precision, fused, split, facts.get("batch_size")
-    )
+    rows, inputs = facts.get("batch_size"), table.get("inputs")
+    return Run(folder, plan, modalities, task, model, fingerprint, device, precision, fused, split, rows, inputs)
 
 
 def _unfinished(folder: Path) -> str:

@@ -17,6 +17,7 @@ from mmreg.model.inference import Predicted
 from mmreg.model.measures import Measures
 from mmreg.recipe.resolve import Plan
 from mmreg.runs.folder import write_predictions
+from mmreg.runs.same_inputs import modality_texts
 
 
 def evaluation(
@@ -48,12 +49,24 @@ def prediction_columns(
     prepared: Mapping[str, Prepared],
     rows: NDArray[np.int64],
     predicted: Predicted,
+    inputs: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, list[Any]]:
-    """Predictions as named columns: the row's key, the task's columns, extras, and the modalities that it had."""
+    """Predictions as named columns: the row's key, the task's columns, extras, and the modalities that it had.
+
+    Args:
+        plan: the recipe.
+        task: what is predicted.
+        table: the rows' table.
+        prepared: the inputs' values.
+        rows: (R,) which rows of them.
+        predicted: the predictions of these rows.
+        inputs: the names of the inputs by modality, where one may have several.
+    """
     key, keys = row_keys(plan, table, rows)
-    present = np.stack([values.present[rows] for values in prepared.values()], 1)
+    named = inputs or {name: [name] for name in prepared}
+    present = np.stack([np.any([prepared[name].present[rows] for name in of], 0) for of in named.values()], 1)
     patterns, which = np.unique(present, axis=0, return_inverse=True)
-    texts = ["+".join(name for name, there in zip(prepared, row, strict=True) if there) for row in patterns]
+    texts = modality_texts(named, patterns.tolist())
     had = [texts[number] for number in which.reshape(-1).tolist()]
     columns: dict[str, list[Any]] = task.predictions(predicted.scores)
     columns |= {name: values.tolist() for name, values in predicted.extras.items()}

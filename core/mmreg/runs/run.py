@@ -31,10 +31,7 @@ from mmreg.model.devices import resolve_precision
 from mmreg.model.inference import Predicted, predict
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.resolve import Plan
-from mmreg.runs.folder import (
-    read_predictions,
-    read_report,
-)
+from mmreg.runs.folder import OUT_OF_FOLD, REPORT, read_predictions, read_report
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
 
@@ -73,6 +70,7 @@ class Run:
         dtype: the precision in which it does.
         fused: whether it was combined of runs that were trained apart.
         batch_size: the rows that are predicted at a time: those of a batch of its training.
+        inputs: the names of the inputs by modality: of a combination of runs, one may be an input of each of them.
     """
 
     def __init__(
@@ -88,6 +86,7 @@ class Run:
         fused: bool = False,
         split_fingerprint: str = "",
         batch_size: int | None = None,
+        inputs: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.folder = folder
         self.plan = plan
@@ -97,6 +96,7 @@ class Run:
         self.fingerprint = fingerprint
         self.split_fingerprint = split_fingerprint
         self.fused = fused
+        self.inputs = inputs or {name: [name] for name in self.modalities}
         self.batch_size = batch_size or plan.recipe.form.training.batch_rows
         self.device = device
         wanted = precision or plan.recipe.form.training.precision
@@ -189,7 +189,7 @@ class Run:
         _tell_bad(prepared, numbers)
         numbers = keep_rows(prepared, numbers)
         predicted = self.predict_rows(prepared, numbers, batch_size, augmented=augmented)
-        return prediction_columns(self.plan, self.task, table, prepared, numbers, predicted)
+        return prediction_columns(self.plan, self.task, table, prepared, numbers, predicted, self.inputs)
 
     def open_table(self, table: Any) -> Table:
         """A table with what the recipe says of tables: which cells are absent, and how its own file is written."""
@@ -270,6 +270,11 @@ class Run:
         check_columns(self.plan, given, target=False)
         target = TargetColumn(given, self.plan.recipe.form.target.column)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
+        if split is None and self.fingerprint and given.fingerprint() == self.fingerprint:
+            logger.warning(
+                "note: this is the table that the run was trained on, so most of these rows were learned from; without "
+                "a table the run is measured on those that were held out"
+            )
         empty = rows[target.values.select(rows).is_null()]
         if len(empty):
             count = "1 row has" if len(empty) == 1 else f"{len(empty)} rows have"
@@ -282,8 +287,15 @@ class Run:
         """Those of a split's rows that all runs had in it of which this one is combined."""
         written = read_predictions(self.folder, split)
         if written is None:
+            if read_predictions(self.folder, OUT_OF_FOLD) is not None:
+                raise RunError(
+                    f"the folds of which {self.folder} is combined have no {split} rows that all of them predicted, so "
+                    f"they are measured out of fold: the figures are in {self.folder / REPORT}; give a table to "
+                    "measure it on other rows"
+                )
             raise RunError(
-                f"the runs of which {self.folder} is combined have no {split} rows that all of them predicted"
+                f"the runs of which {self.folder} is combined have no {split} rows that all of them predicted; "
+                "give a table to measure it on"
             )
         common = set(written_keys(self.folder, split, written))
         return rows[[key in common for key in row_keys(self.plan, table, rows)[1]]]

@@ -106,6 +106,20 @@ def test_its_recipe_trains_again_or_says_what_is_missing(before: Path, tmp_path:
         mmreg.train(recipe, tmp_path / "third", device="cpu")
 
 
+def test_a_training_goes_on_by_its_own_recipe_where_the_earlier_run_has_moved(before: Path, tmp_path: Path) -> None:
+    shutil.copytree(before, tmp_path / "before")
+    settings: dict[str, Any] = {"modalities": begun(tmp_path / "before")}
+    whole = train(tmp_path / "whole", **settings)
+    toys.stopped_at(tmp_path / "run", 5, **settings)
+    (tmp_path / "before").rename(tmp_path / "moved")
+    told = r"a training that has begun goes on by its own recipe: mmreg train OUT/recipe\.yaml --out OUT --resume"
+    with pytest.raises(RecipeError, match=told):
+        train(tmp_path / "run", resume=True, **settings)
+    own = read_recipe(tmp_path / "run" / runs.RECIPE).replace({"table": toys.rows()})
+    mmreg.train(own, tmp_path / "run", device="cpu", resume=True)
+    toys.assert_same(whole.folder, tmp_path / "run")
+
+
 def test_options_that_only_transform_reads_may_be_others(before: Path, tmp_path: Path) -> None:
     modalities = begun(before)
     modalities["a"]["noise"] = 0.5

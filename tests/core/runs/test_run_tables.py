@@ -42,6 +42,24 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return lambda *arguments: call(monkeypatch, capsys, *map(str, arguments))
 
 
+def test_that_a_table_is_the_one_learned_from_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table, copy = tmp_path / "table.jsonl", tmp_path / "copy.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in toys.rows(60)))
+    mmreg.train(toys.recipe(str(table)), tmp_path / "run", device="cpu")
+    run = mmreg.load(tmp_path / "run", "cpu")
+    shutil.copy(table, copy)
+    for given in (table, copy):
+        caplog.clear()
+        run.evaluate(given)
+        assert caplog.text.count("so most of these rows were learned from") == 1
+    caplog.clear()
+    run.evaluate()
+    run.evaluate(copy, split="test")
+    table.write_text("".join(json.dumps(row) + "\n" for row in toys.rows(60, seed=1)))
+    run.evaluate(table)
+    assert "learned from" not in caplog.text
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a recipe, a database, and the files that its cells name relative to that folder.

@@ -184,3 +184,49 @@ def test_the_summary_tells_the_rows_a_batch_that_were_found(folder: Path) -> Non
     facts = json.loads((folder / "components.json").read_text())
     (folder / "components.json").write_text(json.dumps({**facts, "batch_size": 128}))
     assert "- 30 epochs, 90 steps of 128 rows, as many as were found to pay\n" in render(read_run(folder))
+
+
+def test_folds_are_told_with_mean_and_deviation_beside_the_figures_out_of_fold(folder: Path) -> None:
+    accuracies = [0.5, 0.75, 0.625]
+    folds = [{"name": f"fold-{n}", "rows": 10, "metrics": {"accuracy": a}} for n, a in enumerate(accuracies, 1)]
+    report = {"fused": ["cv/fold-1"], "folds": folds, "out_of_fold": figures(30, 0.6)}
+    (folder / "report.json").write_text(json.dumps(report))
+    text = render(read_run(folder))
+    assert cells(text, "Figures")[1][:4] == ["out of fold", "all", "30", "0.6"]
+    assert "neither validation nor test" not in text
+    assert cells(text, "Folds (test rows)") == [
+        ["training", "rows", "accuracy"],
+        *([f"fold-{n}", "10", str(a)] for n, a in enumerate(accuracies, 1)),
+        ["mean", "", "0.625"],
+        ["deviation", "", "0.125"],
+    ]
+    assert "## Classes (rows out of fold)" in text
+
+
+def test_seeds_are_told_by_split(folder: Path) -> None:
+    seeds = {"test": [{"name": f"seed-{n}", "rows": 10, "metrics": {"mae": 1.0 + n}} for n in (0, 1)]}
+    report = {"fused": ["run/seed-0"], "seeds": seeds, "test": figures(10, 0.6)}
+    (folder / "report.json").write_text(json.dumps(report))
+    rows = cells(render(read_run(folder)), "Seeds (test rows)")
+    assert [row[0] for row in rows] == ["training", "seed-0", "seed-1", "mean", "deviation"]
+    assert [row[2] for row in rows] == ["mae", "1", "2", "1.5", "0.7071"]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "told"),
+    [
+        ([8, 5, 6], "- mean of the weights of the epochs 8, 5, 6 (soup; validation accuracy 0.8125)"),
+        (
+            [8],
+            "- weights of epoch 8, the best by validation accuracy (0.8125): no other epoch's made them better (soup)",
+        ),
+    ],
+)
+def test_the_summary_tells_the_epochs_of_a_soup(folder: Path, epochs: list[int], told: str) -> None:
+    report = json.loads((folder / "report.json").read_text())
+    del report["best"]
+    report["soup"] = {"metric": "accuracy", "value": 0.8125, "epochs": epochs}
+    (folder / "report.json").write_text(json.dumps(report))
+    text = render(read_run(folder))
+    assert f"{told}\n" in text
+    assert "validation_accuracy" in text

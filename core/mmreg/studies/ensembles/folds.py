@@ -22,7 +22,7 @@ from mmreg.model.inference import Predicted
 from mmreg.recipe.form import Form, Fractions
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.runs import Run
-from mmreg.runs.fuse import combine
+from mmreg.runs.fuse import combine, tell_end
 from mmreg.studies.compare.jobs import Job, device_slots
 from mmreg.studies.ensembles.members import Ensemble, claim_members, figures, open_members, spread, train_members
 
@@ -92,6 +92,7 @@ def cross_validate(
         with replacing(runs.own_folder(folder, runs.PREDICTIONS) / f"{runs.OUT_OF_FOLD}.parquet") as temporary:
             pq.write_table(predictions, temporary, write_page_checksum=True)
         measure_apart(run, base)
+        tell_end(run)
     return Ensemble(run, {job.variant: job.folder for job in trainings}, metrics)
 
 
@@ -112,7 +113,7 @@ def measure_apart(run: Run, base: Recipe) -> None:
     prepared = prepare_all(run.plan, experiment.table, run.modalities, cache_dir())
     rows = keep_rows(prepared, rows)
     predicted = run.predict_rows(prepared, rows)
-    columns = runs.prediction_columns(run.plan, run.task, experiment.table, prepared, rows, predicted)
+    columns = runs.prediction_columns(run.plan, run.task, experiment.table, prepared, rows, predicted, run.inputs)
     true = list(experiment.table.iter_values(form.target.column, rows))
     told = runs.report_split(run.folder, run.plan, run.task, "test", columns, true, predicted)
     write_json(run.folder / runs.REPORT, {**run.report, "test": told})

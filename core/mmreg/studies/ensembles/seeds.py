@@ -14,7 +14,7 @@ from mmreg.errors import OptionError
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.recipe.form import Form, Fractions
 from mmreg.recipe.recipe import Recipe, read_recipe
-from mmreg.runs.fuse import combine
+from mmreg.runs.fuse import combine, tell_end
 from mmreg.studies.compare.jobs import device_slots
 from mmreg.studies.ensembles.members import Ensemble, claim_members, figures, open_members, spread, train_members
 
@@ -70,6 +70,7 @@ def train_seeds(
         metrics = spread(next(reversed(measured.values()))) if measured else {}
         loaded = [runs.load(job.folder, "cpu") for job in trainings]
         run = combine(loaded, {"name": "mean"}, folder, resolve_device(device), further={"seeds": measured})
+        tell_end(run)
     return Ensemble(run, {job.variant: job.folder for job in trainings}, metrics)
 
 

@@ -188,17 +188,18 @@ def check_corruption(name: str, modality: str, spec: Specs, strengths: Sequence[
 
 
 def corrupting(
-    name: str, modality: str, spec: Spec, strength: float, rows: NDArray[np.int64], seed: int
+    name: str, modality: str, spec: Spec, strength: float, rows: NDArray[np.int64], seed: int, of: str | None = None
 ) -> Callable[[Batch], Batch]:
     """What corrupts one modality of a batch; which rows have it stays as it is.
 
     Args:
         name: of a corruption that fits.
-        modality: the modality's name.
-        spec: what the modality stores.
+        modality: the name of what is corrupted in the batch.
+        spec: what it stores.
         strength: at 0 nothing is changed.
         rows: (R,) the table's numbers of the split's rows.
-        seed: what all draws are keyed by.
+        seed: what all draws are keyed by, beside the modality's name.
+        of: that name, where an input of a combined run is called otherwise.
     """
 
     def change(batch: Batch) -> Batch:
@@ -207,7 +208,7 @@ def corrupting(
             return batch
         where = batch.rows[modality]
         index = batch.index if where is None else batch.index[where.numpy()]
-        generators = [generator("cpu", seed, "corrupt", modality, name, row) for row in rows[index].tolist()]
+        generators = [generator("cpu", seed, "corrupt", of or modality, name, row) for row in rows[index].tolist()]
         corrupted = CORRUPTIONS[name].apply(signal, spec, strength, generators)
         return replace(batch, signals={**batch.signals, modality: corrupted})
 

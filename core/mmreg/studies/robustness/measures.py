@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ def evaluate_robustness(
     """Measure a run with modalities left out, or with signals corrupted; what is asked for together is decoded once.
 
     Args:
-        run: what to measure.
+        run: what to measure; inputs of a combined run that are one modality (`Run.inputs`) are changed alike.
         table: as for `Run.evaluate`.
         split: as there.
         missing: whether to measure with each subset of the modalities (see `subsets`). Rows are always all rows of
@@ -79,7 +79,7 @@ def evaluate_robustness(
     if baseline is not None:
         _check_targets(run, baseline)
     measured = _MeasuredRun(run, run.known_rows(table, split, progress), metrics, seed, batch_size)
-    names, rows = list(run.modalities), len(measured.known.rows)
+    names, rows = list(run.inputs), len(measured.known.rows)
     robustness: dict[str, Any] = {
         "split": measured.known.split,
         "rows": rows,
@@ -161,18 +161,25 @@ class _MeasuredRun:
     ) -> dict[str, Any]:
         """The run's figures, without the name of the split."""
         known = self.known
-        predicted = self.run.predict_rows(known.prepared, known.rows, self.batch_size, drop, change)
+        of_inputs = {each: mask for name, mask in (drop or {}).items() for each in self.run.inputs[name]}
+        predicted = self.run.predict_rows(known.prepared, known.rows, self.batch_size, of_inputs, change)
         figures = evaluation(self.run.plan, self.run.task, predicted, known.targets, known.split, self.metrics)
         del figures["split"]
         return figures
 
     def corrupted(self, request: CorruptionRequest) -> Iterator[tuple[float, dict[str, Any]]]:
         """Each strength, 0 first, with the figures under it."""
-        name = request.modality
-        spec = _stored(self.run, name)
         for strength in sorted({0.0, *request.strengths}):
-            change = corrupting(request.corruption, name, spec, strength, self.known.rows, self.seed)
-            yield strength, self.figures(change=change) if strength else self.clean
+            yield strength, self.figures(change=self._corrupting(request, strength)) if strength else self.clean
+
+    def _corrupting(self, request: CorruptionRequest, strength: float) -> Callable[[Batch], Batch]:
+        """What corrupts all inputs of a modality alike."""
+        name, rows = request.modality, self.known.rows
+        changes = [
+            corrupting(request.corruption, each, _stored(self.run, each), strength, rows, self.seed, of=name)
+            for each in self.run.inputs[name]
+        ]
+        return lambda batch: reduce(lambda changed, change: change(changed), changes, batch)
 
     @cached_property
     def clean(self) -> dict[str, Any]:
@@ -198,7 +205,9 @@ def _curves(
             {
                 "modality": request.modality,
                 "corruption": request.corruption,
-                "unit": CORRUPTIONS[request.corruption].unit(_stored(measured.run, request.modality)),
+                "unit": CORRUPTIONS[request.corruption].unit(
+                    _stored(measured.run, measured.run.inputs[request.modality][0])
+                ),
                 "strengths": points,
                 "relative_robustness": relative_robustness([point["strength"] for point in points], own),
                 "effective_robustness": effective,
@@ -210,17 +219,18 @@ def _curves(
 def _check_requests(run: Run, requests: Sequence[CorruptionRequest]) -> None:
     for request in requests:
         name = request.modality
-        if name not in run.modalities:
+        if name not in run.inputs:
             raise OptionError(
                 f"{request.label} cannot be done: the run {run.folder} has no modality {name!r}; "
-                f"it has {', '.join(run.modalities)}{near(name, run.modalities)}"
+                f"it has {', '.join(run.inputs)}{near(name, run.inputs)}"
             )
-        check_corruption(request.corruption, name, run.modalities[name].stored, request.strengths)
+        for each in run.inputs[name]:
+            check_corruption(request.corruption, name, run.modalities[each].stored, request.strengths)
 
 
-def _stored(run: Run, modality: str) -> Spec:
-    """What a modality stores, which `_check_requests` has found to be one array."""
-    spec = run.modalities[modality].stored
+def _stored(run: Run, name: str) -> Spec:
+    """What an input stores, which `_check_requests` has found to be one array."""
+    spec = run.modalities[name].stored
     assert isinstance(spec, Spec)
     return spec
 

@@ -118,6 +118,28 @@ def test_rows_for_testing_are_seen_by_no_fold_and_measure_the_run_of_all(tmp_pat
         mmreg.load(again.folder, "cpu").evaluate(split="validation")
 
 
+def test_the_run_of_all_folds_says_that_its_figures_are_those_out_of_fold(tmp_path: Path) -> None:
+    (tmp_path / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TABLE))
+    given = {**recipe(**alone("a")), "table": str(tmp_path / "table.jsonl")}
+    mmreg.cross_validate(given, tmp_path / "run", folds=2, device="cpu")
+    run = mmreg.load(tmp_path / "run", "cpu")
+    told = "measured out of fold: the figures are in .*report.json; give a table to measure it on other rows"
+    with pytest.raises(RunError, match=told):
+        run.evaluate()
+    assert run.evaluate(toys.rows(30, seed=9))["rows"] == 30
+
+
+@pytest.mark.parametrize("split", [{"validation": 0.2}, "split"])
+def test_those_who_follow_are_told_of_the_end_when_all_figures_are_there(tmp_path: Path, split: Any) -> None:
+    run = mmreg.cross_validate(recipe(split=split), tmp_path / "run", folds=2, device="cpu").run
+    text = (tmp_path / "run/report.md").read_text()
+    accuracy = run.report["out_of_fold"]["metrics"]["accuracy"]
+    assert f"| out of fold | all | {run.report['out_of_fold']['rows']} | {accuracy:.4g} |" in text
+    assert ("| test | all |" in text) is (split == "split")
+    lines = [line for line in text.splitlines() if line.startswith(("| fold-1 |", "| fold-2 |", "| mean |"))]
+    assert len(lines) >= 3
+
+
 def test_what_is_finished_is_kept_and_what_was_stopped_goes_on(tmp_path: Path) -> None:
     whole = mmreg.cross_validate(recipe(), tmp_path / "whole", folds=3, device="cpu")
     told: list[str] = []
