@@ -95,6 +95,8 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer = plan.optimizer.build().build(parameter_groups(model, weights))
         self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
+        # Else torch warns of a schedule that is ahead of the optimizer where the first step was left out.
+        vars(self.optimizer)["_opt_called"] = True
         self.classes = row_classes(self.task.space, rows.targets[rows.train]) if options.class_balance else None
         self.lengths = bucket_lengths(rows.prepared, rows.train, options, model)
         self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype, on_gradients)
