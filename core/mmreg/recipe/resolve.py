@@ -104,19 +104,22 @@ def missing_assets(plan: Plan) -> list[Problem]:
     """A problem for every file, or earlier run, that is not there of those which components are built from."""
     places: dict[str, tuple[str, ...]] = {"modality": ("modalities",), "encoder": ("modalities",)}
     problems = []
+    has_weights = set()  # the encoders whose earlier run has their weights, so that nothing reads their file
+    for name, given in plan.inputs.items():
+        if given.earlier is not None and not given.shares:
+            try:
+                given.earlier.check()
+                has_weights |= set() if given.earlier.is_referred_to else {f"encoder/{name}"}
+            except RunError as error:
+                problems.append(Problem(("modalities", name, "encoder", "from"), str(error)))
     for role, component in plan.components().items():
         kind, _, name = role.partition("/")
         name, *parts = name.split(".")
         key = (*places[kind], name, *(["encoder"] if kind == "encoder" else [])) if kind in places else (kind,)
         for option, path in component.assets.items():
-            if told := _missing(path, path in component.uncopied):
+            is_weights = path in component.uncopied
+            if (told := _missing(path, is_weights)) and not (is_weights and role.partition(".")[0] in has_weights):
                 problems.append(Problem((*key, *parts, option), told))
-    for name, given in plan.inputs.items():
-        if given.earlier is not None and not given.shares:
-            try:
-                given.earlier.check()
-            except RunError as error:
-                problems.append(Problem(("modalities", name, "encoder", "from"), str(error)))
     return problems
 
 

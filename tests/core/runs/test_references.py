@@ -315,3 +315,20 @@ def test_what_is_in_the_place_of_a_file_is_told_with_its_key(tmp_path: Path) -> 
     ]:
         (problem,) = missing_assets(plan_of(tmp_path, name))
         assert str(problem) == f"modalities.a.encoder.weights: {told}"
+
+
+def test_the_encoder_of_a_run_that_has_the_weights_needs_no_file(tmp_path: Path, weights: Path) -> None:
+    first = toys.train(tmp_path / "first", modalities=modalities(weights=str(weights), freeze=True))
+    weights.unlink()
+    begun = {"a": {"type": "numbers", "encoder": {"from": str(first.folder), "freeze": True}}, "b": {"type": "numbers"}}
+    second = toys.train(tmp_path / "second", modalities=begun).model.encoder_of("a").state_dict()
+    assert all(second[name].equal(tensor) for name, tensor in first.model.encoder_of("a").state_dict().items())
+
+
+def test_the_encoder_of_a_run_that_refers_to_its_file_needs_it(tmp_path: Path, weights: Path) -> None:
+    given = modalities(weights=str(weights), freeze=True, weights_in_run="reference")
+    first = toys.train(tmp_path / "first", modalities=given)
+    weights.unlink()
+    begun = {"a": {"type": "numbers", "encoder": {"from": str(first.folder), "freeze": True}}, "b": {"type": "numbers"}}
+    with pytest.raises(RecipeError, match=r"there is no file .*w\.safetensors; put it there, or into .*at_hand"):
+        toys.train(tmp_path / "second", modalities=begun)
