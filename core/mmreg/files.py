@@ -81,13 +81,15 @@ def keep_under(path: Path, other: Path) -> None:
 
 
 def irregular(path: Path) -> str:
-    """What is there that must not be opened as a file, such as "a folder" or "a FIFO"; empty for a file or nothing.
+    """What is there that cannot be opened as a file, such as "a folder" or "a FIFO"; empty for a file or nothing.
 
     Whoever opens a FIFO waits for somebody to write into it, and a device may never end.
     """
     try:
         mode = path.stat().st_mode
-    except (OSError, ValueError):  # nothing is there, or the name is none that a file can have
+    except OSError as error:  # mostly nothing is there
+        return "a link that leads to itself" if error.errno == errno.ELOOP else ""
+    except ValueError:  # the name is none that a file can have
         return ""
     return next((what for holds, what in _IRREGULAR if holds(mode)), "")
 

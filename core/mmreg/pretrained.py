@@ -7,6 +7,7 @@ import re
 import sys
 import urllib.error
 import urllib.parse
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from mmreg.errors import OptionError
+from mmreg.files import irregular
 from mmreg.messages import listed, one_line, plural
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
@@ -49,16 +51,21 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a file by name, in host memory: of safetensors, or of what torch saved without any code in it.
 
     Raises:
-        OptionError: there is no such file, it is damaged, would run code, or holds no weights.
+        OptionError: there is no such file, it is damaged, would run code, holds no weights, or some that no network can
+            compute with.
     """
+    if what := irregular(Path(path)):
+        raise OptionError(f"weights: {path} is {what}, not a file")
     try:
-        if str(path).lower().endswith(".safetensors"):
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        if _is_safetensors(path):
+            return _usable(load_file(path), path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch says of a file's kind is for whoever wrote it
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise OptionError(f"weights: there is no file {path}") from error
-    except MemoryError:
-        raise  # it says nothing of the file
+    except (MemoryError, OptionError):
+        raise  # the first says nothing of the file
     except SafetensorError as error:
         raise OptionError(f"weights: {path} is no safetensors file, or is damaged: {one_line(error)}") from error
     except Exception as error:  # torch raises several kinds
@@ -71,7 +78,50 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)} if _is_named(found) else {}
     if not tensors:
         raise OptionError(f"weights: {path} holds no weights by name, such as a state dict has")
+    return _usable(tensors, path)
+
+
+def _is_safetensors(path: str | Path) -> bool:
+    """Whether a file is to be read as safetensors, by its name or as it begins: the header's length, then its JSON."""
+    if str(path).lower().endswith(".safetensors"):
+        return True
+    with Path(path).open("rb") as file:
+        start = file.read(9)
+        length = int.from_bytes(start[:8], "little")
+        return start[8:] == b"{" and length <= os.fstat(file.fileno()).st_size
+
+
+def _usable(tensors: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """Tensors of a file, none of which is of a kind, or holds numbers, that no network can compute with."""
+    for name, tensor in tensors.items():
+        if kind := _odd_kind(tensor):
+            raise OptionError(f"weights: {path} holds a {kind} tensor ({name}); save the weights as plain real numbers")
+    bad = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    if bad:
+        raise OptionError(f"weights: {path} holds numbers that are not finite ({listed(bad, 3)})")
     return tensors
+
+
+def _odd_kind(tensor: Tensor) -> str:
+    """What is odd about a tensor; empty for plain numbers."""
+    if tensor.is_meta:
+        return "meta"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_quantized:
+        return "quantised"
+    return "complex" if tensor.is_complex() else ""
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers are finite, or zeros and minus infinity: a mask that attention adds, kept as a buffer."""
+    if not tensor.is_floating_point():
+        return True
+    values = tensor if tensor.itemsize > 1 else tensor.float()  # torch looks into no number of eight bits
+    if bool(torch.isfinite(values).all()):
+        return True
+    zero = values == 0
+    return bool(zero.any()) and bool((zero | (values == -torch.inf)).all())
 
 
 def _is_named(found: Any) -> bool:
@@ -89,26 +139,35 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str |
             left out; nothing of the file is ignored if it is empty.
 
     Raises:
-        OptionError: some are missing, of another shape, or not the module's; names the first ones.
+        OptionError: some are missing, of another shape, not the module's, integers where real numbers belong, or
+            variances below zero; names the first ones.
     """
     own = module.state_dict()
     given = {name: tensor for name, tensor in weights.items() if not (ignored and name.startswith(ignored))}
     given = {name: tensor for name, tensor in given.items() if name in own or not _is_count(name)}
     missing = [name for name in own if name not in given and not _is_count(name)]
     others = [name for name in given if name not in own]
-    shapes = [
-        f"{name} is {tuple(tensor.shape)} where {tuple(own[name].shape)} is needed"
-        for name, tensor in given.items()
-        if name in own and own[name].shape != tensor.shape
-    ]
+    misfits = [text for name, tensor in given.items() if name in own and (text := _misfit(name, tensor, own[name]))]
     problems = [f"it lacks {listed(missing, 3)}"] if missing else []
     problems += [f"it has {listed(others, 3)}, which the network has not"] if others else []
-    problems += shapes[:3]
+    problems += misfits[:3]
     if problems:
-        fits = len(own) - len(missing) - len(shapes)
-        told = f"{'; '.join(problems)} ({fits} of {plural(len(own), 'tensor')} fit)"
+        there = len(own) - len(missing) - len(misfits)
+        told = f"{'; '.join(problems)} ({there:,} of the network's {plural(len(own), 'tensor')} are there and fit)"
         raise OptionError(f"weights: {source} is not of this network: {told}")
     module.load_state_dict(given, strict=False)
+
+
+def _misfit(name: str, tensor: Tensor, own: Tensor) -> str:
+    """Why a tensor cannot take the place of a module's; empty if it can."""
+    if own.shape != tensor.shape:
+        return f"{name} is {tuple(tensor.shape)} where {tuple(own.shape)} is needed"
+    if own.is_floating_point() and not tensor.is_floating_point():
+        kinds = [str(each.dtype).removeprefix("torch.") for each in (tensor, own)]
+        return f"{name} is {kinds[0]} where {kinds[1]} is needed"
+    if name.rpartition(".")[2] == "running_var" and bool((tensor < 0).any()):
+        return f"{name} holds variances below zero"
+    return ""
 
 
 def _is_count(name: str) -> bool:

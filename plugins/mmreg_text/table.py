@@ -191,9 +191,6 @@ def _rows(path: Path) -> Tensor:
     if not table.is_floating_point():
         raise OptionError(f"weights: {name} of {path} is {table.dtype}, where floating-point vectors are needed")
     table = table.float()
-    lost = int((~table.isfinite()).any(1).sum())
-    if lost:
-        raise OptionError(f"weights: {lost:,} of the {len(table):,} rows of {path} hold NaN or infinity")
     mapping, weights = tensors.get("mapping"), tensors.get("weights")
     if mapping is not None and mapping.ndim == 1:
         if mapping.is_floating_point() or not bool(((mapping >= 0) & (mapping < len(table))).all()):

@@ -119,3 +119,79 @@ def test_offline_the_message_says_what_to_fetch_and_where_to_put_it(tmp_path: Pa
 )
 def test_pictures_of_few_pixels_are_small(options: Any, small: bool) -> None:
     assert small_pictures(options) is small
+
+
+def test_safetensors_are_known_by_how_they_begin(tmp_path: Path) -> None:
+    state = nn.Linear(3, 2).state_dict()
+    save_file(state, tmp_path / "model.bin")
+    assert all(torch.equal(tensor, state[name]) for name, tensor in read_weights(tmp_path / "model.bin").items())
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pt")
+    (tmp_path / "folder.pt").mkdir()
+    (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
+    for name, what in [
+        ("pipe.pt", "a FIFO"),
+        ("folder.pt", "a folder"),
+        ("loop.safetensors", "a link that leads to itself"),
+    ]:
+        with pytest.raises(OptionError, match=f"weights: .*{name} is {what}, not a file"):
+            read_weights(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("tensor", "kind"),
+    [
+        (torch.eye(3).to_sparse(), "sparse"),
+        (torch.ones(3, dtype=torch.complex64), "complex"),
+        (torch.empty(3, device="meta"), "meta"),
+        (torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "quantised"),
+    ],
+)
+def test_tensors_of_odd_kinds_are_refused_by_name(tmp_path: Path, tensor: torch.Tensor, kind: str) -> None:
+    torch.save({"bias": torch.ones(2), "odd": tensor}, tmp_path / "w.pt")
+    with pytest.raises(OptionError, match=rf"w\.pt holds a {kind} tensor \(odd\)"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
+def test_numbers_that_are_not_finite_are_refused_by_name(
+    tmp_path: Path, name: str, value: float, dtype: torch.dtype
+) -> None:
+    state = {"norm.weight": torch.ones(2), "layer.weight": torch.tensor([0.5, value]).to(dtype)}
+    save_file(state, tmp_path / name) if name.endswith("safetensors") else torch.save(state, tmp_path / name)
+    with pytest.raises(OptionError, match=rf"{name} holds numbers that are not finite \(layer\.weight\)"):
+        read_weights(tmp_path / name)
+
+
+def test_the_mask_that_attention_adds_is_read(tmp_path: Path) -> None:
+    mask = torch.full((3, 3), -torch.inf).triu(1)
+    save_file({"mask": mask}, tmp_path / "w.safetensors")
+    assert torch.equal(read_weights(tmp_path / "w.safetensors")["mask"], mask)
+
+
+def test_integers_and_variances_below_zero_are_not_loaded() -> None:
+    module = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    weights = module.state_dict() | {
+        "0.weight": torch.ones(2, 3, dtype=torch.int8),
+        "1.running_var": torch.tensor([1.0, -0.1]),
+    }
+    with pytest.raises(OptionError) as error:
+        load_weights(module, weights, "w.pt")
+    assert "0.weight is int8 where float32 is needed; 1.running_var holds variances below zero" in str(error.value)
+    assert "(5 of the network's 7 tensors are there and fit)" in str(error.value)
+
+
+def test_what_torch_says_of_a_file_does_not_reach_the_user(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    layer = nn.Linear(3, 2)
+    (tmp_path / "w.pt").write_bytes(b"")
+    torch.jit.save(torch.jit.script(layer), tmp_path / "script.pt")
+    recwarn.clear()
+    for name in ("w.pt", "script.pt"):
+        with pytest.raises(OptionError, match="cannot be read"):
+            read_weights(tmp_path / name)
+    assert not recwarn.list

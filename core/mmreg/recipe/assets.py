@@ -20,7 +20,8 @@ def with_absolute_assets(cls: type, options: Mapping[str, Any], folder: Path | N
     """Options with the paths of assets made absolute.
 
     A path is relative to the recipe's folder; one that leads nowhere from there, but somewhere from the working
-    directory, is taken to be relative to that, as it was at first.
+    directory, is taken to be relative to that, as it was at first. A file of weights that is in neither is taken from
+    the folder of weights at hand, if it has one of its name.
 
     Args:
         cls: whose options they are.
@@ -37,8 +38,25 @@ def with_absolute_assets(cls: type, options: Mapping[str, Any], folder: Path | N
             elsewhere = os.path.exists(spelled) and not os.path.exists(path)  # noqa: PTH110
             if mark.named and not (elsewhere or _is_path(given, path)):
                 continue
-            paths[name] = str((Path(spelled) if elsewhere else path).absolute())
+            found = (Path(spelled) if elsewhere else path).absolute()
+            paths[name] = str(found if mark.copied else at_hand(found))
     return {**options, **paths}
+
+
+def at_hand(path: Path) -> Path:
+    """A path of weights; where nothing is, the file of its name in the folder of weights at hand, if there is one."""
+    # os.path: as above
+    if os.path.exists(path):  # noqa: PTH110
+        return path
+    other = folder_at_hand() / path.name
+    return other if os.path.isfile(other) else path  # noqa: PTH113
+
+
+def folder_at_hand() -> Path:
+    """The folder of weights at hand."""
+    from mmreg.pretrained import weights_folder  # torch comes with it: only for weights that are not in their place
+
+    return weights_folder().absolute()
 
 
 def _is_path(text: str, path: Path) -> bool:

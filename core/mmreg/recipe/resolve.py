@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mmreg.errors import RunError
+from mmreg.files import irregular
+from mmreg.recipe.assets import folder_at_hand
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.find import find_components, registry_name
 from mmreg.recipe.recipe import Recipe
@@ -101,22 +104,33 @@ def missing_assets(plan: Plan) -> list[Problem]:
     """A problem for every file, or earlier run, that is not there of those which components are built from."""
     places: dict[str, tuple[str, ...]] = {"modality": ("modalities",), "encoder": ("modalities",)}
     problems = []
+    has_weights = set()  # the encoders whose earlier run has their weights, so that nothing reads their file
+    for name, given in plan.inputs.items():
+        if given.earlier is not None and not given.shares:
+            try:
+                given.earlier.check()
+                has_weights |= set() if given.earlier.is_referred_to else {f"encoder/{name}"}
+            except RunError as error:
+                problems.append(Problem(("modalities", name, "encoder", "from"), str(error)))
     for role, component in plan.components().items():
         kind, _, name = role.partition("/")
         name, *parts = name.split(".")
         key = (*places[kind], name, *(["encoder"] if kind == "encoder" else [])) if kind in places else (kind,)
         for option, path in component.assets.items():
-            # os.path: no error for what no file can be called
-            folder = path in component.uncopied and os.path.isdir(path)  # noqa: PTH112
-            if not folder and not os.path.isfile(path):  # noqa: PTH113
-                problems.append(Problem((*key, *parts, option), f"there is no file {path}"))
-    for name, given in plan.inputs.items():
-        if given.earlier is not None and not given.shares:
-            try:
-                given.earlier.check()
-            except RunError as error:
-                problems.append(Problem(("modalities", name, "encoder", "from"), str(error)))
+            is_weights = path in component.uncopied
+            if (told := _missing(path, is_weights)) and not (is_weights and role.partition(".")[0] in has_weights):
+                problems.append(Problem((*key, *parts, option), told))
     return problems
+
+
+def _missing(path: str, is_weights: bool) -> str:
+    """What is wrong with the file that a component is built from, or folder of weights; empty if it is there."""
+    what = irregular(Path(path))
+    if what:
+        return "" if is_weights and what == "a folder" else f"{path} is {what}, not a file"
+    if os.path.isfile(path):  # noqa: PTH113 (no error for what no file can be called)
+        return ""
+    return f"there is no file {path}" + (f"; put it there, or into {folder_at_hand()}" if is_weights else "")
 
 
 def _with_parts(role: str, component: Component) -> Iterator[tuple[str, Component]]:

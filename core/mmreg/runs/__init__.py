@@ -28,7 +28,7 @@ from mmreg.runs.loading import load
 from mmreg.runs.lock import LOCK, writer, writing
 from mmreg.runs.matching import Targets, check_same_task, matching_key, written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, report_split, row_keys, with_keys
-from mmreg.runs.references import kept_weights
+from mmreg.runs.references import check_references, kept_weights, load_kept_weights
 from mmreg.runs.run import KnownRows, Run
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "KnownRows",
     "Run",
     "Targets",
+    "check_references",
     "check_same_task",
     "claim",
     "clear",
@@ -59,6 +60,7 @@ __all__ = [
     "keep_assets",
     "kept_weights",
     "load",
+    "load_kept_weights",
     "matching_key",
     "own_folder",
     "prediction_columns",

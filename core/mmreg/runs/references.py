@@ -23,9 +23,28 @@ def referenced(plan: Plan) -> list[str]:
 
 
 def kept_weights(plan: Plan, model: MultimodalModel) -> dict[str, Tensor]:
-    """The weights that a run keeps, by name."""
+    """The weights that a run, and its training's states, keep, by name."""
+    state: dict[str, Tensor] = model.state_dict()  # with what it knows besides its keys
+    for name in _referenced_names(plan, model):
+        del state[name]
+    return state
+
+
+def load_kept_weights(plan: Plan, model: MultimodalModel, weights: Mapping[str, Tensor]) -> None:
+    """Put what `kept_weights` gave into a model, which has the others from their file.
+
+    Raises:
+        RuntimeError: they do not fit.
+    """
+    others = _referenced_names(plan, model)
+    own = model.state_dict()
+    model.load_state_dict({**{name: own[name] for name in others}, **weights} if others else weights)
+
+
+def _referenced_names(plan: Plan, model: MultimodalModel) -> list[str]:
+    """The weights that a run does not keep."""
     others = tuple(f"encoders.{name}." for name in referenced(plan))
-    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(others)}
+    return [name for name in model.state_dict() if name.startswith(others)]
 
 
 def references(plan: Plan, model: MultimodalModel) -> dict[str, Any]:
@@ -52,6 +71,8 @@ def with_files_at_hand(recipe: Recipe, folder: Path, facts: Mapping[str, Any]) -
             at_hand = weights_folder() / Path(path).name
             if digest(at_hand) != content:
                 what = "has changed" if digest(path) else "is gone"
+                if digest(at_hand):
+                    what += f", and {at_hand} in the folder of weights at hand is another one"
                 raise RunError(
                     f"the run {folder} refers to the weights of {name} in {path}, which {what}; bring the file back, "
                     f"or put it into {weights_folder()}"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,14 +47,6 @@ class Average:
         update(self._averaged, self._trained, step)
         for own, current in self._copied:
             own.copy_(current)
-
-    def state(self) -> dict[str, Tensor]:
-        """All of its tensors by name."""
-        return self.model.state_dict()
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave."""
-        self.model.load_state_dict(state)
 
 
 def _tensors(model: MultimodalModel) -> list[Tensor]:

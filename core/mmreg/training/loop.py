@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmreg import runs
 from mmreg.contract.callback import Step
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.metrics import Epoch
@@ -77,7 +78,7 @@ class Trainer:
         on_gradients: Callable[[int], None] | None = None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.model, self.modalities, self.rows = model, modalities, rows
+        self.plan, self.model, self.modalities, self.rows = plan, model, modalities, rows
         self.device, self.dtype, self.on_step, self.between_steps = device, dtype, on_step, between_steps
         given = plan.recipe.form.training
         self.options = options = given if batch_size is None else given.model_copy(update={"batch_size": batch_size})
@@ -95,6 +96,8 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer = plan.optimizer.build().build(parameter_groups(model, weights))
         self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
+        # Else torch warns of a schedule that is ahead of the optimizer where the first step was left out.
+        vars(self.optimizer)["_opt_called"] = True
         self.classes = row_classes(self.task.space, rows.targets[rows.train]) if options.class_balance else None
         self.lengths = bucket_lengths(rows.prepared, rows.train, options, model)
         self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype, on_gradients)
@@ -117,7 +120,7 @@ class Trainer:
 
     def measured(self, state: Mapping[str, Tensor]) -> float | None:
         """That metric of some weights on the validation rows, which the model then has."""
-        self.model.load_state_dict(dict(state))
+        runs.load_kept_weights(self.plan, self.model, state)
         values = self.validation(self.model, lambda: None)
         return next((each.value for each in values if not each.part and each.name == self.metric), None)
 
@@ -142,11 +145,11 @@ class Trainer:
         """All that is needed to go on from a step, as tensors and plain data."""
         self._look()
         return {
-            "model": self.model.state_dict(),
+            "model": runs.kept_weights(self.plan, self.model),
             "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "scaler": self.step.scaler.state_dict(),
-            "average": None if self.average is None else self.average.state(),
+            "average": None if self.average is None else runs.kept_weights(self.plan, self.average.model),
             "progress": self.progress.to_plain(),
             "course": {"steps": self.steps, "epochs": self.options.epochs},
             "position": None if self.position is None else self.position.to_plain(),
@@ -155,7 +158,7 @@ class Trainer:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave, also where the training is to be longer or shorter now."""
-        self.model.load_state_dict(state["model"])
+        runs.load_kept_weights(self.plan, self.model, state["model"])
         self.progress = Progress.from_plain(state["progress"])
         course = {"steps": self.steps, "epochs": self.options.epochs}
         rates = None
@@ -170,7 +173,7 @@ class Trainer:
             group.update(own)
         self.step.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
-            self.average.load_state(state["average"])
+            runs.load_kept_weights(self.plan, self.average.model, state["average"])
         if "watch" in state:  # earlier releases kept a training between its epochs alone
             self.watch.load_plain(state["watch"])
             position = state["position"]
@@ -202,7 +205,7 @@ class Trainer:
         self.freezing.end()
         self.model.compile_encoders(False)
         if self.average is not None:
-            self.model.load_state_dict(self.average.state())
+            self.model.load_state_dict(self.average.model.state_dict())
 
     def _train_epoch(self) -> bool:
         """Train to the end of an epoch, from where it stands; False where the time is over before."""

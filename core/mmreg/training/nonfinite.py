@@ -7,7 +7,7 @@ are looked at together, now and then; there a step is skipped by the device itse
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.signals import Features, Signal
 from mmreg.contract.spec import Spec, by_name
-from mmreg.data.batches import Rows
+from mmreg.data.batches import Batch, Rows
 from mmreg.errors import TrainingError
 from mmreg.messages import listed, plural
 from mmreg.model.inference import transform
@@ -30,6 +30,8 @@ LOOK_EVERY = 50
 IN_A_ROW = 20
 """Steps in a row that may be skipped."""
 REMEDY = "lower the learning rate, set training.gradient_clip, or use precision float32"
+
+SKIPPING = "leave such steps out by training.on_nonfinite: skip"
 
 
 class NonFiniteError(TrainingError):
@@ -80,7 +82,6 @@ class StepGuard:
         for buffer, before in zip(self.model.buffers(), self._buffers, strict=True):
             buffer.copy_(before if self.bad is True else torch.where(finite, buffer, before))
         if self.bad is True:
-            self.optimizer._opt_called = True  # type: ignore[attr-defined]  # without it torch warns of the schedule
             return False
         if not self.scaled:  # what a fused optimizer itself goes by, on the device
             self.optimizer.found_inf = self.bad.float()  # type: ignore[attr-defined]
@@ -181,39 +182,67 @@ def reason(
         row_names: what the rows at these positions among the training rows are called.
     """
     culprits: dict[str, list[NDArray[np.int64]]] = {}
+    frozen: dict[str, list[NDArray[np.int64]]] = {}
     features: set[str] = set()
     for batch, draws in group:
         inputs = transform(batch.to(device), modalities, draws)
         for name, signal in inputs.signals.items():
-            rows = inputs.rows[name]
-            own = inputs.index if rows is None else inputs.index[rows.cpu().numpy()]
-            positions = own[_not_finite(signal, by_name(modalities[name].spec))]
-            if len(positions):
+            if len(positions := _positions(inputs, name)[_not_finite(signal, by_name(modalities[name].spec))]):
                 culprits.setdefault(name, []).append(positions)
-        for name, given in inputs.features.items():
-            rows = inputs.rows[name]
-            own = inputs.index if rows is None else inputs.index[rows.cpu().numpy()]
-            bad = np.zeros(len(own), np.bool_)
-            for tensor in (given.pooled, given.tokens):
-                if tensor is not None:
-                    bad |= ~torch.isfinite(tensor).flatten(1).all(1).cpu().numpy()
-            if bad.any():
-                culprits.setdefault(name, []).append(own[bad])
-        if not culprits:
+        if culprits:
+            continue
+        for name, given in _frozen_features(model, inputs):
+            if len(positions := _positions(inputs, name)[_rows_not_finite(given)]):
+                frozen.setdefault(name, []).append(positions)
+        if not frozen:
             features |= _features_not_finite(model, inputs, draws)
     if culprits:
-        bad_rows = {name: row_names(np.concatenate(positions)) for name, positions in culprits.items()}
         told = [
             f"the values of {name!r}, as the model gets them, are not finite in {_rows(names)}"
-            for name, names in bad_rows.items()
+            for name, names in _named(culprits, row_names)
         ]
-        return f"{' and '.join(told)}; mend these cells, or leave such steps out by training.on_nonfinite: skip"
+        return f"{' and '.join(told)}; mend these cells, or {SKIPPING}"
+    if frozen:
+        told = [
+            f"the frozen encoder of {name!r} gives features that are not finite for {_rows(names)}"
+            for name, names in _named(frozen, row_names)
+        ]
+        return f"{' and '.join(told)}; use precision float32, or other weights, or {SKIPPING}"
     weights = [role for role, part in model.components().items() if bad_tensors(dict(part.named_parameters()))]
     if weights:
         return f"all inputs are finite, but the weights of {listed(sorted(weights))} no longer are; {REMEDY}"
     if features:
         return f"all inputs and weights are finite, but the features of {listed(sorted(features))} are not; {REMEDY}"
     return f"all inputs, weights and features are finite, so they have grown too large above; {REMEDY}"
+
+
+def _positions(inputs: Batch, name: str) -> NDArray[np.int64]:
+    """(n,) the rows that have an input, by their positions among the training rows."""
+    rows = inputs.rows[name]
+    return inputs.index if rows is None else inputs.index[rows.cpu().numpy()]
+
+
+def _named(
+    culprits: Mapping[str, list[NDArray[np.int64]]], row_names: Callable[[NDArray[np.int64]], Sequence[Any]]
+) -> list[tuple[str, Sequence[Any]]]:
+    return [(name, row_names(np.concatenate(positions))) for name, positions in culprits.items()]
+
+
+def _frozen_features(model: MultimodalModel, inputs: Batch) -> Iterator[tuple[str, Features]]:
+    """What the encoders give that are not trained, by input: once for all, or now."""
+    yield from inputs.features.items()
+    for name, signal in inputs.signals.items():
+        encoder = model.encoder_of(name)
+        if not encoder.training and not any(each.requires_grad for each in encoder.parameters()):
+            yield name, encoder(signal)
+
+
+def _rows_not_finite(features: Features) -> NDArray[np.bool_]:
+    """(n,) which rows have a feature that is not finite."""
+    tensors = [each for each in (features.pooled, features.tokens) if each is not None]
+    finite = torch.stack([torch.isfinite(each).flatten(1).all(1) for each in tensors]).all(0)
+    bad: NDArray[np.bool_] = (~finite).cpu().numpy()
+    return bad
 
 
 def bad_tensors(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -236,7 +265,7 @@ def _not_finite(signal: Signal[Any], specs: Mapping[str, Spec]) -> NDArray[np.bo
     return bad
 
 
-def _features_not_finite(model: MultimodalModel, inputs: Any, draws: Draws) -> set[str]:
+def _features_not_finite(model: MultimodalModel, inputs: Batch, draws: Draws) -> set[str]:
     """The modalities whose encoder gives features that are not finite."""
     found: set[str] = set()
 

@@ -14,7 +14,7 @@ from mmreg import runs
 from mmreg.data.prepared import Prepared
 from mmreg.errors import RunError
 from mmreg.messages import shown
-from mmreg.recipe.assets import digest
+from mmreg.recipe.assets import at_hand, digest
 from mmreg.recipe.diff import comparable, recipe_differences
 from mmreg.recipe.recipe import read_recipe
 from mmreg.recipe.resolve import Plan, resolve
@@ -73,8 +73,10 @@ def resumption(folder: Path, plan: Plan, *, accept_changes: bool, finishes: bool
 def _check_files(folder: Path, facts: Mapping[str, Any]) -> None:
     """Refuse files that a training was built from, and keeps no copy of, if they are others by now."""
     for path, content in facts.get("assets", {}).items():
-        if Path(path).is_absolute() and digest(path) != content:
+        if Path(path).is_absolute() and digest(found := at_hand(Path(path))) != content:
             what = "has changed" if digest(path) else "is gone"
+            if digest(found) and str(found) != path:
+                what += f", and {found} in the folder of weights at hand is another one"
             raise RunError(
                 f"{path}, which the run in {str(folder)!r} was started with, {what}; bring it back, or train anew by "
                 "--overwrite"

@@ -119,7 +119,7 @@ class Session:
             self._train(trainer, run)
         soup = self._soup(trainer) if self.form.training.keep == "soup" else None
         if self.form.training.keep == "best" and trainer.progress.best is not None and not self.holds_best:
-            model.load_state_dict(runs.read_weights(runs.run_file(self.folder, runs.BEST)))
+            runs.load_kept_weights(self.plan, model, runs.read_weights(runs.run_file(self.folder, runs.BEST)))
         self._fit_fusions(run, experiment.splits["validation"])
         with region("evaluation"):
             report = self._report(run, trainer, soup)
@@ -153,9 +153,9 @@ class Session:
         if not any(given.is_frozen for given in self.plan.inputs.values()):
             return Given()
         if self.resumption is not None:  # what it was restored from has no weights
-            load_checkpoint(
-                self.folder, model.parts(), self.identity, lambda state: model.load_state_dict(state["model"])
-            )
+            load = partial(runs.load_kept_weights, self.plan, model)
+            load_checkpoint(self.folder, model.parts(), self.identity, lambda state: load(state["model"]))
+            runs.check_references(self.folder, self.resumption.facts, model)
         dtype = resolve_precision(self.form.training.precision, self.device)
         with region("preparing"):
             return encode_once(
@@ -298,10 +298,11 @@ class Session:
             return kept
         if self.form.training.keep == "soup":
             best, before = (trainer.best_epochs(trainer.progress.history[:end]) for end in (None, -1))
-            state = {trainer.progress.epoch: trainer.predicting.state_dict()}
+            state = {trainer.progress.epoch: runs.kept_weights(self.plan, trainer.predicting)}
             # An earlier checkpoint, which is gone on with where the last one is damaged, speaks of those before.
             kept = replace(kept, epochs=state if trainer.progress.epoch in best else None, wanted=(*best, *before))
-        return replace(kept, best=trainer.predicting.state_dict() if improved else None, state=trainer.state())
+        best_weights = runs.kept_weights(self.plan, trainer.predicting) if improved else None
+        return replace(kept, best=best_weights, state=trainer.state())
 
     def _tables(self, trainer: Trainer, timings: list[dict[str, Any]]) -> Kept:
         metrics = csv_text(each.row() for each in trainer.progress.history)
@@ -313,7 +314,7 @@ class Session:
         ingredients: list[tuple[int, Mapping[str, Tensor]]] = []
         for number in best:
             if trainer.within_epoch and number == history[-1].number:  # which is kept nowhere else
-                ingredients.append((number, copy.deepcopy(trainer.model.state_dict())))
+                ingredients.append((number, copy.deepcopy(runs.kept_weights(self.plan, trainer.model))))
                 continue
             try:
                 ingredients.append((number, runs.read_weights(runs.run_file(self.folder, epoch_weights(number)))))
@@ -326,7 +327,7 @@ class Session:
         assert value is not None
         better = trainer.measures.more_is_better(trainer.metric)
         soup = greedy_soup(ingredients, value, trainer.measured, more_is_better=better)
-        trainer.model.load_state_dict(dict(soup.state))
+        runs.load_kept_weights(self.plan, trainer.model, soup.state)
         plain = listed(list(map(str, soup.epochs)))
         self._note(
             f"the weights are the mean of those of the epochs {plain}"

@@ -56,7 +56,7 @@ def test_each_step_follows_the_formula_with_a_decay_that_warms_up() -> None:
                 expected[name] = decay * expected[name] + (1 - decay) * tensor.double()
             else:  # the count of a batch norm
                 expected[name] = tensor.double()
-    for name, tensor in average.state().items():
+    for name, tensor in average.model.state_dict().items():
         torch.testing.assert_close(tensor.double(), expected[name], rtol=1e-5, atol=1e-5)
 
 

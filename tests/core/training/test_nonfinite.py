@@ -109,6 +109,13 @@ def test_a_learning_rate_that_is_far_too_high_is_told_by_the_weights(tmp_path: P
         train(tmp_path / "run", overrides=huge)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("overrides", [[], [SKIP]])
+def test_nothing_but_the_error_is_told_where_the_first_step_is_not_finite(tmp_path: Path, overrides: list[str]) -> None:
+    with pytest.raises(TrainingError, match=r"the loss is not a finite number|not one step .* had a finite loss"):
+        train(tmp_path / "run", spoilt(*range(200)), **FAULTY, overrides=overrides)
+
+
 def test_skipped_steps_change_nothing_and_are_counted(tmp_path: Path) -> None:
     listening = toys.Listening()
     run = train(tmp_path / "run", spoilt(17), **FAULTY, overrides=[SKIP], callback=listening)
