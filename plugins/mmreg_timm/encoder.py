@@ -130,7 +130,7 @@ class TimmEncoder(Encoder):
             file = files.get(f"{model}.{tag}.safetensors", files.get(f"{model}.safetensors"))
             if file is not None:
                 reason = f"pretrained weights at hand ({byte_size(file.stat().st_size)}), frozen"
-                return EncoderSuggestion({"model": model, "weights": str(file.absolute()), "freeze": True}, reason)
+                return EncoderSuggestion({"model": model, "weights": file.name, "freeze": True}, reason)
         return None
 
     @classmethod

@@ -301,8 +301,8 @@ def test_the_best_network_at_hand_is_suggested_frozen_with_its_size(tmp_path):
     for name in ("resnet18.a1_in1k.safetensors", "efficientnet_lite0.safetensors", "other.safetensors"):
         (tmp_path / "weights" / name).write_bytes(bytes(3_000_000))
     suggested = TimmEncoder.suggest("image", [], 100)
-    path = str(tmp_path / "weights" / "efficientnet_lite0.safetensors")
-    assert suggested.options == {"model": "efficientnet_lite0", "weights": path, "freeze": True}
+    file = "efficientnet_lite0.safetensors"  # which is found there by its name
+    assert suggested.options == {"model": "efficientnet_lite0", "weights": file, "freeze": True}
     assert suggested.reason == "pretrained weights at hand (3.0 MB), frozen"
     assert TimmEncoder.suggest("text", [], 100) is None
 
