@@ -110,7 +110,7 @@ def test_without_a_network_the_message_names_the_file_its_size_and_where_to_put_
         encoder(model="resnet18", weights="default")
     told = str(caught.value)
     assert "resnet18-f37072fd.pth (45 MB) are not at hand and cannot be downloaded: " in told
-    assert "fetch https://download.pytorch.org/models/resnet18-f37072fd.pth elsewhere" in told
+    assert f"fetch {models.ResNet18_Weights.IMAGENET1K_V1.url} elsewhere" in told
     assert f"put it into {tmp_path / 'weights'} as resnet18-f37072fd.pth" in told
 
 
