@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,7 @@ def test_a_table_at_hand_is_proposed_frozen_with_what_it_costs(
     tokenizer.save(str(package / tables.PACKAGED["wordllama"].tokenizer))
     save_file({"embedding.weight": torch.randn(3, 4)}, package / tables.PACKAGED["wordllama"].weights)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.delitem(sys.modules, "wordllama", raising=False)  # a test of its own may have imported it
     chosen, reason = drafted(cli, table)
     encoder = {"name": "static_embedding", "weights": "wordllama", "scale": 8.0, "freeze": True}
     assert chosen == {"type": "text", "column": "name", "encoder": encoder}
