@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from mmreg import SEQUENCE, VECTOR, Modality, Signal, Spec
 from mmreg.errors import MmregError, OptionError, ValueLoadError
+from mmreg_vector.normalization import Normalization
 from mmreg_vector.reading import read_array
 
 
@@ -51,8 +52,7 @@ class Vector(Modality):
     ) -> None:
         self.normalize = normalize
         self.size, self.sequence = size, sequence
-        self._mean: torch.Tensor | None = None
-        self._deviation: torch.Tensor | None = None
+        self._normalization: Normalization | None = None
 
     @classmethod
     def suggest(cls, values: Sequence[Any]) -> Mapping[str, tuple[Any, str]] | None:
@@ -115,23 +115,9 @@ class Vector(Modality):
         return array
 
     def fit_arrays(self, arrays: Iterator[NDArray[Any]]) -> None:
-        """Learn each number's mean and deviation, if they are to be fitted; one that never differs is only centred."""
-        if self.normalize != "fitted":
-            return
-        size, _ = self._known()
-        count, mean, squares = 0, np.zeros(size), np.zeros(size)
-        for array in arrays:  # means of parts, so that no large number swallows small ones
-            rows = array.reshape(-1, size).astype(np.float64)
-            total, own = count + len(rows), rows.mean(0)
-            squares += ((rows - own) ** 2).sum(0) + (own - mean) ** 2 * count * len(rows) / total
-            mean += (own - mean) * len(rows) / total
-            count = total
-        deviation = np.sqrt(squares / max(count, 1))
-        small = np.finfo(np.float32).eps * np.abs(mean)
-        self._set(mean.tolist(), np.where(deviation > small, deviation, 1.0).tolist())
-
-    def _set(self, mean: list[float], deviation: list[float]) -> None:
-        self._mean, self._deviation = torch.tensor(mean), torch.tensor(deviation)
+        """Learn each number's mean and deviation, if they are to be fitted."""
+        if self.normalize == "fitted":
+            self._normalization = Normalization.fit(arrays, self._known()[0])
 
     def transform(self, signal: Signal, *, training: bool, generator: torch.Generator | None = None) -> Signal:
         """Normalise vectors (B, C) or sequences (B, T, C).
@@ -144,10 +130,9 @@ class Vector(Modality):
             return signal.replace(functional.normalize(values, dim=-1, eps=1e-12))
         if self.normalize == "none":
             return signal
-        if self._mean is None or self._deviation is None:
+        if self._normalization is None:
             raise OptionError("normalize is 'fitted': call fit_arrays or load_state before transform")
-        self._mean, self._deviation = self._mean.to(values.device), self._deviation.to(values.device)
-        return signal.replace((values - self._mean) / self._deviation)
+        return signal.replace(self._normalization(values))
 
     @property
     def stored(self) -> Spec:
@@ -162,16 +147,13 @@ class Vector(Modality):
 
     def state(self) -> dict[str, Any]:
         """Size, whether there are sequences, and what was fitted."""
-        state: dict[str, Any] = {"size": self.size, "sequence": self.sequence}
-        if self._mean is not None and self._deviation is not None:
-            state |= {"mean": self._mean.tolist(), "deviation": self._deviation.tolist()}
-        return state
+        fitted = {} if self._normalization is None else self._normalization.state()
+        return {"size": self.size, "sequence": self.sequence, **fitted}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""
         self.size, self.sequence = state["size"], state["sequence"]
-        if "mean" in state:
-            self._set(list(state["mean"]), list(state["deviation"]))
+        self._normalization = Normalization.of_state(state)
 
     def load_state_key(self) -> Any:
         """The size alone."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mmreg import SEQUENCE, Modality, Signal, Spec
 from mmreg.errors import MmregError, OptionError, ValueLoadError
 from mmreg.messages import listed, plural
+from mmreg_vector.normalization import Normalization
 from mmreg_vector.reading import read_array
 from mmreg_vector.table_file import ENDINGS, read_table_file
 
@@ -65,7 +66,7 @@ class Series(Modality):
         self.max_steps, self.normalize = max_steps, normalize
         self.names: list[str] | None = None  # of the channels, where files have such
         self.size: int | None = None if channels is None else len(channels)
-        self._facts: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._normalization: Normalization | None = None
         self.has_missing = False
 
     @classmethod
@@ -139,25 +140,8 @@ class Series(Modality):
 
     def fit_arrays(self, arrays: Iterator[NDArray[Any]]) -> None:
         """Learn each channel's mean and deviation over the measurements that are there."""
-        if self.normalize != "fitted":
-            return
-        size = self._known()
-        count, mean, squares = np.zeros(size), np.zeros(size), np.zeros(size)
-        for array in arrays:
-            there = ~np.isnan(array)
-            own = there.sum(0)
-            total = np.maximum(count + own, 1)
-            numbers = np.where(there, array, 0).astype(np.float64)
-            centre = numbers.sum(0) / np.maximum(own, 1)
-            squares += np.where(there, (numbers - centre) ** 2, 0).sum(0) + (centre - mean) ** 2 * count * own / total
-            mean += (centre - mean) * own / total
-            count += own
-        deviation = np.sqrt(squares / np.maximum(count, 1))
-        small = np.finfo(np.float32).eps * np.abs(mean)
-        self._set(mean.tolist(), np.where(deviation > small, deviation, 1.0).tolist())
-
-    def _set(self, mean: list[float], deviation: list[float]) -> None:
-        self._facts = torch.tensor(mean), torch.tensor(deviation)
+        if self.normalize == "fitted":
+            self._normalization = Normalization.fit(arrays, self._known())
 
     def transform(self, signal: Signal, *, training: bool, generator: torch.Generator | None = None) -> Signal:
         """Normalise (B, T, C), and tell what is missing by further channels.
@@ -167,10 +151,9 @@ class Series(Modality):
         """
         values = signal.values
         if self.normalize == "fitted":
-            if self._facts is None:
+            if self._normalization is None:
                 raise OptionError("normalize is 'fitted': call fit_arrays or load_state before transform")
-            mean, deviation = self._facts = (self._facts[0].to(values.device), self._facts[1].to(values.device))
-            values = (values - mean) / deviation
+            values = self._normalization(values)
         missing = values.isnan()
         values = values.masked_fill(missing, 0)
         return signal.replace(torch.cat([values, missing.to(values.dtype)], -1) if self.has_missing else values)
@@ -187,16 +170,13 @@ class Series(Modality):
 
     def state(self) -> dict[str, Any]:
         """The channels, whether any are missing, and what was fitted."""
-        state: dict[str, Any] = {"size": self.size, "names": self.names, "has_missing": self.has_missing}
-        if self._facts is not None:
-            state |= {"mean": self._facts[0].tolist(), "deviation": self._facts[1].tolist()}
-        return state
+        fitted = {} if self._normalization is None else self._normalization.state()
+        return {"size": self.size, "names": self.names, "has_missing": self.has_missing, **fitted}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""
         self.size, self.names, self.has_missing = state["size"], state["names"], state["has_missing"]
-        if "mean" in state:
-            self._set(list(state["mean"]), list(state["deviation"]))
+        self._normalization = Normalization.of_state(state)
 
     def load_state_key(self) -> Any:
         """The channels alone."""
