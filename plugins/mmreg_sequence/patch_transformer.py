@@ -6,19 +6,19 @@ Axes: B batch, T time, P patches, C channels, D features.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
-from mmreg import SEQUENCE, Encoder, Features, Outputs, Signal, Spec
-from mmreg.errors import OptionError, SpecError
-from mmreg.layers import Pooling, SequencePool, length_mask
-from mmreg_sequence.transformer import Layer, rotations
+from mmreg import SEQUENCE, Features, Outputs, Signal, Spec
+from mmreg.errors import SpecError
+from mmreg.layers import Pooling, length_mask
+from mmreg_sequence.rotary import RotaryTransformer
 
 
-class PatchTransformer(Encoder):
+class PatchTransformer(RotaryTransformer):
     """Cuts a series into patches of some steps each, and lets a transformer see a vector a patch (PatchTST, Nie 2023).
 
     All channels of a patch are one vector. The last patch is filled up with zeros. Positions are rotary.
@@ -40,8 +40,6 @@ class PatchTransformer(Encoder):
         OptionError: `hidden_size` is no even multiple of `num_heads`.
     """
 
-    provides: ClassVar[frozenset[Outputs]] = frozenset({"pooled", "tokens"})
-
     def __init__(
         self,
         spec: Spec,
@@ -58,18 +56,11 @@ class PatchTransformer(Encoder):
         super().__init__()
         if reason := self.accepts(spec, {}):
             raise SpecError(f"patch_transformer does not take {spec}: {reason}")
-        if hidden_size % (2 * num_heads):
-            raise OptionError(f"hidden_size: must be an even multiple of num_heads ({num_heads}), found {hidden_size}")
         channels = spec.size("C")
         assert channels is not None
-        self.patch, self.head_size = patch, hidden_size // num_heads
+        self.patch = patch
         self.project = nn.Linear(patch * channels, hidden_size)
-        self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(Layer(hidden_size, num_heads, 4 * hidden_size, dropout) for _ in range(num_layers))
-        self.norm = nn.LayerNorm(hidden_size)
-        self.pool = SequencePool(hidden_size, pooling) if outputs == "pooled" else None
-        self.linear = nn.Linear(hidden_size, features)
-        self.out_features = features
+        self.make_layers(hidden_size, num_layers, num_heads, 4 * hidden_size, dropout, pooling, outputs, features)
 
     @classmethod
     def accepts(cls, spec: Spec, options: Mapping[str, Any]) -> str | None:
@@ -85,14 +76,7 @@ class PatchTransformer(Encoder):
     def forward(self, signal: Signal) -> Features:
         """Encode vectors (B, T, C) to pooled (B, D), or to tokens (B, P, D) with their mask."""
         values, mask = self._patches(signal)
-        values = self.dropout(self.project(values))
-        turns = rotations(values.shape[1], self.head_size, values.device)
-        for layer in self.layers:
-            values = layer(values, mask, turns)
-        values = self.norm(values)
-        if self.pool is None:
-            return Features(tokens=self.linear(values), mask=mask)
-        return Features(pooled=self.linear(self.pool(values, mask)))
+        return self.encoded(self.project(values), mask)
 
     def _patches(self, signal: Signal) -> tuple[Tensor, Tensor | None]:
         """The patches (B, P, patch x C), and which have a valid step, (B, P) bool; None where all have."""

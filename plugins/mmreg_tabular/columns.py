@@ -24,35 +24,14 @@ CYCLES: Mapping[str, float] = {"day of the year": 365.2425, "day of the week": 7
 """Cycles of dates, in days."""
 
 
-class Column:
-    """One column; what it has learned is its state.
-
-    Attributes:
-        width: how many numbers it gives; 0 if it gives a category.
-        size: how many categories it has, 0 if it gives numbers.
-    """
-
-    width = 0
-    size = 0
-
-    def numbers(self, value: Any) -> list[float]:
-        """A cell's numbers."""
-        raise NotImplementedError
-
-    def category(self, value: Any) -> int:
-        """A cell's category, below `size`."""
-        raise NotImplementedError
-
-    def state(self) -> dict[str, Any]:
-        """What was learned, as plain JSON data."""
-        raise NotImplementedError
-
-
-class NumberColumn(Column):
+class NumberColumn:
     """Numbers, scaled.
 
     Args:
         scale: how.
+
+    Attributes:
+        width: how many numbers a cell gives.
     """
 
     width = 1
@@ -69,12 +48,15 @@ class NumberColumn(Column):
         return {"kind": "number", "how": self.scale.how, "facts": self.scale.facts}
 
 
-class DateColumn(Column):
+class DateColumn:
     """Dates: the time since 1970, scaled, and the sine and cosine of its place in each cycle.
 
     Args:
         scale: of the days since 1970.
         cycles: those in which the training rows differ.
+
+    Attributes:
+        width: how many numbers a cell gives.
     """
 
     def __init__(self, scale: Scale, cycles: list[str]) -> None:
@@ -94,11 +76,14 @@ class DateColumn(Column):
         return {"kind": "date", "how": self.scale.how, "facts": self.scale.facts, "cycles": self.cycles}
 
 
-class CategoryColumn(Column):
+class CategoryColumn:
     """Categories by name; what is empty, and what is unknown or rare, has a category each.
 
     Args:
         names: the known ones, the most frequent first.
+
+    Attributes:
+        size: how many categories there are.
     """
 
     def __init__(self, names: list[str]) -> None:
@@ -113,6 +98,10 @@ class CategoryColumn(Column):
     def state(self) -> dict[str, Any]:
         """The names."""
         return {"kind": "category", "names": self.names}
+
+
+Column = NumberColumn | DateColumn | CategoryColumn
+"""One column; what it has learned is its `state`, as plain JSON data."""
 
 
 def column_of(state: Mapping[str, Any]) -> Column:

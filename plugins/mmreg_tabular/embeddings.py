@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
-from mmreg import VECTOR, Signal, Spec
+from mmreg import VECTOR, Encoder, Signal, Spec
+from mmreg.errors import SpecError
 from mmreg.layers import at_least_float32
 
 NumberEmbedding = Literal["periodic", "linear"]
@@ -88,6 +90,54 @@ class PeriodicNumbers(nn.Module):
         angles = 2 * math.pi * self.frequencies * at_least_float32(numbers).unsqueeze(-1)
         waves = torch.cat([angles.cos(), angles.sin()], -1).to(self.weight.dtype)
         return (torch.einsum("bnf,nfd->bnd", waves, self.weight) + self.bias).relu()
+
+
+class ColumnEncoder(Encoder):
+    """An encoder that begins with an embedding of each column.
+
+    Args:
+        spec: "numbers", "missing" and "categories".
+        features: D, the size of what it gives.
+        embedding_size: the size of a column's embedding.
+        numbers: how numbers are embedded: `periodic` (cosines and sines of learned frequencies) or `linear`.
+        frequencies: how many frequencies a column of numbers has, if they are periodic.
+        frequency_scale: the deviation of the first frequencies; larger ones see finer differences.
+
+    Attributes:
+        width: the size of all embeddings of a row together.
+
+    Raises:
+        SpecError: from a spec that `accepts` refuses.
+    """
+
+    multiple_arrays = True
+
+    def __init__(
+        self,
+        spec: Mapping[str, Spec],
+        *,
+        features: Annotated[int, Ge(1)] = 128,
+        embedding_size: Annotated[int, Ge(1)] = 16,
+        numbers: NumberEmbedding = "periodic",
+        frequencies: Annotated[int, Ge(1)] = 24,
+        frequency_scale: Annotated[float, Gt(0), Le(1e3)] = 0.1,
+    ) -> None:
+        super().__init__()
+        if reason := self.accepts(spec, {}):
+            raise SpecError(f"{type(self).__name__} does not take what it gets: {reason}")
+        self.embeddings = ColumnEmbeddings(spec, embedding_size, numbers, frequencies, frequency_scale)
+        self.width = self.embeddings.columns * embedding_size
+        self.out_features = features
+
+    @classmethod
+    def accepts(cls, spec: Spec | Mapping[str, Spec], options: Mapping[str, Any]) -> str | None:
+        """It takes what the tabular modality gives."""
+        return refusal(spec)
+
+    def embedded(self, signal: Signal[Any]) -> Tensor:
+        """(B, width): the embeddings of a row's columns, one after the other."""
+        embeddings: Tensor = self.embeddings(signal)
+        return embeddings.flatten(1)
 
 
 class ColumnEmbeddings(nn.Module):

@@ -20,7 +20,7 @@ from mmreg import VECTOR, Modality, Signal, Spec
 from mmreg.errors import MmregError, OptionError, ValueLoadError
 from mmreg.messages import listed
 from mmreg_tabular.cells import Kind, category, kinds_of, plain, row_of
-from mmreg_tabular.columns import OTHER, Column, ColumnFit, column_of
+from mmreg_tabular.columns import OTHER, CategoryColumn, Column, ColumnFit, column_of
 from mmreg_tabular.scaling import Scaling
 
 LONGEST_CATEGORY = 60
@@ -92,11 +92,11 @@ class Tabular(Modality):
 
     def _take(self, columns: dict[str, Column]) -> None:
         self._columns = columns
-        sizes = [column.size for column in columns.values() if column.size]
+        sizes = [column.size for column in columns.values() if isinstance(column, CategoryColumn)]
         self._first = np.concatenate([[0], np.cumsum(sizes)])[: len(sizes)].astype(np.int64)
         self._empty = torch.from_numpy(self._first)  # the category of each column's empty cells
         self._categories = int(sum(sizes))
-        self._numbers = sum(column.width for column in columns.values())
+        self._numbers = sum(column.width for column in columns.values() if not isinstance(column, CategoryColumn))
 
     def _fitted(self) -> dict[str, Column]:
         if self._columns is None:
@@ -115,7 +115,7 @@ class Tabular(Modality):
         for name, column in self._fitted().items():
             try:
                 cell = row.get(name)
-                if column.size:
+                if isinstance(column, CategoryColumn):
                     categories.append(column.category(cell))
                 else:
                     numbers += column.numbers(cell)

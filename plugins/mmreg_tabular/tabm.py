@@ -9,75 +9,50 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
-from mmreg import Encoder, Features, Signal, Spec
-from mmreg.errors import SpecError
-from mmreg_tabular.embeddings import ColumnEmbeddings, NumberEmbedding, refusal
+from mmreg import Features, Signal, Spec
+from mmreg_tabular.embeddings import ColumnEncoder
 
 
-class TabM(Encoder):
+class TabM(ColumnEncoder):
     """TabM (Gorishniy et al. 2025): perceptrons whose linear layers differ by two vectors and a bias alone.
 
     Each member ends with a linear layer of its own, and what it gives is their mean. (The paper averages the members'
     predictions and losses; here a fusion or a head comes after the mean.)
 
     Args:
-        spec: "numbers", "missing" and "categories".
-        features: D, the size of what it gives.
         members: E, how many perceptrons there are.
         hidden_size: the units of each hidden layer.
         num_layers: how many hidden layers.
         dropout: the share of values dropped after each hidden layer.
-        embedding_size: the size of a column's embedding.
-        numbers: how numbers are embedded: `periodic` or `linear`.
-        frequencies: how many frequencies a column of numbers has, if they are periodic.
-        frequency_scale: the deviation of the first frequencies.
-
-    Raises:
-        SpecError: from a spec that `accepts` refuses.
     """
-
-    multiple_arrays = True
 
     def __init__(
         self,
         spec: Mapping[str, Spec],
         *,
-        features: Annotated[int, Ge(1)] = 128,
         members: Annotated[int, Ge(1), Le(1024)] = 32,
         hidden_size: Annotated[int, Ge(1)] = 256,
         num_layers: Annotated[int, Ge(1), Le(100)] = 2,
         dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
-        embedding_size: Annotated[int, Ge(1)] = 16,
-        numbers: NumberEmbedding = "periodic",
-        frequencies: Annotated[int, Ge(1)] = 24,
-        frequency_scale: Annotated[float, Gt(0), Le(1e3)] = 0.1,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        if reason := self.accepts(spec, {}):
-            raise SpecError(f"tabm does not take what it gets: {reason}")
-        self.embeddings = ColumnEmbeddings(spec, embedding_size, numbers, frequencies, frequency_scale)
-        size = self.embeddings.columns * embedding_size
+        super().__init__(spec, **options)
+        size = self.width
         self.layers = nn.ModuleList()
         for number in range(num_layers):
             self.layers.append(EnsembleLinear(members, size, hidden_size, signs=number == 0))
             size = hidden_size
         self.dropout = nn.Dropout(dropout)
         bound = size**-0.5
-        self.weight = nn.Parameter(torch.empty(members, size, features).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(members, features).uniform_(-bound, bound))
-        self.out_features = features
-
-    @classmethod
-    def accepts(cls, spec: Spec | Mapping[str, Spec], options: Mapping[str, Any]) -> str | None:
-        """It takes what the tabular modality gives."""
-        return refusal(spec)
+        self.weight = nn.Parameter(torch.empty(members, size, self.out_features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(members, self.out_features).uniform_(-bound, bound))
 
     def forward(self, signal: Signal[Any]) -> Features:
         """Encode numbers (B, N) and categories (B, C) to pooled (B, D)."""
-        values = self.embeddings(signal).flatten(1).unsqueeze(1)  # the same for all members
+        values = self.embedded(signal).unsqueeze(1)  # the same for all members
         for layer in self.layers:
             values = self.dropout(layer(values).relu())
         members = torch.einsum("beh,ehd->bed", values, self.weight) + self.bias

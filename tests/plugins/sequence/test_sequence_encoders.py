@@ -18,9 +18,10 @@ import mmreg
 from mmreg import Signal, Spec
 from mmreg.errors import OptionError, SpecError
 from mmreg_sequence.patch_transformer import PatchTransformer
+from mmreg_sequence.rotary import rotated, rotations
 from mmreg_sequence.series_cnn import SeriesCNN
 from mmreg_sequence.text_cnn import TextCNN
-from mmreg_sequence.transformer import SequenceTransformer, rotated, rotations
+from mmreg_sequence.transformer import SequenceTransformer
 
 TOKENS = Spec("T", (None,), "int64", 20)
 VECTORS = Spec("TC", (None, 3))
