@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmreg.cli.signals import Signals
+from mmreg.cli.grids import read_choices, read_seeds, show_study
 from mmreg.console import (
-    Bar,
     Debug,
     Device,
     Format,
@@ -22,18 +19,13 @@ from mmreg.console import (
     Quiet,
     RecipeArgument,
     Set,
-    note,
-    print_json,
     print_table,
     recipe_overrides,
-    say,
 )
-from mmreg.contract.callback import TRAINING, Callback
 from mmreg.errors import OptionError
-from mmreg.importing import stdout_to_stderr
 
 if TYPE_CHECKING:
-    from mmreg.studies.compare import Comparison
+    pass
 
 
 class Level(StrEnum):
@@ -100,66 +92,28 @@ def compare(
     balances = None if balance is None else [choice for text in balance for choice in read_choices(text, "--balance")]
     from mmreg.studies.compare.grid import run_grid
 
-    display, stop = GridDisplay(quiet), Signals()
-    try:
-        with stop.watched(), stdout_to_stderr, display.bar:
-            comparison = run_grid(
-                recipe,
-                out,
-                fusions=choices,
-                level=None if level is None else level.value,
-                encoders=encoders,
-                balances=balances,
-                seeds=numbers,
-                singles=singles,
-                overrides=recipe_overrides(set_, precision),
-                metric=metric,
-                device=device,
-                jobs=jobs,
-                resamples=resamples,
-                callback=display,
-            )
-    except KeyboardInterrupt:
-        say(f"\nstopped; what is trained is kept in {out}, and the same command goes on from there")
-        raise typer.Exit(stop.exit_code) from None
-    written = comparison.write(out)
-    if format_ == Format.JSON:
-        print_json(comparison.to_json())
-    else:
-        _print(comparison, quiet)
-    if not quiet:
-        say(f"\nwritten: {', '.join(str(path) for path in written)}")
-        if not any(path.suffix == ".png" for path in written):
-            say("no picture was drawn, as matplotlib is missing: pip install 'mmreg[plot]'")
-    if comparison.failed:
-        raise typer.Exit(1)
-
-
-def _print(comparison: Comparison, quiet: bool) -> None:
-    print_table(comparison.table())
-    if not quiet:
-        print()
-        for text in comparison.conclusions:
-            print(text)
-    for training in comparison.failed:
-        say(f"failed: {training.variant}, seed {training.seed}: {training.reason}")
-
-
-def read_choices(text: str, option: str) -> list[Any]:
-    """Names and mappings, apart by commas.
-
-    Raises:
-        OptionError: it names nothing, or something else.
-    """
-    from mmreg.recipe.yaml import read_yaml
-
-    choices = read_yaml(f"[{text}]", option)[0]
-    for choice in choices:
-        if not (isinstance(choice, str) or (isinstance(choice, dict) and isinstance(choice.get("name"), str))):
-            raise OptionError(f"{option} needs names, or mappings with a name, found {choice!r}")
-    if not choices:
-        raise OptionError(f"{option} names nothing")
-    return list(choices)
+    show_study(
+        lambda display: run_grid(
+            recipe,
+            out,
+            fusions=choices,
+            level=None if level is None else level.value,
+            encoders=encoders,
+            balances=balances,
+            seeds=numbers,
+            singles=singles,
+            overrides=recipe_overrides(set_, precision),
+            metric=metric,
+            device=device,
+            jobs=jobs,
+            resamples=resamples,
+            callback=display,
+        ),
+        lambda comparison: print_table(comparison.table()),
+        out,
+        format_,
+        quiet,
+    )
 
 
 def _encoder(text: str) -> tuple[str, list[Any]]:
@@ -167,41 +121,3 @@ def _encoder(text: str) -> tuple[str, list[Any]]:
     if not sign or not name.strip():
         raise OptionError(f"--encoder needs MODALITY=NAME,..., such as image=image_cnn; found {text!r}")
     return name.strip(), read_choices(choices, f"--encoder {name.strip()}")
-
-
-def read_seeds(text: str) -> list[int]:
-    """Numbers and ranges whose end belongs to them, apart by commas.
-
-    Raises:
-        OptionError: it holds something else.
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first:
-            raise OptionError(f"--seeds needs numbers or ranges, such as 0..4 or 0,1,2; found {text!r}")
-        seeds += range(first, last + 1)
-    return seeds
-
-
-class GridDisplay(Callback):
-    """Shows a grid on stderr: a bar on a terminal, and a line for each training that ended."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.bar = Bar(not quiet, None if quiet else say)
-        self._quiet = quiet
-        self._done = 0
-        self._started = time.perf_counter()
-
-    def on_message(self, text: str) -> None:
-        """Say it."""
-        if not self._quiet:
-            note(text, self.bar.line)
-
-    def on_progress(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Move the bar, and write a line for a training that has ended."""
-        self.bar.advance(what, done, total, note)
-        if what == TRAINING and done > self._done and not self._quiet:
-            self._done = done
-            self.bar.line(f"[{done}/{total}] {time.perf_counter() - self._started:7.1f} s  {note}")

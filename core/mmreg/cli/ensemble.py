@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mmreg.cli.compare import GridDisplay
+from mmreg.cli.grids import GridDisplay
 from mmreg.cli.signals import Signals
 from mmreg.console import print_table, say
 from mmreg.importing import stdout_to_stderr

@@ -7,24 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmreg.cli.compare import GridDisplay, read_choices, read_seeds
-from mmreg.cli.signals import Signals
+from mmreg.cli.grids import read_choices, read_seeds, show_study
 from mmreg.console import (
     Debug,
     Device,
     Format,
     FormatOption,
+    Jobs,
     Precision,
     Quiet,
     RecipeArgument,
     Set,
-    print_json,
     print_table,
     recipe_overrides,
-    say,
 )
 from mmreg.errors import OptionError
-from mmreg.importing import stdout_to_stderr
 
 if TYPE_CHECKING:
     from mmreg.studies.robustness import RobustnessMatrix
@@ -59,10 +56,7 @@ def robustness(
     ] = None,
     device: Device = "auto",
     precision: Precision = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", min=1, help="Trainings at the same time; 1 on a CPU, else one for each device."),
-    ] = None,
+    jobs: Jobs = None,
     format_: FormatOption = Format.TABLE,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -84,46 +78,29 @@ def robustness(
     from mmreg.studies.robustness.levels import read_rates
 
     rates = read_rates(training_rates), read_rates(use_rates)
-    display, stop = GridDisplay(quiet), Signals()
-    try:
-        with stop.watched(), stdout_to_stderr, display.bar:
-            matrix = run_matrix(
-                recipe,
-                out,
-                fusions=choices,
-                training_rates=rates[0],
-                use_rates=rates[1],
-                seeds=numbers,
-                overrides=recipe_overrides(set_, precision),
-                metric=metric,
-                device=device,
-                jobs=jobs,
-                callback=display,
-            )
-    except KeyboardInterrupt:
-        say(f"\nstopped; what is trained is kept in {out}, and the same command goes on from there")
-        raise typer.Exit(stop.exit_code) from None
-    written = matrix.write(out)
-    if format_ == Format.JSON:
-        print_json(matrix.to_json())
-    else:
-        _print(matrix, quiet)
-    if not quiet:
-        say(f"\nwritten: {', '.join(str(path) for path in written)}")
-        if not any(path.suffix == ".png" for path in written):
-            say("no picture was drawn, as matplotlib is missing: pip install 'mmreg[plot]'")
-    if matrix.failed:
-        raise typer.Exit(1)
+    show_study(
+        lambda display: run_matrix(
+            recipe,
+            out,
+            fusions=choices,
+            training_rates=rates[0],
+            use_rates=rates[1],
+            seeds=numbers,
+            overrides=recipe_overrides(set_, precision),
+            metric=metric,
+            device=device,
+            jobs=jobs,
+            callback=display,
+        ),
+        _print,
+        out,
+        format_,
+        quiet,
+    )
 
 
-def _print(matrix: RobustnessMatrix, quiet: bool) -> None:
+def _print(matrix: RobustnessMatrix) -> None:
     for number, name in enumerate(matrix.names):
         if number:
             print()
         print_table(matrix.table(name), title=matrix.title(name))
-    if not quiet:
-        print()
-        for text in matrix.conclusions:
-            print(text)
-    for training in matrix.failed:
-        say(f"failed: {training.variant}, seed {training.seed}: {training.reason}")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mmreg.cli.compare import read_seeds
+from mmreg.cli.grids import read_seeds
 from mmreg.cli.signals import Signals
 from mmreg.console import (
     AcceptChanges,

@@ -14,7 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mmreg.cli.app import build_app
-from mmreg.cli.compare import _encoder, read_choices, read_seeds
+from mmreg.cli.compare import _encoder
+from mmreg.cli.grids import read_choices, read_seeds
 from mmreg.errors import OptionError, RecipeError
 
 RECIPE = """
