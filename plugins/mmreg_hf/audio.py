@@ -8,16 +8,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from annotated_types import Ge
 
-from mmreg import SEQUENCE, Features, Outputs, Signal, Spec, WeightsAsset
+from mmreg import SEQUENCE, Features, Signal, Spec
 from mmreg.errors import OptionError
 from mmreg.layers import length_mask
-from mmreg.pretrained import Lora
-from mmreg_hf.encoder import HuggingFaceEncoder, Weights
+from mmreg_hf.encoder import HuggingFaceEncoder
 from mmreg_hf.folders import PROCESSORS, read_processor
 from mmreg_hf.waveforms import MaskedGroupNorm, fewest_samples, long_enough, mask_group_norms, num_frames, scaled
 
@@ -38,16 +36,9 @@ class HuggingFaceAudio(HuggingFaceEncoder):
         spec: waveforms "TC" of one channel.
         model: the model's name on the hub, such as facebook/wav2vec2-base-960h, or a folder with its config.json,
             preprocessor_config.json and model.safetensors.
-        revision: a branch, tag or commit on the hub; what the cache has of its main branch, or the latest.
-        weights: `default` for the pretrained ones, `none` for random ones.
         pooling: what becomes of a sound's frames: their `mean`, or the first one (`cls`). Not used when tokens are
             asked for.
-        lora: the rank of adapters that are trained instead of the weights (LoRA, Hu et al. 2022), or {rank, alpha,
-            dropout, targets}: alpha is twice the rank, targets are the ends of linear layers' names, all by default.
-        checkpoint_gradients: whether to compute each layer again for its gradients instead of keeping what it
-            computed: less memory, about a third more time.
         outputs: "pooled", or "tokens" for one vector a frame (mostly 20 ms).
-        restored: whether state and weights come from a run.
 
     Raises:
         OptionError: the model cannot be had, or takes no waveforms.
@@ -62,17 +53,11 @@ class HuggingFaceAudio(HuggingFaceEncoder):
         self,
         spec: Spec,
         *,
-        model: WeightsAsset,
-        revision: str | None = None,
-        weights: Weights = "default",
         pooling: Literal["mean", "cls"] = "mean",
-        lora: Annotated[int, Ge(1)] | Lora | None = None,
-        checkpoint_gradients: bool = False,
-        outputs: Outputs = "pooled",
-        restored: bool = False,
+        **options: Any,
     ) -> None:
         self.norms: list[MaskedGroupNorm] = []
-        super().__init__(spec, model, revision, weights, pooling, lora, checkpoint_gradients, outputs, restored)
+        super().__init__(spec, pooling=pooling, **options)
 
     @classmethod
     def accepts(cls, spec: Spec, options: Mapping[str, Any]) -> str | None:

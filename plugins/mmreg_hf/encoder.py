@@ -8,12 +8,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from mmreg import Encoder, EncoderSuggestion, Features, Outputs, Signal, Spec
+from mmreg import Encoder, EncoderSuggestion, Features, Outputs, Signal, Spec, WeightsAsset
 from mmreg.errors import OptionError, SpecError
 from mmreg.layers import masked_mean
 from mmreg.pretrained import Lora, add_lora, small_pictures
@@ -40,6 +41,19 @@ class HuggingFaceEncoder(Encoder):
     The state holds the model's configuration and `facts`, what else was read beside it, so that a run is restored
     without the folder, the cache or the hub.
 
+    Args:
+        spec: what the modality gives.
+        model: the model's name on the hub, or a folder.
+        revision: a branch, tag or commit on the hub; what the cache has of its main branch, or the latest.
+        weights: `default` for the pretrained ones, `none` for random ones.
+        pooling: how tokens become one vector.
+        lora: the rank of adapters that are trained instead of the weights (LoRA, Hu et al. 2022), or {rank, alpha,
+            dropout, targets}: alpha is twice the rank, targets are the ends of linear layers' names, all by default.
+        checkpoint_gradients: whether to compute each layer again for its gradients instead of keeping what it
+            computed: less memory, about a third more time.
+        outputs: "pooled", or "tokens" for a sequence of vectors.
+        restored: whether state and weights come from a run.
+
     Attributes:
         kind: what its inputs are: text, image or audio.
         tower: the part that is taken of a model that has several.
@@ -57,14 +71,15 @@ class HuggingFaceEncoder(Encoder):
     def __init__(
         self,
         spec: Spec,
-        model: str,
-        revision: str | None,
-        weights: Weights,
-        pooling: str | None,
-        lora: int | Lora | None,
-        checkpoint_gradients: bool,
-        outputs: Outputs,
-        restored: bool,
+        *,
+        model: WeightsAsset,
+        revision: str | None = None,
+        weights: Weights = "default",
+        pooling: str | None = None,
+        lora: Annotated[int, Ge(1)] | Lora | None = None,
+        checkpoint_gradients: bool = False,
+        outputs: Outputs = "pooled",
+        restored: bool = False,
     ) -> None:
         super().__init__()
         self.spec, self.outputs, self.lora = spec, outputs, lora

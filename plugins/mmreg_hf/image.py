@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from annotated_types import Ge
 from torch import nn
 
-from mmreg import GRID, Features, Outputs, Signal, Spec, WeightsAsset
+from mmreg import GRID, Features, Signal, Spec
 from mmreg.errors import SpecError
-from mmreg.pretrained import Lora
-from mmreg_hf.encoder import HuggingFaceEncoder, Weights
+from mmreg_hf.encoder import HuggingFaceEncoder
 from mmreg_hf.folders import PROCESSORS, read_processor
 from mmreg_hf.models import TOWERS, takes
 from mmreg_hf.pixels import pixels
@@ -36,17 +34,10 @@ class HuggingFaceImage(HuggingFaceEncoder):
         spec: pictures "CHW" of one size.
         model: the model's name on the hub, such as facebook/dinov2-small, or a folder with its config.json,
             preprocessor_config.json and model.safetensors.
-        revision: a branch, tag or commit on the hub; what the cache has of its main branch, or the latest.
-        weights: `default` for the pretrained ones, `none` for random ones.
         pooling: what becomes of a picture's patches: their `mean`, the class token (`cls`), what the `model` makes of
             them itself, or that after the `projection` into the space that CLIP's towers share. If it is not given:
             `cls` where there is a class token and no tower, else `model`. Not used when tokens are asked for.
-        lora: the rank of adapters that are trained instead of the weights (LoRA, Hu et al. 2022), or {rank, alpha,
-            dropout, targets}: alpha is twice the rank, targets are the ends of linear layers' names, all by default.
-        checkpoint_gradients: whether to compute each layer again for its gradients instead of keeping what it
-            computed: less memory, about a third more time.
         outputs: "pooled", or "tokens" for one vector a patch, after those that stand for the whole.
-        restored: whether state and weights come from a run.
 
     Raises:
         OptionError: the model cannot be had, or is none that gives features of pictures.
@@ -61,16 +52,10 @@ class HuggingFaceImage(HuggingFaceEncoder):
         self,
         spec: Spec,
         *,
-        model: WeightsAsset,
-        revision: str | None = None,
-        weights: Weights = "default",
         pooling: Literal["mean", "cls", "model", "projection"] | None = None,
-        lora: Annotated[int, Ge(1)] | Lora | None = None,
-        checkpoint_gradients: bool = False,
-        outputs: Outputs = "pooled",
-        restored: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(spec, model, revision, weights, pooling, lora, checkpoint_gradients, outputs, restored)
+        super().__init__(spec, pooling=pooling, **options)
 
     @classmethod
     def accepts(cls, spec: Spec, options: Mapping[str, Any]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from mmreg.recipe.earlier import EarlierInput
 from mmreg.recipe.form import FreezeUntil, OnBad, Store, Weights
 from mmreg.registry import Entry
 from mmreg.registry.options import marked
+from mmreg.registry.signature import parameters
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Component:
         Raises:
             MemoryLimitError: it asks for more memory than there is.
         """
-        if restored and "restored" in inspect.signature(self.cls).parameters:
+        if restored and "restored" in parameters(self.cls):
             passed_in["restored"] = True
         with MemoryGuard(f"{self.entry.spec.kind} {self.name}"):
             return self.cls(*arguments, **passed_in, **self.options)

@@ -7,7 +7,6 @@ brings it. A bare name that several distributions use is an error that names the
 from __future__ import annotations
 
 import importlib
-import inspect
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -207,6 +206,7 @@ def build(kind: str, name: str | Mapping[str, Any], *arguments: Any, **options: 
         64
     """
     from mmreg.registry.options import check_options  # pydantic, which listing does without
+    from mmreg.registry.signature import parameters
 
     if isinstance(name, str):
         cls = get(kind, name)
@@ -214,7 +214,7 @@ def build(kind: str, name: str | Mapping[str, Any], *arguments: Any, **options: 
         cls = get(kind, name["name"])
         options = {**{key: value for key, value in name.items() if key != "name"}, **options}
     passed_in = {key: options.pop(key) for key in list(options) if key in getattr(cls, "passed_in", ())}
-    if "restored" not in inspect.signature(cls).parameters:
+    if "restored" not in parameters(cls):
         passed_in.pop("restored", None)
     return cls(*arguments, **passed_in, **check_options(cls, options, f"{kind} {name!r}"))
 

@@ -350,3 +350,27 @@ def test_a_run_that_lost_its_weights_says_so_and_resuming_writes_them_anew(tmp_p
     with pytest.raises(RunError, match="has lost its weights; go on with"):
         mmreg.load(tmp_path, "cpu")
     assert train(tmp_path, resume=True).predict(toys.rows()) == before
+
+
+class Inherited(Pretrained):
+    """An encoder that leaves the options, and whether it is restored, to its base.
+
+    Args:
+        scale: by what features are multiplied.
+    """
+
+    def __init__(self, spec: Spec, *, scale: float = 1.0, **options: Any) -> None:
+        super().__init__(spec, **options)
+        self.scale = scale
+
+
+def test_a_base_class_is_told_that_it_is_restored(tmp_path: Path) -> None:
+    registry.register("encoder", "inherited", Inherited)
+    (tmp_path / "weights.json").write_text(json.dumps({"size": 3}))
+    encoder = {"name": "inherited", "weights": str(tmp_path / "weights.json")}
+    run = train(tmp_path / "run", modalities={"a": {"type": "numbers", "encoder": encoder}}, fusion=None)
+    READ.clear()
+    assert mmreg.load(tmp_path / "run").predict(toys.rows()) == run.predict(toys.rows())
+    built = registry.build("encoder", encoder, Spec("C", (4,)), restored=True)
+    assert READ == []
+    assert not hasattr(built, "layer")
