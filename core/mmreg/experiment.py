@@ -83,6 +83,10 @@ class Experiment:
             digest.update(f"{name}\0{len(rows)}\0".encode() + rows.tobytes())
         return digest.hexdigest()
 
+    def true_values(self, rows: NDArray[np.int64]) -> list[Any]:
+        """The targets of these rows, as the table has them."""
+        return list(TargetColumn(self.table, self.plan.recipe.form.target.reads).values.select(rows))
+
     def hide_lost(self, prepared: Mapping[str, Prepared]) -> None:
         """Have the rows that are made to lack a modality count as such among the prepared values."""
         for name, rows in self.lost.items():
@@ -132,7 +136,7 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     table = tables if isinstance(tables, Table) else concat_tables(list(tables.values()))
     check_columns(plan, table)
     _check_key(table, form.key)
-    target = TargetColumn(table, form.target.column)
+    target = TargetColumn(table, form.target.reads)
     task: Task = plan.task.cls(**plan.task.options)
     splits, messages = target.known(_split(plan, tables, target, task), skip=form.on_bad == "skip")
     seed = form.training.seed
@@ -251,6 +255,7 @@ def _named_columns(recipe: Recipe, target: bool = True) -> list[tuple[KeyPath, s
     named: list[tuple[KeyPath, str | None]] = []
     if target:
         named += [(("target", "column"), form.target.column), (("target", "weight"), form.target.weight)]
+        named += [(("target", "columns", role), column) for role, column in (form.target.columns or {}).items()]
         named.append((("key",), form.key))
         named.append((("split",), form.split if isinstance(form.split, str) else None))
         if isinstance(form.split, Fractions):

@@ -1,1 +1,1 @@
-"""Bundled plugin: classification, multilabel classification and regression."""
+"""Bundled plugin: what can be predicted: classes, labels, ordered classes, numbers, quantiles and survival."""

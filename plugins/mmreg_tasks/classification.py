@@ -107,18 +107,21 @@ class Classification(Task):
     def _learn(self, values: Sequence[Any], rows: NDArray[np.int64]) -> None:
         """Learn from values that so many rows have."""
         values = self._plain(values, rows)
-        labels = Labels.of(values, rows.tolist())
-        count = int(rows.sum())
-        _refuse_what_are_no_classes(labels, count)
+        labels = self._found(Labels.of(values, rows.tolist()), int(rows.sum()))
         weights = None
         if self.class_weights == "balanced":
             counts = np.bincount(labels.encode(values), rows, minlength=len(labels))
-            weights = count / (len(labels) * counts)
+            weights = rows.sum() / (len(labels) * np.maximum(counts, 1))
         elif isinstance(self.class_weights, Mapping):
             weights = labels.weights(self.class_weights)
             if not weights.any():
                 raise OptionError("class_weights gives every class the weight 0; at least one must be greater")
         self._set(labels, weights)
+
+    def _found(self, labels: Labels, rows: int) -> Labels:
+        """The classes, in their order, where these labels were found in so many rows."""
+        _refuse_what_are_no_classes(labels, rows)
+        return labels
 
     def encode(self, values: Sequence[Any]) -> NDArray[np.int64]:
         """The number of each value's class, (N,) int64.
@@ -193,17 +196,17 @@ class Classification(Task):
         """
         check_evaluation(len(targets), metrics, self.metrics)
         scores, targets = scores.detach().cpu(), targets.cpu()
-        confusion = classification_metrics.confusion_matrix(scores.argmax(1), targets, self.num_outputs)
+        confusion = classification_metrics.confusion_matrix(self.decide(scores), targets, self.num_outputs)
         result = classification_metrics.summary(confusion, self.labels, self._labels.names)
         return result | classification_metrics.further(metrics, scores, targets)
 
     def predictions(self, scores: Tensor) -> dict[str, list[Any]]:
-        """The most probable label, its probability, and every class's as "probability_LABEL"."""
+        """The label that is told, its probability, and every class's as "probability_LABEL"."""
         probabilities = scores.detach().cpu().double().exp()
-        best, classes = probabilities.max(1)
+        classes = self.decide(scores).cpu()
         return {
             "label": [self.labels[k] for k in classes.tolist()],
-            "probability": best.tolist(),
+            "probability": probabilities.gather(1, classes[:, None])[:, 0].tolist(),
             **{f"probability_{name}": probabilities[:, k].tolist() for k, name in enumerate(self._labels.names)},
         }
 

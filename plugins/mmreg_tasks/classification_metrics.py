@@ -69,7 +69,8 @@ def _ranking(which: Literal["auroc", "average_precision"]) -> Callable[[Tensor, 
     return ranking
 
 
-def _log_loss(scores: Tensor, targets: Tensor) -> float:
+def log_loss(scores: Tensor, targets: Tensor) -> float:
+    """Minus the mean log-probability of the true classes (N,), from log-probabilities (N, K)."""
     # Clipped where scikit-learn clips, so that one impossible row does not make it infinite.
     floor = math.log(torch.finfo(torch.float64).eps)
     return nn.functional.nll_loss(scores.log_softmax(1).clamp(min=floor), targets).item()
@@ -86,10 +87,14 @@ def _top(count: int) -> Callable[[Tensor, Tensor], float]:
     return top
 
 
-def _balanced_accuracy(scores: Tensor, targets: Tensor) -> float:
-    confusion = confusion_matrix(scores.argmax(1), targets, scores.shape[1])
+def balanced_accuracy(confusion: Tensor) -> float:
+    """The mean recall of the classes that rows have, from a confusion matrix (K, K)."""
     actual = confusion.sum(1)
     return (confusion.diag().double() / actual)[actual > 0].mean().item()
+
+
+def _balanced_accuracy(scores: Tensor, targets: Tensor) -> float:
+    return balanced_accuracy(confusion_matrix(scores.argmax(1), targets, scores.shape[1]))
 
 
 def _mcc(scores: Tensor, targets: Tensor) -> float:
@@ -125,7 +130,7 @@ _FURTHER: Mapping[str, Callable[[Tensor, Tensor], float]] = {
     "balanced_accuracy": _balanced_accuracy,
     "ece": _ece,
     "kappa": _kappa,
-    "log_loss": _log_loss,
+    "log_loss": log_loss,
     "mcc": _mcc,
     "top_2": _top(2),
     "top_3": _top(3),

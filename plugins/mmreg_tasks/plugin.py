@@ -7,11 +7,19 @@ mmreg_api = 1
 
 @hookimpl
 def mmreg_components() -> list[ComponentSpec]:
-    """Classification, multilabel classification and regression."""
+    """Tasks of classes, of ordered classes, of numbers and their quantiles, and of times until an event."""
     return [
         ComponentSpec(
             "task", "classification", "mmreg_tasks.classification:Classification", "One of several exclusive classes."
         ),
         ComponentSpec("task", "multilabel", "mmreg_tasks.multilabel:Multilabel", "Any number of labels a row."),
         ComponentSpec("task", "regression", "mmreg_tasks.regression:Regression", "One or more numbers."),
+        ComponentSpec("task", "ordinal", "mmreg_tasks.ordinal:Ordinal", "One of several classes that have an order."),
+        ComponentSpec("task", "quantile", "mmreg_tasks.quantile:Quantile", "Quantiles of a number, such as a range."),
+        ComponentSpec(
+            "task",
+            "survival",
+            "mmreg_tasks.survival:Survival",
+            "How soon an event is to be expected, from censored times.",
+        ),
     ]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from lifelines.utils import concordance_index
 from scipy import stats
 from sklearn import metrics
 from torch import Tensor
@@ -99,6 +100,52 @@ def numbers(metric: Callable[[Any, Any], float]) -> Reference:
     return lambda scores, targets: float(
         np.mean([metric(*pair) for pair in zip(targets.double().numpy().T, scores.double().numpy().T, strict=True)])
     )
+
+
+def median_class(scores: Tensor) -> list[int]:
+    """The first class up to which the probabilities come to one half at least."""
+    totals = [np.cumsum(row.double().exp().numpy()) for row in scores]
+    return [next(k for k, total in enumerate(row) if total >= 0.5 or k == len(row) - 1) for row in totals]
+
+
+def medians(metric: Callable[..., float], **options: Any) -> Reference:
+    """A metric of scikit-learn of the classes in the middle of their distributions."""
+    return lambda scores, targets: float(metric(targets.numpy(), median_class(scores), **options))
+
+
+ORDINAL: dict[str, Reference] = {
+    "quadratic_kappa": medians(metrics.cohen_kappa_score, weights="quadratic"),
+    "mae": medians(metrics.mean_absolute_error),
+    "accuracy": medians(metrics.accuracy_score),
+    "balanced_accuracy": medians(metrics.balanced_accuracy_score),
+    "precision": medians(metrics.precision_score, **MACRO),
+    "recall": medians(metrics.recall_score, **MACRO),
+    "f1": medians(metrics.f1_score, **MACRO),
+    "log_loss": log_loss,
+}
+
+SURVIVAL: dict[str, Reference] = {
+    "c_index": lambda scores, targets: float(
+        concordance_index(targets[:, 0].numpy(), -scores[:, 0].numpy(), targets[:, 1].numpy())
+    )
+}
+
+
+def quantiles(column: Sequence[float], levels: Sequence[float]) -> dict[str, Reference]:
+    """References for quantiles of a target column, within the task in units of its standard deviation."""
+    deviation = float(np.std(column))
+
+    def pinball(scores: Tensor, targets: Tensor) -> float:
+        actual = deviation * targets[:, 0].double().numpy()
+        predicted = deviation * scores.double().numpy()
+        losses = [metrics.mean_pinball_loss(actual, predicted[:, k], alpha=q) for k, q in enumerate(levels)]
+        return float(np.mean(losses))
+
+    def mae(scores: Tensor, targets: Tensor) -> float:
+        middle = list(levels).index(0.5)
+        return deviation * float((scores[:, middle] - targets[:, 0]).double().abs().mean())
+
+    return {"pinball": pinball, "mae": mae}
 
 
 CLASSIFICATION: dict[str, Reference] = {

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from mmreg.contract.lifecycle import Restorable
 from mmreg.contract.target_values import TargetValues
 
-Space = Literal["log_probabilities", "log_odds", "values"]
+Space = Literal["log_probabilities", "log_odds", "values", "quantiles", "log_hazards"]
 """What a task's scores (B, K) are: log-probabilities over K exclusive classes (each row's exponentials sum to one),
-the log-odds of K independent labels, or K plain numbers."""
+the log-odds of K independent labels, K plain numbers, K ascending quantiles of one number, or the logarithm (K = 1) of
+how much sooner than another's a row's event is to be expected, of which differences alone mean something."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,16 @@ class Task(Restorable, ABC):
             moved and saved with the model; made anew by `fit`, or of the right size by `load_state`.
         main_metric: the metric by which models are compared unless the recipe names another.
         metrics: every metric it knows by name, each with whether more is better.
+        columns: what it reads of each row, by name, where that takes several columns: a recipe gives the `columns` of
+            the table by these names, and a target value is a dict; none for a task that reads one column.
+        compares_rows: whether a row's loss depends on the other rows of its batch; see `loss_among`.
     """
 
     space: ClassVar[Space]
     main_metric: ClassVar[str]
     metrics: ClassVar[Mapping[str, bool]]
+    columns: ClassVar[tuple[str, ...]] = ()
+    compares_rows: ClassVar[bool] = False
     num_outputs: int
     module: nn.Module | None = None
 
@@ -72,7 +78,10 @@ class Task(Restorable, ABC):
 
     @abstractmethod
     def encode(self, values: Sequence[Any]) -> NDArray[Any]:
-        """Target values as an array: (N,) int64 classes, (N, K) float32 labels or (N, K) float32 values.
+        """Target values as an array: (N,) int64 classes, (N, K) float32 labels or values.
+
+        For K quantiles of a number that number K times, (N, K) float32; for log-hazards (N, 2) float32, each row's time
+        and whether (1 or 0) the event happened then.
 
         Raises:
             TargetError: a value is missing, not finite, or was never seen in training; all of them are named.
@@ -110,9 +119,21 @@ class Task(Restorable, ABC):
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The loss of each row, (B,), unweighted, of logits (B, num_logits) or of what `scores` made of them."""
 
+    def loss_among(self, scores: Tensor, targets: Tensor, present: Tensor) -> Tensor:
+        """The loss of each row, (B,), where only those that are `present`, (B,) bool, have scores.
+
+        Training leaves the others' losses out. A task that compares rows must not compare any with these, so it has
+        this method besides; others need `loss` alone.
+        """
+        return self.loss(scores, targets)
+
     @abstractmethod
     def scores(self, logits: Tensor) -> Tensor:
         """What a head gives, (B, num_logits), in the task's space, (B, K); what is there already stays as it is."""
+
+    def decide(self, scores: Tensor) -> Tensor:
+        """The class that each row is said to be of, (N,) int64, of a task with exclusive classes: the most probable."""
+        return scores.argmax(1)
 
     @abstractmethod
     def prior(self, targets: NDArray[Any], weights: NDArray[np.float32]) -> Tensor:

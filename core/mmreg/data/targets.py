@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmreg.contract.target_values import PART, TargetValues
@@ -29,18 +31,25 @@ class TargetColumn:
 
     Args:
         table: the rows.
-        name: the column's name.
+        reads: the column's name; or of several that are read together the names, by what the task reads of them.
 
     Attributes:
-        values: (N,) the targets.
+        name: the column's name, or those of all.
+        values: (N,) the targets; of several columns a dict each, and nothing where one of them is missing.
 
     Raises:
         TableError: there is no such column.
+        TargetError: one of several columns holds Python objects.
     """
 
-    def __init__(self, table: Table, name: str) -> None:
-        self.table, self.name = table, name
-        self.values = TargetValues(table.column(name), table.objects.get(name))
+    def __init__(self, table: Table, reads: str | Mapping[str, str]) -> None:
+        self.table = table
+        if isinstance(reads, str):
+            self.name = reads
+            self.values = TargetValues(table.column(reads), table.objects.get(reads))
+        else:
+            self.name = ", ".join(reads.values())
+            self.values = TargetValues(_together(table, reads))
 
     def known(self, splits: Splits, *, skip: bool) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
         """The splits without rows whose target is empty or not finite, and what a person should know of these.
@@ -144,6 +153,17 @@ class TargetColumn:
                     except TargetError:
                         return f" (first: {self.table.where(row)})"
         return ""
+
+
+def _together(table: Table, reads: Mapping[str, str]) -> pa.ChunkedArray:
+    """Several columns as one of structs, null where one of them is null, NaN or infinite."""
+    objects = [column for column in reads.values() if column in table.objects]
+    if objects:
+        raise TargetError(f"{table.name}: the target column {objects[0]!r} holds Python objects, not plain values")
+    columns = [table.column(column) for column in reads.values()]
+    missing = np.any([TargetValues(column).missing() for column in columns], 0)
+    rows = pa.table(columns, names=list(reads)).to_struct_array()
+    return pc.if_else(pa.array(missing), pa.scalar(None, rows.type), rows)
 
 
 def rarest_labels(labels: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -79,7 +79,7 @@ class _Builder:
                 if isinstance(root, FeatureNode)
                 else next(iter(self.encoders.values())).out_features
             )
-            head = self.head("", size)
+            head = self.head("", size, self.task.num_logits)
         balance, balanced = self.balance(root, head)
         plan.recipe.fail_if(self.problems)
         return MultimodalModel(self.encoders, wanted, root, head, self.task, prior, shares, balance, balanced)
@@ -220,7 +220,8 @@ class _Builder:
             node = part if isinstance(part, str) else nodes[part.name]
             assert node is not None
             parts.append(node)
-        reads_scores = plan.level == "feature" or getattr(plan.fusion.cls, "evidential", False)
+        evidential = getattr(plan.fusion.cls, "evidential", False)
+        reads_scores = plan.level == "feature" or evidential
         sizes = {part if isinstance(part, str) else part.name: self.size(part, reads_scores) for part in parts}
         passed_in = {"num_outputs": self.task.num_outputs, "space": self.task.space} if plan.level == "model" else {}
         with seeded(self.seed, "weights", "fusion", plan.name):
@@ -229,7 +230,9 @@ class _Builder:
             return None
         if plan.level == "feature":
             return FeatureNode(plan.name, parts, fusion, list(sizes.values()) if plan.learned_absent else ())
-        heads = {name: self.head(name, size) for name, size in sizes.items() if size}
+        # What evidential parts give is their operator's to read, which knows of K alone.
+        outputs = self.task.num_outputs if evidential else self.task.num_logits
+        heads = {name: self.head(name, size, outputs) for name, size in sizes.items() if size}
         return ModelNode(plan.name, parts, fusion, heads, plan.own_losses, plan.joint_loss, plan.gradient_blending)
 
     def size(self, part: str | FusionNode, reads_scores: bool) -> int:
@@ -240,9 +243,9 @@ class _Builder:
             return part.fusion.out_features
         return self.task.num_outputs if reads_scores else 0
 
-    def head(self, name: str, features: int) -> nn.Linear:
-        with seeded(self.seed, "weights", "head", name), MemoryGuard(f"the head of {self.task.num_logits:,} outputs"):
-            return nn.Linear(features, self.task.num_logits)
+    def head(self, name: str, features: int, outputs: int) -> nn.Linear:
+        with seeded(self.seed, "weights", "head", name), MemoryGuard(f"the head of {outputs:,} outputs"):
+            return nn.Linear(features, outputs)
 
 
 def _wanted_outputs(plan: Plan) -> dict[str, Outputs]:

@@ -67,6 +67,7 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
     found.inputs = {name: plan for name, plan in _shared(inputs).items() if plan is not None}
     found.fusion = FusionFinder(finder, list(inputs)).tree(form.fusion)
     if found.task is not None:
+        _target_columns(finder, form, found.task.cls)
         check_space(finder, found.fusion, found.task.cls, form.target.task)
         found.metrics = _metrics(finder, form, found.task.cls)
     _training(finder, form, found, trains)
@@ -79,6 +80,18 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
         if trains and callback is not None and (lacking := needs(callback.entry.spec)):
             finder.problem(("callbacks", index), f"{callback.name} {lacking}")
     return found
+
+
+def _target_columns(finder: Finder, form: Form, task: type[Task]) -> None:
+    """Note where the target names other columns than the task reads."""
+    target, reads = form.target, task.columns
+    if target.columns is None and reads:
+        each = ", ".join(f"{name}: .." for name in reads)
+        told = f"the task {target.task!r} reads several columns; give columns: {{{each}}} instead"
+        finder.problem(("target", "column"), told)
+    elif target.columns is not None and set(target.columns) != set(reads):
+        told = f"{listed(reads)}, found {listed(target.columns)}" if reads else "one column; give column instead"
+        finder.problem(("target", "columns"), f"the task {target.task!r} reads {told}")
 
 
 def _input(finder: Finder, form: Form, name: str, given: Input, trains: bool) -> InputPlan | None:
@@ -291,7 +304,8 @@ def _training(finder: Finder, form: Form, found: Found, tried: bool) -> None:
     if found.balance is not None and (found.fusion is not None or len(form.modalities) == 1):
         task = None if found.task is None else found.task.cls
         check_balance(finder, found.balance, found.fusion, found.inputs, task, training)
-    if training.class_balance and found.task is not None and found.task.cls.space == "values":
+    classes = found.task is None or found.task.cls.space in ("log_probabilities", "log_odds")
+    if training.class_balance and not classes:
         told = f"the task {form.target.task!r} has no classes; leave it out, or weigh rows by target.weight"
         finder.problem((*path, "class_balance"), told)
     _mixing(finder, training, {name: plan.modality.cls for name, plan in found.inputs.items()})

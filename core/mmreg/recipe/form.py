@@ -203,12 +203,25 @@ class Fractions(_Closed):
 class Target(_Open):
     """What is to be predicted; further keys are the task's options."""
 
-    column: str
+    column: str | None = None
     """The column that holds it."""
+    columns: Annotated[dict[str, str], MinLen(1)] | None = None
+    """For a task that reads several columns of a row, such as survival: the column of each thing that it reads."""
     task: str = "classification"
     """The task's name."""
     weight: str | None = None
     """A column of non-negative numbers by which each row's loss is weighted."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Target:
+        if (self.column is None) == (self.columns is None):
+            raise ValueError("give column, or for a task that reads several of them columns, and not both")
+        return self
+
+    @property
+    def reads(self) -> str | dict[str, str]:
+        """The column that it reads, or the columns by what the task reads of them."""
+        return self.columns or self.column or ""
 
 
 class Input(_Open):

@@ -268,7 +268,7 @@ class Run:
             return experiment, self._common_rows(experiment.table, rows, name) if self.fused else rows, name
         given = self.open_table(table)
         check_columns(self.plan, given, target=False)
-        target = TargetColumn(given, self.plan.recipe.form.target.column)
+        target = TargetColumn(given, self.plan.recipe.form.target.reads)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
         if split is None and self.fingerprint and given.fingerprint() == self.fingerprint:
             logger.warning(

@@ -60,7 +60,8 @@ class Rig:
         generator = torch.Generator().manual_seed(seed)
         values = {name: torch.randn(count, VALUES, generator=generator) for name in self.sizes}
         present = torch.ones(count, len(self.sizes), dtype=torch.bool)
-        targets = random_targets(self.space, count, generator)
+        # The loss here compares no rows, and takes log-hazards for values.
+        targets = random_targets("values" if self.space == "log_hazards" else self.space, count, generator)
         return Rows(values, present, targets, torch.rand(count, generator=generator) + 0.5)
 
     def row_loss(self, scores: Tensor, targets: Tensor) -> Tensor:

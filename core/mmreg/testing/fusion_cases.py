@@ -184,7 +184,7 @@ class ScoreCase(FusionCase):
             return self.loss(combined.scores, targets) + 0.1 * (total - total.detach())
 
         # By chance both outputs are 0 or 1.
-        return heads, loss, 0.25 if self.form == "values" else math.log(2)
+        return heads, loss, math.log(2) if self.form in ("log_probabilities", "log_odds") else 0.25
 
     def for_learning(self) -> ScoreCase:
         """See `Case`: with two outputs, as some operators cannot be certain about more."""

@@ -28,7 +28,9 @@ TOLERANCE = 1e-5
 
 def random_scores(space: Space, rows: int, generator: torch.Generator, outputs: int = OUTPUTS) -> Tensor:
     """Scores (N, K) of somebody who knows nothing."""
-    logits = torch.randn(rows, outputs, generator=generator)
+    logits = torch.randn(rows, 1 if space == "log_hazards" else outputs, generator=generator)
+    if space == "quantiles":
+        return logits.sort(1).values
     return logits.log_softmax(1) if space == "log_probabilities" else logits
 
 
@@ -38,6 +40,11 @@ def random_targets(space: Space, rows: int, generator: torch.Generator, outputs:
         return torch.arange(rows)[torch.randperm(rows, generator=generator)] % outputs
     if space == "log_odds":
         return (torch.rand(rows, outputs, generator=generator) > 0.5).float()
+    if space == "quantiles":
+        return torch.randn(rows, 1, generator=generator).repeat(1, outputs)
+    if space == "log_hazards":  # times, and whether the event happened
+        times, events = torch.rand(2, rows, generator=generator)
+        return torch.stack([times, (events > 0.3).float()], 1)
     return torch.randn(rows, outputs, generator=generator)
 
 
@@ -45,6 +52,8 @@ def perfect(space: Space, targets: Tensor, outputs: int = OUTPUTS) -> Tensor:
     """The scores (N, K) of somebody who knows the targets, and is certain."""
     if space == "log_probabilities":
         return (CERTAIN * one_hot(targets, outputs)).float().log_softmax(1)
+    if space == "log_hazards":
+        return -CERTAIN * targets[:, :1]
     return CERTAIN * (2 * targets - 1) if space == "log_odds" else targets.clone()
 
 
@@ -84,9 +93,11 @@ def degenerate(space: Space) -> Iterator[tuple[str, Tensor, Tensor]]:
             everywhere = torch.full_like(targets, value)
             yield f"{what} in any row", scores, everywhere
             yield f"{what} in any row, and the right predictions", perfect(space, everywhere), everywhere
-    if space != "log_probabilities":
+    if space not in ("log_probabilities", "log_hazards"):
         yield "one label or number a row", scores[:, :1].clone(), targets[:, :1].clone()
-    if space == "values":
+    if space == "log_hazards":
+        yield "no event in any row", scores, targets * torch.tensor([1.0, 0.0])
+    if space in ("values", "quantiles"):
         yield "zeros", torch.zeros_like(scores), torch.zeros_like(targets)
         yield "large numbers", 1e6 * scores, 1e6 * targets
 
@@ -127,7 +138,7 @@ def check_metric_of_rows(subject: Subject) -> None:
         ):
             close = math.isclose(first, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
             expect(close, f"{space}: it should be {first:.6g} for the same rows {what}, found {other:.6g}")
-        metric: Metric = subject.cls(num_outputs=OUTPUTS, **subject.all_options)
+        metric: Metric = subject.cls(num_outputs=scores.shape[1], **subject.all_options)
         metric.compute(*(each.flip(0) for each in (perfect(space, targets), targets)))
         used = metric.compute(scores, targets)
         close = math.isclose(first, used, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

@@ -38,7 +38,14 @@ CLASSES = ["cat", "dog", "bird", "dog", "cat", "bird", "bird", "cat", "dog", "ca
 LABELS = [["a", "b"], ["b"], ["c"], [], ["a"], ["a", "c"], ["b", "c"], ["c"], ["a", "b", "c"], ["b"], [], ["a"]]
 NUMBERS = [1.5, -2.0, 0.25, 3.0, -0.5, 7.0, 2.0, 1.0, 0.0, -4.5, 2.5, 6.0]
 ROWS = [[1.5, -2.0], [0.25, 3.0], [-0.5, 7.0], [2.0, 1.0], [0.5, -4.5], [2.5, 6.0], [1.0, 0.0], [3.0, 3.5]]
-USUAL: Mapping[Space, list[Any]] = {"log_probabilities": CLASSES, "log_odds": LABELS, "values": NUMBERS}
+TIMES = [{"time": 1 + 7 * row % 12, "event": row % 3 > 0} for row in range(12)]
+USUAL: Mapping[Space, list[Any]] = {
+    "log_probabilities": CLASSES,
+    "log_odds": LABELS,
+    "values": NUMBERS,
+    "quantiles": NUMBERS,
+    "log_hazards": TIMES,
+}
 """By space, the target column that a task is tried with first if its author names none."""
 
 CERTAIN = 30.0
@@ -57,7 +64,9 @@ def targets_of(subject: Subject) -> list[Any]:
 
     first = USUAL.get(subject.cls.space, [])
     return first_taken(
-        [first, CLASSES, LABELS, NUMBERS, ROWS], take, "it takes none of the usual target columns; pass targets=[...]"
+        [first, CLASSES, LABELS, NUMBERS, ROWS, [1, 2, 3, 1, 3, 2, 1, 2, 1, 3, 2, 3]],
+        take,
+        "it takes none of the usual target columns; pass targets=[...]",
     )
 
 
@@ -74,6 +83,8 @@ def perfect(task: Task, targets: Tensor) -> Tensor:
     """The scores (N, K) of somebody who knows the targets, and is certain."""
     if task.space == "log_probabilities":
         return task.scores(CERTAIN * torch.nn.functional.one_hot(targets.long(), task.num_outputs).float())
+    if task.space == "log_hazards":
+        return task.scores(-CERTAIN * targets[:, :1])
     return task.scores(CERTAIN * (2 * targets.float() - 1) if task.space == "log_odds" else targets.float())
 
 
@@ -81,9 +92,10 @@ def guesses(task: Task, targets: Tensor) -> list[Tensor]:
     """Scores (N, K) of others who know less: random ones, those of other rows, nearly perfect ones, doubts."""
     generator = torch.Generator().manual_seed(0)
     best = perfect(task, targets)
-    random = [task.scores(torch.randn(best.shape, generator=generator)) for _ in range(4)]
+    random = [task.scores(torch.randn(len(best), task.num_logits, generator=generator)) for _ in range(4)]
     wrong = [best.roll(1, 0), best.flip(0)]
-    doubtful = task.scores(best.clamp(-CERTAIN, CERTAIN) / 40 if task.space != "values" else best + 0.1)
+    probable = task.space in ("log_probabilities", "log_odds")
+    doubtful = task.scores(best.clamp(-CERTAIN, CERTAIN) / 40 if probable else best + 0.1)
     return [*random, *wrong, doubtful, -best if task.space != "log_probabilities" else task.scores(-best.clamp(-30, 0))]
 
 
@@ -97,7 +109,7 @@ def check_targets(subject: Subject) -> None:
         _expect_array("classes", targets, np.int64, rows)
         expect(targets.min() >= 0 and targets.max() < count, f"classes should be below {count}, found {targets.max()}")
     else:
-        _expect_array("targets", targets, np.float32, rows, count)
+        _expect_array("targets", targets, np.float32, rows, 2 if task.space == "log_hazards" else count)
     weights = task.row_weights(targets)
     _expect_array("row weights", weights, np.float32, rows)
     expect((weights >= 0).all(), "row weights should not be negative")
@@ -131,6 +143,8 @@ def _expect_array(what: str, array: NDArray[Any], dtype: Any, *shape: int) -> No
 def check_labels_round_trip(subject: Subject) -> None:
     """What it writes for a perfect prediction is what the target column held."""
     task, values, encoded, targets = fitted(subject)
+    if task.space == "log_hazards":
+        raise Skipped("it predicts risks, which are no times")
     columns = task.predictions(perfect(task, targets))
     for name, column in columns.items():
         expect(len(column) == len(values), f"the column {name!r} should have {len(values)} rows, found {len(column)}")
@@ -179,9 +193,10 @@ def check_concerns(subject: Subject) -> None:
 def check_scores(subject: Subject) -> None:
     """Scores lie in the task's space and are their own scores; so does the prior, which rows without anything get."""
     task, _, encoded, _ = fitted(subject)
-    logits = 3 * torch.randn(7, task.num_outputs, generator=torch.Generator().manual_seed(1))
+    logits = 3 * torch.randn(7, task.num_logits, generator=torch.Generator().manual_seed(1))
     scores, prior = task.scores(logits), task.prior(encoded, task.row_weights(encoded))
-    expect_shapes({"scores": scores, "the prior": prior}, {"scores": logits.shape, "the prior": logits.shape[1:]})
+    outputs = (task.num_outputs,)
+    expect_shapes({"scores": scores, "the prior": prior}, {"scores": (7, *outputs), "the prior": outputs})
     expect_same({"scores": task.scores(scores)}, {"scores": scores}, "made of scores", 1e-5)
     alone = torch.cat([task.scores(logits[row : row + 1]) for row in range(len(logits))])
     expect_same({"scores": alone}, {"scores": scores}, "a row alone", 1e-5)
@@ -201,24 +216,44 @@ def check_loss(subject: Subject) -> None:
         loss = task.loss(guess, targets)
         expect_shapes({"a row's loss": loss}, {"a row's loss": (len(targets),)})
         expect_finite({"the loss": loss}, "for every prediction")
-        lowest = float((loss - best).min())
+        # Where rows are compared, one's loss may well be lower at the cost of another's.
+        lowest = float((loss - best).sum() if task.compares_rows else (loss - best).min())
         expect(lowest >= -1e-5, f"a perfect prediction should have the lowest loss, found one {-lowest:.3g} lower")
     shuffled = task.loss(perfect(task, targets).roll(1, 0), targets)
     expect(float(shuffled.sum()) > float(best.sum()) + 1e-3, "the loss should be greater where predictions are wrong")
-    logits = torch.randn(len(targets), task.num_outputs, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    logits = torch.randn(len(targets), task.num_logits, generator=torch.Generator().manual_seed(2)).requires_grad_()
     loss = task.loss(logits, targets)
     expect_same({"a row's loss": task.loss(task.scores(logits), targets)}, {"a row's loss": loss}, "of scores", 1e-4)
     loss.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     expect(logits.grad is not None and logits.grad.isfinite().all(), "the loss should have a finite gradient")
-    alone = torch.cat([task.loss(logits[row : row + 1], targets[row : row + 1]) for row in range(len(targets))])
-    expect_same({"a row's loss": alone}, {"a row's loss": loss}, "a row alone", 1e-5)
+    _check_rows_apart(task, logits.detach(), targets)
+
+
+def _check_rows_apart(task: Task, logits: Tensor, targets: Tensor) -> None:
+    """Rows that are not there have no influence; nor has any other row, unless the task says that it compares them."""
+    loss, rows = task.loss(logits, targets), len(targets)
+    expect_same(
+        {"loss_among": task.loss_among(logits, targets, torch.ones(rows).bool())}, {"loss_among": loss}, "of all"
+    )
+    present = torch.arange(rows) % 3 > 0
+    absent = torch.where(present[:, None], logits, math.nan).requires_grad_()
+    found = task.loss_among(absent, targets, present)[present]
+    alone = task.loss(logits[present], targets[present])
+    expect_same({"a row's loss": found}, {"a row's loss": alone}, "beside rows that are not there", 1e-5)
+    if task.compares_rows:
+        found.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        free = absent.grad is not None and absent.grad.isfinite().all() and not absent.grad[~present].any()
+        expect(free, "rows that are not there should have no gradient")
+        return
+    each = torch.cat([task.loss(logits[row : row + 1], targets[row : row + 1]) for row in range(rows)])
+    expect_same({"a row's loss": each}, {"a row's loss": loss}, "a row alone", 1e-5)
 
 
 @check("task")
 def check_task_devices(subject: Subject) -> None:
     """On a GPU, where the model is, scores and losses stay there and are the same; without one, nothing is mixed."""
     task, _, _, targets = fitted(subject)
-    logits = torch.randn(len(targets), task.num_outputs, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(len(targets), task.num_logits, generator=torch.Generator().manual_seed(0))
 
     def computed(device: str) -> dict[str, Tensor]:
         on_device = logits.to(device)

@@ -44,7 +44,7 @@ def total_loss(
         if supervised.fusion is not None:
             rows = supervised.fusion.part_loss(supervised.logits, targets, progress)
         if rows is None:
-            rows = task.loss(supervised.logits, targets)
+            rows = task.loss_among(supervised.logits, targets, supervised.present)
         own = torch.where(supervised.present, rows * weights, 0).sum() / total_weight
         loss = loss + supervised.weight * own
         if supervised.name:

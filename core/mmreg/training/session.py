@@ -397,7 +397,7 @@ class Session:
             columns = runs.prediction_columns(
                 self.plan, experiment.task, experiment.table, self.prepared, rows, predicted
             )
-            true = list(experiment.table.iter_values(self.form.target.column, rows))
+            true = experiment.true_values(rows)
             report[split] = runs.report_split(self.folder, self.plan, experiment.task, split, columns, true, predicted)
             self.followers.tell("on_evaluation", run, split, report[split])
         write_json(self.folder / runs.REPORT, report)

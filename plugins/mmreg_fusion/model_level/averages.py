@@ -11,17 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from mmreg import Fused, Space
-from mmreg_fusion.model_level.common import DISTRIBUTIONS, LARGE, ScoreFusion, over_classes
+from mmreg_fusion.model_level.common import DISTRIBUTIONS, EVERY, LARGE, ScoreFusion, over_classes
 
 
 class Mean(ScoreFusion):
     """Mean of the probabilities: p_k = 1/n sum_m p_mk over the n parts that a row has (sum rule, Kittler 1998).
 
-    Classes: log p_k, by a log-sum-exp. Labels: the log-odds of each label's mean probability. Values: their mean.
-    Of equal models it gives each of them. Cost: O(M K) a row; no parameters. Sums in float32.
+    Classes: log p_k, by a log-sum-exp. Labels: the log-odds of each label's mean probability. Values and
+    quantiles: the mean of each. Log-hazards: their mean, which is the geometric mean of the hazards; as each part's
+    have a zero of their own, rows that lack a part are less well compared with others. Of equal models it gives each
+    of them. Cost: O(M K) a row; no parameters. Sums in float32.
 
     Kittler et al., On Combining Classifiers, IEEE TPAMI 20(3), 1998.
     """
+
+    spaces = EVERY
 
     def forward(
         self, scores: Mapping[str, Tensor], present: Tensor, features: Mapping[str, Tensor] | None = None
@@ -34,11 +38,13 @@ class Weighted(ScoreFusion):
     """Learned convex weights of the probabilities: p_k = sum_m w_m p_mk, w = softmax(v) (linear opinion pool).
 
     The softmax runs over the parts that a row has, so the weights of absent ones are shared out in proportion. It
-    starts as the mean (v = 0) and is trained by the loss of the combined scores. Classes, labels and values as for
+    starts as the mean (v = 0) and is trained by the loss of the combined scores. Classes, labels and all else as for
     `mean`. Cost: O(M K) a row; M parameters. Sums in float32.
 
     Stone, The Opinion Pool, Annals of Mathematical Statistics 32(4), 1961.
     """
+
+    spaces = EVERY
 
     def __init__(self, inputs: Mapping[str, int], *, num_outputs: int, space: Space) -> None:
         super().__init__(inputs, num_outputs=num_outputs, space=space)

@@ -17,10 +17,15 @@ from mmreg.layers import at_least_float32
 DISTRIBUTIONS: frozenset[Space] = frozenset({"log_probabilities", "log_odds"})
 """The spaces of operators that need probabilities."""
 
+EVERY: frozenset[Space] = DISTRIBUTIONS | {"values", "quantiles", "log_hazards"}
+"""The spaces of operators that take means: of probabilities, else of the scores themselves."""
+
 ALTERNATIVES: Mapping[Space, str] = {
     "log_probabilities": "mean, weighted, product, gated or stacking",
     "log_odds": "mean, weighted, product, gated or stacking",
     "values": "mean, weighted, gated or stacking",
+    "quantiles": "mean, weighted or gated",
+    "log_hazards": "mean, weighted or gated",
 }
 """What to use instead where an operator has no meaning."""
 
@@ -96,17 +101,18 @@ class ScoreFusion(ModelFusion):
         return log_masses.log_softmax(-1)
 
     def mixture(self, scores: Mapping[str, Tensor], present: Tensor, logits: Tensor | None = None) -> Tensor:
-        """The convex combination of the parts' probabilities (or values) as scores (B, K).
+        """The convex combination of the parts' probabilities, or of scores that stand for none, as scores (B, K).
 
         Args:
             scores: for each part (B, K).
             present: (B, M) bool.
             logits: (M,) or (B, M), the weights before the softmax over the parts that a row has; None: equal ones.
         """
-        values = self.stack(scores, present) if self.space == "values" else self.log_distributions(scores, present)
+        plain = self.space not in DISTRIBUTIONS
+        values = self.stack(scores, present) if plain else self.log_distributions(scores, present)
         logits = values.new_zeros(()) if logits is None else logits.to(values.dtype)
         weights = over_classes(log_weights(logits, present), values)
-        if self.space == "values":
+        if plain:
             return (weights.exp() * values).sum(1)
         return self.to_scores((values + weights).logsumexp(1))
 

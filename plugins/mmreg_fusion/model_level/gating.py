@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmreg import Fused, Space
 from mmreg.errors import OptionError
 from mmreg.layers import at_least_float32
-from mmreg_fusion.model_level.common import ScoreFusion
+from mmreg_fusion.model_level.common import EVERY, ScoreFusion
 
 
 class Gated(ScoreFusion):
@@ -21,12 +21,13 @@ class Gated(ScoreFusion):
 
     f_m (B, D_m) are the features that part m's own head reads (Jacobs 1991, with one linear gate a part, so that an
     absent part leaves the others' scores alone). A part without features (D_m = 0) has the learned b_m only. It
-    starts as the mean (w = 0, b = 0) and is trained by the loss of the combined scores. Classes, labels and values as
-    for `mean`. Cost: O(sum_m D_m + M K) a row; sum_m D_m + M parameters. Sums in float32.
+    starts as the mean (w = 0, b = 0) and is trained by the loss of the combined scores. Classes, labels and all
+    else as for `mean`. Cost: O(sum_m D_m + M K) a row; sum_m D_m + M parameters. Sums in float32.
 
     Jacobs, Jordan, Nowlan and Hinton, Adaptive Mixtures of Local Experts, Neural Computation 3(1), 1991.
     """
 
+    spaces = EVERY
     uses_features = True
 
     def __init__(self, inputs: Mapping[str, int], *, num_outputs: int, space: Space) -> None:

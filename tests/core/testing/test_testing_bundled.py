@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from metric_references import CLASSIFICATION, MULTILABEL, regression
+from metric_references import CLASSIFICATION, MULTILABEL, ORDINAL, SURVIVAL, quantiles, regression
 from PIL import Image
 
 from mmreg import Spec, registry
@@ -93,6 +93,9 @@ OTHER_MATERIAL: dict[str, dict[str, Any]] = {
     "task/classification": {"references": CLASSIFICATION},
     "task/multilabel": {"references": MULTILABEL},
     "task/regression": {"references": regression(NUMBERS), "targets": NUMBERS},
+    "task/ordinal": {"references": ORDINAL, "targets": [3, 1, 2, 5, 4, 1, 2, 2, 3, 5, 1, 4]},
+    "task/quantile": {"references": quantiles(NUMBERS, (0.1, 0.5, 0.9)), "targets": NUMBERS},
+    "task/survival": {"references": SURVIVAL},
 }
 
 
@@ -112,6 +115,24 @@ def subjects() -> list[Subject]:
 @parametrize_checks(*subjects())
 def test_bundled(check: Callable[[], None]) -> None:
     check()
+
+
+def test_ordinal_words_pass():
+    words = ["fair", "good", "bad", "good", "fair", "bad", "good", "fair", "bad", "good"]
+    options = {"order": ["bad", "fair", "good"], "class_weights": "balanced"}
+    report = run_checks("task/ordinal", options=options, targets=words, references=ORDINAL)
+    assert report.ok, str(report)
+
+
+def test_other_quantiles_pass():
+    report = run_checks("task/quantile", options={"quantiles": (0.5,)}, targets=NUMBERS)
+    assert report.ok, str(report)
+
+
+def test_survival_with_tied_times_and_events_as_text_passes():
+    targets = [{"time": str(row % 5), "event": "no" if row % 3 == 0 else "yes"} for row in range(14)]
+    report = run_checks("task/survival", targets=targets, references=SURVIVAL)
+    assert report.ok, str(report)
 
 
 def test_regression_of_several_numbers_passes():

@@ -80,10 +80,10 @@ class ComparedRun(TrainedRun):
 
     @cached_property
     def correct(self) -> NDArray[np.bool_] | None:
-        """(n,) whether the most probable class is the true one; None for tasks without exclusive classes."""
+        """(n,) whether the class that is told is the true one; None for tasks without exclusive classes."""
         if self.task.space != "log_probabilities":
             return None
-        correct: NDArray[np.bool_] = (self.scores.argmax(1) == self.targets).numpy()
+        correct: NDArray[np.bool_] = (self.task.decide(self.scores) == self.targets).numpy()
         return correct
 
     @cached_property

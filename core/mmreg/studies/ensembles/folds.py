@@ -114,7 +114,7 @@ def measure_apart(run: Run, base: Recipe) -> None:
     rows = keep_rows(prepared, rows)
     predicted = run.predict_rows(prepared, rows)
     columns = runs.prediction_columns(run.plan, run.task, experiment.table, prepared, rows, predicted, run.inputs)
-    true = list(experiment.table.iter_values(form.target.column, rows))
+    true = experiment.true_values(rows)
     told = runs.report_split(run.folder, run.plan, run.task, "test", columns, true, predicted)
     write_json(run.folder / runs.REPORT, {**run.report, "test": told})
 
