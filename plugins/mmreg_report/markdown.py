@@ -128,7 +128,7 @@ def _classes(facts: Facts) -> list[str]:
     return [
         f"## {title} ({f'{split} rows' if split != 'out_of_fold' else 'rows out of fold'})\n\n"
         + markdown_table([{"name": name, **each} for name, each in metrics[key].items()])
-        for key, title in (("per_class", "Classes"), ("per_label", "Labels"))
+        for key, title in (("per_class", "Classes"), ("per_label", "Labels"), ("per_quantile", "Quantiles"))
         if metrics.get(key)
     ]
 

@@ -40,8 +40,8 @@ class Survival(Task):
     a greater `batch_size`, not `accumulate`, where memory allows. A row's weight multiplies its own term. A batch
     without an event costs nothing.
 
-    Only differences of log-hazards mean anything: exp(s_i - s_j) is how many times as soon the event of row i is to be
-    expected as that of row j. What averages log-hazards, such as the fusion `mean`, multiplies hazards (their geometric
+    Only differences of log-hazards mean anything: exp(s_i - s_j) is how many times as likely the event of row i is at
+    any time as that of row j. What averages log-hazards, such as the fusion `mean`, multiplies hazards (their geometric
     mean). There are no probabilities of survival by a time, which would need a baseline hazard besides.
 
     Example:

@@ -19,8 +19,8 @@ from mmreg.contract.target_values import TargetValues
 
 Space = Literal["log_probabilities", "log_odds", "values", "quantiles", "log_hazards"]
 """What a task's scores (B, K) are: log-probabilities over K exclusive classes (each row's exponentials sum to one),
-the log-odds of K independent labels, K plain numbers, K ascending quantiles of one number, or the logarithm (K = 1) of
-how much sooner than another's a row's event is to be expected, of which differences alone mean something."""
+the log-odds of K independent labels, K plain numbers, K ascending quantiles of one number, or (K = 1) the logarithm
+of a hazard, how likely a row's event is at any time, of which differences between rows alone mean something."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from mmreg.messages import listed, plural, shown
 
 MANY_NUMBERS = 20
 """More different numbers than this in a target make it a regression."""
+GRADES = range(3, 12)
+"""So many whole numbers in a row may be grades, such as 1 to 5 stars, or else numbers of classes without an order."""
 SEPARATORS = (";", "|", ",")
 """What may stand between several labels in one cell; the last one often stands in a single label, too."""
 MANY_JOINED = 0.2
@@ -129,6 +131,8 @@ def _fitting(what: str, column: TargetValues) -> TaskChoice:
             instead = f"task: multilabel, separator: {separator!r}"
             reason += f"; if {separator!r} stands between several labels of a row, write {instead}"
             break
+    if len(numbers) in GRADES and np.array_equal(np.diff(sorted(numbers)), np.ones(len(numbers) - 1)):
+        reason += "; if these are grades from low to high, task: ordinal learns their order"
     return TaskChoice("classification", reason)
 
 

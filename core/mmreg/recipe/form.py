@@ -215,7 +215,7 @@ class Target(_Open):
     @model_validator(mode="after")
     def _one_source(self) -> Target:
         if (self.column is None) == (self.columns is None):
-            raise ValueError("give column, or for a task that reads several of them columns, and not both")
+            raise ValueError("give one of column and, for a task that reads several of them, columns")
         return self
 
     @property
