@@ -276,6 +276,18 @@ def test_numbers_that_are_text_are_numbers(cli: Caller, tmp_path: Path) -> None:
     assert written(cli, tmp_path / "t.jsonl")["target"] == {"column": "label", "task": "regression"}
 
 
+@pytest.mark.parametrize(
+    ("labels", "grades"),
+    [(["1", "2", "3", "4", "5"], True), (["0", "1", "2"], True), (["0", "1"], False), (["1", "2", "7"], False)],
+)
+def test_numbers_that_may_be_grades_stay_classes_and_ordinal_is_told(
+    labels: list[str], grades: bool, cli: Caller, tmp_path: Path
+) -> None:
+    recipe = written(cli, labelled(tmp_path, labels * 12))
+    assert recipe["target"]["task"] == "classification"
+    assert ("task: ordinal learns their order" in (tmp_path / "table.yaml").read_text()) == grades
+
+
 def test_lists_of_labels_stay_lists_in_csv(cli: Caller, here: Path, tmp_path: Path) -> None:
     rows = read_table(here / "table.csv")
     kept = [{"title": row["title"], "split": row["split"], "labels": row["tags"].split(";")} for row in rows]

@@ -209,7 +209,7 @@ def check_scores(subject: Subject) -> None:
 
 @check("task")
 def check_loss(subject: Subject) -> None:
-    """A row's loss is least for a perfect prediction, finite, and the same for logits, scores and beside absent rows."""
+    """A row's loss is least for a perfect prediction, finite, the same of logits and scores, and among absent rows."""
     task, _, _, targets = fitted(subject)
     best = task.loss(perfect(task, targets), targets)
     for guess in (perfect(task, targets), *guesses(task, targets)):

@@ -247,9 +247,9 @@ class Ordinal(mmreg.Task):
 
 @pytest.mark.parametrize("fusion", ["concat", "mean"])
 def test_a_task_may_own_parameters_and_a_head_of_another_width_than_its_scores(tmp_path: Path, fusion: str) -> None:
-    registry.register("task", "ordinal", Ordinal)
+    registry.register("task", "cut_points", Ordinal)
     table = [{**row, "label": "lmh"[sum(value > 1 for value in (row["a"][0], row["b"][0]))]} for row in toys.rows()]
-    target = {"column": "label", "task": "ordinal"}
+    target = {"column": "label", "task": "cut_points"}
     run = train(tmp_path, table, target=target, fusion=fusion, overrides=["training.epochs=20"])
     cuts = run.model.state_dict()["task_module.cuts"]
     assert not torch.equal(cuts, torch.linspace(-1, 1, 2))
