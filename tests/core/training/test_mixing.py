@@ -63,7 +63,7 @@ def mix(given: Batch, seed: int = 5, **options: float) -> Mixed:
 class CrossEntropy:
     """As much of a task as a loss needs."""
 
-    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+    def loss_among(self, scores: Tensor, targets: Tensor, present: Tensor) -> Tensor:
         return torch.nn.functional.cross_entropy(scores, targets, reduction="none")
 
 
