@@ -319,7 +319,7 @@ class MultiTask(Task):
             own_scores, own_targets = target.known(scores, targets)
             told[name] = {"rows": len(own_targets)}
             if self.loss_weights[name] is None:
-                told[name]["loss_weight"] = float(self._uncertainty(name)[0])
+                told[name]["loss_weight"] = self._uncertainty(name)[0].item()
             if not len(own_targets):
                 continue
             if self.loss_weights[name] != 0:

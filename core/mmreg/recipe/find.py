@@ -229,9 +229,9 @@ def _metrics(finder: Finder, form: Form, task: Component) -> dict[str, Component
             continue
         target, name = of_target(full_name, task)
         if target is None:
-            of = listed(f"{each}.{name}" for each in task.targets)
-            told = f"with several targets, a metric has that of its target before it, such as {of}"
-            finder.problem(path, f"{name!r} names no target{near(name, [*task.cls.metrics, *fitting])}; {told}")
+            known = [*task.cls.metrics, *fitting]
+            told = f"names no target's metric{near(name, known)}; there are {', '.join(known)}"
+            finder.problem(path, f"{name!r} {told}")
             continue
         start, own = f"{target}." if target else "", task.targets[target]
         takes = _spaces(registry_name(name))
