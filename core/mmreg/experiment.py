@@ -26,7 +26,7 @@ from mmreg.data.prepared import Prepared, raise_bad
 from mmreg.data.sources import open_table
 from mmreg.data.splits import SPLITS, split_rows
 from mmreg.data.table import Table, concat_tables
-from mmreg.data.targets import TargetColumn, row_weights
+from mmreg.data.targets import TargetColumn, loss_weights, stratifying
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.messages import listed, near
 from mmreg.model.build import States, build
@@ -132,16 +132,20 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     table = tables if isinstance(tables, Table) else concat_tables(list(tables.values()))
     check_columns(plan, table)
     _check_key(table, form.key)
-    target = TargetColumn(table, form.target.column)
-    task: Task = plan.task.cls(**plan.task.options)
+    target = target_column(plan, table)
+    task: Task = plan.task.build()
     splits, messages = target.known(_split(plan, tables, target, task), skip=form.on_bad == "skip")
+    if len(form.predicted) > 1 and isinstance(form.split, Fractions):
+        stratified_by = stratifying(task, _shares(form.split))
+        messages += [f"the split is stratified by the target {stratified_by!r}"] if stratified_by else []
     seed = form.training.seed
     with seeded(seed, "task"):  # it may make parameters of its own
         # The trainings of a cross-validation predict in the same units, those of all rows in folds.
         folds = isinstance(form.split, Fractions) and form.split.folds is not None
         target.fit(task, np.sort(np.concatenate(list(splits.values()))) if folds else splits["train"])
     targets = target.encode(task, splits)
-    weights = row_weights(task, table, form.target.weight, targets, splits)
+    columns = {name: given.weight for name, given in form.predicted.items()}
+    weights = loss_weights(task, table, columns, targets, splits)
     lost = _lost(plan, table, splits, messages)
     if modalities is None:
         having = {name: splits["train"][~rows[splits["train"]]] for name, rows in lost.items()}
@@ -250,7 +254,9 @@ def _named_columns(recipe: Recipe, target: bool = True) -> list[tuple[KeyPath, s
     form = recipe.form
     named: list[tuple[KeyPath, str | None]] = []
     if target:
-        named += [(("target", "column"), form.target.column), (("target", "weight"), form.target.weight)]
+        for name, of in form.predicted.items():
+            where = ("targets", name) if name else ("target",)
+            named += [((*where, "column"), of.column), ((*where, "weight"), of.weight)]
         named.append((("key",), form.key))
         named.append((("split",), form.split if isinstance(form.split, str) else None))
         if isinstance(form.split, Fractions):
@@ -266,10 +272,27 @@ def _split(
     plan: Plan, tables: Table | dict[str, Table], target: TargetColumn, task: Task
 ) -> dict[str, NDArray[np.int64]]:
     """The rows of every split; none for one that there is not."""
-    split = plan.recipe.form.split
-    shares = split.model_dump(exclude_unset=True) if isinstance(split, Fractions) else split
+    shares = _shares(plan.recipe.form.split)
     splits = split_rows(tables, shares, target.classes(task, shares), plan.recipe.form.training.seed)
     return {name: splits.get(name, np.zeros(0, np.int64)) for name in SPLITS}
+
+
+def _shares(split: str | Fractions | None) -> str | dict[str, Any] | None:
+    """What a recipe says of its split, as plain data."""
+    return split.model_dump(exclude_unset=True) if isinstance(split, Fractions) else split
+
+
+def target_column(plan: Plan, table: Table) -> TargetColumn:
+    """What a recipe predicts, of a table."""
+    return TargetColumn(table, {name: given.column for name, given in plan.recipe.form.predicted.items()})
+
+
+def true_targets(plan: Plan, table: Table, rows: NDArray[np.int64]) -> list[Any]:
+    """The targets of some rows as plain values, for `write_predictions`; of several targets as dicts by target."""
+    single = plan.recipe.form.predicted.get("")
+    if single is not None:
+        return list(table.iter_values(single.column, rows))
+    return list(target_column(plan, table).values.select(rows))
 
 
 def fit_modality(given: InputPlan, table: Table, rows: NDArray[np.int64], seed: int) -> Modality:

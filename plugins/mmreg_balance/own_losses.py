@@ -7,7 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from mmreg import Space
+from mmreg import Balance, Space
 from mmreg_balance.heads import OwnHeads
 
 
@@ -25,6 +25,8 @@ class OwnLosses(OwnHeads):
         weight: of each modality's loss. With 0 the heads learn from what the encoders give, which do not notice: so a
             run shows each modality's own figures, and is trained as without a balance.
     """
+
+    spaces = Balance.spaces | {"several"}
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from mmreg.console import (
     Precision,
     RunArgument,
     Separator,
+    by_target,
     figure_rows,
     note,
     numbers,
@@ -173,13 +174,15 @@ def table_source(table: str | None, separator: str | None, encoding: str | None)
 
 def _print_figures(run: Run, figures: Mapping[str, Any]) -> None:
     """A run's figures, those of its parts and classes, and the line that sums them up."""
-    metrics = figures["metrics"]
-    print_table(figure_rows(figures), title=f"{figures['split']} rows")
-    for name in ("per_class", "per_label"):
-        if name in metrics:
+    for target, own in by_target(figures).items():
+        if target:
             print()
-            print_table([{"class": label, **each} for label, each in metrics[name].items()])
-    print(f"\n{run.task.headline(metrics, figures['rows'])}")
+        print_table(figure_rows(own), title=f"{target}, {figures['split']} rows".removeprefix(", "))
+        for name in ("per_class", "per_label"):
+            if name in own["metrics"]:
+                print()
+                print_table([{"class": label, **each} for label, each in own["metrics"][name].items()])
+    print(f"\n{run.task.headline(figures['metrics'], figures['rows'])}")
     if "rows_without_any_modality" in figures:
         note(without_modality(figures["rows_without_any_modality"]))
 

@@ -85,7 +85,8 @@ class Balance(nn.Module, Restorable, ABC):
 
     Attributes:
         passed_in: keyword-only parameters that are no options, as the framework passes them in.
-        spaces: the spaces of a task's scores in which it has a meaning.
+        spaces: the spaces of a task's scores in which it has a meaning; "several", if it needs no more of targets than
+            the losses of rows.
         min_inputs: the least number of modalities.
         max_inputs: the greatest number of modalities; None for any.
         observes: whether `observe` is called. As it sees targets, the rows of batches cannot be mixed then.

@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmreg.contract.lifecycle import Restorable
 from mmreg.contract.target_values import TargetValues
 
-Space = Literal["log_probabilities", "log_odds", "values"]
+Space = Literal["log_probabilities", "log_odds", "values", "several"]
 """What a task's scores (B, K) are: log-probabilities over K exclusive classes (each row's exponentials sum to one),
-the log-odds of K independent labels, or K plain numbers."""
+the log-odds of K independent labels, or K plain numbers; or, side by side, those of several targets, each in a space of
+its own (`Task.targets` tells them apart)."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,29 @@ class Concern:
     text: str
     options: Mapping[str, Any] = field(default_factory=dict)
     metric: str | None = None
+
+
+class OneTarget:
+    """One of the targets that a task predicts: here the only one, which is all of the task.
+
+    Args:
+        task: the target's own.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def scores(self, scores: Tensor) -> Tensor:
+        """Its own ones (..., k) of the scores (..., K)."""
+        return scores
+
+    def has(self, targets: Tensor) -> Tensor:
+        """Which rows have it, (N,) bool, of encoded targets."""
+        return torch.ones(len(targets), dtype=torch.bool, device=targets.device)
+
+    def known(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Its own scores and encoded targets, of those of N rows that have it."""
+        return scores, targets
 
 
 class Task(Restorable, ABC):
@@ -61,6 +86,32 @@ class Task(Restorable, ABC):
     def num_logits(self) -> int:
         """The size of what a head gives for a row, which `scores` and `loss` take; K unless the task says otherwise."""
         return self.num_outputs
+
+    def targets(self) -> Mapping[str, OneTarget]:
+        """Each target by name; that of a task of a single one is "". For tasks that the framework joins, alone."""
+        return {"": OneTarget(self)}
+
+    @property
+    def target_tasks(self) -> Mapping[str, Task]:
+        """The task of each target, which need not be fitted."""
+        return {"": self}
+
+    def weigh(
+        self, targets: NDArray[Any], weights: Mapping[str, NDArray[np.float32]], train: NDArray[np.int64]
+    ) -> None:
+        """Put the weights of rows (N,), for some targets by name, into encoded ones; for several targets alone.
+
+        Args:
+            targets: (N, ...) changed in place.
+            weights: by what the tasks' own weights are multiplied.
+            train: the numbers of the training rows.
+        """
+        raise AssertionError("the weights of a single target are those of the rows")
+
+    @property
+    def heads(self) -> Mapping[str, int]:
+        """The sizes of what each target's head gives, in the order of the logits."""
+        return {"": self.num_logits}
 
     @abstractmethod
     def fit(self, values: Sequence[Any]) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from mmreg.contract.target_values import PART, TargetValues
+from mmreg.contract.target_values import PART, TargetRecords, TargetValues
 from mmreg.contract.task import Task
 from mmreg.data.table import Table
 from mmreg.errors import TargetError
-from mmreg.messages import plural, shown
+from mmreg.messages import listed, plural, shown
 
 Splits = Mapping[str, NDArray[np.int64]]
 """The row numbers of each split."""
@@ -25,22 +26,32 @@ MOST = float(np.finfo(np.float32).max)
 
 
 class TargetColumn:
-    """The column that is to be predicted.
+    """What is to be predicted: a column, or one for each of several targets.
 
     Args:
         table: the rows.
-        name: the column's name.
+        columns: the column of each target, by its name; that of a single one is "".
 
     Attributes:
+        columns: as given.
         values: (N,) the targets.
 
     Raises:
         TableError: there is no such column.
     """
 
-    def __init__(self, table: Table, name: str) -> None:
-        self.table, self.name = table, name
-        self.values = TargetValues(table.column(name), table.objects.get(name))
+    def __init__(self, table: Table, columns: str | Mapping[str, str]) -> None:
+        self.table, self.columns = table, {"": columns} if isinstance(columns, str) else dict(columns)
+        self.parts = {
+            name: TargetValues(table.column(column), table.objects.get(column)) for name, column in self.columns.items()
+        }
+        single = self.parts.get("")
+        self.values = TargetRecords(self.parts) if single is None else single
+
+    @property
+    def _told(self) -> str:
+        names = listed(map(repr, self.columns.values()))
+        return f"the target column {names}" if "" in self.columns else f"any of the target columns {names}"
 
     def known(self, splits: Splits, *, skip: bool) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
         """The splits without rows whose target is empty or not finite, and what a person should know of these.
@@ -54,9 +65,9 @@ class TargetColumn:
             return dict(splits), []
         first_value = self.values[int(found[0])]
         value = "value" if self.values.is_null()[found].all() else "finite value"
-        first = "empty" if first_value is None else shown(first_value)
+        first = "empty" if first_value is None or "" not in self.columns else shown(first_value)
         text = (
-            f"{plural(len(found), 'row has', 'rows have')} no {value} in the target column {self.name!r} "
+            f"{plural(len(found), 'row has', 'rows have')} no {value} in {self._told} "
             f"(first: {self.table.where(found[0])}: {first})"
         )
         if not skip:
@@ -80,22 +91,17 @@ class TargetColumn:
         Returns:
             None if there are no classes, or none that are asked for.
         """
-        if task.space == "log_probabilities":
-            return self._class_numbers()
-        if task.space != "log_odds" or not isinstance(split, Mapping) or not split.get("stratify"):
+        name = stratifying(task, split)
+        if name is None:
             return None
-        rows = np.flatnonzero(~self.values.missing())
-        self.fit(task, rows)
-        classes = np.full(len(self.values), -1)
-        classes[rows] = rarest_labels(task.encode_column(self.values.select(rows)) > 0)
+        values, own = self.parts[name], task.target_tasks[name]
+        if own.space == "log_probabilities":
+            return _class_numbers(values)
+        rows = np.flatnonzero(~values.missing())
+        _fit(own, values.select(rows), self._place("train"))
+        classes = np.full(len(values), -1)
+        classes[rows] = rarest_labels(own.encode_column(values.select(rows)) > 0)
         return classes
-
-    def _class_numbers(self) -> NDArray[np.int64]:
-        """For each row (N,), a number that those share whose values are written alike."""
-        told = self.values.distinct()
-        values, codes = (list(self.values), np.arange(len(self.values))) if told is None else told
-        numbers: dict[str, int] = {}
-        return np.array([numbers.setdefault(str(value), len(numbers)) for value in values], np.int64)[codes]
 
     def fit(self, task: Task, rows: NDArray[np.int64]) -> None:
         """Let a task learn its labels from the training rows.
@@ -103,10 +109,7 @@ class TargetColumn:
         Raises:
             TargetError: they do not fit the task.
         """
-        try:
-            task.fit_column(self.values.select(rows))
-        except TargetError as error:
-            raise TargetError(f"{self._place('train')}: {error}") from error
+        _fit(task, self.values.select(rows), self._place("train"))
 
     def encode(self, task: Task, splits: Splits) -> NDArray[Any]:
         """The targets as a task encodes them, (N, ...); zeros outside the splits.
@@ -129,7 +132,8 @@ class TargetColumn:
         return encoded
 
     def _place(self, split: str) -> str:
-        return f"{self.table.name}, column {self.name!r}" + (f", {split} rows" if split else "")
+        of = f", column {self.columns['']!r}" if "" in self.columns else ""
+        return f"{self.table.name}{of}" + (f", {split} rows" if split else "")
 
     def _first_wrong(self, task: Task, rows: NDArray[np.int64]) -> str:
         """The first of these rows whose target does not fit the task by itself, for a message."""
@@ -146,10 +150,67 @@ class TargetColumn:
         return ""
 
 
+def stratifying(task: Task, split: object) -> str | None:
+    """The target whose classes a random split draws evenly: the first that has any; None if none is to be.
+
+    Args:
+        task: need not be fitted.
+        split: the recipe's.
+    """
+    spaces = {"log_probabilities"}
+    if isinstance(split, Mapping) and split.get("stratify"):
+        spaces.add("log_odds")  # as a class is not what a row of several labels has
+    return next((name for name, own in task.target_tasks.items() if own.space in spaces), None)
+
+
+def _class_numbers(column: TargetValues) -> NDArray[np.int64]:
+    """For each row (N,), a number that those share whose values are written alike."""
+    told = column.distinct()
+    values, codes = (list(column), np.arange(len(column))) if told is None else told
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(str(value), len(numbers)) for value in values], np.int64)[codes]
+
+
+def _fit(task: Task, values: TargetValues, place: str) -> None:
+    try:
+        task.fit_column(values)
+    except TargetError as error:
+        raise TargetError(f"{place}: {error}") from error
+
+
 def rarest_labels(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Of each row's labels (N, K) the one that fewest rows have, (N,); -1 for a row without any."""
     rarest = np.where(labels, labels.sum(0), len(labels) + 1).argmin(1)
     return np.where(labels.any(1), rarest, -1)
+
+
+def loss_weights(
+    task: Task, table: Table, columns: Mapping[str, str | None], targets: NDArray[Any], splits: Splits
+) -> NDArray[np.float32]:
+    """The weight of each row's loss (N,); see `row_weights`.
+
+    Those of several targets act on the loss of each alone, so they go into the encoded targets, and all rows weigh 1.
+
+    Args:
+        task: fitted.
+        table: the rows.
+        columns: for each target a column of weights; None for equal ones.
+        targets: (N, ...) as the task encodes them.
+        splits: the rows that need a weight.
+
+    Raises:
+        TargetError: as for `row_weights`.
+    """
+    if "" in columns:
+        return row_weights(task, table, columns[""], targets, splits)
+    weights = {}
+    for name, column in columns.items():
+        if column is not None:
+            has = task.targets()[name].has(torch.from_numpy(targets)).numpy()
+            known = {split: rows[has[rows]] for split, rows in splits.items()}
+            weights[name] = _column_weights(table, column, known)
+    task.weigh(targets, weights, splits["train"])
+    return np.ones(len(table), np.float32)
 
 
 def row_weights(

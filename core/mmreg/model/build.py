@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 from mmreg import registry
 from mmreg.allocation import MemoryGuard
 from mmreg.contract.balance import Balance
+from mmreg.contract.fusion import ModelFusion
 from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.spec import Spec, Specs, specs_text
 from mmreg.contract.task import Task
@@ -20,6 +21,7 @@ from mmreg.messages import one_line, plural
 from mmreg.model.balanced import BalancedHead
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FeatureNode, FusionNode, ModelNode
+from mmreg.model.per_target import PerTarget
 from mmreg.model.seeding import seeded
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.earlier import EarlierInput
@@ -184,20 +186,32 @@ class _Builder:
     def construct(
         self, role: str, path: tuple[str | int, ...], component: Component, *arguments: Any, **passed_in: Any
     ) -> Any:
-        """Build or restore a component; an error of its own becomes a problem of the recipe that names it.
+        """Build a component, or restore it from what its role saved; see `constructed`."""
+        return self.constructed(role, path, component, arguments, passed_in, self.states.get(role))
+
+    def constructed(
+        self,
+        role: str,
+        path: tuple[str | int, ...],
+        component: Component,
+        arguments: Sequence[Any],
+        passed_in: Mapping[str, Any],
+        state: Mapping[str, Any] | None,
+    ) -> Any:
+        """Build a component, or restore it from a state; an error of its own becomes a problem of the recipe.
 
         Raises:
             ComponentRestoreError: it cannot be restored, which is not the recipe's fault.
         """
         try:
-            built = component.build(*arguments, restored=role in self.states, **passed_in)
-            if role in self.states:
+            built = component.build(*arguments, restored=state is not None, **passed_in)
+            if state is not None:
                 with MemoryGuard(role):
-                    built.load_state(self.states[role])
+                    built.load_state(state)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever a plugin's code raises
-            if role in self.states:
+            if state is not None:
                 raise ComponentRestoreError(role, one_line(error)) from error
             told = str(error)
             if not isinstance(error, MmregError):
@@ -222,15 +236,31 @@ class _Builder:
             parts.append(node)
         reads_scores = plan.level == "feature" or getattr(plan.fusion.cls, "evidential", False)
         sizes = {part if isinstance(part, str) else part.name: self.size(part, reads_scores) for part in parts}
-        passed_in = {"num_outputs": self.task.num_outputs, "space": self.task.space} if plan.level == "model" else {}
+        role, path = f"fusion/{plan.name}", ("fusion",)
         with seeded(self.seed, "weights", "fusion", plan.name):
-            fusion = self.construct(f"fusion/{plan.name}", ("fusion",), plan.fusion, sizes, **passed_in)
+            if plan.level == "feature":
+                fusion = self.construct(role, path, plan.fusion, sizes)
+            else:
+                fusion = self.model_fusion(role, path, plan.fusion, sizes)
         if fusion is None:
             return None
         if plan.level == "feature":
             return FeatureNode(plan.name, parts, fusion, list(sizes.values()) if plan.learned_absent else ())
         heads = {name: self.head(name, size) for name, size in sizes.items() if size}
         return ModelNode(plan.name, parts, fusion, heads, plan.own_losses, plan.joint_loss, plan.gradient_blending)
+
+    def model_fusion(
+        self, role: str, path: tuple[str | int, ...], component: Component, sizes: Mapping[str, int]
+    ) -> ModelFusion | None:
+        """An operator on predictions: of several targets, one for each."""
+        states, built = self.states.get(role), {}
+        for name, target in self.task.targets().items():
+            state = states.get(name, {}) if states is not None and name else states
+            passed_in = {"num_outputs": target.task.num_outputs, "space": target.task.space}
+            built[name] = self.constructed(role, path, component, [sizes], passed_in, state)
+        if any(each is None for each in built.values()):
+            return None
+        return built[""] if "" in built else PerTarget(self.task, built)
 
     def size(self, part: str | FusionNode, reads_scores: bool) -> int:
         """The features that a part gives; a model-level part gives its scores where they are read, else none."""
@@ -241,8 +271,30 @@ class _Builder:
         return self.task.num_outputs if reads_scores else 0
 
     def head(self, name: str, features: int) -> nn.Linear:
-        with seeded(self.seed, "weights", "head", name), MemoryGuard(f"the head of {self.task.num_logits:,} outputs"):
-            return nn.Linear(features, self.task.num_logits)
+        """A layer with the outputs of all targets, which begins as those of each would by themselves.
+
+        The first target's weights are those of a model of this target alone.
+        """
+        size = self.task.num_logits
+        with MemoryGuard(f"the head of {size:,} outputs"):
+            heads = []
+            for index, (target, outputs) in enumerate(self.task.heads.items()):
+                with seeded(self.seed, "weights", "head", name, *([target] if index else [])):
+                    heads.append(nn.Linear(features, outputs))
+            if len(heads) == 1 and heads[0].out_features == size:
+                return heads[0]
+            with torch.device("meta"):
+                joined = nn.Linear(features, size)
+            joined = joined.to_empty(device=heads[0].weight.device)
+            with torch.no_grad():
+                joined.weight.copy_(_padded(torch.cat([head.weight for head in heads]), size))
+                joined.bias.copy_(_padded(torch.cat([head.bias for head in heads]), size))
+            return joined
+
+
+def _padded(values: Tensor, size: int) -> Tensor:
+    """Values (n, ...) with zeros after them, (size, ...)."""
+    return torch.cat([values, values.new_zeros(size - len(values), *values.shape[1:])])
 
 
 def _wanted_outputs(plan: Plan) -> dict[str, Outputs]:

@@ -81,6 +81,11 @@ class Component:
         """Its name in the registry."""
         return self.entry.spec.name
 
+    @property
+    def targets(self) -> Mapping[str, Component]:
+        """Of a task, that of each target by name; a single target is called ""."""
+        return {"": self}
+
     def to_data(self, asset: Callable[[str], str] = str) -> dict[str, Any]:
         """The component as a recipe spells it out.
 

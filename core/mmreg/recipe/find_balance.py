@@ -69,6 +69,8 @@ def check_balance(
         finder.problem(PATH, f"{name} balances {allowed} modalities, but {operator} fuses {len(modalities)}")
     if task is not None and task.space not in cls.spaces:
         told = f"has no meaning for a task whose scores are {task.space}; it takes {', '.join(sorted(cls.spaces))}"
+        if task.space == "several":
+            told = "has no meaning for several targets, as it goes by how sure of one the modalities are; leave it out"
         finder.problem(PATH, f"{name} {told}")
     if cls.observes and (training.mixup or training.cutmix):
         key = "mixup" if training.mixup else "cutmix"

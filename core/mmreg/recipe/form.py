@@ -211,6 +211,18 @@ class Target(_Open):
     """A column of non-negative numbers by which each row's loss is weighted."""
 
 
+class NamedTarget(Target):
+    """One of several targets; further keys are the options of its task.
+
+    A row may lack some of the targets, and counts for the others then.
+    """
+
+    loss_weight: Weight | Literal["uncertainty"] = 1.0
+    """By what its loss is multiplied before the losses of all targets are added up; each is the mean over the rows that
+    have the target. 0 leaves it untrained. uncertainty: a weight that is learned with the model, smaller for a target
+    that is harder to predict (Kendall et al. 2018)."""
+
+
 class Input(_Open):
     """One modality; further keys are its options."""
 
@@ -390,8 +402,11 @@ class Form(_Closed):
     column of delimited text that holds numbers else is numeric."""
     split: str | Fractions | None = None
     """A column that says which split a row belongs to, or the shares of a random split."""
-    target: Target
+    target: Target | None = None
     """What is to be predicted."""
+    targets: Annotated[dict[str, NamedTarget], MinLen(1)] | None = None
+    """Several targets by name, instead of `target`: one model predicts all of them, with a head for each. Their metrics
+    are called TARGET.METRIC, such as price.mae, and so are the columns of predictions."""
     modalities: Annotated[dict[str, Input], MinLen(1)]
     """The inputs by name."""
     fusion: Annotated[FusionChoice | None, BeforeValidator(_named)] = None
@@ -405,6 +420,12 @@ class Form(_Closed):
     """Further metrics, by name or with their options: the task's own, and those of plugins that fit its scores."""
     callbacks: list[Annotated[CallbackChoice, BeforeValidator(_named)]] = Field(default_factory=list)
     """Who follows the training, by name or with options, besides the callbacks that plugins bring to every training."""
+
+    @property
+    def predicted(self) -> dict[str, Target]:
+        """The targets by name; that of a recipe with a single one is ""."""
+        single = {} if self.target is None else {"": self.target}
+        return {**single, **(self.targets or {})}
 
     def files(self) -> dict[str, TableFile]:
         """The table's file, under "", or one for each split that has one."""

@@ -15,7 +15,7 @@ from mmreg.contract.callback import Callback
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import keep_rows
 from mmreg.errors import OptionError, RunError
-from mmreg.experiment import checked_plan, open_experiment, prepare_all
+from mmreg.experiment import checked_plan, open_experiment, prepare_all, true_targets
 from mmreg.files import replacing, write_json
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.model.inference import Predicted
@@ -114,7 +114,7 @@ def measure_apart(run: Run, base: Recipe) -> None:
     rows = keep_rows(prepared, rows)
     predicted = run.predict_rows(prepared, rows)
     columns = runs.prediction_columns(run.plan, run.task, experiment.table, prepared, rows, predicted, run.inputs)
-    true = list(experiment.table.iter_values(form.target.column, rows))
+    true = true_targets(run.plan, experiment.table, rows)
     told = runs.report_split(run.folder, run.plan, run.task, "test", columns, true, predicted)
     write_json(run.folder / runs.REPORT, {**run.report, "test": told})
 

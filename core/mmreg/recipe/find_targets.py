@@ -1,0 +1,77 @@
+"""Finding what a recipe predicts: the task of its target, or those of several targets, joined to one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from mmreg.contract.components import ComponentSpec
+from mmreg.data.multitask import MultiTask, several
+from mmreg.messages import listed
+from mmreg.recipe.components import Component
+from mmreg.recipe.finder import Finder
+from mmreg.recipe.form import Form
+from mmreg.registry import Entry
+from mmreg.registry.installed import BUNDLED
+
+NAME = "several_targets"
+"""What the task of several targets is called where one is named."""
+
+
+@dataclass(frozen=True)
+class SeveralTasks(Component):
+    """The tasks of several targets, which are its parts, as one.
+
+    Attributes:
+        loss_weights: by target; None for one that is learned.
+    """
+
+    loss_weights: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What it is called: the targets, each with its task."""
+        return listed(f"{name} ({part.name})" for name, part in self.parts.items())
+
+    @property
+    def targets(self) -> Mapping[str, Component]:
+        """The task of each target."""
+        return self.parts
+
+    def build(self, *arguments: Any, restored: bool = False, **passed_in: Any) -> MultiTask:
+        """It, made of the targets' own tasks; see `Component.build`."""
+        tasks = {name: part.build(restored=restored) for name, part in self.parts.items()}
+        built: MultiTask = self.cls(tasks, self.loss_weights)
+        return built
+
+
+def find_task(finder: Finder, form: Form) -> Component | None:
+    """The task of a recipe; None if there is a problem."""
+    if form.target is not None and form.targets is not None:
+        finder.problem(("targets",), "several targets stand instead of target: give one of the two keys")
+        return None
+    if form.targets is None:
+        if form.target is None:
+            finder.problem(("target",), "is missing; or targets, for several")
+            return None
+        return finder.component("task", form.target.task, form.target.options, ("target",), name_key="task")
+    parts, weights = {}, {}
+    for name, target in form.targets.items():
+        if not name or set(name) & set("./\\,=+: "):
+            finder.problem(
+                ("targets", name), "a target's name must not be empty nor hold any of . / \\ , = + : or blanks"
+            )
+            return None
+        found = finder.component("task", target.task, target.options, ("targets", name), name_key="task")
+        if found is not None:
+            parts[name] = found
+        weights[name] = None if target.loss_weight == "uncertainty" else target.loss_weight
+    if not any(weight is None or weight > 0 for weight in weights.values()):
+        finder.problem(("targets",), "every loss_weight is 0, so nothing would be learned")
+    if len(parts) < len(form.targets):
+        return None
+    cls = several({name: part.cls for name, part in parts.items()})
+    spec = ComponentSpec("task", NAME, f"{MultiTask.__module__}:{MultiTask.__name__}")
+    return SeveralTasks(Entry(spec, BUNDLED, version(BUNDLED)), cls, {}, parts, loss_weights=weights)
