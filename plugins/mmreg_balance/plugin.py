@@ -10,7 +10,9 @@ _BALANCES = {
     "agm": ("agm:Agm", "Gradients of encoders by the modalities' Shapley values."),
     "mmpareto": ("mmpareto:MmPareto", "A direction for each encoder that suits the joint and its own loss."),
     "opm": ("opm:Opm", "Rows that do without the stronger modality."),
+    "mla": ("mla:Mla", "Each modality alone through the head of all, which keeps what it learned of the others."),
     "pmr": ("pmr:Pmr", "A pull towards the prototypes of classes, for the weaker modality."),
+    "reconboost": ("reconboost:ReconBoost", "One modality at a time, by what the others do not tell."),
 }
 
 
