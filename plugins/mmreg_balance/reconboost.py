@@ -26,8 +26,8 @@ class ReconBoost(OwnHeads):
 
         (1 - strength q) loss(phi_m)
 
-    so that rows which the others get right count less. After each turn comes their global rectification: for as long,
-    all encoders and heads learn by loss(sum of all phi). The turns go round in the recipe's order.
+    so that rows which the others get right count less. After each turn comes their global rectification: all encoders
+    and heads learn by loss(sum of all phi). The turns go round in the recipe's order.
 
     Where a target is no class, q is exp(-loss) of Phi_m. A row that has no other modality has q = 0. The weights of
     the two terms are 5 and 1 in the paper's runs, hence the strength of 0.2; here it is their ratio alone that counts.
@@ -36,7 +36,7 @@ class ReconBoost(OwnHeads):
 
     - In use the operator fuses, where the paper adds up the heads' logits. Operator and head learn from detached
       features in all steps, so that encoders learn by the terms above alone.
-    - Turns are told in steps; the authors take four epochs for each.
+    - Turns and rectifications are told in steps; the authors take four epochs for each.
     - Momentum of an optimizer goes on to move encoders whose turn it is not.
 
     For classes and labels: numbers that each head tells by itself do not add up. A modality that no row of a step has
@@ -46,7 +46,8 @@ class ReconBoost(OwnHeads):
 
     Args:
         strength: how much less a row counts that the others are sure of.
-        turn: the steps of a turn, and of the rectification after it.
+        turn: the steps of a turn.
+        rectification: the steps of the rectification after each turn; 0 for none.
     """
 
     spaces = frozenset({"log_probabilities", "log_odds"})
@@ -66,15 +67,16 @@ class ReconBoost(OwnHeads):
         space: Space,
         strength: Annotated[float, Ge(0), Le(1)] = 0.2,
         turn: Annotated[int, Ge(1), Le(10**9)] = 1,
+        rectification: Annotated[int, Ge(0), Le(10**9)] = 1,
     ) -> None:
         super().__init__(inputs, num_logits=num_logits)
-        self.strength, self.turn = strength, turn
+        self.strength, self.turn, self.rectification = strength, turn, rectification
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def learning(self) -> Tensor:
         """Which modality's turn it is, () int64; M for the rectification, in which all of them learn."""
-        turns = self.steps // self.turn
-        return torch.where(turns % 2 == 0, turns // 2 % len(self.heads), len(self.heads))
+        length, count = self.turn + self.rectification, len(self.heads)
+        return torch.where(self.steps % length < self.turn, self.steps // length % count, count)
 
     def observe(self, batch: BalanceBatch) -> Observed:
         """The term of the modality whose turn it is, or that of all."""

@@ -151,10 +151,10 @@ def expected_term(one: Trainer, batch: Any, learning: str, strength: float, task
 def test_reconboost_boosts_one_modality_at_a_time_and_then_rectifies(
     names: str, task: str, fusion: Any, absent: dict[str, Sequence[int]]
 ) -> None:
-    options = {"name": "reconboost", "strength": 0.4, "turn": 2}
+    options = {"name": "reconboost", "strength": 0.4, "turn": 2, "rectification": 1}
     one = trainer(options, names, task, fusion=fusion, absent=absent)
     plain = trainer(None, names, task, fusion=fusion, absent=absent)
-    turns = [each for name in names for each in (name, "all") for _ in range(2)]
+    turns = [each for name in names for each in (name, name, "all")]
     for step, learning in enumerate([*turns, *turns[:3]]):
         rows = STEPS[step % len(STEPS)]
         named = dict(one.model.named_parameters())
@@ -173,10 +173,11 @@ def test_reconboost_boosts_one_modality_at_a_time_and_then_rectifies(
         assert moved == {name for name in there if learning in (name, "all")}
 
 
-def test_a_turn_of_reconboost_is_that_of_all_batches_of_a_step() -> None:
-    one = trainer("reconboost", accumulate=2)
+@pytest.mark.parametrize(("rectification", "expected"), [(1, "a ab b ab a"), (2, "a ab ab b ab"), (0, "a b a b a")])
+def test_a_turn_of_reconboost_is_that_of_all_batches_of_a_step(rectification: int, expected: str) -> None:
+    one = trainer({"name": "reconboost", "rectification": rectification}, accumulate=2)
     learning = []
     for _ in range(5):
         found = gradients(one, batches(one, *STEPS[:2]))
         learning.append("".join(name for name in "ab" if found[f"encoders.{name}.first.weight"].any()))
-    assert learning == ["a", "ab", "b", "ab", "a"]
+    assert " ".join(learning) == expected
