@@ -6,6 +6,7 @@ mmreg_api = 1
 
 _BALANCES = {
     "own_losses": ("own_losses:OwnLosses", "A head and a loss of its own for each modality."),
+    "gradient_blending": ("gradient_blending:GradientBlending", "Own losses, weighed anew by how much each overfits."),
     "ogm_ge": ("ogm_ge:OgmGe", "Smaller gradients for the encoder of the stronger modality, with noise."),
     "agm": ("agm:Agm", "Gradients of encoders by the modalities' Shapley values."),
     "mmpareto": ("mmpareto:MmPareto", "A direction for each encoder that suits the joint and its own loss."),

@@ -95,6 +95,8 @@ class Balance(nn.Module, Restorable, ABC):
         detaches: whether operator and head learn from detached features: then encoders learn by what the balance adds.
         shares_head: whether each modality says by itself what the operator and its head make of it alone:
             `shared_logits` is called in the place of `own_logits`, and the operator is run once more a modality.
+        blends: whether training weighs the modalities' own losses and the fused one anew every few epochs, by how much
+            each of them overfits (Wang et al. 2020), as it does for the parts of a model-level fusion.
         own_loss: the weight of the loss of each modality's own logits; with 0 there is no such loss.
     """
 
@@ -107,6 +109,7 @@ class Balance(nn.Module, Restorable, ABC):
     own_gradients: ClassVar[bool] = False
     detaches: ClassVar[bool] = False
     shares_head: ClassVar[bool] = False
+    blends: ClassVar[bool] = False
     own_loss: float = 0.0
 
     def own_logits(self, vectors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

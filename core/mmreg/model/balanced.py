@@ -55,8 +55,15 @@ class BalancedHead:
     node: FeatureNode
     head: nn.Linear
 
-    def enter(self, balance: Balance, batch: Pass, training: bool) -> BalancedPass:
-        """Let each modality say what it has to say by itself, and in training leave some out."""
+    def enter(self, balance: Balance, batch: Pass, training: bool, weights: Mapping[str, float]) -> BalancedPass:
+        """Let each modality say what it has to say by itself, and in training leave some out.
+
+        Args:
+            balance: of these modalities.
+            batch: on its way.
+            training: whether this is a step of a training.
+            weights: of some modalities' own losses, by which these are multiplied.
+        """
         leaves = dict(batch.leaves)
         vectors = {name: _vector(leaves[name]) for name in self.names}
         present = torch.stack([leaves[name].present for name in self.names], 1)
@@ -70,7 +77,7 @@ class BalancedHead:
                 given = balance.own_logits(vectors)
             logits = {name: at_least_float32(each) for name, each in given.items()}
         supervised = tuple(
-            Supervised(name, each, leaves[name].present, balance.own_loss)
+            Supervised(name, each, leaves[name].present, balance.own_loss * weights.get(name, 1.0))
             for name, each in logits.items()
             if balance.own_loss
         )

@@ -202,13 +202,14 @@ def check_balance_declarations(subject: Subject) -> None:
     least, most = cls.min_inputs, cls.max_inputs
     right = isinstance(least, int) and least >= 1 and (most is None or (isinstance(most, int) and most >= least))
     expect(right, f"min_inputs and max_inputs should be bounds on the number of modalities, found {least!r}, {most!r}")
-    for name in ("observes", "modulates", "own_gradients", "detaches", "shares_head"):
+    for name in ("observes", "modulates", "own_gradients", "detaches", "shares_head", "blends"):
         expect(isinstance(getattr(cls, name), bool), f"{name} should be true or false, found {getattr(cls, name)!r}")
     expect(cls.modulates or not cls.own_gradients, "own_gradients are for modulate, but modulates is not set")
     expect(isinstance(cls.version, int), f"version should be a whole number, found {cls.version!r}")
     weight = Rig(subject, sorted(spaces)[0]).balance.own_loss
     fits = isinstance(weight, float | int) and math.isfinite(weight) and weight >= 0
     expect(fits, f"own_loss should be a weight of at least 0, found {weight!r}")
+    expect(weight > 0 or not cls.blends, "it blends the modalities' own losses, but own_loss is 0, so there are none")
 
 
 @check("balance")
