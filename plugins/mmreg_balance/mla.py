@@ -42,7 +42,8 @@ class Mla(Balance):
       own L_m alone, and the gradient of the fused loss is not projected.
     - P is scaled to the Frobenius norm of the identity after each change; the authors' code scales it to 1, which with
       plain SGD is a smaller step for W. Without either, W would stop to learn. alpha stays, where theirs falls from 0.1
-      to 0.01 in each epoch. k k' is divided by a number, as in the paper; their code divides by a matrix.
+      to 0.01 in each epoch. k k' is divided by a number, as least squares have it, where their code has a matrix; and G
+      is projected before P takes in the mean of m itself, where their code does so after.
 
     The modalities' own figures are those of operator and head. Rows that lack a modality do not count for it, and one
     that no row has changes nothing. For any task.

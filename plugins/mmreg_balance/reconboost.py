@@ -29,8 +29,8 @@ class ReconBoost(OwnHeads):
     so that rows which the others get right count less. After each turn comes their global rectification: all encoders
     and heads learn by loss(sum of all phi). The turns go round in the recipe's order.
 
-    Where a target is no class, q is exp(-loss) of Phi_m. A row that has no other modality has q = 0. The weights of
-    the two terms are 5 and 1 in the paper's runs, hence the strength of 0.2; here it is their ratio alone that counts.
+    Where a target is no class, q is exp(-loss) of Phi_m. A row that has no other modality has q = 0. The authors
+    weigh the two terms by 5 (or 4) and 1, hence the strength of 0.2; here it is their ratio alone that counts.
     A third term of theirs, which is to keep what was learned before, has no gradient in their code, and is left out.
     They begin with encoders that were trained alone, by which `encoder: {from: RUN}` begins here. These are ours:
 
