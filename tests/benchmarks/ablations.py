@@ -25,7 +25,7 @@ LOST = 0.5
 """The share of rows that lack a modality where `absent` is asked: in training and on validation rows."""
 VERSIONS = 8
 """Augmented versions of each row that are averaged."""
-BALANCES = ("own_losses", "ogm_ge", "agm", "mmpareto", "opm", "pmr", "mla", "reconboost")
+BALANCES = ("own_losses", "ogm_ge", "agm", "mmpareto", "opm", "pmr", "mla", "reconboost", "gradient_blending")
 
 
 def variants(recipe: mmreg.Recipe) -> dict[str, tuple[str, dict[str, Any]]]:

@@ -97,13 +97,15 @@ class _Builder:
         above = [other for other in nodes if operator in other.part_names]
         own = above[0].heads[operator] if above and isinstance(above[0], ModelNode) else head
         assert isinstance(node, FeatureNode)
-        assert own is not None
+        assert isinstance(own, nn.Linear)
         sizes = {name: self.size(name, reads_scores=True) for name in names}
-        passed_in = {
+        passed_in: dict[str, Any] = {
             "num_logits": self.task.num_logits,
             "num_outputs": self.task.num_outputs,
             "space": self.task.space,
         }
+        if self.plan.balance.cls.shares_head:
+            passed_in["head_size"] = node.fusion.out_features
         with seeded(self.seed, "weights", "balance"):
             built = self.construct("balance", ("training", "balance"), self.plan.balance, sizes, **passed_in)
         return built, BalancedHead(tuple(names), node, own)

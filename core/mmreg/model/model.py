@@ -82,6 +82,10 @@ class MultimodalModel(nn.Module):
         shares: the inputs without an encoder of their own, each with the input whose encoder it uses.
         balance: how the modalities below one of the heads are trained; None for by its loss alone.
         balanced: these modalities, and that head.
+
+    Attributes:
+        blended: the weights by which a balance that blends losses has multiplied that of each modality, and under the
+            operator's name the fused one; those that are not there are 1.
     """
 
     prior: Tensor
@@ -109,6 +113,7 @@ class MultimodalModel(nn.Module):
         self.task_module = task.module  # what a task learns is part of the model: trained, moved and saved with it
         self.register_buffer("prior", prior)
         self.balance, self.balanced = balance, balanced
+        self.blended: Mapping[str, float] = {}
         self._compiled: dict[str, Callable[[Signal], Features]] = {}
 
     def compile_encoders(self, wanted: bool = True) -> None:
@@ -157,14 +162,16 @@ class MultimodalModel(nn.Module):
         }
         balanced = None
         if self.balance is not None and self.balanced is not None:
-            balanced = self.balanced.enter(self.balance, batch, self.training)
+            balanced = self.balanced.enter(self.balance, batch, self.training, self.blended)
         branch = next(iter(batch.leaves.values())) if self.root is None else self.root.run(batch)
         scores = branch.scores
         if self.head is not None:
             assert branch.features is not None
             with region("head"):
                 scores = at_least_float32(self.head(branch.features.pooled))
-            batch.supervised.append(Supervised("", scores, branch.present, 1.0))
+            # One that is blended has a name, by which its own course is followed.
+            name = self.root.name if self.root is not None and self.balance is not None and self.balance.blends else ""
+            batch.supervised.append(Supervised(name, scores, branch.present, self.blended.get(name, 1.0)))
         assert scores is not None
         scores = self.task.scores(scores)
         scores = torch.where(branch.present[:, None], scores, self.prior.to(scores.dtype))

@@ -63,6 +63,9 @@ def check_balance(
         finder.problem(PATH, f"{name} {told}, and {found}; leave it out")
         return
     ((operator, modalities),) = heads.items()
+    if cls.blends and tree is not None and tree.name != operator:
+        told = f"weighs the loss of the whole model, and {operator} gives a part of {tree.name}'s"
+        finder.problem(PATH, f"{name} {told}: set own_loss: gradient_blending of {tree.name} instead")
     most = cls.max_inputs
     if len(modalities) < cls.min_inputs or (most is not None and len(modalities) > most):
         allowed = f"at least {cls.min_inputs}" if most is None else f"{cls.min_inputs} to {most}"

@@ -21,6 +21,8 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "balance/ogm_ge": [{"alpha": 100.0, "noise": False}],
     "balance/agm": [{"alpha": 5.0}],
     "balance/own_losses": [{"weight": 0.0}],
+    "balance/mla": [{"alpha": 1e-6}],
+    "balance/reconboost": [{"strength": 1.0, "turn": 3, "rectification": 0}],
     "balance/opm": [{"base": 1.0, "strength": 100.0, "momentum": 0.0}],
     "encoder/audio_cnn": [{"channels": [4, 6], "features": 5, "pooling": "attention"}],
     "encoder/image_cnn": [

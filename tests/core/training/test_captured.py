@@ -154,6 +154,17 @@ def test_they_are_those_of_a_training_that_knows_nothing_of_it() -> None:
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)  # the learning rate is of float32
 
 
+def test_steps_are_recorded_anew_where_a_balance_has_weighed_the_losses_anew() -> None:
+    counts = []
+    for balance in ("own_losses", "gradient_blending"):
+        recorded = trainer(epochs=7, balance=balance)
+        again = Again(recorded)
+        trained(recorded, again)
+        assert bool(recorded.model.blended) == (balance == "gradient_blending")
+        counts.append(again.recorded)
+    assert counts[1] > counts[0]
+
+
 def test_what_an_epoch_changes_is_recorded_anew() -> None:
     plain, recorded = trainer(freeze={"image": 2}, epochs=5), trainer(freeze={"image": 2}, epochs=5)
     again = Again(recorded)
