@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Spec, Specs, by_name, specs_text
-from mmreg.data.cells import Unreadable
+from mmreg.data.cells import Unreadable, several
 from mmreg.data.journal import ABSENT, BAD, Work
 from mmreg.errors import SpecError, ValueLoadError
 from mmreg.messages import listed, one_line
@@ -186,7 +186,7 @@ class CellLoader:
         except MemoryError as error:
             return f"there is not enough memory to load it ({one_line(error)})"
         except BaseException as error:  # whatever a broken file makes a decoder raise, a panic of one in Rust included
-            return _path_problem(value, error) or one_line(error) or type(error).__name__
+            return _list_problem(value) or _path_problem(value, error) or one_line(error) or type(error).__name__
         arrays = loaded if isinstance(loaded, Mapping) else {"": loaded}
         found = self._misfit(arrays)
         if found:
@@ -207,6 +207,12 @@ class CellLoader:
             lengths = listed(f"{len(arrays[name])} of {name!r}" for name in self.ragged)
             return f"arrays that differ in length along the ragged axis, which they share: {lengths}"
         return ""
+
+
+def _list_problem(value: Any) -> str | None:
+    """What is wrong with a list that holds no numbers, such as paths."""
+    is_list = isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "UO"
+    return several(len(value)) if is_list else None
 
 
 def _path_problem(value: Any, error: BaseException) -> str | None:
