@@ -211,7 +211,8 @@ class Prepared:
 
     def _wanted(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         wanted = self.index[self.places(rows)]
-        if (wanted < 0).any():
+        none = self.bounds is not None and (self.bounds[rows] == self.bounds[rows + 1]).any()
+        if none or (wanted < 0).any():
             missing = listed(rows[~self._having()[rows]].tolist(), 5)
             raise IndexError(f"{self.name}: rows {missing} have no value; gather only rows that are present")
         return wanted
