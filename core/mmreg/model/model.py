@@ -223,7 +223,9 @@ class MultimodalModel(nn.Module):
         valid = features.mask
         if valid is None:
             valid = torch.ones(features.tokens.shape[:2], dtype=torch.bool, device=features.tokens.device)
-        return Features(pooled, _scatter(features.tokens, rows, size), _scatter(valid, rows, size))
+        tokens = _scatter(features.tokens, rows, size)
+        positions = None if features.positions is None else _scatter(features.positions, rows, size)
+        return Features(pooled, tokens, _scatter(valid, rows, size), positions=positions)
 
     def _absent(self, name: str, size: int) -> Features:
         """Zeros for a modality that no row has; in training its parameters get zero gradients, not none.

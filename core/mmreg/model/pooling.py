@@ -29,7 +29,7 @@ class ValuePooling(nn.Module):
 
     Args:
         kind: mean, max (of each feature), attention (a weight a value, softmax(v . tanh(W x)) over those of a row,
-            Bahdanau 2015 and Ilse et al. 2018), or tokens (each value is one).
+            Bahdanau 2015 and Ilse et al. 2018), or tokens (each value is one of a set).
         features: D.
         ordered: whether each value's features get its place added: sinusoids (Vaswani et al. 2017) times a learned
             factor. Of attention or tokens alone.
@@ -50,7 +50,8 @@ class ValuePooling(nn.Module):
         if self.kind == "tokens":
             tokens = values.new_zeros(len(segments.counts), segments.longest, values.shape[1])
             tokens = tokens.index_put((segments.rows, segments.places), values)
-            return Features(tokens=tokens, mask=length_mask(segments.counts, segments.longest))
+            mask = length_mask(segments.counts, segments.longest)
+            return Features(tokens=tokens, mask=mask, positions=torch.zeros_like(mask, dtype=torch.int64))
         if self.kind == "max":
             return Features(pooled=segment_max(values, segments))
         wide = at_least_float32(values)  # sums of reduced precision lose too much
