@@ -243,6 +243,14 @@ def test_without_many_a_cell_of_several_values_says_what_to_set(cell: list[Any])
     assert [cell.cause for cell in values.bad] == [told, told.replace("3 values", "1 value")]
 
 
+@pytest.mark.parametrize("text", ["a.png|b.png", '["a.png", "b.png"]'])
+def test_without_many_a_text_of_several_paths_says_what_to_set(tmp_path: Path, text: str) -> None:
+    table = Table(pa.table({"photos": [text, "c.png"]}), folder=tmp_path)
+    values = prepare(image(), table, ["photos"], name="photos", on_bad="absent")
+    told = f"there is no file {tmp_path}/{text}; to read several of a cell, set many and separator"
+    assert [cell.cause for cell in values.bad] == [told, f"there is no file {tmp_path / 'c.png'}"]
+
+
 def numbers(seed: int = 0, count: int = 40) -> tuple[list[list[list[float]]], Prepared]:
     """Cells of 0 to 4 vectors, and their prepared values."""
     random = np.random.default_rng(seed)

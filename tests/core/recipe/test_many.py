@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from small import write_table
+from small import call, write_table
 
 from mmreg.data.dialect import TableFile
 from mmreg.errors import RecipeError
@@ -118,3 +118,21 @@ def test_init_prefers_all_files_to_those_of_rows_that_have_one(tmp_path: Path, c
         {"photos": "|".join(names[:1] if at % 5 else names), "label": "ab"[at % 2]} for at, names in enumerate(cells)
     ]
     assert "many: mean, separator: '|'" in drafted(write_table(tmp_path / "t.csv", rows))  # type: ignore[arg-type]
+
+
+def test_files_that_lists_name_and_are_missing_are_told_by_validate(
+    tmp_path: Path, cells: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"photos": "|".join(names), "label": "ab"[at % 2]} for at, names in enumerate(cells)]
+    rows[7]["photos"] += "|gone.png"
+    write_table(tmp_path / "t.csv", rows)  # type: ignore[arg-type]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "table: t.csv\ntarget: {column: label}\n"
+        "modalities: {image: {column: photos, many: mean, separator: '|', size: 8}}"
+    )
+    done = call(monkeypatch, capsys, "validate", str(recipe))
+    assert done.code == 0
+    count = sum(len(names) for names in cells) + 1
+    told = f"image: 1 of {count} files looked at are missing (first: t.csv, row 8, column photos: "
+    assert f"{told}{tmp_path / 'gone.png'})" in " ".join(done.err.split())
