@@ -224,13 +224,12 @@ def _path_problem(value: Any, error: BaseException) -> str | None:
         return next((found for part in value.values() if (found := _path_problem(part, error))), None)
     if not isinstance(value, Path):
         return None
+    is_list = any(mark in str(value) for mark in ("|", '["'))
+    hint = "; to read several of a cell, set many and separator" if is_list else ""
     try:
         if value.is_dir():
             return None if isinstance(error, ValueLoadError) else f"{value} is a folder, not a file"
-        if value.exists():
-            return None
-        is_list = any(mark in str(value) for mark in ("|", '["'))
-        return f"there is no file {value}{'; to read several of a cell, set many and separator' if is_list else ''}"
+        return None if value.exists() else f"there is no file {value}{hint}"
     except (OSError, ValueError) as wrong:  # a name that is too long
         return f"not the name of a file: {wrong}"
 
