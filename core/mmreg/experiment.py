@@ -20,6 +20,7 @@ from mmreg.data.cells import iter_present
 from mmreg.data.dialect import TableFile
 from mmreg.data.fitting import fitting
 from mmreg.data.leaks import leaks, leaks_text
+from mmreg.data.list_cells import ListCells, list_cells
 from mmreg.data.lost import lost_cells
 from mmreg.data.prepare import prepare
 from mmreg.data.prepared import Prepared, raise_bad
@@ -146,11 +147,12 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     targets = target.encode(task, splits)
     columns = {name: given.weight for name, given in form.predicted.items()}
     weights = loss_weights(task, table, columns, targets, splits)
-    lost = _lost(plan, table, splits, messages)
+    lists = list_inputs(plan, table)
+    lost = _lost(plan, table, splits, messages, lists)
     if modalities is None:
         having = {name: splits["train"][~rows[splits["train"]]] for name, rows in lost.items()}
         modalities = {
-            name: fit_modality(given, table, having.get(name, splits["train"]), seed)
+            name: fit_modality(given, table, having.get(name, splits["train"]), seed, lists.get(name))
             for name, given in plan.inputs.items()
         }
     # Columns that are read together are each of few values, which splits may well share.
@@ -158,20 +160,50 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     columns = {column: given.modality.cls.paths for given in alone for column in given.columns}
     known = {split: targets[rows] for split, rows in splits.items() if len(rows)}
     messages += [concern.text for concern in task.concerns(known)]
-    found = leaks(table, splits, list(columns), [column for column, are_paths in columns.items() if are_paths])
+    paths = [column for column, are_paths in columns.items() if are_paths]
+    found = leaks(table, splits, list(columns), paths, {cells.column: cells for cells in lists.values()})
     messages += [leaks_text(found)] if found else []
     return Experiment(plan, table, splits, dict(modalities), task, targets, weights, messages, lost)
 
 
+def list_inputs(plan: Plan, table: Table, strict: bool = True) -> dict[str, ListCells]:
+    """The cells of each input whose cells hold any number of values, taken apart.
+
+    Args:
+        plan: the resolved recipe.
+        table: its rows.
+        strict: whether a separator is refused where there are no texts to part, as in lists given from Python.
+
+    Raises:
+        TableError: a column has none that can be taken apart.
+    """
+    missing = plan.recipe.form.missing
+    return {
+        name: list_cells(table, given.columns[0], given.many.separator, missing, strict=strict)
+        for name, given in plan.inputs.items()
+        if given.many is not None
+    }
+
+
 def lost_modalities(
-    table: Table, columns: Mapping[str, Sequence[str]], rate: float, seed: int, purpose: str
+    table: Table,
+    columns: Mapping[str, Sequence[str]],
+    rate: float,
+    seed: int,
+    purpose: str,
+    lists: Mapping[str, ListCells] | None = None,
 ) -> dict[str, NDArray[np.bool_]]:
     """For each modality (N,) bool, the rows that are to lose it, keyed by seed, purpose and its name: `lost_cells`."""
-    return lost_cells(table, columns, rate, {name: derive(seed, "missing_rate", purpose, name) for name in columns})
+    seeds = {name: derive(seed, "missing_rate", purpose, name) for name in columns}
+    return lost_cells(table, columns, rate, seeds, lists or {})
 
 
 def _lost(
-    plan: Plan, table: Table, splits: dict[str, NDArray[np.int64]], messages: list[str]
+    plan: Plan,
+    table: Table,
+    splits: dict[str, NDArray[np.int64]],
+    messages: list[str],
+    lists: Mapping[str, ListCells],
 ) -> dict[str, NDArray[np.bool_]]:
     """What training and validation rows are made to lack; those that are left with nothing by it leave their splits."""
     training = plan.recipe.form.training
@@ -179,7 +211,7 @@ def _lost(
     if not missing.rate:
         return {}
     columns: Mapping[str, Sequence[str]] = missing.among or {name: each.columns for name, each in plan.inputs.items()}
-    drawn = lost_modalities(table, columns, missing.rate, training.seed, "training")
+    drawn = lost_modalities(table, columns, missing.rate, training.seed, "training", lists)
     learned = np.zeros(len(table), bool)
     learned[np.concatenate([splits["train"], splits["validation"]])] = True
     lost = {name: drawn[name] & learned for name in plan.inputs}
@@ -295,13 +327,24 @@ def true_targets(plan: Plan, table: Table, rows: NDArray[np.int64]) -> list[Any]
     return list(target_column(plan, table).values.select(rows))
 
 
-def fit_modality(given: InputPlan, table: Table, rows: NDArray[np.int64], seed: int) -> Modality:
-    """A modality built and fitted on raw training values, or as an earlier run has fitted it."""
+def fit_modality(
+    given: InputPlan, table: Table, rows: NDArray[np.int64], seed: int, lists: ListCells | None = None
+) -> Modality:
+    """A modality built and fitted on raw training values, or as an earlier run has fitted it.
+
+    Args:
+        given: the input.
+        table: its rows.
+        rows: those that are learned from.
+        seed: of the training.
+        lists: the input's cells where they hold any number of values, each of which is learned from.
+    """
     if given.takes_modality and given.earlier is not None:
         return given.earlier.restored_modality(given.new_modality(restored=True))
     modality = given.new_modality()
     with fitting(f"modality {given.name!r} (column {listed(given.columns)})"), seeded(seed, "fit", given.name):
-        modality.fit_values(iter_present(modality, table, given.columns, rows))
+        values, own = (table, rows) if lists is None else (lists.values, lists.places(rows))
+        modality.fit_values(iter_present(modality, values, given.columns, own))
     return modality
 
 
@@ -324,11 +367,12 @@ def prepare_all(
     Raises:
         DataError: cells cannot be loaded and the policy is to stop; lists the first of all modalities' bad cells.
     """
-    prepared = {}
+    prepared, lists = {}, list_inputs(plan, table, strict=False)
     for name, given in plan.inputs.items():
-        prepared[name] = prepare(
+        cells = lists.get(name)
+        values = prepare(
             modalities[name],
-            table,
+            table if cells is None else cells.values,
             given.columns,
             name=name,
             on_bad=given.on_bad,
@@ -337,6 +381,7 @@ def prepare_all(
             options=given.modality.options_with(lambda path: digest(path) or path),
             store=given.store,
         )
+        prepared[name] = values if cells is None else cells.grouped(values)
     raise_bad(prepared.values())
     return prepared
 

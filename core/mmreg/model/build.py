@@ -22,8 +22,9 @@ from mmreg.model.balanced import BalancedHead
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FeatureNode, FusionNode, ModelNode
 from mmreg.model.per_target import PerTarget
+from mmreg.model.pooling import ValuePooling
 from mmreg.model.seeding import seeded
-from mmreg.recipe.components import Component, FusionPlan, InputPlan
+from mmreg.recipe.components import Component, FusionPlan, InputPlan, Many
 from mmreg.recipe.earlier import EarlierInput
 from mmreg.recipe.find_balance import balanced_heads
 from mmreg.recipe.resolve import Plan
@@ -84,7 +85,13 @@ class _Builder:
             head = self.head("", size)
         balance, balanced = self.balance(root, head)
         plan.recipe.fail_if(self.problems)
-        return MultimodalModel(self.encoders, wanted, root, head, self.task, prior, shares, balance, balanced)
+        pooling = {name: self.pooling(name, given.many) for name, given in plan.inputs.items() if given.many}
+        return MultimodalModel(self.encoders, wanted, root, head, self.task, prior, shares, balance, balanced, pooling)
+
+    def pooling(self, name: str, many: Many) -> ValuePooling:
+        """What makes one of the values that a row has of an input."""
+        with seeded(self.seed, "weights", "pooling", name):
+            return ValuePooling(many.pooling, self.size(name, reads_scores=True), many.ordered)
 
     def balance(self, root: FusionNode | None, head: nn.Module | None) -> tuple[Balance | None, BalancedHead | None]:
         """The balance, if the recipe names one, and what it acts on."""
@@ -300,13 +307,16 @@ def _padded(values: Tensor, size: int) -> Tensor:
 
 
 def _wanted_outputs(plan: Plan) -> dict[str, Outputs]:
-    """What each encoder is asked for: tokens where the operator above takes them and it has them."""
+    """What each encoder is asked for: tokens where the operator above takes them and it has them.
+
+    Where a row has any number of values, each is encoded to one vector, whatever is made of these.
+    """
     wanted: dict[str, Outputs] = dict.fromkeys(plan.inputs, "pooled")
     for node in plan.fusion.nodes() if plan.fusion else ():
         for part in node.of:
             if isinstance(part, str) and node.level == "feature" and node.fusion.cls.takes == "tokens":
                 provides = plan.inputs[part].encoder.cls.provides
-                wanted[part] = "tokens" if "tokens" in provides else "pooled"
+                wanted[part] = "tokens" if "tokens" in provides and not plan.inputs[part].many else "pooled"
     return wanted
 
 

@@ -17,9 +17,11 @@ from mmreg.contract.fusion import FeatureFusion, ModelFusion
 from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.signals import Features, Signal
 from mmreg.contract.task import Task
+from mmreg.data.segments import Segments
 from mmreg.layers import at_least_float32
 from mmreg.model.balanced import BalancedHead, BalancedPass
 from mmreg.model.nodes import Branch, FeatureNode, FusionNode, ModelNode, Named, Part, Pass, Supervised
+from mmreg.model.pooling import ValuePooling, encoded_in_parts
 from mmreg.model.seeding import Draws
 from mmreg.regions import region
 
@@ -38,6 +40,10 @@ class Inputs(Protocol):
     @property
     def rows(self) -> Mapping[str, Tensor | None]:
         """The positions (n,) int64 in the batch of each modality's rows; None where every row has it."""
+
+    @property
+    def segments(self) -> Mapping[str, Segments]:
+        """Which values are whose, of each modality of which a row has any number of values."""
 
     @property
     def present(self) -> Tensor:
@@ -82,6 +88,7 @@ class MultimodalModel(nn.Module):
         shares: the inputs without an encoder of their own, each with the input whose encoder it uses.
         balance: how the modalities below one of the heads are trained; None for by its loss alone.
         balanced: these modalities, and that head.
+        pooling: for each input of which a row has any number of values, what makes one of their features.
 
     Attributes:
         blended: the weights by which a balance that blends losses has multiplied that of each modality, and under the
@@ -101,12 +108,14 @@ class MultimodalModel(nn.Module):
         shares: Mapping[str, str] | None = None,
         balance: Balance | None = None,
         balanced: BalancedHead | None = None,
+        pooling: Mapping[str, ValuePooling] | None = None,
     ) -> None:
         super().__init__()
         self.modalities = list(outputs)
         self.shares = dict(shares or {})
         self.outputs = dict(outputs)
         self.encoders = Named(encoders)
+        self.pooling = Named(pooling or {})
         self.root = root
         self.head = head
         self.task = task
@@ -144,6 +153,14 @@ class MultimodalModel(nn.Module):
         fusions = {f"fusion/{node.name}": node.fusion for node in nodes}
         balance = {} if self.balance is None else {"balance": self.balance}
         return {**{f"encoder/{name}": encoder for name, encoder in encoders.items()}, **fusions, **balance}
+
+    def pooling_of(self, name: str) -> ValuePooling | None:
+        """What makes one of a row's values of an input; None where it has one at most."""
+        if name not in self.pooling:
+            return None
+        pooling = self.pooling[name]
+        assert isinstance(pooling, ValuePooling)
+        return pooling
 
     def forward(self, inputs: Inputs, draws: Draws | None = None) -> Output:
         """Predict a batch.
@@ -188,7 +205,7 @@ class MultimodalModel(nn.Module):
 
     def _encode(self, name: str, inputs: Inputs, batch: Pass) -> Features:
         """One modality's features for all B rows: encoded where it is present, zeros elsewhere."""
-        encoder = self.encoder_of(name)
+        encoder, pooling = self.encoder_of(name), self.pooling_of(name)
         size = len(inputs.present)
         signal, given = inputs.signals.get(name), inputs.features.get(name)
         if given is not None:
@@ -197,10 +214,13 @@ class MultimodalModel(nn.Module):
             batch.reseed(name)
             run = self._compiled.get(self.shares.get(name, name), encoder) if self.training else encoder
             with region("encoder", name):
-                features = run(signal)
+                in_parts = pooling is not None and not self.training
+                features = encoded_in_parts(encoder, signal) if in_parts else run(signal)
             batch.losses.update({(name, key): loss for key, loss in features.losses.items()})
         else:
-            return self._absent(name, encoder, size)
+            return self._absent(name, size)
+        if pooling is not None:
+            features = pooling(features, inputs.segments[name])
         rows = inputs.rows[name]
         if rows is None:
             return features
@@ -210,18 +230,23 @@ class MultimodalModel(nn.Module):
         valid = features.mask
         if valid is None:
             valid = torch.ones(features.tokens.shape[:2], dtype=torch.bool, device=features.tokens.device)
-        return Features(pooled, _scatter(features.tokens, rows, size), _scatter(valid, rows, size))
+        tokens = _scatter(features.tokens, rows, size)
+        positions = None if features.positions is None else _scatter(features.positions, rows, size)
+        return Features(pooled, tokens, _scatter(valid, rows, size), positions=positions)
 
-    def _absent(self, name: str, encoder: Encoder, size: int) -> Features:
+    def _absent(self, name: str, size: int) -> Features:
         """Zeros for a modality that no row has; in training its parameters get zero gradients, not none.
 
         With none, Adam's state would depend on how rows fall into batches, and processes that train together would
         wait for each other.
         """
+        encoder, pooling = self.encoder_of(name), self.pooling_of(name)
         zero = self.prior.new_zeros(())
         if self.training:
-            zero = zero + sum(parameter.sum() * 0 for parameter in encoder.parameters() if parameter.requires_grad)
-        if self.outputs[name] == "tokens":
+            parameters = [*encoder.parameters(), *(() if pooling is None else pooling.parameters())]
+            zero = zero + sum(parameter.sum() * 0 for parameter in parameters if parameter.requires_grad)
+        gives_tokens = self.outputs[name] == "tokens" or (pooling is not None and pooling.kind == "tokens")
+        if gives_tokens:
             tokens = zero.expand(size, 1, encoder.out_features)
             return Features(tokens=tokens, mask=torch.zeros(size, 1, dtype=torch.bool, device=tokens.device))
         return Features(pooled=zero.expand(size, encoder.out_features))

@@ -6,7 +6,7 @@ Axes: B batch, D features, K classes, M modalities.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -169,7 +169,7 @@ def with_absent(features: Features, token: Tensor, present: Tensor) -> Features:
         tokens = torch.where(present[:, None, None], tokens, token.to(tokens.dtype))
         first = torch.arange(tokens.shape[1], device=tokens.device) == 0
         mask = torch.where(present[:, None], torch.ones_like(first) if mask is None else mask, first)
-    return Features(pooled, tokens, mask, features.losses)
+    return replace(features, pooled=pooled, tokens=tokens, mask=mask)
 
 
 class ModelNode(FusionNode):

@@ -179,6 +179,7 @@ def _inputs(draft: _Draft, table: Table, columns: list[str], suggestions: list[S
             settings = [f"type: {chosen.modality}", reads]
             encoder, why, needs = _encoder(chosen, rows)
             options = {key: given for key, given in chosen.options.items() if key not in needs}
+            options = {**chosen.lists, **options}
             settings += [f"{key}: {_quoted(value)}" for key, (value, _) in options.items()]
             settings += [f"encoder: {encoder}"]
             settings += ["on_bad: absent"] if chosen.missing else []

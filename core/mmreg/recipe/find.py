@@ -13,10 +13,11 @@ from mmreg.contract.task import Task
 from mmreg.errors import ComponentImportError, ComponentNotFoundError, MmregError
 from mmreg.messages import listed, near, shown
 from mmreg.recipe.assets import digest
-from mmreg.recipe.components import Component, FusionPlan, InputPlan
+from mmreg.recipe.components import Component, FusionPlan, InputPlan, Many
 from mmreg.recipe.find_balance import check_balance
 from mmreg.recipe.find_earlier import find_earlier, with_earlier_options
 from mmreg.recipe.find_fusion import FusionFinder, check_space
+from mmreg.recipe.find_many import check_many
 from mmreg.recipe.find_targets import find_task
 from mmreg.recipe.finder import Finder
 from mmreg.recipe.form import EncoderChoice, Form, Input, Training
@@ -67,6 +68,7 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
     inputs = {name: _input(finder, form, name, given, trains) for name, given in form.modalities.items()}
     found.inputs = {name: plan for name, plan in _shared(inputs).items() if plan is not None}
     found.fusion = FusionFinder(finder, list(inputs)).tree(form.fusion)
+    check_many(finder, found.inputs, found.fusion, form.training)
     if found.task is not None:
         check_space(finder, found.fusion, found.task)
         found.metrics = _metrics(finder, form, found.task)
@@ -130,7 +132,8 @@ def _input(finder: Finder, form: Form, name: str, given: Input, trains: bool) ->
     columns = tuple(given.reads(name))
     shares = None if source == name else source
     on_bad, copies = given.on_bad or form.on_bad, given.augmented_copies
-    plan = InputPlan(name, columns, modality, encoder, on_bad, shares, given.store, copies, earlier)
+    many = None if given.many is None else Many(given.many, given.separator, given.ordered)
+    plan = InputPlan(name, columns, modality, encoder, on_bad, shares, given.store, copies, earlier, many)
     if copies and (refused := _refused_copies(plan, form.training)):
         finder.problem((*path, "augmented_copies"), f"{refused}, or leave it out")
     return plan

@@ -11,6 +11,7 @@ from mmreg.data.dialect import TableFile, checked_encoding, checked_separator
 
 OnBad = Literal["error", "absent", "skip"]
 Store = Literal["decoded", "encoded"]
+Pooling = Literal["mean", "max", "attention", "tokens"]
 Share = Annotated[float, Ge(0), Lt(1)]
 Weight = Annotated[float, Ge(0)]
 BATCH_ROWS = 64
@@ -245,10 +246,32 @@ class Input(_Open):
     which every epoch draws one; 0 for none, then the modality does not augment. Validation and use take the row as it
     is."""
 
+    many: Pooling | None = None
+    """For cells that hold any number of values (a list, or a text that is one): how what the encoder gives for each
+    becomes one vector a row, by its mean, its max or learned attention; or tokens, one a value, for operators that take
+    them. Without it a cell is one value."""
+    separator: Annotated[str, MinLen(1)] | None = None
+    """With `many`: what stands between the values of a text, such as "|"; without it a text that is a list in JSON
+    holds its elements, and any other is one value."""
+    ordered: bool = False
+    """With `many: attention` or `tokens`: whether the order of a cell's values counts. Each value's place is then added
+    to its features."""
+
     @model_validator(mode="after")
     def _one_source(self) -> Input:
         if self.column is not None and self.columns is not None:
             raise ValueError("give either column or columns")
+        return self
+
+    @model_validator(mode="after")
+    def _many_first(self) -> Input:
+        if self.many is None and (self.separator is not None or self.ordered):
+            key = "separator" if self.separator is not None else "ordered"
+            raise ValueError(f"{key} is of cells of several values; give many as well")
+        if self.ordered and self.many in ("mean", "max"):
+            raise ValueError(
+                f"the {self.many} of values has no order, so ordered does nothing; many: attention, or tokens"
+            )
         return self
 
     def reads(self, name: str) -> list[str]:

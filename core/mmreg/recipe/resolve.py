@@ -81,6 +81,7 @@ class Plan:
                 "on_bad": plan.on_bad,
                 "store": plan.store,
                 "augmented_copies": plan.augmented_copies,
+                **(plan.many.to_data() if plan.many else {}),
             }
         data["fusion"] = None if self.fusion is None else self.fusion.to_data(asset)
         data["training"]["optimizer"] = self.optimizer.to_data(asset)

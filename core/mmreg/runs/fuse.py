@@ -368,8 +368,8 @@ def _moved(state: Mapping[str, Tensor], names: Mapping[str, str], root: str, hea
         steps = name.split(".")
         if steps[0] == "head":
             moved[".".join([head, *steps[1:]])] = tensor
-        elif steps[0] == "encoders":
-            moved[".".join(["encoders", names[steps[1]], *steps[2:]])] = tensor
+        elif steps[0] in ("encoders", "pooling"):
+            moved[".".join([steps[0], names[steps[1]], *steps[2:]])] = tensor
         elif steps[0] == "root":
             position = 1
             while steps[position] in ("nodes", "heads"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -142,6 +143,21 @@ def test_recorded_steps_give_what_steps_give(absent: Sequence[int], training: di
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
     assert plain.progress.history == recorded.progress.history
+
+
+def test_steps_of_rows_of_any_number_of_values_are_recorded_where_shapes_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lists = [{**row, "image": [row["image"]] * (1 + (at % 8 > 5))} for at, row in enumerate(table())]
+    monkeypatch.setattr(sys.modules[__name__], "table", lambda absent: lists)
+    monkeypatch.setitem(MODALITIES["image"], "many", "attention")
+    plain, recorded = trainer(epochs=12), trainer(epochs=12)
+    again = Again(recorded)
+    expected, found = trained(plain), trained(recorded, again)
+    assert again.recorded >= 1
+    assert again.replayed >= 1
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_they_are_those_of_a_training_that_knows_nothing_of_it() -> None:
