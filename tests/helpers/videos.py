@@ -103,7 +103,7 @@ def moving_squares(count: int, frames: int = 8, size: int = 16) -> tuple[list[ND
         start, top = random.integers(0, size), random.integers(0, size - 4)
         video = random.integers(0, 60, (frames, size, size, 3), np.uint8)
         for step in range(frames):
-            place = start + (2 * step if label == "right" else -2 * step)
+            place = start + (3 * step if label == "right" else -3 * step)
             columns = np.arange(place, place + 4) % size
             video[step, top : top + 4, columns] = 230
         videos.append(video)
