@@ -59,7 +59,7 @@ def test_it_is_resampled_and_mixed_as_other_sounds_are(tmp_path: Path) -> None:
 
 def test_a_video_without_sound_is_a_bad_cell_that_can_be_absent(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", numbered(5, 32, 32))
-    with pytest.raises(ValueLoadError, match="a video without a sound track; on_bad: absent counts it as absent"):
+    with pytest.raises(ValueLoadError, match=r"a video without a sound track; on_bad: absent counts it as absent"):
         Audio().load(path)
 
 
@@ -70,7 +70,7 @@ def test_a_file_that_is_cut_short_is_refused_or_kept(tmp_path: Path, ending: str
     path = write_video(tmp_path / f"v{ending}", numbered(20, 32, 32), sound=sound, sound_codec=codec)
     data = path.read_bytes()
     cut = data[: int(0.5 * len(data))]
-    with pytest.raises(ValueLoadError, match="cut short|damaged|cannot be decoded"):
+    with pytest.raises(ValueLoadError, match=r"cut short|damaged|cannot be decoded"):
         Audio(sample_rate=8000).load(cut)
     if ending in (".mkv", ".mp4"):
         kept = Audio(sample_rate=8000, truncated="keep").load(cut)
@@ -88,7 +88,7 @@ def test_without_pyav_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pyte
 def test_what_only_begins_as_a_video_is_refused(tmp_path: Path, start: bytes) -> None:
     for content in (start, start + bytes(100), start + np.random.default_rng(0).bytes(500)):
         (tmp_path / "it").write_bytes(content)
-        with pytest.raises(ValueLoadError, match="a damaged video or sound file|without a sound track"):
+        with pytest.raises(ValueLoadError, match=r"a damaged video or sound file|without a sound track"):
             Audio().load(tmp_path / "it")
 
 

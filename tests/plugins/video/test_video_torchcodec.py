@@ -115,7 +115,7 @@ def test_what_it_cannot_decode_is_told(stand_in: type[StandIn], path: Path, monk
     monkeypatch.setattr(stand_in, "fails", False)
     monkeypatch.setattr(stand_in, "get_frames_played_at", lambda self, seconds: self.missing())
     monkeypatch.setattr(stand_in, "missing", lambda self: int("x"), raising=False)
-    with pytest.raises(ValueLoadError, match="^a damaged video: torchcodec cannot decode it"):
+    with pytest.raises(ValueLoadError, match=r"^a damaged video: torchcodec cannot decode it"):
         Video().load(path)
 
 
