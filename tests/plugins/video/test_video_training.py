@@ -57,13 +57,13 @@ class Motion(Encoder):
         features: the size of the result.
     """
 
-    def __init__(self, spec: Spec, *, features: int = 32) -> None:
+    def __init__(self, spec: Spec, *, features: int = 16) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv3d(spec.size("C") or 1, 16, 3, padding=1),
-            nn.BatchNorm3d(16),
+            nn.Conv3d(spec.size("C") or 1, 8, 3, padding=1),
+            nn.BatchNorm3d(8),
             nn.ReLU(),
-            nn.Conv3d(16, features, 3, padding=1),
+            nn.Conv3d(8, features, 3, padding=1),
             nn.ReLU(),
         )
         self.out_features = features
@@ -74,10 +74,12 @@ class Motion(Encoder):
 
 def test_what_moves_where_is_learned_from_frames_together_and_not_from_single_ones(table: Path, tmp_path: Path) -> None:
     registry.register("encoder", "motion", Motion)
-    together = mmreg.train(recipe(table, "motion", epochs=12), tmp_path / "together", device="cpu")
+    together = mmreg.train(
+        recipe(table, "motion", epochs=8, optimizer={"name": "AdamW", "lr": 0.01}), tmp_path / "together", device="cpu"
+    )
     assert accuracy(together) > 0.9
     single = {"name": "per_step", "encoder": SMALL}
-    alone = mmreg.train(recipe(table, single, epochs=12), tmp_path / "alone", device="cpu")
+    alone = mmreg.train(recipe(table, single, epochs=6), tmp_path / "alone", device="cpu")
     assert accuracy(alone) < 0.75
 
 
@@ -101,7 +103,7 @@ def test_frames_encoded_one_by_one_train_resume_reload_and_predict(table: Path, 
 
 def test_a_network_of_torchvision_for_videos_trains_reloads_and_predicts(table: Path, tmp_path: Path) -> None:
     encoder = {"name": "torchvision", "model": "r2plus1d_18", "weights": "none"}
-    wanted = recipe(table, encoder, epochs=1, max_steps=2, batch_size=4)
+    wanted = recipe(table, encoder, max_steps=2, batch_size=4, optimizer={"name": "SGD", "lr": 0.001})
     wanted["modalities"]["clip"] |= {"frames": 2}
     run = mmreg.train(wanted, tmp_path / "run", device="cpu")
     rows = [{"clip": str(table.parent / f"{number}.mov")} for number in (0, 3)]
