@@ -186,7 +186,7 @@ def _for_column(
                 continue
             missing = len(sample) - len(there)
             told = f"{missing} of the {plural(len(sample), 'file')} looked at are missing" if missing else ""
-            return Suggestion(name, cls, (column,), dict(options), told, there, column)
+            return Suggestion(name, cls, (column,), dict(options), told, there, name=column)
         except Exception:  # whatever a plugin's code raises; it is not what it takes
             continue
     return None
@@ -202,7 +202,7 @@ def _beside(chosen: Suggestion, known: Sequence[tuple[str, type[Modality]]]) -> 
             options, told = proposal
             missing = "; ".join(filter(None, [chosen.missing, told]))
             called = f"{chosen.name}_{name.rpartition(':')[2]}"
-            yield Suggestion(name, cls, chosen.columns, dict(options), missing, chosen.sample, called)
+            yield Suggestion(name, cls, chosen.columns, dict(options), missing, chosen.sample, name=called)
         except Exception:  # whatever a plugin's code raises; it has nothing to propose
             continue
 
