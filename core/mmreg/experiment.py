@@ -133,7 +133,7 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     check_columns(plan, table)
     _check_key(table, form.key)
     target = TargetColumn(table, form.target.column)
-    task: Task = plan.task.cls(**plan.task.options)
+    task = plan.new_task()
     splits, messages = target.known(_split(plan, tables, target, task), skip=form.on_bad == "skip")
     seed = form.training.seed
     with seeded(seed, "task"):  # it may make parameters of its own

@@ -122,13 +122,13 @@ def _trainings(facts: Facts) -> list[str]:
 
 
 def _classes(facts: Facts) -> list[str]:
-    """The figures of each class or label on the last split that there is, where the task has them."""
+    """The figures of each class, label or direction on the last split that there is, where the task has them."""
     split = next((split for split in reversed(SPLITS) if split in facts.report), None)
     metrics = facts.report[split]["metrics"] if split else {}
     return [
         f"## {title} ({f'{split} rows' if split != 'out_of_fold' else 'rows out of fold'})\n\n"
         + markdown_table([{"name": name, **each} for name, each in metrics[key].items()])
-        for key, title in (("per_class", "Classes"), ("per_label", "Labels"))
+        for key, title in (("per_class", "Classes"), ("per_label", "Labels"), ("per_direction", "Directions"))
         if metrics.get(key)
     ]
 

@@ -175,10 +175,10 @@ def _print_figures(run: Run, figures: Mapping[str, Any]) -> None:
     """A run's figures, those of its parts and classes, and the line that sums them up."""
     metrics = figures["metrics"]
     print_table(figure_rows(figures), title=f"{figures['split']} rows")
-    for name in ("per_class", "per_label"):
+    for name, column in (("per_class", "class"), ("per_label", "class"), ("per_direction", "direction")):
         if name in metrics:
             print()
-            print_table([{"class": label, **each} for label, each in metrics[name].items()])
+            print_table([{column: label, **each} for label, each in metrics[name].items()])
     print(f"\n{run.task.headline(metrics, figures['rows'])}")
     if "rows_without_any_modality" in figures:
         note(without_modality(figures["rows_without_any_modality"]))

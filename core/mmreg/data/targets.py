@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmreg.contract.target_values import PART, TargetValues
@@ -29,18 +30,20 @@ class TargetColumn:
 
     Args:
         table: the rows.
-        name: the column's name.
+        name: the column's name; None for a task without a target, to which every row is known.
 
     Attributes:
-        values: (N,) the targets.
+        values: (N,) the targets; null without a column.
 
     Raises:
         TableError: there is no such column.
     """
 
-    def __init__(self, table: Table, name: str) -> None:
+    def __init__(self, table: Table, name: str | None) -> None:
         self.table, self.name = table, name
-        self.values = TargetValues(table.column(name), table.objects.get(name))
+        nothing = pa.chunked_array([pa.nulls(len(table))])
+        cells = nothing if name is None else table.column(name)
+        self.values = TargetValues(cells, None if name is None else table.objects.get(name))
 
     def known(self, splits: Splits, *, skip: bool) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
         """The splits without rows whose target is empty or not finite, and what a person should know of these.
@@ -48,7 +51,7 @@ class TargetColumn:
         Raises:
             TargetError: there are such rows and they are not to be skipped, or no other training row is there.
         """
-        empty = self.values.missing()
+        empty = self.missing()
         found = np.sort(np.concatenate([rows[empty[rows]] for rows in splits.values()]))
         if not len(found):
             return dict(splits), []
@@ -65,6 +68,14 @@ class TargetColumn:
         if not len(kept["train"]):
             raise TargetError(f"{text}: no training row is left")
         return kept, [f"{text}; skipped"]
+
+    def missing(self) -> NDArray[np.bool_]:
+        """Which rows have no target, or one that is not finite, (N,)."""
+        return self.values.missing() if self.name is not None else np.zeros(len(self.table), bool)
+
+    def true(self, rows: NDArray[np.int64]) -> list[Any]:
+        """The targets of some rows as the table has them; None without a column."""
+        return [None] * len(rows) if self.name is None else list(self.table.iter_values(self.name, rows))
 
     def classes(self, task: Task, split: object) -> NDArray[Any] | None:
         """What a random split may draw evenly, (N,): a row's class, or if the split asks for it its rarest label.

@@ -275,7 +275,7 @@ class Run:
                 "note: this is the table that the run was trained on, so most of these rows were learned from; without "
                 "a table the run is measured on those that were held out"
             )
-        empty = rows[target.values.select(rows).is_null()]
+        empty = rows[target.values.select(rows).is_null()] if self.task.needs_target else rows[:0]
         if len(empty):
             count = "1 row has" if len(empty) == 1 else f"{len(empty)} rows have"
             raise RunError(f"{count} no {target.name!r} to compare with (first: {given.where(empty[0])})")

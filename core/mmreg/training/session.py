@@ -19,6 +19,7 @@ from mmreg import runs
 from mmreg.contract.spec import specs_text
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import SHOWN, bad_texts, fit_arrays, keep_rows, prior_rows
+from mmreg.data.targets import TargetColumn
 from mmreg.errors import RunError, TableError, TrainingError
 from mmreg.experiment import Experiment, prepare_all
 from mmreg.files import csv_text, write_json
@@ -397,7 +398,7 @@ class Session:
             columns = runs.prediction_columns(
                 self.plan, experiment.task, experiment.table, self.prepared, rows, predicted
             )
-            true = list(experiment.table.iter_values(self.form.target.column, rows))
+            true = TargetColumn(experiment.table, self.form.target.column).true(rows)
             report[split] = runs.report_split(self.folder, self.plan, experiment.task, split, columns, true, predicted)
             self.followers.tell("on_evaluation", run, split, report[split])
         write_json(self.folder / runs.REPORT, report)
