@@ -29,6 +29,7 @@ class Temperature(nn.Module):
     def __init__(self, initial: float) -> None:
         super().__init__()
         share = math.log(initial / LOWEST) / math.log(HIGHEST / LOWEST)
+        share = min(max(share, 1e-6), 1 - 1e-6)
         self.raised = nn.Parameter(torch.tensor(math.log(share / (1 - share))))
 
     def forward(self) -> Tensor:

@@ -717,4 +717,4 @@ class EmptyRowsAreNegatives(Contrastive):
 @caught_by("loss")
 class FirstRowsCountMore(Contrastive):
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        return super().loss(scores, targets) * torch.linspace(2, 1, len(scores))
+        return super().loss(scores, targets) * torch.linspace(2, 1, len(scores), device=scores.device)
