@@ -187,7 +187,7 @@ def test_a_pair_with_a_modality_that_is_not_there_is_refused(tmp_path: Path) -> 
         ({"training": {"metric": "accuracy"}}, "training.metric: the task 'contrastive' has no metric 'accuracy'"),
         (
             {"metrics": ["concordance"]},
-            "concordance has no meaning for the task 'contrastive', whose scores are vectors",
+            "concordance has no meaning for the task 'contrastive', whose scores are vec",
         ),
     ],
 )
