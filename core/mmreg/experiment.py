@@ -134,7 +134,7 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     check_columns(plan, table)
     _check_key(table, form.key)
     target = target_column(plan, table)
-    task: Task = plan.task.build()
+    task = plan.new_task()
     splits, messages = target.known(_split(plan, tables, target, task), skip=form.on_bad == "skip")
     if len(form.predicted) > 1 and isinstance(form.split, Fractions):
         stratified_by = stratifying(task, _shares(form.split))
@@ -321,10 +321,7 @@ def target_column(plan: Plan, table: Table) -> TargetColumn:
 
 def true_targets(plan: Plan, table: Table, rows: NDArray[np.int64]) -> list[Any]:
     """The targets of some rows as plain values, for `write_predictions`; of several targets as dicts by target."""
-    single = plan.recipe.form.predicted.get("")
-    if single is not None:
-        return list(table.iter_values(single.column, rows))
-    return list(target_column(plan, table).values.select(rows))
+    return target_column(plan, table).true(rows)
 
 
 def fit_modality(

@@ -124,14 +124,14 @@ def _trainings(facts: Facts) -> list[str]:
 
 
 def _classes(facts: Facts) -> list[str]:
-    """The figures of each class or label on the last split that there is, where the task has them."""
+    """The figures of each class, label or direction on the last split that there is, where the task has them."""
     split = next((split for split in reversed(SPLITS) if split in facts.report), None)
     of = f"{split} rows" if split != "out_of_fold" else "rows out of fold"
     return [
         f"## {title}{f' of {cell(target)}' if target else ''} ({of})\n\n"
         + markdown_table([{"name": name, **each} for name, each in figures["metrics"][key].items()])
         for target, figures in (by_target(facts.report[split]).items() if split else ())
-        for key, title in (("per_class", "Classes"), ("per_label", "Labels"))
+        for key, title in (("per_class", "Classes"), ("per_label", "Labels"), ("per_direction", "Directions"))
         if figures["metrics"].get(key)
     ]
 

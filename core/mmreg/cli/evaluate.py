@@ -178,10 +178,10 @@ def _print_figures(run: Run, figures: Mapping[str, Any]) -> None:
         if target:
             print()
         print_table(figure_rows(own), title=f"{target}, {figures['split']} rows".removeprefix(", "))
-        for name in ("per_class", "per_label"):
+        for name, column in (("per_class", "class"), ("per_label", "class"), ("per_direction", "direction")):
             if name in own["metrics"]:
                 print()
-                print_table([{"class": label, **each} for label, each in own["metrics"][name].items()])
+                print_table([{column: label, **each} for label, each in own["metrics"][name].items()])
     print(f"\n{run.task.headline(figures['metrics'], figures['rows'])}")
     if "rows_without_any_modality" in figures:
         note(without_modality(figures["rows_without_any_modality"]))

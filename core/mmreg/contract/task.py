@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from mmreg.contract.lifecycle import Restorable
 from mmreg.contract.target_values import TargetValues
 
-Space = Literal["log_probabilities", "log_odds", "values", "several"]
+Space = Literal["log_probabilities", "log_odds", "values", "vectors", "several"]
 """What a task's scores (B, K) are: log-probabilities over K exclusive classes (each row's exponentials sum to one),
-the log-odds of K independent labels, or K plain numbers; or, side by side, those of several targets, each in a space of
-its own (`Task.targets` tells them apart)."""
+the log-odds of K independent labels, K plain numbers, or a unit vector of each input side by side, zeros for one that
+the row lacks; or, side by side, those of several targets, each in a space of its own (`Task.targets` tells them apart).
+"""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,14 @@ class Task(Restorable, ABC):
 
     Its constructor takes options only. `fit` learns the labels from the training rows; the state is JSON.
 
+    A task without a target learns from what the inputs of a row have in common. Its constructor also takes `inputs`,
+    their names in order (none while only its options are tried); `fit` and `encode` get None for each row, of which
+    `encode` makes (N, 0); and in the place of fusion and the layer that makes logits stands its `head`.
+
     Attributes:
+        passed_in: keyword-only parameters that are no options, as the framework passes them in.
         space: what its scores are.
+        needs_target: whether there is a target column.
         num_outputs: K, the size of a row's scores. Set by `fit` and `load_state`.
         module: parameters of its own that `scores` and `loss` use, such as the cut points of an ordinal scale: trained,
             moved and saved with the model; made anew by `fit`, or of the right size by `load_state`.
@@ -76,7 +83,9 @@ class Task(Restorable, ABC):
         metrics: every metric it knows by name, each with whether more is better.
     """
 
+    passed_in: ClassVar[frozenset[str]] = frozenset({"inputs", "restored"})
     space: ClassVar[Space]
+    needs_target: ClassVar[bool] = True
     main_metric: ClassVar[str]
     metrics: ClassVar[Mapping[str, bool]]
     num_outputs: int
@@ -112,6 +121,18 @@ class Task(Restorable, ABC):
     def heads(self) -> Mapping[str, int]:
         """The sizes of what each target's head gives, in the order of the logits."""
         return {"": self.num_logits}
+
+    def head(self, inputs: Mapping[str, int]) -> nn.Module:
+        """Of a task without a target: what makes logits of the inputs' features.
+
+        Args:
+            inputs: the size of each input's features by name, in order.
+
+        Returns:
+            A module that takes a mapping of each input's features (B, size), of absent rows anything, and (B, M) bool,
+            which row has which input; and gives logits (B, num_logits), on which absent inputs have no influence.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has a target; its head is a linear layer")
 
     @abstractmethod
     def fit(self, values: Sequence[Any]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -30,21 +31,21 @@ class TargetColumn:
 
     Args:
         table: the rows.
-        columns: the column of each target, by its name; that of a single one is "".
+        columns: the column of each target, by its name; that of a single one is "", and None for a task without a
+            target, to which every row is known.
 
     Attributes:
         columns: as given.
-        values: (N,) the targets.
+        values: (N,) the targets; null without a column.
 
     Raises:
         TableError: there is no such column.
     """
 
-    def __init__(self, table: Table, columns: str | Mapping[str, str]) -> None:
-        self.table, self.columns = table, {"": columns} if isinstance(columns, str) else dict(columns)
-        self.parts = {
-            name: TargetValues(table.column(column), table.objects.get(column)) for name, column in self.columns.items()
-        }
+    def __init__(self, table: Table, columns: str | Mapping[str, str | None] | None) -> None:
+        self.table = table
+        self.columns: dict[str, str | None] = dict(columns) if isinstance(columns, Mapping) else {"": columns}
+        self.parts = {name: _values(table, column) for name, column in self.columns.items()}
         single = self.parts.get("")
         self.values = TargetRecords(self.parts) if single is None else single
 
@@ -59,7 +60,7 @@ class TargetColumn:
         Raises:
             TargetError: there are such rows and they are not to be skipped, or no other training row is there.
         """
-        empty = self.values.missing()
+        empty = self.missing()
         found = np.sort(np.concatenate([rows[empty[rows]] for rows in splits.values()]))
         if not len(found):
             return dict(splits), []
@@ -76,6 +77,22 @@ class TargetColumn:
         if not len(kept["train"]):
             raise TargetError(f"{text}: no training row is left")
         return kept, [f"{text}; skipped"]
+
+    def missing(self) -> NDArray[np.bool_]:
+        """Which rows have no target, or one that is not finite, (N,)."""
+        return np.zeros(len(self.table), bool) if self._has_none else self.values.missing()
+
+    def true(self, rows: NDArray[np.int64]) -> list[Any]:
+        """The targets of some rows as the table has them; of several a dict each, and None without a column."""
+        single = self.columns.get("")
+        if single is not None:
+            return list(self.table.iter_values(single, rows))
+        return [None] * len(rows) if self._has_none else list(self.values.select(rows))
+
+    @property
+    def _has_none(self) -> bool:
+        """Whether it stands for a task without a target."""
+        return "" in self.columns and self.columns[""] is None
 
     def classes(self, task: Task, split: object) -> NDArray[Any] | None:
         """What a random split may draw evenly, (N,): a row's class, or if the split asks for it its rarest label.
@@ -132,7 +149,8 @@ class TargetColumn:
         return encoded
 
     def _place(self, split: str) -> str:
-        of = f", column {self.columns['']!r}" if "" in self.columns else ""
+        single = self.columns.get("")
+        of = "" if single is None else f", column {single!r}"
         return f"{self.table.name}{of}" + (f", {split} rows" if split else "")
 
     def _first_wrong(self, task: Task, rows: NDArray[np.int64]) -> str:
@@ -148,6 +166,13 @@ class TargetColumn:
                     except TargetError:
                         return f" (first: {self.table.where(row)})"
         return ""
+
+
+def _values(table: Table, column: str | None) -> TargetValues:
+    """A column's values; nulls if there is none."""
+    if column is None:
+        return TargetValues(pa.chunked_array([pa.nulls(len(table))]), None)
+    return TargetValues(table.column(column), table.objects.get(column))
 
 
 def stratifying(task: Task, split: object) -> str | None:

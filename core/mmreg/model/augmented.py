@@ -92,7 +92,7 @@ def _mean_scores(scores: Tensor, task: Task) -> Tensor:
 
 def mean_scores(scores: Tensor, space: Space) -> Tensor:
     """The scores (B, K) of the mean of what R predictions (R, B, K) say: of probabilities, or of numbers."""
-    if space == "values":
+    if space in ("values", "vectors"):
         return scores.mean(0)
     count = math.log(len(scores))
     if space == "log_probabilities":

@@ -76,7 +76,9 @@ class _Builder:
         root = None if plan.fusion is None else self.node(plan.fusion)
         plan.recipe.fail_if(self.problems)
         head = None
-        if not isinstance(root, ModelNode):
+        if not self.task.needs_target:
+            head = self.own_head()
+        elif not isinstance(root, ModelNode):
             size = (
                 root.fusion.out_features
                 if isinstance(root, FeatureNode)
@@ -278,6 +280,12 @@ class _Builder:
         if isinstance(part, FeatureNode):
             return part.fusion.out_features
         return self.task.num_outputs if reads_scores else 0
+
+    def own_head(self) -> nn.Module:
+        """What a task without a target has in the place of fusion and head."""
+        sizes = {name: self.size(name, reads_scores=False) for name in self.plan.inputs}
+        with seeded(self.seed, "weights", "head", ""), MemoryGuard(f"the head of {self.task.num_logits:,} outputs"):
+            return self.task.head(sizes)
 
     def head(self, name: str, features: int) -> nn.Linear:
         """A layer with the outputs of all targets, which begins as those of each would by themselves.

@@ -80,9 +80,9 @@ class MultimodalModel(nn.Module):
     Args:
         encoders: one a modality, less those that share one.
         outputs: what each modality's encoder was built to give, in the order of the columns of `present`.
-        root: the top operator; None for a single modality.
+        root: the top operator; None for a single modality, or a task without a target.
         head: the layer that makes logits of the top operator's (or the single encoder's) features; None if the top
-            operator combines predictions.
+            operator combines predictions; of a task without a target, its own.
         task: what is predicted.
         prior: (K,) the scores of a row that has no modality.
         shares: the inputs without an encoder of their own, each with the input whose encoder it uses.
@@ -180,9 +180,10 @@ class MultimodalModel(nn.Module):
         balanced = None
         if self.balance is not None and self.balanced is not None:
             balanced = self.balanced.enter(self.balance, batch, self.training, self.blended)
-        branch = next(iter(batch.leaves.values())) if self.root is None else self.root.run(batch)
+        branch = self._top(batch, inputs.present)
         scores = branch.scores
-        if self.head is not None:
+        if scores is None:
+            assert self.head is not None
             assert branch.features is not None
             with region("head"):
                 scores = at_least_float32(self.head(branch.features.pooled))
@@ -197,6 +198,17 @@ class MultimodalModel(nn.Module):
             top = self.root is not None and name == self.root.name
             extras |= {key if top else f"{name}_{key}": value for key, value in found.items()}
         return Output(scores, branch.present, tuple(batch.supervised), batch.parts, batch.losses, extras, balanced)
+
+    def _top(self, batch: Pass, present: Tensor) -> Branch:
+        """What is fused of all; of a task without a target, what its own head makes of the inputs (B, M)."""
+        if self.task.needs_target:
+            return next(iter(batch.leaves.values())) if self.root is None else self.root.run(batch)
+        assert self.head is not None
+        features = {name: leaf.features.pooled for name, leaf in batch.leaves.items() if leaf.features is not None}
+        with region("head"):
+            logits = at_least_float32(self.head(features, present))
+        batch.supervised.append(Supervised("", logits, present.any(1), 1.0))
+        return Branch(present.any(1), scores=logits)
 
     def joint(self, seen: BalancedPass, kept: Tensor) -> Tensor:
         """The scores (B, K) of a batch that was seen, with some of the balanced modalities (B, M) of each row alone."""

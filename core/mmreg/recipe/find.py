@@ -18,7 +18,7 @@ from mmreg.recipe.find_balance import check_balance
 from mmreg.recipe.find_earlier import find_earlier, with_earlier_options
 from mmreg.recipe.find_fusion import FusionFinder, check_space
 from mmreg.recipe.find_many import check_many
-from mmreg.recipe.find_targets import find_task
+from mmreg.recipe.find_targets import check_targets, find_task
 from mmreg.recipe.finder import Finder
 from mmreg.recipe.form import EncoderChoice, Form, Input, Training
 from mmreg.recipe.optimization import refusal
@@ -32,7 +32,7 @@ class Found:
 
     Attributes:
         inputs: the modalities by name, in order.
-        fusion: the top operator; None for a single modality.
+        fusion: the top operator; None for a single modality, or a task without a target.
         task: what is to be predicted.
         optimizer: what moves the weights.
         schedule: the learning rate's course.
@@ -67,9 +67,11 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
     found.task = find_task(finder, form)
     inputs = {name: _input(finder, form, name, given, trains) for name, given in form.modalities.items()}
     found.inputs = {name: plan for name, plan in _shared(inputs).items() if plan is not None}
-    found.fusion = FusionFinder(finder, list(inputs)).tree(form.fusion)
+    if found.task is None or found.task.cls.needs_target:
+        found.fusion = FusionFinder(finder, list(inputs)).tree(form.fusion)
     check_many(finder, found.inputs, found.fusion, form.training)
     if found.task is not None:
+        check_targets(finder, form, found.task)
         check_space(finder, found.fusion, found.task)
         found.metrics = _metrics(finder, form, found.task)
     _training(finder, form, found, trains)
@@ -322,10 +324,11 @@ def _training(finder: Finder, form: Form, found: Found, tried: bool) -> None:
     balance = training.balance
     if balance is not None:
         found.balance = finder.component("balance", balance.name, balance.options, (*path, "balance"))
-    if found.balance is not None and (found.fusion is not None or len(form.modalities) == 1):
-        task = None if found.task is None else found.task.cls
+    task = None if found.task is None else found.task.cls
+    fuses_none = len(form.modalities) == 1 or (task is not None and not task.needs_target)
+    if found.balance is not None and (found.fusion is not None or fuses_none):
         check_balance(finder, found.balance, found.fusion, found.inputs, task, training)
-    if training.class_balance and found.task is not None and found.task.cls.space in ("values", "several"):
+    if training.class_balance and found.task is not None and found.task.cls.space in ("values", "vectors", "several"):
         told = f"the task {found.task.name!r} has no classes; leave it out, or weigh rows by target.weight"
         if found.task.cls.space == "several":
             told = "of several targets none says which rows are rare; leave it out, or set class_weights in a target"

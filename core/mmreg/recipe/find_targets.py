@@ -9,7 +9,8 @@ from typing import Any
 
 from mmreg.contract.components import ComponentSpec
 from mmreg.data.multitask import MultiTask, several
-from mmreg.messages import listed
+from mmreg.errors import MmregError
+from mmreg.messages import listed, one_line
 from mmreg.recipe.components import Component
 from mmreg.recipe.finder import Finder
 from mmreg.recipe.form import Form
@@ -72,6 +73,34 @@ def find_task(finder: Finder, form: Form) -> Component | None:
         finder.problem(("targets",), "every loss_weight is 0, so nothing would be learned")
     if len(parts) < len(form.targets):
         return None
+    for name, part in parts.items():
+        if not part.cls.needs_target:
+            finder.problem(("targets", name), f"the task {part.name!r} predicts no column; it stands alone, as target")
+            return None
     cls = several({name: part.cls for name, part in parts.items()})
     spec = ComponentSpec("task", NAME, f"{MultiTask.__module__}:{MultiTask.__name__}")
     return SeveralTasks(Entry(spec, BUNDLED, version(BUNDLED)), cls, {}, parts, loss_weights=weights)
+
+
+def check_targets(finder: Finder, form: Form, task: Component) -> None:
+    """Note what the columns of targets, or the lack of one, do not go with."""
+    if task.cls.needs_target:
+        for name, target in form.predicted.items():
+            path = ("targets", name) if name else ("target",)
+            if target.column is None:
+                finder.problem((*path, "column"), f"is missing: the task {target.task!r} predicts one; name it")
+        return
+    if form.predicted[""].column is not None:
+        finder.problem(("target", "column"), f"the task {task.name!r} predicts no column; leave it out")
+    if form.fusion is not None:
+        told = f"the task {task.name!r} takes the features of each modality apart, so nothing fuses them; leave it out"
+        finder.problem(("fusion",), told)
+    for key in ("mixup", "cutmix"):
+        if getattr(form.training, key) is not None:
+            finder.problem(("training", key), f"mixes targets, and the task {task.name!r} has none; leave it out")
+    try:
+        task.build(inputs=tuple(form.modalities))
+    except MmregError as error:
+        finder.problem(("target",), str(error))
+    except Exception as error:  # whatever a plugin's code raises
+        finder.problem(("target",), f"task {task.entry.reference} cannot be built: {one_line(error)}")

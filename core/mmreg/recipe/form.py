@@ -204,8 +204,8 @@ class Fractions(_Closed):
 class Target(_Open):
     """What is to be predicted; further keys are the task's options."""
 
-    column: str
-    """The column that holds it."""
+    column: str | None = None
+    """The column that holds it; none for a task that has no target, such as contrastive."""
     task: str = "classification"
     """The task's name."""
     weight: str | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmreg.contract.task import Task
 from mmreg.errors import RunError
 from mmreg.files import irregular
 from mmreg.recipe.assets import folder_at_hand
@@ -24,7 +25,7 @@ class Plan:
     Attributes:
         recipe: where it comes from.
         inputs: the modalities by name, in order.
-        fusion: the top operator; None for a single modality.
+        fusion: the top operator; None for a single modality, or a task without a target.
         task: what is to be predicted.
         optimizer: what moves the weights.
         schedule: the learning rate's course; None for a constant rate.
@@ -42,6 +43,16 @@ class Plan:
     metrics: Mapping[str, Component]
     callbacks: tuple[Component, ...]
     balance: Component | None = None
+
+    def new_task(self, restored: bool = False) -> Task:
+        """A task that has learned nothing yet, and knows its inputs if it has no target.
+
+        Args:
+            restored: whether its state is loaded afterwards.
+        """
+        inputs = {} if self.task.cls.needs_target else {"inputs": tuple(self.inputs)}
+        task: Task = self.task.build(restored=restored, **inputs)
+        return task
 
     @property
     def metric(self) -> str | None:

@@ -30,12 +30,17 @@ class Trained(Protocol):
 
 
 def check_same_task(found: Sequence[Trained]) -> None:
-    """Refuse runs of different tasks.
+    """Refuse runs of different tasks, or of one without a target.
 
     Raises:
-        RunError: names two.
+        RunError: names two; or the one.
     """
     first = found[0]
+    if not first.plan.task.cls.needs_target:
+        raise RunError(
+            f"{first.folder} is a {first.plan.task.name}, which has no target: it predicts nothing that could be "
+            "compared or combined row by row"
+        )
     for run in found[1:]:
         if not same_tasks(run.plan.task, first.plan.task):
             raise RunError(f"{first.folder} is a {first.plan.task.name}, {run.folder} a {run.plan.task.name}")

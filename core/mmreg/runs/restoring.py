@@ -62,7 +62,7 @@ class Restoring:
     def task(self) -> Task:
         """The task."""
         with self._naming("task"):
-            task: Task = self.plan.task.build(restored=True)
+            task = self.plan.new_task(restored=True)
             task.load_state(self._state("task", self.facts["task"]))
         return task
 

@@ -275,7 +275,7 @@ class Run:
                 "note: this is the table that the run was trained on, so most of these rows were learned from; without "
                 "a table the run is measured on those that were held out"
             )
-        empty = rows[target.values.select(rows).is_null()]
+        empty = rows[target.values.select(rows).is_null()] if self.task.needs_target else rows[:0]
         if len(empty):
             count = "1 row has" if len(empty) == 1 else f"{len(empty)} rows have"
             what = " nor ".join(map(repr, target.columns.values()))
@@ -286,7 +286,7 @@ class Run:
 
     def _target_column(self, table: Table) -> TargetColumn:
         """The targets of another table, which may lack columns of several ones, as rows may lack values."""
-        columns = [given.column for given in self.plan.recipe.form.predicted.values()]
+        columns = [given.column for given in self.plan.recipe.form.predicted.values() if given.column is not None]
         if set(columns) & set(table.columns):
             table = table.with_empty(columns)
         return target_column(self.plan, table)

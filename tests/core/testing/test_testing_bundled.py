@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from metric_references import CLASSIFICATION, MULTILABEL, regression
+from metric_references import CLASSIFICATION, CONTRASTIVE, MULTILABEL, regression
 from PIL import Image
 
 from mmreg import Spec, registry
@@ -63,6 +63,7 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"size": 16, "augment": "trivial"},
     ],
     "task/classification": [{"class_weights": "balanced"}],
+    "task/contrastive": [{"features": 20, "temperature": 0.5, "between": [["text", "image"]]}],
     "task/multilabel": [{"class_weights": "balanced"}],
     "task/regression": [{"loss": "huber"}, {"loss": "l1"}],
 }
@@ -93,6 +94,7 @@ OTHER_MATERIAL: dict[str, dict[str, Any]] = {
         ]
     },
     "task/classification": {"references": CLASSIFICATION},
+    "task/contrastive": {"references": CONTRASTIVE},
     "task/multilabel": {"references": MULTILABEL},
     "task/regression": {"references": regression(NUMBERS), "targets": NUMBERS},
 }

@@ -26,6 +26,7 @@ from mmreg.studies.compare.jobs import Job, device_slots, is_finished, run_jobs
 from mmreg.studies.compare.predictions import TrainedRun, trained_run
 from mmreg.studies.compare.results import FailedTraining
 from mmreg.studies.compare.variants import Choice, GridVariant, folder_names, grid_variants
+from mmreg.studies.predicting import expect_target
 from mmreg.training.train import check_validation
 
 RUNS = "runs"
@@ -87,6 +88,7 @@ def run_grid(
     check_numbers(seeds, jobs)
     slots = device_slots(device, jobs)
     base = read_recipe(recipe, overrides)
+    expect_target(base, "a comparison")
     variants = grid_variants(base, fusions, level, encoders or {}, singles, balances)
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
     folder = Path(out)

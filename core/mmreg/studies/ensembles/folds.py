@@ -25,6 +25,7 @@ from mmreg.runs import Run
 from mmreg.runs.fuse import combine, tell_end
 from mmreg.studies.compare.jobs import Job, device_slots
 from mmreg.studies.ensembles.members import Ensemble, claim_members, figures, open_members, spread, train_members
+from mmreg.studies.predicting import expect_target
 
 FOLDS = 5
 """How many parts unless another number is given."""
@@ -76,6 +77,7 @@ def cross_validate(
         raise OptionError(f"jobs must be at least 1, found {jobs}")
     slots, folder, told = device_slots(device, jobs), Path(out), callback or Callback()
     base = read_recipe(recipe, overrides)
+    expect_target(base, "a mean over folds")
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
     changes = {f"fold-{fold}": {"split": fold_split(base.form, folds, fold)} for fold in range(1, folds + 1)}
     trainings = open_members(base, changes, folder)

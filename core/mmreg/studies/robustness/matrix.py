@@ -32,6 +32,7 @@ from mmreg.studies.compare.jobs import Job, device_slots
 from mmreg.studies.compare.predictions import ComparedRun, trained_run
 from mmreg.studies.compare.results import FailedTraining
 from mmreg.studies.compare.variants import Choice, GridVariant, alone, grid_variants
+from mmreg.studies.predicting import expect_target
 from mmreg.studies.robustness.cells import Cell, Kind
 from mmreg.studies.robustness.levels import check_rates
 from mmreg.studies.robustness.matrix_results import RobustnessMatrix
@@ -116,6 +117,7 @@ def run_matrix(
     check_numbers(seeds, jobs)
     slots = device_slots(device, jobs)
     base = read_recipe(recipe, overrides)
+    expect_target(base, "rows that lack a modality")
     _check(base, training_rates, use_rates)
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
     variants, meanings = _variants(base, fusions, sorted(set(training_rates)))
