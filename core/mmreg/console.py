@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from mmreg.contract.metrics import by_target as by_target
 from mmreg.files import all_columns
 from mmreg.messages import cell
 

@@ -20,13 +20,14 @@ from mmreg.data.cells import iter_present
 from mmreg.data.dialect import TableFile
 from mmreg.data.fitting import fitting
 from mmreg.data.leaks import leaks, leaks_text
+from mmreg.data.list_cells import ListCells, list_cells
 from mmreg.data.lost import lost_cells
 from mmreg.data.prepare import prepare
 from mmreg.data.prepared import Prepared, raise_bad
 from mmreg.data.sources import open_table
 from mmreg.data.splits import SPLITS, split_rows
 from mmreg.data.table import Table, concat_tables
-from mmreg.data.targets import TargetColumn, row_weights
+from mmreg.data.targets import TargetColumn, loss_weights, stratifying
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.messages import listed, near
 from mmreg.model.build import States, build
@@ -83,10 +84,6 @@ class Experiment:
             digest.update(f"{name}\0{len(rows)}\0".encode() + rows.tobytes())
         return digest.hexdigest()
 
-    def true_values(self, rows: NDArray[np.int64]) -> list[Any]:
-        """The targets of these rows, as the table has them."""
-        return list(TargetColumn(self.table, self.plan.recipe.form.target.reads).values.select(rows))
-
     def hide_lost(self, prepared: Mapping[str, Prepared]) -> None:
         """Have the rows that are made to lack a modality count as such among the prepared values."""
         for name, rows in self.lost.items():
@@ -136,21 +133,26 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     table = tables if isinstance(tables, Table) else concat_tables(list(tables.values()))
     check_columns(plan, table)
     _check_key(table, form.key)
-    target = TargetColumn(table, form.target.reads)
-    task: Task = plan.task.cls(**plan.task.options)
+    target = target_column(plan, table)
+    task = plan.new_task()
     splits, messages = target.known(_split(plan, tables, target, task), skip=form.on_bad == "skip")
+    if len(form.predicted) > 1 and isinstance(form.split, Fractions):
+        stratified_by = stratifying(task, _shares(form.split))
+        messages += [f"the split is stratified by the target {stratified_by!r}"] if stratified_by else []
     seed = form.training.seed
     with seeded(seed, "task"):  # it may make parameters of its own
         # The trainings of a cross-validation predict in the same units, those of all rows in folds.
         folds = isinstance(form.split, Fractions) and form.split.folds is not None
         target.fit(task, np.sort(np.concatenate(list(splits.values()))) if folds else splits["train"])
     targets = target.encode(task, splits)
-    weights = row_weights(task, table, form.target.weight, targets, splits)
-    lost = _lost(plan, table, splits, messages)
+    columns = {name: given.weight for name, given in form.predicted.items()}
+    weights = loss_weights(task, table, columns, targets, splits)
+    lists = list_inputs(plan, table)
+    lost = _lost(plan, table, splits, messages, lists)
     if modalities is None:
         having = {name: splits["train"][~rows[splits["train"]]] for name, rows in lost.items()}
         modalities = {
-            name: fit_modality(given, table, having.get(name, splits["train"]), seed)
+            name: fit_modality(given, table, having.get(name, splits["train"]), seed, lists.get(name))
             for name, given in plan.inputs.items()
         }
     # Columns that are read together are each of few values, which splits may well share.
@@ -158,20 +160,50 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     columns = {column: given.modality.cls.paths for given in alone for column in given.columns}
     known = {split: targets[rows] for split, rows in splits.items() if len(rows)}
     messages += [concern.text for concern in task.concerns(known)]
-    found = leaks(table, splits, list(columns), [column for column, are_paths in columns.items() if are_paths])
+    paths = [column for column, are_paths in columns.items() if are_paths]
+    found = leaks(table, splits, list(columns), paths, {cells.column: cells for cells in lists.values()})
     messages += [leaks_text(found)] if found else []
     return Experiment(plan, table, splits, dict(modalities), task, targets, weights, messages, lost)
 
 
+def list_inputs(plan: Plan, table: Table, strict: bool = True) -> dict[str, ListCells]:
+    """The cells of each input whose cells hold any number of values, taken apart.
+
+    Args:
+        plan: the resolved recipe.
+        table: its rows.
+        strict: whether a separator is refused where there are no texts to part, as in lists given from Python.
+
+    Raises:
+        TableError: a column has none that can be taken apart.
+    """
+    missing = plan.recipe.form.missing
+    return {
+        name: list_cells(table, given.columns[0], given.many.separator, missing, strict=strict)
+        for name, given in plan.inputs.items()
+        if given.many is not None
+    }
+
+
 def lost_modalities(
-    table: Table, columns: Mapping[str, Sequence[str]], rate: float, seed: int, purpose: str
+    table: Table,
+    columns: Mapping[str, Sequence[str]],
+    rate: float,
+    seed: int,
+    purpose: str,
+    lists: Mapping[str, ListCells] | None = None,
 ) -> dict[str, NDArray[np.bool_]]:
     """For each modality (N,) bool, the rows that are to lose it, keyed by seed, purpose and its name: `lost_cells`."""
-    return lost_cells(table, columns, rate, {name: derive(seed, "missing_rate", purpose, name) for name in columns})
+    seeds = {name: derive(seed, "missing_rate", purpose, name) for name in columns}
+    return lost_cells(table, columns, rate, seeds, lists or {})
 
 
 def _lost(
-    plan: Plan, table: Table, splits: dict[str, NDArray[np.int64]], messages: list[str]
+    plan: Plan,
+    table: Table,
+    splits: dict[str, NDArray[np.int64]],
+    messages: list[str],
+    lists: Mapping[str, ListCells],
 ) -> dict[str, NDArray[np.bool_]]:
     """What training and validation rows are made to lack; those that are left with nothing by it leave their splits."""
     training = plan.recipe.form.training
@@ -179,7 +211,7 @@ def _lost(
     if not missing.rate:
         return {}
     columns: Mapping[str, Sequence[str]] = missing.among or {name: each.columns for name, each in plan.inputs.items()}
-    drawn = lost_modalities(table, columns, missing.rate, training.seed, "training")
+    drawn = lost_modalities(table, columns, missing.rate, training.seed, "training", lists)
     learned = np.zeros(len(table), bool)
     learned[np.concatenate([splits["train"], splits["validation"]])] = True
     lost = {name: drawn[name] & learned for name in plan.inputs}
@@ -254,8 +286,10 @@ def _named_columns(recipe: Recipe, target: bool = True) -> list[tuple[KeyPath, s
     form = recipe.form
     named: list[tuple[KeyPath, str | None]] = []
     if target:
-        named += [(("target", "column"), form.target.column), (("target", "weight"), form.target.weight)]
-        named += [(("target", "columns", role), column) for role, column in (form.target.columns or {}).items()]
+        for name, of in form.predicted.items():
+            where = ("targets", name) if name else ("target",)
+            named += [((*where, "column"), of.column), ((*where, "weight"), of.weight)]
+            named += [((*where, "columns", read), column) for read, column in (of.columns or {}).items()]
         named.append((("key",), form.key))
         named.append((("split",), form.split if isinstance(form.split, str) else None))
         if isinstance(form.split, Fractions):
@@ -271,19 +305,44 @@ def _split(
     plan: Plan, tables: Table | dict[str, Table], target: TargetColumn, task: Task
 ) -> dict[str, NDArray[np.int64]]:
     """The rows of every split; none for one that there is not."""
-    split = plan.recipe.form.split
-    shares = split.model_dump(exclude_unset=True) if isinstance(split, Fractions) else split
+    shares = _shares(plan.recipe.form.split)
     splits = split_rows(tables, shares, target.classes(task, shares), plan.recipe.form.training.seed)
     return {name: splits.get(name, np.zeros(0, np.int64)) for name in SPLITS}
 
 
-def fit_modality(given: InputPlan, table: Table, rows: NDArray[np.int64], seed: int) -> Modality:
-    """A modality built and fitted on raw training values, or as an earlier run has fitted it."""
+def _shares(split: str | Fractions | None) -> str | dict[str, Any] | None:
+    """What a recipe says of its split, as plain data."""
+    return split.model_dump(exclude_unset=True) if isinstance(split, Fractions) else split
+
+
+def target_column(plan: Plan, table: Table) -> TargetColumn:
+    """What a recipe predicts, of a table."""
+    return TargetColumn(table, {name: given.reads for name, given in plan.recipe.form.predicted.items()})
+
+
+def true_targets(plan: Plan, table: Table, rows: NDArray[np.int64]) -> list[Any]:
+    """The targets of some rows as plain values, for `write_predictions`; of several targets as dicts by target."""
+    return target_column(plan, table).true(rows)
+
+
+def fit_modality(
+    given: InputPlan, table: Table, rows: NDArray[np.int64], seed: int, lists: ListCells | None = None
+) -> Modality:
+    """A modality built and fitted on raw training values, or as an earlier run has fitted it.
+
+    Args:
+        given: the input.
+        table: its rows.
+        rows: those that are learned from.
+        seed: of the training.
+        lists: the input's cells where they hold any number of values, each of which is learned from.
+    """
     if given.takes_modality and given.earlier is not None:
         return given.earlier.restored_modality(given.new_modality(restored=True))
     modality = given.new_modality()
     with fitting(f"modality {given.name!r} (column {listed(given.columns)})"), seeded(seed, "fit", given.name):
-        modality.fit_values(iter_present(modality, table, given.columns, rows))
+        values, own = (table, rows) if lists is None else (lists.values, lists.places(rows))
+        modality.fit_values(iter_present(modality, values, given.columns, own))
     return modality
 
 
@@ -306,11 +365,12 @@ def prepare_all(
     Raises:
         DataError: cells cannot be loaded and the policy is to stop; lists the first of all modalities' bad cells.
     """
-    prepared = {}
+    prepared, lists = {}, list_inputs(plan, table, strict=False)
     for name, given in plan.inputs.items():
-        prepared[name] = prepare(
+        cells = lists.get(name)
+        values = prepare(
             modalities[name],
-            table,
+            table if cells is None else cells.values,
             given.columns,
             name=name,
             on_bad=given.on_bad,
@@ -319,6 +379,7 @@ def prepare_all(
             options=given.modality.options_with(lambda path: digest(path) or path),
             store=given.store,
         )
+        prepared[name] = values if cells is None else cells.grouped(values)
     raise_bad(prepared.values())
     return prepared
 

@@ -42,6 +42,10 @@ def cut_short(source: Path | bytes) -> str:
                 return _told(struct.unpack(order + "LL", start[4:]), size)
             if start[:4] == b"OggS":
                 return _ogg(file, size)
+            if start[:4] == b"RIFF" and start[8:] == b"AVI ":
+                return _told((8, *struct.unpack("<L", start[4:8])), size)
+            if start[:4] == b"\x1aE\xdf\xa3":
+                return _told(_segment(file), size)
             if start[:3] == b"ID3" or (len(start) > 1 and start[0] == 0xFF and start[1] & 0xE0 == 0xE0):
                 return cut_frame(file, size)
         except struct.error:  # it ends within the header, of which libsndfile tells
@@ -78,6 +82,26 @@ def _wave(file: IO[bytes], order: str) -> tuple[int, int] | None:
         return None
     file.seek(28)
     return samples[0], struct.unpack("<Q", file.read(8))[0]
+
+
+def _segment(file: IO[bytes]) -> tuple[int, int] | None:
+    """Where the content of a WebM or Matroska file begins and its size; a live recording tells none."""
+    file.seek(4)
+    header, width = _number(file.read(8))
+    place = 4 + width + header
+    file.seek(place)
+    if file.read(4) != b"\x18S\x80g":
+        return None
+    size, width = _number(file.read(8))
+    return place + 4 + width, 0 if size == (1 << 7 * width) - 1 else size
+
+
+def _number(data: bytes) -> tuple[int, int]:
+    """A number of variable width (RFC 8794), and its width in bytes."""
+    width = 9 - data[0].bit_length() if data else 9
+    if len(data) < width:
+        raise struct.error
+    return int.from_bytes(data[:width], "big") & ((1 << 7 * width) - 1), width
 
 
 def _ogg(file: IO[bytes], size: int) -> str:

@@ -5,8 +5,6 @@ Axes: B batch, C channels, F frequency, T time (samples or frames).
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +18,10 @@ from torch import Tensor
 
 from mmreg import GRID, SEQUENCE, Modality, Signal, Spec
 from mmreg.errors import OptionError, ValueLoadError
-from mmreg.files import irregular
 from mmreg.layers import length_mask
 from mmreg.messages import plural
 from mmreg_audio.augment import add_noise, spec_augment_mask, time_shift
+from mmreg_audio.container import is_container
 from mmreg_audio.features import DeviceConstants, SpectralFeatures
 from mmreg_audio.reading import (
     EXTENSIONS,
@@ -34,6 +32,7 @@ from mmreg_audio.reading import (
     read_array,
     read_sound,
     resample,
+    sound_facts,
 )
 
 MANY_FRAMES = 128
@@ -43,7 +42,8 @@ MANY_FRAMES = 128
 class Audio(Modality):
     """Sounds of any length, as log-mel spectrograms, MFCCs, spectrograms or waveforms.
 
-    A value is a file that libsndfile reads (WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, ...), its bytes, a NumPy array
+    A value is a file that libsndfile reads (WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, ...), or with PyAV the first sound
+    track of a video (MP4, MOV, WebM, Matroska, AVI, M4A), its bytes, a NumPy array
     (samples,) or (samples, channels), or a dict with "array" and "sampling_rate", or with "bytes" (as the datasets
     library has them). Stored are float32 samples, so that 16-bit and 24-bit recordings survive exactly.
 
@@ -199,35 +199,25 @@ class Audio(Modality):
 
         The length is at most a minute.
         """
-        import soundfile
-
         if super().suggest(values) is None and not all(isinstance(value, bytes) for value in values):
             return None
-        facts = []
-        for value in values[:50]:
-            if isinstance(value, bytes):
-                value = io.BytesIO(value)
-            elif not isinstance(value, Path) or irregular(value):
-                continue
-            with contextlib.suppress(soundfile.SoundFileError, OSError, TypeError):  # as in `read_sound`
-                facts.append(soundfile.info(value))
-        if not facts:
+        # The bytes of what may be a video are a video's to suggest.
+        sounds = [value for value in values[:50] if not (isinstance(value, bytes) and is_container(value))]
+        facts = [fact for value in sounds if (fact := sound_facts(value)) is not None]
+        return _suggested(facts) if facts else None
+
+    @classmethod
+    def suggest_beside(cls, modality: str, values: Sequence[Any]) -> tuple[Mapping[str, tuple[Any, str]], str] | None:
+        """The sound tracks of a column of videos, if most of them have one."""
+        if modality != "video":
             return None
-        rates = [fact.samplerate for fact in facts]
-        rate = max(set(rates), key=rates.count)
-        durations = [fact.duration for fact in facts]
-        longest = max(durations)
-        seconds = float(max(1, min(60, math.ceil(1.2 * longest))))
-        rate_kept = min(rate, 16_000)
-        options: dict[str, tuple[Any, str]] = {
-            "sample_rate": (rate_kept, f"most are sampled at {rate} Hz"),
-            "max_seconds": (seconds, f"the longest of some takes {longest:.1f} s"),
-        }
-        # Up to half a window, so that nothing between two frames is lost.
-        hop = min(round(float(np.median(durations)) * rate_kept / MANY_FRAMES), _usual_window(rate_kept) // 2)
-        if hop > _usual_hop(rate_kept):
-            options["hop_length"] = (hop, f"{1000 * hop / rate_kept:.0f} ms, as more frames take longer to train on")
-        return options
+        sample = values[:50]
+        facts = [fact for value in sample if (fact := sound_facts(value)) is not None]
+        if 2 * len(facts) <= len(sample):
+            return None
+        without = len(sample) - len(facts)
+        told = f"{without} of the {plural(len(sample), 'video')} looked at {'has' if without == 1 else 'have'} no sound"
+        return _suggested(facts), told if without else ""
 
     def fit_arrays(self, arrays: Iterator[NDArray[Any]]) -> None:
         """Learn the features' mean and deviation, sound by sound, so that padding and memory play no part."""
@@ -316,6 +306,25 @@ class Audio(Modality):
             return values
         mean, scale = self._statistics.like(values)
         return (values - mean) * scale
+
+
+def _suggested(facts: Sequence[tuple[int, float]]) -> Mapping[str, tuple[Any, str]]:
+    """Options for sounds of these rates in Hz and lengths in seconds; at least one."""
+    rates = [rate for rate, _ in facts]
+    rate = max(set(rates), key=rates.count)
+    durations = [duration for _, duration in facts]
+    longest = max(durations)
+    seconds = float(max(1, min(60, math.ceil(1.2 * longest))))
+    rate_kept = min(rate, 16_000)
+    options: dict[str, tuple[Any, str]] = {
+        "sample_rate": (rate_kept, f"most are sampled at {rate} Hz"),
+        "max_seconds": (seconds, f"the longest of some takes {longest:.1f} s"),
+    }
+    # Up to half a window, so that nothing between two frames is lost.
+    hop = min(round(float(np.median(durations)) * rate_kept / MANY_FRAMES), _usual_window(rate_kept) // 2)
+    if hop > _usual_hop(rate_kept):
+        options["hop_length"] = (hop, f"{1000 * hop / rate_kept:.0f} ms, as more frames take longer to train on")
+    return options
 
 
 def _usual_hop(sample_rate: int) -> int:

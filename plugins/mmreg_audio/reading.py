@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mmreg.errors import ValueLoadError
 from mmreg.files import irregular
+from mmreg_audio.container import is_container, read_track, track_facts
 from mmreg_audio.ending import cut_short
 from mmreg_audio.mp3 import FRAME_SAMPLES
 
@@ -34,13 +35,15 @@ LARGEST_KERNEL = 2_000_000
 PCM = {"uint8": (128, 1 << 7), "int8": (0, 1 << 7), "int16": (0, 1 << 15), "int32": (0, 1 << 31)}
 """For each integer type, the number that means silence, and how far full scale is from it."""
 Truncated = Literal["error", "keep"]
-EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf"})
+EXTENSIONS = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".m4a"}
+)
 
 
 def read_sound(
     source: Path | bytes, *, channels: int, max_seconds: float, truncated: Truncated = "error"
 ) -> tuple[NDArray[np.float32], int]:
-    """Decode the beginning of a file, or of a file's bytes, with libsndfile.
+    """Decode the beginning of a file, or of a file's bytes, with libsndfile; the sound track of a video with PyAV.
 
     Args:
         source: where the sound is.
@@ -67,6 +70,9 @@ def read_sound(
             raise ValueLoadError("an empty file (0 bytes)")
     elif not source:
         raise ValueLoadError("no bytes at all")
+    if is_container(source):
+        track, rate = read_track(source, max_seconds, truncated == "keep")
+        return channel_selector(track.shape[1], channels)(track), check_rate(rate)
     opened = str(source) if isinstance(source, Path) else io.BytesIO(source)
     blocks: list[NDArray[np.float32]] = []
     # libsndfile keeps back all of a block in which it comes upon damage.
@@ -100,6 +106,21 @@ def read_sound(
             if why:
                 raise ValueLoadError(f"cut short: {why}; truncated: keep takes what there is")
     return np.concatenate(blocks), rate
+
+
+def sound_facts(source: Any) -> tuple[int, float] | None:
+    """A sound's rate in Hz and length in seconds, without decoding it; None for what is no file, or cannot be read."""
+    import soundfile
+
+    if not isinstance(source, Path | bytes) or (isinstance(source, Path) and irregular(source)):
+        return None
+    try:
+        if is_container(source):
+            return track_facts(source)
+        found = soundfile.info(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except (soundfile.SoundFileError, OSError, TypeError, ValueLoadError):  # as in `read_sound`
+        return None
+    return found.samplerate, found.duration
 
 
 def read_array(array: Any, *, channels: int, rate: int, max_seconds: float) -> NDArray[np.float32]:

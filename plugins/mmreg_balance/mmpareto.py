@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from mmreg import EncoderGradients, Space
+from mmreg import Balance, EncoderGradients, Space
 from mmreg_balance.heads import TINY, OwnHeads
 
 VANISHED = 1e-5
@@ -37,6 +37,7 @@ class MmPareto(OwnHeads):
         gamma: by what the gradients are multiplied.
     """
 
+    spaces = Balance.spaces | {"several"}
     detached = False
     modulates = True
     own_gradients = True

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from mmreg import Space
+from mmreg import Balance, Space
 from mmreg_balance.heads import OwnHeads
 
 
@@ -15,9 +15,8 @@ class OwnLosses(OwnHeads):
     """A linear head with a loss of its own for each modality, beside the fused one: L = L_fused + weight sum_m L_m.
 
     So no encoder stops to learn where the fused head is right by the other modalities alone. It is what most methods of
-    this kind begin with, and by itself often as good (Wang, Tran and Feiszli, What Makes Training Multi-Modal
-    Classification Networks Hard?, CVPR 2020, weigh the losses anew as they go: at model level that is `own_loss:
-    gradient_blending`). A row counts for the modalities that it has. For any task.
+    this kind begin with, and by itself often as good; `gradient_blending` weighs these losses anew as they go. A row
+    counts for the modalities that it has. For any task.
 
     Cost: a linear layer a modality.
 
@@ -25,6 +24,8 @@ class OwnLosses(OwnHeads):
         weight: of each modality's loss. With 0 the heads learn from what the encoders give, which do not notice: so a
             run shows each modality's own figures, and is trained as without a balance.
     """
+
+    spaces = Balance.spaces | {"several"}
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Pretrained models of waveforms: wav2vec 2.0, HuBERT, WavLM and their kin.
+"""Pretrained models of sounds: of waveforms (wav2vec 2.0, HuBERT, WavLM) and of spectrograms (AST, CLAP, Whisper).
 
 Axes: B batch, C channels, T time (samples or frames), D features.
 """
@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from mmreg import SEQUENCE, Features, Signal, Spec
 from mmreg.errors import OptionError
 from mmreg.layers import length_mask
 from mmreg_hf.encoder import HuggingFaceEncoder
 from mmreg_hf.folders import PROCESSORS, read_processor
+from mmreg_hf.spectrograms import EXTRACTORS, SETTINGS, SpectrogramExtractor
 from mmreg_hf.waveforms import MaskedGroupNorm, fewest_samples, long_enough, mask_group_norms, num_frames, scaled
 
 WAVEFORM_TYPES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
@@ -24,24 +26,27 @@ WAVEFORM_TYPES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
 
 
 class HuggingFaceAudio(HuggingFaceEncoder):
-    """A model of waveforms of Hugging Face's transformers: wav2vec 2.0, HuBERT, WavLM, UniSpeech.
+    """A model of sounds of Hugging Face's transformers: wav2vec 2.0, HuBERT, WavLM, UniSpeech, AST, CLAP, Whisper.
 
     The modality gives waveforms at the model's own rate. Each sound is brought to mean 0 and deviation 1 where the
     model's feature extractor does so, over its true length; its result does not depend on the others' lengths, not
-    even with models whose first norm runs over time (transformers' own does). Features are not hidden, nor layers
-    skipped, as they were when these models were trained. Weights are read from safetensors files alone, and nothing
-    that comes with a model is run. What a run needs of the model is in the run.
+    even with models whose first norm runs over time (transformers' own does). AST, the tower of CLAP and the encoder
+    of Whisper take spectrograms, which their own feature extractors make, of the beginning of a sound that is longer
+    than these take (10 or 30 seconds), in CPU memory: freeze such a model, so that it is done once. Features are not
+    hidden, nor layers skipped, as they were when these models were trained. Weights are read from safetensors files
+    alone, and nothing that comes with a model is run. What a run needs of the model is in the run.
 
     Args:
         spec: waveforms "TC" of one channel.
         model: the model's name on the hub, such as facebook/wav2vec2-base-960h, or a folder with its config.json,
             preprocessor_config.json and model.safetensors.
-        pooling: what becomes of a sound's frames: their `mean`, or the first one (`cls`). Not used when tokens are
-            asked for.
-        outputs: "pooled", or "tokens" for one vector a frame (mostly 20 ms).
+        pooling: what becomes of a sound's frames: their `mean`, the first one (`cls`), what the `model` makes of them
+            itself (AST, CLAP), or that after the `projection` into the space that CLAP's towers share. If it is not
+            given: `model` of AST and CLAP, `mean` of the others. Not used when tokens are asked for.
+        outputs: "pooled", or "tokens" for one vector a frame (mostly 20 ms), or a patch of the spectrogram.
 
     Raises:
-        OptionError: the model cannot be had, or takes no waveforms.
+        OptionError: the model cannot be had, or is none of these.
         SpecError: from a spec that `accepts` refuses.
     """
 
@@ -53,10 +58,11 @@ class HuggingFaceAudio(HuggingFaceEncoder):
         self,
         spec: Spec,
         *,
-        pooling: Literal["mean", "cls"] = "mean",
+        pooling: Literal["mean", "cls", "model", "projection"] | None = None,
         **options: Any,
     ) -> None:
         self.norms: list[MaskedGroupNorm] = []
+        self.extractor: SpectrogramExtractor | None = None
         super().__init__(spec, pooling=pooling, **options)
 
     @classmethod
@@ -77,36 +83,45 @@ class HuggingFaceAudio(HuggingFaceEncoder):
 
     @staticmethod
     def _facts(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-        if config.get("model_type") not in WAVEFORM_TYPES:
+        kind = str(config.get("model_type"))
+        if kind not in WAVEFORM_TYPES and kind not in EXTRACTORS:
             raise OptionError(
-                f"model: a {config.get('model_type')!r} takes no waveforms, or none that can be made in batches as its "
-                f"own feature extractor makes them; these do: {', '.join(WAVEFORM_TYPES)}"
+                f"model: a {kind!r} takes no sounds, or none that can be made in batches as its own feature extractor "
+                f"makes them; these do: {', '.join((*WAVEFORM_TYPES, *EXTRACTORS))}"
             )
         if config.get("conv_pos_batch_norm"):
             raise OptionError("model: it has a norm over batches and padding (conv_pos_batch_norm), which is not taken")
         processor = read_processor(folder, "feature_extractor")
+        if kind in EXTRACTORS:
+            settings = {key: value for key, value in processor.items() if key in SETTINGS}
+            return {"sampling_rate": SpectrogramExtractor(kind, settings).rate, "extractor": settings}
         rate = processor.get("sampling_rate", 16000)
         if not isinstance(rate, int) or rate < 1:
             raise OptionError(f"model: sampling_rate of its feature extractor is {rate!r}, where Hz are needed")
         return {"sampling_rate": rate, "scaled": bool(processor.get("do_normalize", True))}
 
     def read(self, folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The rate, and whether each sound is brought to mean 0 and deviation 1."""
+        """The rate, and whether each sound is brought to mean 0 and deviation 1, or how spectrograms are made."""
         return self._facts(folder, config)
 
     def adapt(self, config: Any) -> None:
         """No hidden features or skipped layers, whose draws no recipe's seed reaches; nor convolutions at the end."""
         config.apply_spec_augment = False
-        config.layerdrop = 0.0
+        config.layerdrop = config.encoder_layerdrop = 0.0
         config.add_adapter = False
+        if config.model_type == "whisper":  # its encoder alone
+            config.is_encoder_decoder = False
 
     def usual_pooling(self) -> str:
-        """The mean."""
-        return "mean"
+        """What models of spectrograms make themselves, as far as they do; else the mean."""
+        return "model" if self.extractor is not None and self.config.model_type != "whisper" else "mean"
 
     def prepare(self) -> None:
-        """Norms over time heed the true lengths."""
-        self.norms = mask_group_norms(self.network, self.config)
+        """Norms over time heed the true lengths; spectrograms are made as the model's own."""
+        if "extractor" in self.facts:
+            self.extractor = SpectrogramExtractor(self.config.model_type, self.facts["extractor"])
+        else:
+            self.norms = mask_group_norms(self.network, self.config)
 
     def smallest(self) -> Signal:
         """Silence of a single frame."""
@@ -119,6 +134,8 @@ class HuggingFaceAudio(HuggingFaceEncoder):
         lengths = signal.lengths
         if lengths is None:
             lengths = torch.full((len(signal),), size, device=signal.device)
+        if self.extractor is not None:
+            return self._of_spectrograms(self.extractor, signal, lengths)
         waveform = scaled(signal.values[..., 0], lengths, self.facts["scaled"])
         frames = num_frames(self.config, lengths)
         waveform, lengths = long_enough(waveform, lengths, fewest_samples(self.config))
@@ -130,3 +147,15 @@ class HuggingFaceAudio(HuggingFaceEncoder):
             warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
             tokens = self.network(waveform, attention_mask=valid.long()).last_hidden_state
         return self.features({}, tokens, length_mask(frames, tokens.shape[1]))
+
+    def _of_spectrograms(self, extractor: SpectrogramExtractor, signal: Signal, lengths: Tensor) -> Features:
+        """Encode waveforms (B, T, 1) of these lengths (B,) by way of spectrograms."""
+        on_host = signal.lengths_on_host()
+        inputs = extractor(scaled(signal.values[..., 0], lengths, False), lengths.cpu() if on_host is None else on_host)
+        output = self.network(**inputs)
+        tokens = output.last_hidden_state
+        if tokens.dim() == 4:  # a map (B, D, F', T')
+            tokens = tokens.flatten(2).transpose(1, 2)
+        # The tokens of the class and of distillation are of no place in the spectrogram.
+        whole = 2 if self.config.model_type == "audio-spectrogram-transformer" else 0
+        return self.features(output, tokens, extractor.mask(lengths, tokens.shape[1]), whole)

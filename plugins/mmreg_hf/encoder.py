@@ -180,7 +180,8 @@ class HuggingFaceEncoder(Encoder):
         elif self.pooling == "cls":
             pooled = tokens[:, 0]
         else:
-            names = ("text_embeds", "image_embeds") if self.pooling == "projection" else ("pooler_output",)
+            projected = ("text_embeds", "image_embeds", "audio_embeds")
+            names = projected if self.pooling == "projection" else ("pooler_output",)
             own = [output[name] for name in names if output.get(name) is not None]
             if not own:
                 raise OptionError(f"pooling: a {self.config.model_type} has no pooling of its own; choose mean or cls")

@@ -29,6 +29,7 @@ TOWERS = {
     "siglip_text_model": ("SiglipTextModel", ""),
     "siglip_vision_model": ("SiglipVisionModel", ""),
     "clap_text_model": ("ClapTextModel", "ClapTextModelWithProjection"),
+    "clap_audio_model": ("ClapAudioModel", "ClapAudioModelWithProjection"),
 }
 """By the type of a tower: its class, and the one with a projection into the space that the towers share."""
 
@@ -132,6 +133,10 @@ def model_class(config: Any, projected: bool) -> Any:
         raise OptionError(f"model: a {kind} is an encoder with a decoder; only encoders alone are taken")
     if kind in TOWERS:
         return getattr(transformers, TOWERS[kind][0])
+    if kind == "whisper":
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+        return WhisperEncoder
     found = transformers.MODEL_MAPPING.get(type(config), None)
     if found is None:
         raise OptionError(f"model: transformers has no model of the type {kind!r} that gives features")
@@ -156,8 +161,12 @@ def load_model(config: Any, projected: bool, folder: Path) -> tuple[nn.Module, s
     weights: dict[str, Tensor] = {}
     for path in weights_files(folder):
         weights |= read_weights(path)
+    prefixes: tuple[str, ...] = ()
     if config.model_type in TOWERS and not projected:  # the class has the names of a tower's own weights alone
-        prefix = f"{config.model_type.split('_')[1]}_model."
+        prefixes = (f"{config.model_type.split('_')[1]}_model.",)
+    elif config.model_type == "whisper":
+        prefixes = ("model.encoder.", "encoder.")
+    for prefix in prefixes:
         own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
         weights = own or weights
     try:

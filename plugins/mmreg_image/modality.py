@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from mmreg import GRID, Modality, Signal, Spec
 from mmreg.errors import OptionError, ValueLoadError
 from mmreg_image.augment import AUGMENTATIONS, Augmentation
 from mmreg_image.decode import read_pixels
+from mmreg_image.pillow import is_animated
 from mmreg_image.pixels import Interpolation, Resize, fit, with_channels
 
 Side = Annotated[int, Ge(1), Le(10_000)]
@@ -84,6 +86,9 @@ class Image(Modality):
         """A size near the pictures' own, of at most 128 pixels, and one channel if all are grey."""
         if super().suggest(values) is None and not all(isinstance(value, bytes) for value in values):
             return None
+        gifs = [value for value in values[:20] if isinstance(value, Path) and value.suffix.lower() == ".gif"]
+        if 2 * sum(map(is_animated, gifs)) > len(values[:20]):
+            return None  # rather videos
         pictures = []
         for value in values[:20]:
             with contextlib.suppress(ValueLoadError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 import warnings
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -59,6 +61,15 @@ def decode_with_pillow(data: bytes) -> Pixels:
                     f"not a picture in any known format ({len(data):,} bytes that begin {data[:8].hex(' ')})"
                 ) from error
             raise ValueLoadError(f"a damaged, truncated or unsupported picture (Pillow: {error})") from error
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a GIF has more than one picture."""
+    with _LOCK, warnings.catch_warnings(), contextlib.suppress(Exception):  # see above
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=["GIF"]) as image:
+            return bool(getattr(image, "is_animated", False))
+    return False
 
 
 @cache

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from mmreg.console import figure_rows
+from mmreg.console import by_target, figure_rows
 from mmreg.files import markdown_table
 from mmreg.messages import cell, listed, plural
 from mmreg_report.reading import Facts
@@ -17,6 +17,8 @@ CURVE_WIDTH = 40
 """Bars of a learning curve at most."""
 MOST_EPOCHS = 12
 """Rows of the learning curve's table at most; epochs between are left out evenly."""
+OTHERS = (("per_direction", "Directions"), ("per_quantile", "Quantiles"))
+"""What figures are told apart by besides classes and labels, with the title of the table."""
 SPLITS = {"validation": "validation", "out_of_fold": "out of fold", "test": "test"}
 """What is measured, and how it is called."""
 
@@ -94,14 +96,16 @@ def _notes(facts: Facts) -> list[str]:
 
 
 def _figures(facts: Facts) -> str:
-    """A row for each split and part of the model."""
-    rows = []
+    """A row for each split and part of the model; of several targets, a table for each."""
+    tables: dict[str, list[dict[str, Any]]] = {}
     for split, called in SPLITS.items():
         if split in facts.report:
-            rows += [{"split": called, **row} for row in figure_rows(facts.report[split])]
-    if not rows:
+            for target, figures in by_target(facts.report[split]).items():
+                tables.setdefault(target, []).extend({"split": called, **row} for row in figure_rows(figures))
+    if not tables:
         return "## Figures\n\nThere were neither validation nor test rows to measure on."
-    return "## Figures\n\n" + markdown_table(rows)
+    titled = [f"### {cell(target)}\n\n" * bool(target) + markdown_table(rows) for target, rows in tables.items()]
+    return "\n\n".join(["## Figures", *titled])
 
 
 def _trainings(facts: Facts) -> list[str]:
@@ -122,14 +126,15 @@ def _trainings(facts: Facts) -> list[str]:
 
 
 def _classes(facts: Facts) -> list[str]:
-    """The figures of each class or label on the last split that there is, where the task has them."""
+    """The figures of each class, label or direction on the last split that there is, where the task has them."""
     split = next((split for split in reversed(SPLITS) if split in facts.report), None)
-    metrics = facts.report[split]["metrics"] if split else {}
+    of = f"{split} rows" if split != "out_of_fold" else "rows out of fold"
     return [
-        f"## {title} ({f'{split} rows' if split != 'out_of_fold' else 'rows out of fold'})\n\n"
-        + markdown_table([{"name": name, **each} for name, each in metrics[key].items()])
-        for key, title in (("per_class", "Classes"), ("per_label", "Labels"), ("per_quantile", "Quantiles"))
-        if metrics.get(key)
+        f"## {title}{f' of {cell(target)}' if target else ''} ({of})\n\n"
+        + markdown_table([{"name": name, **each} for name, each in figures["metrics"][key].items()])
+        for target, figures in (by_target(facts.report[split]).items() if split else ())
+        for key, title in (("per_class", "Classes"), ("per_label", "Labels"), *OTHERS)
+        if figures["metrics"].get(key)
     ]
 
 

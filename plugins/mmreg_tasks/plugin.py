@@ -7,7 +7,7 @@ mmreg_api = 1
 
 @hookimpl
 def mmreg_components() -> list[ComponentSpec]:
-    """Tasks of classes, of ordered classes, of numbers and their quantiles, and of times until an event."""
+    """What is predicted: classes, labels, ordered classes, numbers, quantiles, survival; or nothing, to learn pairs."""
     return [
         ComponentSpec(
             "task", "classification", "mmreg_tasks.classification:Classification", "One of several exclusive classes."
@@ -16,10 +16,11 @@ def mmreg_components() -> list[ComponentSpec]:
         ComponentSpec("task", "regression", "mmreg_tasks.regression:Regression", "One or more numbers."),
         ComponentSpec("task", "ordinal", "mmreg_tasks.ordinal:Ordinal", "One of several classes that have an order."),
         ComponentSpec("task", "quantile", "mmreg_tasks.quantile:Quantile", "Quantiles of a number, such as a range."),
+        ComponentSpec("task", "survival", "mmreg_tasks.survival:Survival", "How soon an event is to be expected."),
         ComponentSpec(
             "task",
-            "survival",
-            "mmreg_tasks.survival:Survival",
-            "How soon an event is to be expected, from censored times.",
+            "contrastive",
+            "mmreg_tasks.contrastive:Contrastive",
+            "Modalities of a row near each other; no target.",
         ),
     ]

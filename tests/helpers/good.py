@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmreg import Encoder, FeatureFusion, Features, Fused, Modality, ModelFusion, Signal, Spec, Task
 from mmreg.errors import OptionError, SpecError, TargetError, ValueLoadError
 from mmreg.layers import length_mask, masked_mean, masked_softmax
+from mmreg_tasks.contrastive import Contrastive
 
 
 class Series(Modality):
@@ -286,6 +287,7 @@ SERIES_VALUES = [[1.0, 2.0, 4.0], [0.5], [3.0, -1.0], [2.0, 2.0, 2.0, 8.0], [-3.
 SERIES_BAD = [[1.0, float("nan")], "word", [[1.0], [2.0]]]
 
 MATERIAL: Mapping[type, dict[str, Any]] = {
+    Contrastive: {},
     Series: {"values": SERIES_VALUES, "bad_values": SERIES_BAD},
     Recurrent: {},
     Weighed: {},

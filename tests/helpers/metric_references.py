@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from lifelines.utils import concordance_index
+from numpy.typing import NDArray
 from scipy import stats
 from sklearn import metrics
 from torch import Tensor
@@ -200,3 +201,35 @@ def regression(column: Sequence[Any]) -> dict[str, Reference]:
         "pearson": numbers(lambda actual, predicted: np.corrcoef(actual, predicted)[0, 1]),
         "spearman": numbers(lambda actual, predicted: stats.spearmanr(actual, predicted)[0]),
     }
+
+
+def _ranks(scores: Tensor) -> list[NDArray[np.float64]]:
+    """For the two directions between two inputs' vectors side by side, the rank of each row's partner, by sorting."""
+    left, right = (half.double().numpy() for half in scores.chunk(2, 1))
+    found = []
+    for similar in (left @ right.T, right @ left.T):
+        own = np.diag(similar)[:, None]
+        above, level = (similar > own + 1e-6).sum(1), (np.abs(similar - own) <= 1e-6).sum(1)
+        found.append(np.stack([above + 1, above + level]).astype(np.float64))  # ties may be sorted either way
+    return found
+
+
+def _over_ranks(figure: Callable[[float], float]) -> Callable[[Tensor, Tensor], float]:
+    """The mean over both directions of a figure, itself the mean over a row's possible ranks."""
+
+    def reference(scores: Tensor, targets: Tensor) -> float:
+        rows = ([np.mean([figure(r) for r in np.arange(a, b + 1)]) for a, b in each.T] for each in _ranks(scores))
+        return float(np.mean([np.mean(each) for each in rows]))
+
+    return reference
+
+
+def _median_rank(scores: Tensor, targets: Tensor) -> float:
+    return float(np.mean([np.median(each.mean(0)) for each in _ranks(scores)]))
+
+
+CONTRASTIVE: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "mrr": _over_ranks(lambda rank: 1 / rank),
+    **{f"recall_at_{k}": _over_ranks(lambda rank, k=k: rank <= k) for k in (1, 5, 10)},
+    "median_rank": _median_rank,
+}

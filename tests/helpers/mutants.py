@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmreg import Concern, Features, Fused, Signal, Spec, TargetValues
 from mmreg.errors import TargetError
 from mmreg.layers import masked_mean
+from mmreg_tasks.contrastive import Contrastive
 
 
 @dataclass(frozen=True)
@@ -682,3 +683,38 @@ class FitsInAnyOrder(Choice):
         FitsInAnyOrder.turns += 1
         first = FitsInAnyOrder.turns % len(self.words)
         self.words = self.words[first:] + self.words[:first]
+
+
+# --- tasks without a target
+
+
+@caught_by("targets", "columns")
+class EncodesWithoutATarget(Contrastive):
+    def encode(self, values: Sequence[Any]) -> NDArray[np.float32]:
+        return np.zeros((len(values), 1), np.float32)
+
+
+@caught_by("scores")
+class LongVectors(Contrastive):
+    def scores(self, logits: Tensor) -> Tensor:
+        return torch.where(super().scores(logits) != 0, logits.float(), 0)
+
+
+@caught_by("scores")
+class HeadHearsTheAbsent(Contrastive):
+    def head(self, inputs: Mapping[str, int]) -> nn.Module:
+        head = super().head(inputs)
+        head.register_forward_pre_hook(lambda module, given: (given[0], torch.ones_like(given[1])))
+        return head
+
+
+@caught_by("loss")
+class EmptyRowsAreNegatives(Contrastive):
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return super().loss(scores, targets) + 0.01 * len(scores)
+
+
+@caught_by("loss")
+class FirstRowsCountMore(Contrastive):
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return super().loss(scores, targets) * torch.linspace(2, 1, len(scores), device=scores.device)

@@ -125,7 +125,7 @@ def siglip(folder: Path) -> Path:
 
 
 def clap(folder: Path) -> Path:
-    """Two towers, of which that of sounds takes no waveforms."""
+    """Two towers; sounds of at most a second, shorter ones repeated."""
     text = {"vocab_size": 90, "max_position_embeddings": 42, "pad_token_id": 1, **SIZES}
     audio = {
         "num_mel_bins": 16,
@@ -139,7 +139,51 @@ def clap(folder: Path) -> Path:
     }
     config = transformers.ClapConfig(text_config=text, audio_config=audio, projection_dim=12)
     save_tokenizer(folder, tokenizer(1))
-    return save_model(folder, transformers.ClapModel(config), transformers.ClapFeatureExtractor())
+    extractor = transformers.ClapFeatureExtractor(
+        feature_size=16,
+        sampling_rate=8000,
+        hop_length=160,
+        max_length_s=1,
+        fft_window_size=512,
+        frequency_min=50,
+        frequency_max=4000,
+        truncation="rand_trunc",
+    )
+    return save_model(folder, transformers.ClapModel(config), extractor)
+
+
+def ast(folder: Path) -> Path:
+    """Spectrograms of at most 40 frames."""
+    config = transformers.ASTConfig(
+        **SIZES, patch_size=8, frequency_stride=8, time_stride=8, max_length=40, num_mel_bins=16
+    )
+    extractor = transformers.ASTFeatureExtractor(sampling_rate=8000, num_mel_bins=16, max_length=40)
+    return save_model(folder, transformers.ASTModel(config), extractor)
+
+
+def whisper(folder: Path) -> Path:
+    """An encoder of a second, with a decoder that is not taken."""
+    config = transformers.WhisperConfig(
+        vocab_size=90,
+        num_mel_bins=16,
+        d_model=16,
+        encoder_layers=2,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        decoder_layers=1,
+        decoder_attention_heads=2,
+        decoder_ffn_dim=24,
+        max_source_positions=25,
+        max_target_positions=20,
+        pad_token_id=1,
+        bos_token_id=2,
+        eos_token_id=3,
+        decoder_start_token_id=2,
+    )
+    extractor = transformers.WhisperFeatureExtractor(
+        feature_size=16, sampling_rate=16000, hop_length=320, chunk_length=1, n_fft=1024
+    )
+    return save_model(folder, transformers.WhisperModel(config), extractor)
 
 
 def vit(folder: Path, **changes: Any) -> Path:

@@ -35,6 +35,13 @@ class Level(StrEnum):
     MODEL = "model"
 
 
+class Split(StrEnum):
+    """The rows of a comparison."""
+
+    VALIDATION = "validation"
+    TEST = "test"
+
+
 def compare(
     recipe: RecipeArgument,
     fusion: Annotated[
@@ -73,6 +80,9 @@ def compare(
     metric: Annotated[
         str | None, typer.Option("--metric", help="What to compare by; what the recipe chooses weights by if left out.")
     ] = None,
+    split: Annotated[
+        Split | None, typer.Option("--split", help="Rows to compare by: test, or else validation, if left out.")
+    ] = None,
     device: Device = "auto",
     precision: Precision = None,
     jobs: Jobs = None,
@@ -104,6 +114,7 @@ def compare(
             singles=singles,
             overrides=recipe_overrides(set_, precision),
             metric=metric,
+            split=None if split is None else split.value,
             device=device,
             jobs=jobs,
             resamples=resamples,

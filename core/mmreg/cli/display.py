@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from mmreg.cli.pace import Pace
-from mmreg.console import Bar, figure_rows, note, print_table
+from mmreg.console import Bar, by_target, figure_rows, note, print_table
 from mmreg.contract.callback import Callback, FollowedRun, Step
 from mmreg.contract.metrics import Epoch
 
@@ -108,12 +108,14 @@ class Display(Callback):
         """The table of figures, the line that says how good it is, and what to type next."""
         report = run.report
         splits = [split for split in ("validation", "test") if split in report]
-        rows = []
+        tables: dict[str, list[dict[str, Any]]] = {}
         for split in splits:
-            rows += [{"split": split, **row} for row in figure_rows(report[split])]
-        if rows and not self.quiet:
-            print()
-            print_table(rows)
+            for target, figures in by_target(report[split]).items():
+                tables.setdefault(target, []).extend({"split": split, **row} for row in figure_rows(figures))
+        if tables and not self.quiet:
+            for target, rows in tables.items():
+                print()
+                print_table(rows, title=target)
             print()
         if splits:
             last = splits[-1]

@@ -20,6 +20,7 @@ from mmreg.console import (
     Precision,
     RunArgument,
     Separator,
+    by_target,
     figure_rows,
     note,
     numbers,
@@ -171,15 +172,21 @@ def table_source(table: str | None, separator: str | None, encoding: str | None)
     return TableFile(table, separator, encoding)
 
 
+PER = {"per_class": "class", "per_label": "class", "per_direction": "direction", "per_quantile": "quantile"}
+"""What figures may be told apart by, and what a row of their table is called."""
+
+
 def _print_figures(run: Run, figures: Mapping[str, Any]) -> None:
     """A run's figures, those of its parts and classes, and the line that sums them up."""
-    metrics = figures["metrics"]
-    print_table(figure_rows(figures), title=f"{figures['split']} rows")
-    for name, called in (("per_class", "class"), ("per_label", "class"), ("per_quantile", "quantile")):
-        if name in metrics:
+    for target, own in by_target(figures).items():
+        if target:
             print()
-            print_table([{called: label, **each} for label, each in metrics[name].items()])
-    print(f"\n{run.task.headline(metrics, figures['rows'])}")
+        print_table(figure_rows(own), title=f"{target}, {figures['split']} rows".removeprefix(", "))
+        for name, column in PER.items():
+            if name in own["metrics"]:
+                print()
+                print_table([{column: label, **each} for label, each in own["metrics"][name].items()])
+    print(f"\n{run.task.headline(figures['metrics'], figures['rows'])}")
     if "rows_without_any_modality" in figures:
         note(without_modality(figures["rows_without_any_modality"]))
 

@@ -46,16 +46,20 @@ def missing_files(experiment: Experiment) -> list[str]:
     import numpy as np
 
     from mmreg.data.cells import iter_paths
+    from mmreg.experiment import list_inputs
 
-    table, warnings = experiment.table, []
+    lists, warnings = list_inputs(experiment.plan, experiment.table), []
     used = np.sort(np.concatenate(list(experiment.splits.values())))
     rows = used[np.linspace(0, len(used) - 1, min(FILES, len(used))).astype(np.int64)]
     for name, modality in experiment.plan.inputs.items():
+        table, own = experiment.table, rows
+        if name in lists:
+            table, own = lists[name].values, lists[name].places(rows)[:FILES]
         for column in modality.columns if modality.modality.cls.paths else ():
-            paths = list(iter_paths(table, column, rows))
+            paths = list(iter_paths(table, column, own))
             missing = [at for at, path in enumerate(paths) if path is not None and not os.path.exists(path)]  # noqa: PTH110 (texts)
             if missing:
-                first = rows[missing[0]]
+                first = own[missing[0]]
                 files = sum(path is not None for path in paths)
                 warnings.append(
                     f"{name}: {len(missing):,} of {files:,} files looked at are missing (first: {table.where(first)}, "

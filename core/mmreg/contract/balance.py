@@ -1,6 +1,6 @@
 """The interface of what keeps one modality from starving the others while they are trained as one.
 
-Axes: B batch, D features, K classes, M modalities.
+Axes: B batch, D features, H what reaches a head, K classes, M modalities.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class BalanceBatch:
     Attributes:
         vectors: of each modality (B, D) what its encoder gives, the mean of valid tokens where it gives tokens; those
             of absent rows may hold anything.
-        logits: what `own_logits` gave, by modality.
+        logits: what `own_logits` or `shared_logits` gave, by modality.
         present: (B, M) bool, which row has which modality, whatever `keep` left of it.
         targets: as the task encodes them: (B,) int64 classes, (B, K) 0/1 labels, or (B, K) values.
         weights: (B,) of the rows' losses.
@@ -75,7 +75,7 @@ class Balance(nn.Module, Restorable, ABC):
     A subclass's constructor is `__init__(self, inputs: Mapping[str, int], *, num_logits: int, num_outputs: int,
     space: Space, option=default, ...)`. `inputs` gives each modality's name and the size D of its vector, in the
     recipe's order; `num_logits` is what a head gives for a row, `num_outputs` is K, and `space` what scores are. The
-    framework passes these four in.
+    framework passes these four in; one that sets `shares_head` gets `head_size`, which is H, as well.
 
     It is a part of the model: what it has to remember is in buffers, and what it learns in parameters, so that both are
     saved with the weights, and a training that goes on finds them. Whatever it decides is decided by tensors: a step
@@ -85,23 +85,32 @@ class Balance(nn.Module, Restorable, ABC):
 
     Attributes:
         passed_in: keyword-only parameters that are no options, as the framework passes them in.
-        spaces: the spaces of a task's scores in which it has a meaning.
+        spaces: the spaces of a task's scores in which it has a meaning; "several", if it needs no more of targets than
+            the losses of rows.
         min_inputs: the least number of modalities.
         max_inputs: the greatest number of modalities; None for any.
         observes: whether `observe` is called. As it sees targets, the rows of batches cannot be mixed then.
         modulates: whether `modulate` is called. As it changes gradients of each modality's encoder, none can be shared.
         own_gradients: whether `modulate` is to be told the gradients of the modalities' own losses as well, for which
             training goes back through the encoders twice.
-        own_loss: the weight of the loss of each modality's `own_logits`; with 0 there is no such loss.
+        detaches: whether operator and head learn from detached features: then encoders learn by what the balance adds.
+        shares_head: whether each modality says by itself what the operator and its head make of it alone:
+            `shared_logits` is called in the place of `own_logits`, and the operator is run once more a modality.
+        blends: whether training weighs the modalities' own losses and the fused one anew every few epochs, by how much
+            each of them overfits (Wang et al. 2020), as it does for the parts of a model-level fusion.
+        own_loss: the weight of the loss of each modality's own logits; with 0 there is no such loss.
     """
 
-    passed_in: ClassVar[frozenset[str]] = frozenset({"num_logits", "num_outputs", "space", "restored"})
+    passed_in: ClassVar[frozenset[str]] = frozenset({"num_logits", "num_outputs", "space", "head_size", "restored"})
     spaces: ClassVar[frozenset[Space]] = frozenset({"log_probabilities", "log_odds", "values"})
     min_inputs: ClassVar[int] = 2
     max_inputs: ClassVar[int | None] = None
     observes: ClassVar[bool] = False
     modulates: ClassVar[bool] = False
     own_gradients: ClassVar[bool] = False
+    detaches: ClassVar[bool] = False
+    shares_head: ClassVar[bool] = False
+    blends: ClassVar[bool] = False
     own_loss: float = 0.0
 
     def own_logits(self, vectors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -116,6 +125,19 @@ class Balance(nn.Module, Restorable, ABC):
             Logits of all modalities, or none.
         """
         return {}
+
+    def shared_logits(self, fused: Mapping[str, Tensor], present: Tensor, head: nn.Linear) -> Mapping[str, Tensor]:
+        """What each modality says by itself through the head of all, if `shares_head`; else as `own_logits`.
+
+        Args:
+            fused: of each modality (B, H) what the operator makes of it alone; of rows that lack it anything.
+            present: (B, M) bool, which row has which modality.
+            head: what makes logits of H features. In training its weights learn from what is returned.
+
+        Returns:
+            Logits (B, num_logits) of all modalities.
+        """
+        return {name: head(each) for name, each in fused.items()}
 
     def keep(self, present: Tensor) -> Tensor:
         """Which modalities of a training batch's rows reach the fusion.

@@ -87,6 +87,22 @@ class Modality(Restorable, ABC):
         return {} if values and len(files) >= 0.8 * len(values) else None
 
     @classmethod
+    def suggest_beside(cls, modality: str, values: Sequence[Any]) -> tuple[Mapping[str, tuple[Any, str]], str] | None:
+        """Options for an input of its own of a column that another modality takes, for `mmreg init`.
+
+        So that the sound of videos is an input beside their pictures.
+
+        Args:
+            modality: the name of the modality that takes the column.
+            values: a sample of the column's values that are there, as that modality's `load` takes them.
+
+        Returns:
+            Options as `suggest` gives them, and what to say of values that lack this modality (empty if none do); None
+            if the values hold nothing of it.
+        """
+        return None
+
+    @classmethod
     def suggest_columns(
         cls, columns: Mapping[str, Sequence[Any]]
     ) -> tuple[Sequence[str], Mapping[str, tuple[Any, str]]] | None:

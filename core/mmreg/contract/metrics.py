@@ -69,3 +69,48 @@ class Epoch:
     def from_plain(cls, data: Mapping[str, Any]) -> Epoch:
         """The epoch that `to_plain` gave."""
         return cls(**{**data, "values": tuple(MetricValue(**each) for each in data["values"])})
+
+
+def by_target(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The figures of a split, as `Run.evaluate` gives them, apart for each target by name.
+
+    Under "" are those of all targets together; of a run with a single target these are all.
+    """
+    metrics = figures["metrics"]
+    if "targets" not in metrics:
+        return {"": figures}
+    parts = metrics["modalities"]
+    found: dict[str, Mapping[str, Any]] = {"": {**figures, "metrics": _together(metrics)}}
+    for name in metrics["targets"]:
+        own = of_target(metrics, name)
+        own["modalities"] = {part: {"rows": each["rows"], **of_target(each, name)} for part, each in parts.items()}
+        found[name] = {"split": figures["split"], "rows": own.pop("rows"), "metrics": own}
+    return found
+
+
+def _together(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Those figures that are of no target by itself."""
+    starts = tuple(f"{name}." for name in metrics["targets"])
+    found = {key: each for key, each in metrics.items() if not key.startswith(starts)}
+    found["modalities"] = {
+        part: {key: each for key, each in own.items() if not key.startswith(starts)}
+        for part, own in metrics["modalities"].items()
+    }
+    for key in ("targets", "intervals", "baseline"):
+        found.pop(key, None)
+    return found
+
+
+def of_target(metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What was measured of one of several targets, as its own task gives it, and its number of "rows"."""
+    start = f"{name}."
+
+    def own(figures: Mapping[str, Any]) -> dict[str, Any]:
+        return {key.removeprefix(start): each for key, each in figures.items() if key.startswith(start)}
+
+    found = {**own(metrics), **metrics.get("targets", {}).get(name, {})}
+    if intervals := own(metrics.get("intervals", {})):
+        found["intervals"] = intervals
+    if baseline := own(metrics.get("baseline", {})):
+        found["baseline"] = {"prediction": metrics["baseline"]["prediction"][name], **baseline}
+    return found

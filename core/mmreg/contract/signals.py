@@ -90,12 +90,15 @@ class Features:
         mask: (B, T) bool, True where a token is valid; None when every token is. A row's valid tokens come first, and
             every row that is present has at least one.
         losses: named extra terms (scalars, means over the batch's rows, already weighted) that training adds.
+        positions: (B, T) int64, for an operator that adds positions to tokens, which each of them has, from 0 and
+            below T; None for as they come. Of the tokens of a set, such as the values of a cell, all have the first.
     """
 
     pooled: Tensor | None = None
     tokens: Tensor | None = None
     mask: Tensor | None = None
     losses: Mapping[str, Tensor] = field(default_factory=dict)
+    positions: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""A target column's values, told apart and counted without a Python object a row.
+"""A target column's values, or several columns', told apart and counted without a Python object a row.
 
 Axes: N rows, D distinct values, K numbers a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, overload
 
@@ -99,6 +99,75 @@ class TargetValues(Sequence[Any]):
         """Which values are null, (N,)."""
         null = np.asarray(self._column.cells.is_null().to_numpy(), bool)
         return null if self._rows is None else null[self._rows]
+
+
+class TargetRecords(TargetValues):
+    """The values of N rows of several target columns: a sequence of dicts by target, None where a row lacks one.
+
+    Args:
+        columns: the values of each target, all of N rows.
+
+    Example:
+        >>> prices = TargetValues(pa.chunked_array([[1.5, float("nan"), None]]))
+        >>> records = TargetRecords({"price": prices, "kind": TargetValues(pa.chunked_array([["a", "b", None]]))})
+        >>> list(records)
+        [{'price': 1.5, 'kind': 'a'}, {'price': None, 'kind': 'b'}, {'price': None, 'kind': None}]
+        >>> records.missing()
+        array([False, False,  True])
+    """
+
+    def __init__(self, columns: Mapping[str, TargetValues]) -> None:
+        self.columns = dict(columns)
+
+    @classmethod
+    def of(cls, values: Sequence[Any], names: Iterable[str]) -> TargetRecords:
+        """The same of plain dicts, in which a target may be left out; and of what are records already."""
+        if isinstance(values, cls):
+            return values
+        return cls({name: _column_of([value.get(name) for value in values]) for name in names})
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    @overload
+    def __getitem__(self, at: int) -> Any: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Any]: ...
+    def __getitem__(self, at: int | slice) -> Any:
+        if not isinstance(at, slice):
+            return self[range(len(self))[at] : range(len(self))[at] + 1][0]
+        columns = {}
+        for name, values in self.columns.items():
+            own = values.select(np.arange(len(self))[at])
+            columns[name] = [None if lacks else value for value, lacks in zip(own, own.missing().tolist(), strict=True)]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def select(self, rows: NDArray[np.int64]) -> TargetRecords:
+        """The values of these rows, in that order."""
+        return TargetRecords({name: values.select(rows) for name, values in self.columns.items()})
+
+    def distinct(self) -> None:
+        """None, as records are not compared."""
+
+    def numbers(self) -> None:
+        """None, as records are no numbers."""
+
+    def missing(self) -> NDArray[np.bool_]:
+        """Which rows lack every target, or have nothing but NaN and infinite numbers, (N,)."""
+        missing: NDArray[np.bool_] = np.all([values.missing() for values in self.columns.values()], axis=0)
+        return missing
+
+    def is_null(self) -> NDArray[np.bool_]:
+        """As `missing`: what is no finite number counts as not there, as long as a row has another target."""
+        return self.missing()
+
+
+def _column_of(values: list[Any]) -> TargetValues:
+    """Plain values as a column; what Arrow has no type for, such as lists of differing kinds, as Python objects."""
+    try:
+        return TargetValues(pa.chunked_array([pa.array(values)]))
+    except (pa.ArrowException, OverflowError):
+        return TargetValues(pa.chunked_array([pa.array(np.arange(len(values)))]), values)
 
 
 class _Column:

@@ -11,16 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmreg.contract.lifecycle import Restorable
 from mmreg.contract.target_values import TargetValues
 
-Space = Literal["log_probabilities", "log_odds", "values", "quantiles", "log_hazards"]
+Space = Literal["log_probabilities", "log_odds", "values", "quantiles", "log_hazards", "vectors", "several"]
 """What a task's scores (B, K) are: log-probabilities over K exclusive classes (each row's exponentials sum to one),
 the log-odds of K independent labels, K plain numbers, K ascending quantiles of one number, or (K = 1) the logarithm
-of a hazard, how likely a row's event is at any time, of which differences between rows alone mean something."""
+of a hazard, how likely a row's event is at any time, of which differences between rows alone mean something; or a unit
+vector of each input side by side, zeros for one that the row lacks; or, side by side, those of several targets, each in
+a space of its own (`Task.targets` tells them apart)."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,42 @@ class Concern:
     metric: str | None = None
 
 
+class OneTarget:
+    """One of the targets that a task predicts: here the only one, which is all of the task.
+
+    Args:
+        task: the target's own.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def scores(self, scores: Tensor) -> Tensor:
+        """Its own ones (..., k) of the scores (..., K)."""
+        return scores
+
+    def has(self, targets: Tensor) -> Tensor:
+        """Which rows have it, (N,) bool, of encoded targets."""
+        return torch.ones(len(targets), dtype=torch.bool, device=targets.device)
+
+    def known(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Its own scores and encoded targets, of those of N rows that have it."""
+        return scores, targets
+
+
 class Task(Restorable, ABC):
     """What is to be predicted: it owns the target column, the loss, the metrics and how predictions are written.
 
     Its constructor takes options only. `fit` learns the labels from the training rows; the state is JSON.
 
+    A task without a target learns from what the inputs of a row have in common. Its constructor also takes `inputs`,
+    their names in order (none while only its options are tried); `fit` and `encode` get None for each row, of which
+    `encode` makes (N, 0); and in the place of fusion and the layer that makes logits stands its `head`.
+
     Attributes:
+        passed_in: keyword-only parameters that are no options, as the framework passes them in.
         space: what its scores are.
+        needs_target: whether there is a target column.
         num_outputs: K, the size of a row's scores. Set by `fit` and `load_state`.
         module: parameters of its own that `scores` and `loss` use, such as the cut points of an ordinal scale: trained,
             moved and saved with the model; made anew by `fit`, or of the right size by `load_state`.
@@ -55,7 +87,9 @@ class Task(Restorable, ABC):
         compares_rows: whether a row's loss depends on the other rows of its batch; see `loss_among`.
     """
 
+    passed_in: ClassVar[frozenset[str]] = frozenset({"inputs", "restored"})
     space: ClassVar[Space]
+    needs_target: ClassVar[bool] = True
     main_metric: ClassVar[str]
     metrics: ClassVar[Mapping[str, bool]]
     columns: ClassVar[tuple[str, ...]] = ()
@@ -67,6 +101,44 @@ class Task(Restorable, ABC):
     def num_logits(self) -> int:
         """The size of what a head gives for a row, which `scores` and `loss` take; K unless the task says otherwise."""
         return self.num_outputs
+
+    def targets(self) -> Mapping[str, OneTarget]:
+        """Each target by name; that of a task of a single one is "". For tasks that the framework joins, alone."""
+        return {"": OneTarget(self)}
+
+    @property
+    def target_tasks(self) -> Mapping[str, Task]:
+        """The task of each target, which need not be fitted."""
+        return {"": self}
+
+    def weigh(
+        self, targets: NDArray[Any], weights: Mapping[str, NDArray[np.float32]], train: NDArray[np.int64]
+    ) -> None:
+        """Put the weights of rows (N,), for some targets by name, into encoded ones; for several targets alone.
+
+        Args:
+            targets: (N, ...) changed in place.
+            weights: by what the tasks' own weights are multiplied.
+            train: the numbers of the training rows.
+        """
+        raise AssertionError("the weights of a single target are those of the rows")
+
+    @property
+    def heads(self) -> Mapping[str, int]:
+        """The sizes of what each target's head gives, in the order of the logits."""
+        return {"": self.num_logits}
+
+    def head(self, inputs: Mapping[str, int]) -> nn.Module:
+        """Of a task without a target: what makes logits of the inputs' features.
+
+        Args:
+            inputs: the size of each input's features by name, in order.
+
+        Returns:
+            A module that takes a mapping of each input's features (B, size), of absent rows anything, and (B, M) bool,
+            which row has which input; and gives logits (B, num_logits), on which absent inputs have no influence.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has a target; its head is a linear layer")
 
     @abstractmethod
     def fit(self, values: Sequence[Any]) -> None:

@@ -1,6 +1,6 @@
 """Batches: one gather a modality, with what is absent left out.
 
-Axes: B batch, M modalities, R rows of a split.
+Axes: B batch, M modalities, R rows of a split, V values.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 from mmreg.contract.signals import Features, Signal, map_values
 from mmreg.data.features import FeatureValues
 from mmreg.data.prepared import Prepared
+from mmreg.data.segments import Segments
 
 WORTH_A_THREAD = 1 << 22
 """Bytes of a batch up to which gathering it takes no longer than handing it over from a thread (under 0.5 ms)."""
@@ -39,6 +40,8 @@ class Batch:
         weights: (B,) float32, the weight of each row's loss; None for equal ones.
         index: (B,) int64, the rows' places in the split.
         features: those of `signals` instead whose values are encoded already.
+        segments: for each of both of which a row has any number of values: signals and features are then of V values,
+            and this says which of them are whose.
     """
 
     signals: dict[str, Signal[Any]]
@@ -48,6 +51,7 @@ class Batch:
     weights: Tensor | None
     index: NDArray[np.int64]
     features: dict[str, Features] = field(default_factory=dict)
+    segments: dict[str, Segments] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -85,6 +89,7 @@ class Batch:
                 name: Features(_move(each.pooled, device), _move(each.tokens, device), _move(each.mask, device))
                 for name, each in self.features.items()
             },
+            segments={name: each.map(lambda tensor: _move(tensor, device)) for name, each in self.segments.items()},
         )
 
 
@@ -173,7 +178,10 @@ class Batches:
 
     def _bytes(self) -> int:
         """About how many bytes a batch has."""
-        each = sum(part.nbytes / max(int(part.index.max(initial=0)) + 1, 1) for part in self.prepared.values())
+        each = sum(
+            part.nbytes / max(int(part.index.max(initial=0)) + 1, 1) * len(part.index) / max(len(part), 1)
+            for part in self.prepared.values()
+        )
         return int(each * max(map(len, self.order), default=0))
 
     def _ahead(self) -> Iterator[Batch]:
@@ -195,13 +203,17 @@ class Batches:
         signals: dict[str, Signal[Any]] = {}
         features: dict[str, Features] = {}
         positions: dict[str, Tensor | None] = {}
+        segments: dict[str, Segments] = {}
         for column, (name, part) in enumerate(self.prepared.items()):
             having = present[:, column]
             if not having.any():
                 continue
             where = None if having.all() else np.flatnonzero(having)
             positions[name] = None if where is None else torch.from_numpy(where)
-            signal = part.gather(rows if where is None else rows[where])
+            own = rows if where is None else rows[where]
+            signal = part.gather(own)
+            if (grouped := part.segments(own)) is not None:
+                segments[name] = grouped
             if isinstance(part, FeatureValues):
                 features[name] = part.features(signal)
             else:
@@ -214,6 +226,7 @@ class Batches:
             weights=None if self.weights is None else torch.from_numpy(self.weights[index]),
             index=index,
             features=features,
+            segments=segments,
         )
 
 

@@ -18,7 +18,7 @@ from mmreg.data.hashing import is_list, is_text
 from mmreg.data.memory import as_array
 from mmreg.data.table import CHUNK, Table
 from mmreg.errors import TableError
-from mmreg.messages import listed
+from mmreg.messages import listed, plural
 
 SIZE = 64
 """Cells that are turned into values at a time, whatever their size; of small ones there are more, up to `CHUNK`."""
@@ -73,7 +73,7 @@ def iter_column(table: Table, column: str, *, paths: bool, rows: NDArray[np.int6
     each = table.column(column).nbytes // max(len(table), 1) + 1
     for at, piece in table.pieces(column, rows, size=min(max(PIECE // each, SIZE), CHUNK)):
         if objects is not None:
-            yield from (None if n is None else as_array(objects[n]) for n in piece.to_pylist())
+            yield from (None if n is None else _object(objects[n]) for n in piece.to_pylist())
         else:
             yield from _values(piece, table.folders(at) if paths else None)
 
@@ -95,6 +95,16 @@ def iter_paths(table: Table, column: str, rows: NDArray[np.int64]) -> Iterator[s
             yield from (os.path.join(folder, text) if text else None for folder, text in pairs)  # noqa: PTH118
         else:
             yield from [None] * len(piece)
+
+
+def several(count: int) -> str:
+    """Why a cell of several values is not read as one."""
+    return f"this cell holds {plural(count, 'value')}; set many: mean (or max, attention, tokens) to read a list"
+
+
+def _object(value: Any) -> NDArray[Any] | Unreadable:
+    """A Python object as an array."""
+    return Unreadable(several(len(value))) if isinstance(value, list | tuple) else as_array(value)
 
 
 def _values(array: pa.Array, folders: Sequence[Path] | None) -> list[Any]:

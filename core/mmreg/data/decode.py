@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Spec, Specs, by_name, specs_text
-from mmreg.data.cells import Unreadable
+from mmreg.data.cells import Unreadable, several
 from mmreg.data.journal import ABSENT, BAD, Work
 from mmreg.errors import SpecError, ValueLoadError
 from mmreg.messages import listed, one_line
@@ -186,7 +186,7 @@ class CellLoader:
         except MemoryError as error:
             return f"there is not enough memory to load it ({one_line(error)})"
         except BaseException as error:  # whatever a broken file makes a decoder raise, a panic of one in Rust included
-            return _path_problem(value, error) or one_line(error) or type(error).__name__
+            return _list_problem(value) or _path_problem(value, error) or one_line(error) or type(error).__name__
         arrays = loaded if isinstance(loaded, Mapping) else {"": loaded}
         found = self._misfit(arrays)
         if found:
@@ -209,6 +209,12 @@ class CellLoader:
         return ""
 
 
+def _list_problem(value: Any) -> str | None:
+    """What is wrong with a list that holds no numbers, such as paths."""
+    is_list = isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "UO"
+    return several(len(value)) if is_list else None
+
+
 def _path_problem(value: Any, error: BaseException) -> str | None:
     """What is wrong with the file, or one of the files, that a value names, whatever it holds.
 
@@ -218,10 +224,12 @@ def _path_problem(value: Any, error: BaseException) -> str | None:
         return next((found for part in value.values() if (found := _path_problem(part, error))), None)
     if not isinstance(value, Path):
         return None
+    is_list = any(mark in str(value) for mark in ("|", '["'))
+    hint = "; to read several of a cell, set many and separator" if is_list else ""
     try:
         if value.is_dir():
             return None if isinstance(error, ValueLoadError) else f"{value} is a folder, not a file"
-        return None if value.exists() else f"there is no file {value}"
+        return None if value.exists() else f"there is no file {value}{hint}"
     except (OSError, ValueError) as wrong:  # a name that is too long
         return f"not the name of a file: {wrong}"
 

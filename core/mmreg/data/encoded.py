@@ -103,7 +103,7 @@ class EncodedValues(Prepared):
 
     def arrays(self, rows: NDArray[np.int64]) -> Iterator[Any]:
         """What `load` gave for those of these rows that are present, one at a time."""
-        present = self.index[rows][self.present[rows]]
+        present = self.index[self.places(rows[self.present[rows]])]
         part = 4 * num_workers()
         for first in range(0, len(present), part):
             for loaded in self._loaded(present[first : first + part]):

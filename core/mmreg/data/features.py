@@ -5,13 +5,10 @@ Axes: B batch, N rows, T tokens.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mmreg.contract.signals import Features, Signal
@@ -43,9 +40,3 @@ class FeatureValues(Prepared):
         if tokens is not None and signal.lengths is not None:
             mask = length_mask(signal.lengths, tokens.shape[1])
         return Features(arrays.get(POOLED), tokens, mask)
-
-    def with_index(self, index: NDArray[np.int64]) -> Self:
-        """The same values, of which each row (N,) has another one."""
-        other = copy.copy(self)
-        other.index, other.present = index, index >= 0
-        return other

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmreg.data.identity import is_comparable, value_codes
+from mmreg.data.list_cells import ListCells
 from mmreg.data.table import Table
 from mmreg.messages import plural
 
@@ -53,7 +54,11 @@ def leaks_text(found: Sequence[Leak]) -> str:
 
 
 def leaks(
-    table: Table, splits: Mapping[str, NDArray[np.int64]], columns: Sequence[str], paths: Sequence[str] = ()
+    table: Table,
+    splits: Mapping[str, NDArray[np.int64]],
+    columns: Sequence[str],
+    paths: Sequence[str] = (),
+    lists: Mapping[str, ListCells] | None = None,
 ) -> list[Leak]:
     """For each column and pair of splits the values that both hold, if there are any.
 
@@ -62,20 +67,25 @@ def leaks(
         splits: the rows of each split, the one that is trained on first.
         columns: the columns that modalities read; those of numbers, which are equal by chance, are passed over.
         paths: those of the columns whose texts are paths, which are equal only in the same folder.
+        lists: the cells of those columns that hold any number of values, each of which is looked at.
     """
-    found = []
+    found, owners = [], np.arange(len(table))
     for column in columns:
-        if not is_comparable(table, column):
+        cells = (lists or {}).get(column)
+        values = table if cells is None else cells.values
+        if not is_comparable(values, column):
             continue
-        codes = value_codes(table, column, paths=column in paths)
+        codes = value_codes(values, column, paths=column in paths)
+        own = splits if cells is None else {name: cells.places(rows) for name, rows in splits.items()}
+        of_row = owners if cells is None else cells.owners
         count = int(codes.max(initial=-1)) + 1
         in_split = {name: np.zeros(count + 1, bool) for name in splits}  # the last one is for absent cells, -1
-        for name, rows in splits.items():
-            in_split[name][codes[rows]] = True
+        for name, places in own.items():
+            in_split[name][codes[places]] = True
         for first, second in combinations(splits, 2):
             shared = in_split[first] & in_split[second]
             shared[count] = False
             if shared.any():
-                rows_with = int(shared[codes[splits[second]]].sum())
+                rows_with = len(np.unique(of_row[own[second][shared[codes[own[second]]]]]))
                 found.append(Leak(column, first, second, int(shared.sum()), rows_with, len(splits[second])))
     return found

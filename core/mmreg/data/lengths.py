@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mmreg.contract.spec import by_name
 from mmreg.data.prepared import Prepared
+from mmreg.data.segments import greatest
 
 WINDOW = 50
 """Batches whose rows are sorted together: in a batch of a window lengths differ by a fiftieth of what they do in all,
@@ -28,13 +29,19 @@ WORTH_SORTING = 0.25
 
 
 def ragged_bytes(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """The bytes of these rows' values that vary in length, (R,); None where none do."""
+    """The bytes of these rows' values that vary in length, (R,), of several a row those of the longest.
+
+    None where none vary.
+    """
     total: NDArray[np.int64] | None = None
     for values in prepared.values():
         if values.offsets is None or len(values.offsets) < 2:
             continue
         steps = np.append(np.diff(values.offsets), 0)  # the last one is of rows without a value, which have -1
-        sizes: NDArray[np.int64] = _element_bytes(values) * steps[values.index[rows]]
+        longest = (
+            steps[values.index[rows]] if values.bounds is None else greatest(steps[values.index], values.bounds)[rows]
+        )
+        sizes: NDArray[np.int64] = _element_bytes(values) * longest
         total = sizes if total is None else total + sizes
     return total
 

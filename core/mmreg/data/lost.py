@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmreg.data.identity import value_codes
+from mmreg.data.list_cells import ListCells
 from mmreg.data.table import Table
 
 
 def lost_cells(
-    table: Table, columns: Mapping[str, Sequence[str]], rate: float, seeds: Mapping[str, int]
+    table: Table,
+    columns: Mapping[str, Sequence[str]],
+    rate: float,
+    seeds: Mapping[str, int],
+    lists: Mapping[str, ListCells] | None = None,
 ) -> dict[str, NDArray[np.bool_]]:
     """For each modality (N,) bool, the rows that lose it, of those that have it; no row loses all that it has.
 
@@ -24,8 +29,12 @@ def lost_cells(
         columns: for each of M modalities the columns that it reads.
         rate: as for `lost_at_rate`.
         seeds: what the draws of each are keyed by.
+        lists: the cells of those whose cells hold any number of values.
     """
-    present = np.stack([_has_cells(table, columns[name]) for name in columns], 1)
+    apart = lists or {}
+    present = np.stack(
+        [_has_values(apart[name]) if name in apart else _has_cells(table, columns[name]) for name in columns], 1
+    )
     draws = np.stack([np.random.default_rng(seeds[name]).random(len(table)) for name in columns], 1)
     lost = lost_at_rate(present, draws, rate)
     return {name: lost[:, index] for index, name in enumerate(columns)}
@@ -50,6 +59,12 @@ def lost_at_rate(present: NDArray[np.bool_], draws: NDArray[np.float64], rate: f
     kept = np.where(present, draws, -1.0).argmax(1)
     lost[np.arange(len(lost)), kept] = False
     return lost
+
+
+def _has_values(cells: ListCells) -> NDArray[np.bool_]:
+    """(N,) whether a row's cell holds a value that is not absent."""
+    there = cells.owners[value_codes(cells.values, cells.column, paths=False) >= 0]
+    return np.bincount(there, minlength=len(cells.bounds) - 1) > 0
 
 
 def _has_cells(table: Table, columns: Sequence[str]) -> NDArray[np.bool_]:

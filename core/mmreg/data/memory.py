@@ -71,13 +71,16 @@ def _from_columns(columns: Mapping[str, list[Any]]) -> tuple[pa.Table, dict[str,
 
 
 def _from_values(name: str, values: list[Any], objects: dict[str, Sequence[Any]]) -> pa.Array:
-    if any(map(_is_object, values)):
-        strange = next((v for v in values if not (v is None or _is_object(v) or v != v)), None)
+    if any(map(_holds_objects, values)):
+        strange = next(
+            (v for v in values if not (v is None or _is_object(v) or isinstance(v, list | tuple) or v != v)), None
+        )
         if strange is not None:
             raise TableError(f"column {name!r} mixes arrays or images with {type(strange).__name__}")
         objects[name] = values
-        return pa.array([at if _is_object(value) else None for at, value in enumerate(values)], pa.int64())
-    values = [str(value) if isinstance(value, PurePath) else value for value in values]
+        there = [_is_object(value) or isinstance(value, list | tuple) for value in values]
+        return pa.array([at if each else None for at, each in enumerate(there)], pa.int64())
+    values = [_without_paths(value) for value in values]
     try:
         return pa.array(values, from_pandas=True)
     except UnicodeEncodeError as error:
@@ -90,6 +93,20 @@ def _from_values(name: str, values: list[Any], objects: dict[str, Sequence[Any]]
         kinds = sorted({type(value).__name__ for value in values if value is not None})
         what = f"mixes {', '.join(kinds)}" if len(kinds) > 1 else f"holds {kinds[0]} values that do not go together"
         raise TableError(f"column {name!r} {what}; give it values of one type ({error})") from error
+
+
+def _holds_objects(value: Any) -> bool:
+    """Whether it is an object, or a list of such that are not just rows of numbers, which Arrow holds well."""
+    if isinstance(value, list | tuple):
+        return any(_is_object(each) and getattr(each, "ndim", 0) != 1 for each in value)
+    return _is_object(value)
+
+
+def _without_paths(value: Any) -> Any:
+    """A path, or each in a list, as text."""
+    if isinstance(value, list | tuple) and any(isinstance(each, PurePath) for each in value):
+        return [_without_paths(each) for each in value]
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def _is_object(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """One modality's prepared values: gathered into batches without touching a sample in Python.
 
-Axes: B batch, N rows, T the ragged axis.
+Axes: B batch, N rows, F cells' values one after the other where a cell holds several, V values, T the ragged axis.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mmreg.contract.interfaces import Modality
 from mmreg.contract.signals import Signal
 from mmreg.contract.spec import Specs, by_name
 from mmreg.data.fitting import fitting
+from mmreg.data.segments import Segments, ranges
 from mmreg.errors import DataError
 from mmreg.messages import listed, plural
 
@@ -62,11 +63,14 @@ class Prepared:
         values: (V, *stored.shape) the V values; ragged ones (sum of T, *rest) one after the other. Of several arrays,
             such an array for each name.
         offsets: (V + 1,) int64, where each ragged value begins and the last one ends; None if none is ragged.
-        index: (N,) int64, which value each row has; -1 where it has none.
+        index: (N,) int64, which value each row has; -1 where it has none. With `bounds` (F,), one row's values after
+            the other's.
         bad: the cells that could not be loaded.
         on_bad: what is to be done about these.
         contents: what identifies all of the values; empty if nobody needs to know whether they are the same later.
         read: gives the arrays of `values`, of which nothing else is used then; for those that may turn out damaged.
+        bounds: (N + 1,) int64, where each row's values begin in `index`, and the last one's end; None where a row has
+            one value at most.
 
     Attributes:
         present: (N,) bool, which rows have a value; neither absent nor bad ones do.
@@ -89,16 +93,17 @@ class Prepared:
         on_bad: OnBad = "error",
         contents: str = "",
         read: Read | None = None,
+        bounds: NDArray[np.int64] | None = None,
     ) -> None:
         arrays = dict(values) if isinstance(values, Mapping) else {"": values}
         self.name = name
         self.stored = stored
         self.offsets = offsets
-        self.index = index
+        self.index, self.bounds = index, bounds
         self.bad = list(bad)
         self.on_bad: OnBad = on_bad
         self.contents = contents
-        self.present: NDArray[np.bool_] = index >= 0
+        self.present: NDArray[np.bool_] = self._having()
         self._specs = by_name(stored)
         self._is_named = isinstance(stored, Mapping)
         self._names = list(self._specs)
@@ -106,13 +111,38 @@ class Prepared:
         self.nbytes = sum(array.nbytes for array in arrays.values())
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.present)
 
-    def complete(self) -> Self:
-        """The same values, present in all rows that have one, though they be made to lack it."""
+    def grouped(
+        self, index: NDArray[np.int64], bounds: NDArray[np.int64] | None, bad: Sequence[BadCell] | None = None
+    ) -> Self:
+        """The same values in other rows, which have all that they have; see `index` and `bounds` above."""
         other = copy.copy(self)
-        other.present = self.index >= 0
+        other.index, other.bounds, other.bad = index, bounds, list(self.bad if bad is None else bad)
+        other.present = other._having()
         return other
+
+    def _having(self) -> NDArray[np.bool_]:
+        """(N,) which rows have a value, and lack none that they name."""
+        there: NDArray[np.bool_] = self.index >= 0
+        if self.bounds is None:
+            return there
+        lacking = np.concatenate([[0], np.cumsum(~there)])[self.bounds]
+        having: NDArray[np.bool_] = (np.diff(self.bounds) > 0) & (np.diff(lacking) == 0)
+        return having
+
+    def shown(self) -> NDArray[np.int64]:
+        """`index`, with -1 also where the row counts as absent."""
+        present = self.present if self.bounds is None else np.repeat(self.present, np.diff(self.bounds))
+        return np.where(present, self.index, -1)
+
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where in `index` the values of these rows (B,) are: (B,), or with `bounds` one for each value."""
+        return rows if self.bounds is None else ranges(self.bounds, rows)
+
+    def segments(self, rows: NDArray[np.int64]) -> Segments | None:
+        """Which of these rows (B,) each of their gathered values belongs to; None where each has one."""
+        return None if self.bounds is None else Segments.of(self.bounds[rows + 1] - self.bounds[rows])
 
     @property
     def bad_rows(self) -> NDArray[np.bool_]:
@@ -124,7 +154,8 @@ class Prepared:
     def gather(self, rows: NDArray[np.int64]) -> Signal[Any]:
         """The values of these rows (B,), all of which must be present, as one batch in CPU memory.
 
-        Ragged ones are padded with zeros to the longest among them.
+        Ragged ones are padded with zeros to the longest among them. Where a row has several values, the batch is of
+        values: those of the first row, then those of the second, as `segments` tells.
 
         Raises:
             IndexError: one of the rows has no value.
@@ -162,7 +193,7 @@ class Prepared:
 
     def arrays(self, rows: NDArray[np.int64]) -> Iterator[Any]:
         """What `load` gave for those of these rows that are present, one at a time, each a copy."""
-        present = self.index[rows][self.present[rows]]
+        present = self.index[self.places(rows[self.present[rows]])]
         for first in range(0, len(present), PART):
             columns = [self._copies(name, present[first : first + PART]) for name in self._names]
             for copies in zip(*columns, strict=True):
@@ -179,9 +210,10 @@ class Prepared:
                 yield np.array(array[start:end])
 
     def _wanted(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        wanted = self.index[rows]
-        if (wanted < 0).any():
-            missing = listed(rows[wanted < 0].tolist(), 5)
+        wanted = self.index[self.places(rows)]
+        none = self.bounds is not None and (self.bounds[rows] == self.bounds[rows + 1]).any()
+        if none or (wanted < 0).any():
+            missing = listed(rows[~self._having()[rows]].tolist(), 5)
             raise IndexError(f"{self.name}: rows {missing} have no value; gather only rows that are present")
         return wanted
 

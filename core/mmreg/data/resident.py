@@ -1,6 +1,6 @@
 """Prepared values kept on the device that computes, so that a batch is an index into them.
 
-Axes: B batch, N rows, R rows of a split, V values, M modalities, T the ragged axis.
+Axes: B batch, n rows of it that have a modality, N rows, R rows of a split, V values, M modalities, T the ragged axis.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mmreg.contract.spec import by_name
 from mmreg.data.batches import Batch
 from mmreg.data.features import FeatureValues
 from mmreg.data.prepared import Prepared
+from mmreg.data.segments import Segments, longest, ranges
 
 SHARE = 0.5
 """The share of a device's free memory up to which values are kept on it; models and their steps need the rest."""
@@ -63,6 +64,7 @@ class ResidentValues:
     Attributes:
         features: makes features of what is gathered, where the values are encoded already; None otherwise.
         lengths: (V,) on the host, of ragged values; None if none is.
+        bounds: (N + 1,) on the host, where each row's values begin in `index`; None where a row has one at most.
     """
 
     def __init__(self, prepared: Prepared, device: torch.device) -> None:
@@ -70,7 +72,7 @@ class ResidentValues:
         self._arrays = {name: _copied(array, device) for name, array in prepared.everything().items()}
         self._is_named = isinstance(prepared.stored, Mapping)
         self.features = prepared.features if isinstance(prepared, FeatureValues) else None
-        self.index = prepared.index
+        self.index, self.bounds = prepared.index, prepared.bounds
         self._index = torch.from_numpy(prepared.index).to(device, copy=True)  # which `take` writes to
         self.lengths: NDArray[np.int64] | None = None
         if prepared.offsets is not None:
@@ -80,31 +82,31 @@ class ResidentValues:
             self._is_even = int(self.lengths.min(initial=self._longest)) == self._longest
 
     def take(self, index: NDArray[np.int64]) -> None:
-        """Let each row (N,) have another one of the values, in the place that a recorded step reads."""
+        """Let each place of `index` have another one of the values, where a recorded step reads it."""
         self.index = index
         self._index.copy_(torch.from_numpy(index))
 
-    def padded_length(self, rows: NDArray[np.int64]) -> int | None:
-        """How long a batch of these rows of the table (B,) is along the ragged axis; None if there is none."""
+    def padded_length(self, places: NDArray[np.int64]) -> int | None:
+        """How long a batch of what has these places in `index` is along the ragged axis; None if there is none."""
         if self.lengths is None:
             return None
-        return bucket(int(self.lengths[self.index[rows]].max(initial=0)), self._longest)
+        return bucket(int(self.lengths[self.index[places]].max(initial=0)), self._longest)
 
-    def gather(self, rows: Tensor, length: int | None) -> Signal[Any]:
-        """The values of some rows, all of which have one.
+    def gather(self, places: Tensor, length: int | None) -> Signal[Any]:
+        """The values that have some places in `index`: with one value a row these are the rows.
 
         Args:
-            rows: (B,) int64 on the device, of the table.
+            places: (V,) int64 on the device.
             length: to which ragged values are padded.
         """
-        wanted = self._index.index_select(0, rows)
+        wanted = self._index.index_select(0, places)
         if self.lengths is None:
             gathered = {name: array.index_select(0, wanted) for name, array in self._arrays.items()}
             return Signal(gathered if self._is_named else gathered[""])
         assert length is not None
         begin = self._offsets.index_select(0, wanted)
         lengths = self._offsets.index_select(0, wanted + 1) - begin
-        place = torch.arange(length, device=rows.device)
+        place = torch.arange(length, device=places.device)
         valid = place < lengths[:, None]
         flat = torch.where(valid, begin[:, None] + place, 0).flatten()
         gathered = {}
@@ -112,10 +114,10 @@ class ResidentValues:
             if self._specs[name].ragged_axis is None:
                 gathered[name] = array.index_select(0, wanted)
                 continue
-            taken = array.index_select(0, flat).view(len(rows), length, *array.shape[1:])
-            gathered[name] = taken.masked_fill(~valid.view(len(rows), length, *[1] * (array.dim() - 1)), 0)
+            taken = array.index_select(0, flat).view(len(places), length, *array.shape[1:])
+            gathered[name] = taken.masked_fill(~valid.view(len(places), length, *[1] * (array.dim() - 1)), 0)
         # The host knows the lengths of a batch only where all are alike: then no batch's are another's.
-        host = torch.full((len(rows),), self._longest) if self._is_even else None
+        host = torch.full((len(places),), self._longest) if self._is_even else None
         return Signal(gathered if self._is_named else gathered[""], lengths, host)
 
 
@@ -150,12 +152,44 @@ class ResidentRows:
         """
         having: dict[str, NDArray[np.int64] | None] = {}
         lengths: dict[str, int | None] = {}
+        groups: dict[str, _Grouped] = {}
         for column, (name, values) in enumerate(self.values.items()):
             if present[:, column].any():
                 where = None if present[:, column].all() else np.flatnonzero(present[:, column])
                 having[name] = where
-                lengths[name] = values.padded_length(self.host_rows[index if where is None else index[where]])
-        return IndexedBatch(self, index, having, lengths)
+                places = self.host_rows[index if where is None else index[where]]
+                if values.bounds is not None:
+                    groups[name] = _Grouped.of(values.bounds, places)
+                    places = groups[name].places
+                lengths[name] = values.padded_length(places)
+        return IndexedBatch(self, index, having, lengths, groups)
+
+
+@dataclass(frozen=True)
+class _Grouped:
+    """The places (V,) in `index` of the values of n rows of which each has any number (n,), on the host."""
+
+    places: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, bounds: NDArray[np.int64], rows: NDArray[np.int64]) -> _Grouped:
+        return cls(ranges(bounds, rows), bounds[rows + 1] - bounds[rows])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return len(self.places), len(self.counts), longest(self.counts)
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """All in one: the places, whose row each is, and how many each row has."""
+        return np.concatenate([self.places, np.repeat(np.arange(len(self.counts)), self.counts), self.counts])
+
+    def read(self, numbers: Tensor) -> tuple[Tensor, Segments]:
+        """The places, and which are whose, of one with this shape and these numbers."""
+        size, rows, most = self.shape
+        assert len(numbers) == 2 * size + rows
+        return numbers[:size], Segments(numbers[size : 2 * size], numbers[2 * size :], most)
 
 
 @dataclass(frozen=True)
@@ -167,12 +201,14 @@ class IndexedBatch:
         index: (B,) int64, the rows' places in the split.
         having: for each modality that any row has, the places in the batch of those that have it; None for all.
         lengths: of each such modality the length to which it is padded; None where none is ragged.
+        groups: of each of which a row has any number of values, which these are.
     """
 
     source: ResidentRows
     index: NDArray[np.int64]
     having: Mapping[str, NDArray[np.int64] | None]
     lengths: Mapping[str, int | None] = field(default_factory=dict)
+    groups: Mapping[str, _Grouped] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -188,12 +224,14 @@ class IndexedBatch:
     def shape(self) -> Hashable:
         """What two batches share whose tensors have the same shapes."""
         having = [(name, None if where is None else len(where)) for name, where in self.having.items()]
-        return self.size, tuple(having), tuple(self.lengths.items())
+        groups = tuple((name, each.shape) for name, each in self.groups.items())
+        return self.size, tuple(having), tuple(self.lengths.items()), groups
 
     @property
     def numbers(self) -> NDArray[np.int64]:
-        """All that tells this batch from others of its shape: `index`, and then the places that `having` names."""
-        return np.concatenate([self.index, *(where for where in self.having.values() if where is not None)])
+        """All that tells this batch from others of its shape: `index`, then the places in `having`, then `groups`."""
+        having = (where for where in self.having.values() if where is not None)
+        return np.concatenate([self.index, *having, *(each.numbers for each in self.groups.values())])
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch, on the device where its values are."""
@@ -212,7 +250,9 @@ class IndexedBatch:
         signals: dict[str, Signal[Any]] = {}
         features: dict[str, Features] = {}
         places: dict[str, Tensor | None] = {}
+        segments: dict[str, Segments] = {}
         begin = size
+        behind = size + sum(len(where) for where in self.having.values() if where is not None)
         for column, (name, values) in enumerate(source.values.items()):
             if name not in self.having:
                 present[:, column].zero_()
@@ -223,6 +263,10 @@ class IndexedBatch:
                 begin += len(where)
                 own = rows.index_select(0, place)
                 present[:, column].zero_().index_fill_(0, place, True)
+            if name in self.groups:
+                end = behind + len(self.groups[name].numbers)
+                own, segments[name] = self.groups[name].read(numbers[behind:end])
+                behind = end
             signal = values.gather(own, self.lengths[name])
             if values.features is None:
                 signals[name] = signal
@@ -236,6 +280,7 @@ class IndexedBatch:
             weights=source.weights.index_select(0, index),
             index=self.index,
             features=features,
+            segments=segments,
         )
 
 

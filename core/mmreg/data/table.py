@@ -132,6 +132,24 @@ class Table:
         result._source = self._source[index]
         return result
 
+    def with_values(
+        self, column: str, values: pa.ChunkedArray, counts: NDArray[np.int64], objects: Sequence[Any] | None = None
+    ) -> Table:
+        """A table of one column that has, in the place of each row, so many rows (N,); these are called as it is.
+
+        Args:
+            column: its name.
+            values: what the rows hold, one row's after the other's.
+            counts: how many there are of each.
+            objects: if `values` are positions in it, the Python objects.
+        """
+        result = copy.copy(self)
+        result.arrow = pa.table({column: values})
+        result.objects = {} if objects is None else {column: objects}
+        result.row_numbers = np.repeat(self.row_numbers, counts)
+        result._source = np.repeat(self._source, counts)
+        return result
+
     def with_empty(self, columns: Iterable[str]) -> Table:
         """The same rows with empty columns in the place of those of these that are not there."""
         result = copy.copy(self)

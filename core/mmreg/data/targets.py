@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from numpy.typing import NDArray
 
-from mmreg.contract.target_values import PART, TargetValues
+from mmreg.contract.target_values import PART, TargetRecords, TargetValues
 from mmreg.contract.task import Task
 from mmreg.data.table import Table
 from mmreg.errors import TargetError
-from mmreg.messages import plural, shown
+from mmreg.messages import listed, plural, shown
+
+Reads = str | Mapping[str, str] | None
+"""The column that a target is read from; several by what its task reads of them; None for a task without a target."""
 
 Splits = Mapping[str, NDArray[np.int64]]
 """The row numbers of each split."""
@@ -27,29 +31,37 @@ MOST = float(np.finfo(np.float32).max)
 
 
 class TargetColumn:
-    """The column that is to be predicted.
+    """What is to be predicted: a column, or one for each of several targets.
 
     Args:
         table: the rows.
-        reads: the column's name; or of several that are read together the names, by what the task reads of them.
+        columns: the column of each target, by its name; that of a single one is "", and None for a task without a
+            target, to which every row is known. Of a target that is read from several columns these by what its task
+            reads of them.
 
     Attributes:
-        name: the column's name, or those of all.
-        values: (N,) the targets; of several columns a dict each, and nothing where one of them is missing.
+        columns: as given.
+        values: (N,) the targets; null without a column. A target of several columns is a dict of their values, and
+            missing where one of these is.
 
     Raises:
         TableError: there is no such column.
         TargetError: one of several columns holds Python objects.
     """
 
-    def __init__(self, table: Table, reads: str | Mapping[str, str]) -> None:
+    def __init__(self, table: Table, columns: Reads | Mapping[str, Reads]) -> None:
         self.table = table
-        if isinstance(reads, str):
-            self.name = reads
-            self.values = TargetValues(table.column(reads), table.objects.get(reads))
-        else:
-            self.name = ", ".join(reads.values())
-            self.values = TargetValues(_together(table, reads))
+        self.columns: dict[str, Reads] = dict(columns) if isinstance(columns, Mapping) else {"": columns}
+        self.parts = {name: _values(table, reads) for name, reads in self.columns.items()}
+        single = self.parts.get("")
+        self.values = TargetRecords(self.parts) if single is None else single
+
+    @property
+    def _told(self) -> str:
+        names = [name for reads in self.columns.values() for name in _names(reads)]
+        if "" not in self.columns:
+            return f"any of the target columns {listed(map(repr, names))}"
+        return f"the target {'column' if len(names) == 1 else 'columns'} {listed(map(repr, names))}"
 
     def known(self, splits: Splits, *, skip: bool) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
         """The splits without rows whose target is empty or not finite, and what a person should know of these.
@@ -57,15 +69,15 @@ class TargetColumn:
         Raises:
             TargetError: there are such rows and they are not to be skipped, or no other training row is there.
         """
-        empty = self.values.missing()
+        empty = self.missing()
         found = np.sort(np.concatenate([rows[empty[rows]] for rows in splits.values()]))
         if not len(found):
             return dict(splits), []
         first_value = self.values[int(found[0])]
         value = "value" if self.values.is_null()[found].all() else "finite value"
-        first = "empty" if first_value is None else shown(first_value)
+        first = "empty" if first_value is None or "" not in self.columns else shown(first_value)
         text = (
-            f"{plural(len(found), 'row has', 'rows have')} no {value} in the target column {self.name!r} "
+            f"{plural(len(found), 'row has', 'rows have')} no {value} in {self._told} "
             f"(first: {self.table.where(found[0])}: {first})"
         )
         if not skip:
@@ -74,6 +86,22 @@ class TargetColumn:
         if not len(kept["train"]):
             raise TargetError(f"{text}: no training row is left")
         return kept, [f"{text}; skipped"]
+
+    def missing(self) -> NDArray[np.bool_]:
+        """Which rows have no target, or one that is not finite, (N,)."""
+        return np.zeros(len(self.table), bool) if self._has_none else self.values.missing()
+
+    def true(self, rows: NDArray[np.int64]) -> list[Any]:
+        """The targets of some rows as the table has them; of several a dict each, and None without a column."""
+        single = self.columns.get("")
+        if isinstance(single, str):
+            return list(self.table.iter_values(single, rows))
+        return [None] * len(rows) if self._has_none else list(self.values.select(rows))
+
+    @property
+    def _has_none(self) -> bool:
+        """Whether it stands for a task without a target."""
+        return "" in self.columns and self.columns[""] is None
 
     def classes(self, task: Task, split: object) -> NDArray[Any] | None:
         """What a random split may draw evenly, (N,): a row's class, or if the split asks for it its rarest label.
@@ -89,22 +117,17 @@ class TargetColumn:
         Returns:
             None if there are no classes, or none that are asked for.
         """
-        if task.space == "log_probabilities":
-            return self._class_numbers()
-        if task.space != "log_odds" or not isinstance(split, Mapping) or not split.get("stratify"):
+        name = stratifying(task, split)
+        if name is None:
             return None
-        rows = np.flatnonzero(~self.values.missing())
-        self.fit(task, rows)
-        classes = np.full(len(self.values), -1)
-        classes[rows] = rarest_labels(task.encode_column(self.values.select(rows)) > 0)
+        values, own = self.parts[name], task.target_tasks[name]
+        if own.space == "log_probabilities":
+            return _class_numbers(values)
+        rows = np.flatnonzero(~values.missing())
+        _fit(own, values.select(rows), self._place("train"))
+        classes = np.full(len(values), -1)
+        classes[rows] = rarest_labels(own.encode_column(values.select(rows)) > 0)
         return classes
-
-    def _class_numbers(self) -> NDArray[np.int64]:
-        """For each row (N,), a number that those share whose values are written alike."""
-        told = self.values.distinct()
-        values, codes = (list(self.values), np.arange(len(self.values))) if told is None else told
-        numbers: dict[str, int] = {}
-        return np.array([numbers.setdefault(str(value), len(numbers)) for value in values], np.int64)[codes]
 
     def fit(self, task: Task, rows: NDArray[np.int64]) -> None:
         """Let a task learn its labels from the training rows.
@@ -112,10 +135,7 @@ class TargetColumn:
         Raises:
             TargetError: they do not fit the task.
         """
-        try:
-            task.fit_column(self.values.select(rows))
-        except TargetError as error:
-            raise TargetError(f"{self._place('train')}: {error}") from error
+        _fit(task, self.values.select(rows), self._place("train"))
 
     def encode(self, task: Task, splits: Splits) -> NDArray[Any]:
         """The targets as a task encodes them, (N, ...); zeros outside the splits.
@@ -138,7 +158,10 @@ class TargetColumn:
         return encoded
 
     def _place(self, split: str) -> str:
-        return f"{self.table.name}, column {self.name!r}" + (f", {split} rows" if split else "")
+        single = self.columns.get("")
+        names = _names(single)
+        of = f", {'column' if len(names) == 1 else 'columns'} {listed(map(repr, names))}" if names else ""
+        return f"{self.table.name}{of}" + (f", {split} rows" if split else "")
 
     def _first_wrong(self, task: Task, rows: NDArray[np.int64]) -> str:
         """The first of these rows whose target does not fit the task by itself, for a message."""
@@ -155,21 +178,87 @@ class TargetColumn:
         return ""
 
 
-def _together(table: Table, reads: Mapping[str, str]) -> pa.ChunkedArray:
-    """Several columns as one of structs, null where one of them is null, NaN or infinite."""
+def _values(table: Table, reads: Reads) -> TargetValues:
+    """A target's values; nulls if it has no column."""
+    if reads is None:
+        return TargetValues(pa.chunked_array([pa.nulls(len(table))]), None)
+    if isinstance(reads, str):
+        return TargetValues(table.column(reads), table.objects.get(reads))
     objects = [column for column in reads.values() if column in table.objects]
     if objects:
         raise TargetError(f"{table.name}: the target column {objects[0]!r} holds Python objects, not plain values")
     columns = [table.column(column) for column in reads.values()]
     missing = np.any([TargetValues(column).missing() for column in columns], 0)
     rows = pa.table(columns, names=list(reads)).to_struct_array()
-    return pc.if_else(pa.array(missing), pa.scalar(None, rows.type), rows)
+    return TargetValues(pc.if_else(pa.array(missing), pa.scalar(None, rows.type), rows))
+
+
+def _names(reads: Reads) -> list[str]:
+    """The names of a target's columns."""
+    return [] if reads is None else [reads] if isinstance(reads, str) else list(reads.values())
+
+
+def stratifying(task: Task, split: object) -> str | None:
+    """The target whose classes a random split draws evenly: the first that has any; None if none is to be.
+
+    Args:
+        task: need not be fitted.
+        split: the recipe's.
+    """
+    spaces = {"log_probabilities"}
+    if isinstance(split, Mapping) and split.get("stratify"):
+        spaces.add("log_odds")  # as a class is not what a row of several labels has
+    return next((name for name, own in task.target_tasks.items() if own.space in spaces), None)
+
+
+def _class_numbers(column: TargetValues) -> NDArray[np.int64]:
+    """For each row (N,), a number that those share whose values are written alike."""
+    told = column.distinct()
+    values, codes = (list(column), np.arange(len(column))) if told is None else told
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(str(value), len(numbers)) for value in values], np.int64)[codes]
+
+
+def _fit(task: Task, values: TargetValues, place: str) -> None:
+    try:
+        task.fit_column(values)
+    except TargetError as error:
+        raise TargetError(f"{place}: {error}") from error
 
 
 def rarest_labels(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Of each row's labels (N, K) the one that fewest rows have, (N,); -1 for a row without any."""
     rarest = np.where(labels, labels.sum(0), len(labels) + 1).argmin(1)
     return np.where(labels.any(1), rarest, -1)
+
+
+def loss_weights(
+    task: Task, table: Table, columns: Mapping[str, str | None], targets: NDArray[Any], splits: Splits
+) -> NDArray[np.float32]:
+    """The weight of each row's loss (N,); see `row_weights`.
+
+    Those of several targets act on the loss of each alone, so they go into the encoded targets, and all rows weigh 1.
+
+    Args:
+        task: fitted.
+        table: the rows.
+        columns: for each target a column of weights; None for equal ones.
+        targets: (N, ...) as the task encodes them.
+        splits: the rows that need a weight.
+
+    Raises:
+        TargetError: as for `row_weights`.
+    """
+    if "" in columns:
+        return row_weights(task, table, columns[""], targets, splits)
+    weights = {}
+    for name, column in columns.items():
+        if column is not None:
+            has = task.targets()[name].has(torch.from_numpy(targets)).numpy()
+            known = {split: rows[has[rows]] for split, rows in splits.items()}
+            weights[name] = _column_weights(table, column, known)
+    task.weigh(targets, weights, splits["train"])
+    return np.ones(len(table), np.float32)
 
 
 def row_weights(

@@ -42,6 +42,8 @@ def _received(batch: Batch, copied: torch.cuda.Event) -> Batch:
     for each in batch.features.values():
         for value in (each.pooled, each.tokens, each.mask):
             used_here(value)
+    for segments in batch.segments.values():
+        segments.map(used_here)
     for value in (batch.present, batch.targets, batch.weights, *batch.rows.values()):
         used_here(value)
     return batch

@@ -79,10 +79,15 @@ def averaged(outputs: Sequence[Output], task: Task) -> Output:
     parts = {}
     for name, part in outputs[0].parts.items():
         scores = torch.stack([task.scores(output.parts[name].scores) for output in outputs])
-        parts[name] = Part(mean_scores(scores, task.space), part.present)
+        parts[name] = Part(_mean_scores(scores, task), part.present)
     extras = {name: torch.stack([output.extras[name] for output in outputs]).mean(0) for name in outputs[0].extras}
-    scores = mean_scores(torch.stack([output.scores for output in outputs]), task.space)
+    scores = _mean_scores(torch.stack([output.scores for output in outputs]), task)
     return replace(outputs[0], scores=scores, parts=parts, extras=extras)
+
+
+def _mean_scores(scores: Tensor, task: Task) -> Tensor:
+    """The mean of R predictions (R, B, K) of a task, each target in its own space, (B, K)."""
+    return torch.cat([mean_scores(each.scores(scores), each.task.space) for each in task.targets().values()], -1)
 
 
 def mean_scores(scores: Tensor, space: Space) -> Tensor:

@@ -21,6 +21,8 @@ from mmreg.regions import region
 
 KEEP = "balance/keep"
 """What the draws of rows that do without a modality are keyed by; no input or operator has such a name."""
+ALONE = "balance/alone"
+"""What an operator's draws are keyed by where it is given one modality alone."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,31 @@ class BalancedHead:
 
     names: tuple[str, ...]
     node: FeatureNode
-    head: nn.Module
+    head: nn.Linear
 
-    def enter(self, balance: Balance, batch: Pass, training: bool) -> BalancedPass:
-        """Let each modality say what it has to say by itself, and in training leave some out."""
+    def enter(self, balance: Balance, batch: Pass, training: bool, weights: Mapping[str, float]) -> BalancedPass:
+        """Let each modality say what it has to say by itself, and in training leave some out.
+
+        Args:
+            balance: of these modalities.
+            batch: on its way.
+            training: whether this is a step of a training.
+            weights: of some modalities' own losses, by which these are multiplied.
+        """
         leaves = dict(batch.leaves)
         vectors = {name: _vector(leaves[name]) for name in self.names}
         present = torch.stack([leaves[name].present for name in self.names], 1)
         with region("balance"):
-            logits = {name: at_least_float32(each) for name, each in balance.own_logits(vectors).items()}
+            if balance.shares_head:
+                batch.reseed(ALONE)
+                given = balance.shared_logits(
+                    {name: self._alone(name, batch) for name in self.names}, present, self.head
+                )
+            else:
+                given = balance.own_logits(vectors)
+            logits = {name: at_least_float32(each) for name, each in given.items()}
         supervised = tuple(
-            Supervised(name, each, leaves[name].present, balance.own_loss)
+            Supervised(name, each, leaves[name].present, balance.own_loss * weights.get(name, 1.0))
             for name, each in logits.items()
             if balance.own_loss
         )
@@ -69,7 +85,7 @@ class BalancedHead:
         batch.parts |= {name: Part(batch.task.scores(each), leaves[name].present) for name, each in logits.items()}
         if training:
             batch.reseed(KEEP)
-            batch.leaves = self._only(leaves, balance.keep(present))
+            batch.leaves = self._only(leaves, balance.keep(present), balance.detaches)
         return BalancedPass(vectors, logits, present, supervised, leaves)
 
     @torch.no_grad()
@@ -82,9 +98,22 @@ class BalancedHead:
             scores = task.scores(at_least_float32(self.head(branch.features.pooled)))
         return torch.where(branch.present[:, None], scores, prior.to(scores.dtype))
 
-    def _only(self, leaves: Mapping[str, Branch], kept: Tensor) -> dict[str, Branch]:
+    def _only(self, leaves: Mapping[str, Branch], kept: Tensor, detaches: bool = False) -> dict[str, Branch]:
         own = {name: replace(leaves[name], present=kept[:, column]) for column, name in enumerate(self.names)}
+        if detaches:
+            own = {name: replace(leaf, features=_detached(leaf.features)) for name, leaf in own.items()}
         return {**leaves, **own}
+
+    def _alone(self, name: str, batch: Pass) -> Tensor:
+        """What the operator makes (B, H) of one modality alone; what it adds on the way is left out."""
+        leaves = {
+            other: leaf if other == name else replace(leaf, present=torch.zeros_like(leaf.present))
+            for other, leaf in batch.leaves.items()
+        }
+        features = self.node.run(Pass(leaves, batch.task, None)).features
+        assert features is not None
+        assert features.pooled is not None
+        return features.pooled
 
 
 def _vector(branch: Branch) -> Tensor:
@@ -95,6 +124,13 @@ def _vector(branch: Branch) -> Tensor:
         return at_least_float32(features.pooled)
     assert features.tokens is not None
     return at_least_float32(masked_mean(features.tokens, features.mask))
+
+
+def _detached(features: Features | None) -> Features:
+    assert features is not None
+    pooled, tokens = features.pooled, features.tokens
+    pooled = None if pooled is None else pooled.detach()
+    return replace(features, pooled=pooled, tokens=None if tokens is None else tokens.detach())
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 from mmreg import registry
 from mmreg.allocation import MemoryGuard
 from mmreg.contract.balance import Balance
+from mmreg.contract.fusion import ModelFusion
 from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.spec import Spec, Specs, specs_text
 from mmreg.contract.task import Task
@@ -20,8 +21,10 @@ from mmreg.messages import one_line, plural
 from mmreg.model.balanced import BalancedHead
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FeatureNode, FusionNode, ModelNode
+from mmreg.model.per_target import PerTarget
+from mmreg.model.pooling import ValuePooling
 from mmreg.model.seeding import seeded
-from mmreg.recipe.components import Component, FusionPlan, InputPlan
+from mmreg.recipe.components import Component, FusionPlan, InputPlan, Many
 from mmreg.recipe.earlier import EarlierInput
 from mmreg.recipe.find_balance import balanced_heads
 from mmreg.recipe.resolve import Plan
@@ -73,16 +76,24 @@ class _Builder:
         root = None if plan.fusion is None else self.node(plan.fusion)
         plan.recipe.fail_if(self.problems)
         head = None
-        if not isinstance(root, ModelNode):
+        if not self.task.needs_target:
+            head = self.own_head()
+        elif not isinstance(root, ModelNode):
             size = (
                 root.fusion.out_features
                 if isinstance(root, FeatureNode)
                 else next(iter(self.encoders.values())).out_features
             )
-            head = self.head("", size, self.task.num_logits)
+            head = self.head("", size, self.task.heads, self.task.num_logits)
         balance, balanced = self.balance(root, head)
         plan.recipe.fail_if(self.problems)
-        return MultimodalModel(self.encoders, wanted, root, head, self.task, prior, shares, balance, balanced)
+        pooling = {name: self.pooling(name, given.many) for name, given in plan.inputs.items() if given.many}
+        return MultimodalModel(self.encoders, wanted, root, head, self.task, prior, shares, balance, balanced, pooling)
+
+    def pooling(self, name: str, many: Many) -> ValuePooling:
+        """What makes one of the values that a row has of an input."""
+        with seeded(self.seed, "weights", "pooling", name):
+            return ValuePooling(many.pooling, self.size(name, reads_scores=True), many.ordered)
 
     def balance(self, root: FusionNode | None, head: nn.Module | None) -> tuple[Balance | None, BalancedHead | None]:
         """The balance, if the recipe names one, and what it acts on."""
@@ -95,13 +106,15 @@ class _Builder:
         above = [other for other in nodes if operator in other.part_names]
         own = above[0].heads[operator] if above and isinstance(above[0], ModelNode) else head
         assert isinstance(node, FeatureNode)
-        assert own is not None
+        assert isinstance(own, nn.Linear)
         sizes = {name: self.size(name, reads_scores=True) for name in names}
-        passed_in = {
+        passed_in: dict[str, Any] = {
             "num_logits": self.task.num_logits,
             "num_outputs": self.task.num_outputs,
             "space": self.task.space,
         }
+        if self.plan.balance.cls.shares_head:
+            passed_in["head_size"] = node.fusion.out_features
         with seeded(self.seed, "weights", "balance"):
             built = self.construct("balance", ("training", "balance"), self.plan.balance, sizes, **passed_in)
         return built, BalancedHead(tuple(names), node, own)
@@ -184,20 +197,32 @@ class _Builder:
     def construct(
         self, role: str, path: tuple[str | int, ...], component: Component, *arguments: Any, **passed_in: Any
     ) -> Any:
-        """Build or restore a component; an error of its own becomes a problem of the recipe that names it.
+        """Build a component, or restore it from what its role saved; see `constructed`."""
+        return self.constructed(role, path, component, arguments, passed_in, self.states.get(role))
+
+    def constructed(
+        self,
+        role: str,
+        path: tuple[str | int, ...],
+        component: Component,
+        arguments: Sequence[Any],
+        passed_in: Mapping[str, Any],
+        state: Mapping[str, Any] | None,
+    ) -> Any:
+        """Build a component, or restore it from a state; an error of its own becomes a problem of the recipe.
 
         Raises:
             ComponentRestoreError: it cannot be restored, which is not the recipe's fault.
         """
         try:
-            built = component.build(*arguments, restored=role in self.states, **passed_in)
-            if role in self.states:
+            built = component.build(*arguments, restored=state is not None, **passed_in)
+            if state is not None:
                 with MemoryGuard(role):
-                    built.load_state(self.states[role])
+                    built.load_state(state)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever a plugin's code raises
-            if role in self.states:
+            if state is not None:
                 raise ComponentRestoreError(role, one_line(error)) from error
             told = str(error)
             if not isinstance(error, MmregError):
@@ -223,17 +248,34 @@ class _Builder:
         evidential = getattr(plan.fusion.cls, "evidential", False)
         reads_scores = plan.level == "feature" or evidential
         sizes = {part if isinstance(part, str) else part.name: self.size(part, reads_scores) for part in parts}
-        passed_in = {"num_outputs": self.task.num_outputs, "space": self.task.space} if plan.level == "model" else {}
+        role, path = f"fusion/{plan.name}", ("fusion",)
         with seeded(self.seed, "weights", "fusion", plan.name):
-            fusion = self.construct(f"fusion/{plan.name}", ("fusion",), plan.fusion, sizes, **passed_in)
+            if plan.level == "feature":
+                fusion = self.construct(role, path, plan.fusion, sizes)
+            else:
+                fusion = self.model_fusion(role, path, plan.fusion, sizes)
         if fusion is None:
             return None
         if plan.level == "feature":
             return FeatureNode(plan.name, parts, fusion, list(sizes.values()) if plan.learned_absent else ())
         # What evidential parts give is their operator's to read, which knows of K alone.
         outputs = self.task.num_outputs if evidential else self.task.num_logits
-        heads = {name: self.head(name, size, outputs) for name, size in sizes.items() if size}
+        own = {"": outputs} if evidential else self.task.heads
+        heads = {name: self.head(name, size, own, outputs) for name, size in sizes.items() if size}
         return ModelNode(plan.name, parts, fusion, heads, plan.own_losses, plan.joint_loss, plan.gradient_blending)
+
+    def model_fusion(
+        self, role: str, path: tuple[str | int, ...], component: Component, sizes: Mapping[str, int]
+    ) -> ModelFusion | None:
+        """An operator on predictions: of several targets, one for each."""
+        states, built = self.states.get(role), {}
+        for name, target in self.task.targets().items():
+            state = states.get(name, {}) if states is not None and name else states
+            passed_in = {"num_outputs": target.task.num_outputs, "space": target.task.space}
+            built[name] = self.constructed(role, path, component, [sizes], passed_in, state)
+        if any(each is None for each in built.values()):
+            return None
+        return built[""] if "" in built else PerTarget(self.task, built)
 
     def size(self, part: str | FusionNode, reads_scores: bool) -> int:
         """The features that a part gives; a model-level part gives its scores where they are read, else none."""
@@ -243,19 +285,49 @@ class _Builder:
             return part.fusion.out_features
         return self.task.num_outputs if reads_scores else 0
 
-    def head(self, name: str, features: int, outputs: int) -> nn.Linear:
-        with seeded(self.seed, "weights", "head", name), MemoryGuard(f"the head of {outputs:,} outputs"):
-            return nn.Linear(features, outputs)
+    def own_head(self) -> nn.Module:
+        """What a task without a target has in the place of fusion and head."""
+        sizes = {name: self.size(name, reads_scores=False) for name in self.plan.inputs}
+        with seeded(self.seed, "weights", "head", ""), MemoryGuard(f"the head of {self.task.num_logits:,} outputs"):
+            return self.task.head(sizes)
+
+    def head(self, name: str, features: int, targets: Mapping[str, int], size: int) -> nn.Linear:
+        """A layer of this size with the outputs of all targets, which begins as those of each would by themselves.
+
+        The first target's weights are those of a model of this target alone.
+        """
+        with MemoryGuard(f"the head of {size:,} outputs"):
+            heads = []
+            for index, (target, outputs) in enumerate(targets.items()):
+                with seeded(self.seed, "weights", "head", name, *([target] if index else [])):
+                    heads.append(nn.Linear(features, outputs))
+            if len(heads) == 1 and heads[0].out_features == size:
+                return heads[0]
+            with torch.device("meta"):
+                joined = nn.Linear(features, size)
+            joined = joined.to_empty(device=heads[0].weight.device)
+            with torch.no_grad():
+                joined.weight.copy_(_padded(torch.cat([head.weight for head in heads]), size))
+                joined.bias.copy_(_padded(torch.cat([head.bias for head in heads]), size))
+            return joined
+
+
+def _padded(values: Tensor, size: int) -> Tensor:
+    """Values (n, ...) with zeros after them, (size, ...)."""
+    return torch.cat([values, values.new_zeros(size - len(values), *values.shape[1:])])
 
 
 def _wanted_outputs(plan: Plan) -> dict[str, Outputs]:
-    """What each encoder is asked for: tokens where the operator above takes them and it has them."""
+    """What each encoder is asked for: tokens where the operator above takes them and it has them.
+
+    Where a row has any number of values, each is encoded to one vector, whatever is made of these.
+    """
     wanted: dict[str, Outputs] = dict.fromkeys(plan.inputs, "pooled")
     for node in plan.fusion.nodes() if plan.fusion else ():
         for part in node.of:
             if isinstance(part, str) and node.level == "feature" and node.fusion.cls.takes == "tokens":
                 provides = plan.inputs[part].encoder.cls.provides
-                wanted[part] = "tokens" if "tokens" in provides else "pooled"
+                wanted[part] = "tokens" if "tokens" in provides and not plan.inputs[part].many else "pooled"
     return wanted
 
 

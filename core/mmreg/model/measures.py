@@ -30,6 +30,7 @@ class Measures:
 
     def __init__(self, task: Task, metrics: Mapping[str, Component] | None = None) -> None:
         self.task = task
+        self._targets = task.targets()
         self._named = dict(metrics or {})
         self._built: dict[str, Metric] = {}
         self._told: set[str] = set()
@@ -43,22 +44,31 @@ class Measures:
         if name in self.task.metrics:
             return None
         if name not in self._built:
-            if name in self._named:
-                self._built[name] = self._named[name].build(num_outputs=self.task.num_outputs)
+            target, own = self._of(name)
+            reference = "" if name in self._named else self._found(name, target, own)
+            outputs = self._targets[target].task.num_outputs
+            if reference:
+                self._built[name] = build("metric", reference, num_outputs=outputs)
             else:
-                self._built[name] = build("metric", self._found(name), num_outputs=self.task.num_outputs)
+                self._built[name] = self._named[name].build(num_outputs=outputs)
         return self._built[name]
 
-    def _found(self, name: str) -> str:
-        fitting = fitting_metrics(type(self.task))
+    def _of(self, name: str) -> tuple[str, str]:
+        """The target that a metric is of, and its own name."""
+        target, _, own = ("", "", name) if "" in self._targets else name.partition(".")
+        return target, own
+
+    def _found(self, name: str, target: str, own: str) -> str:
+        fitting = {each: fitting_metrics(type(view.task)) for each, view in self._targets.items()}
         try:
-            entry = find("metric", name)
-            if entry.spec.name in fitting:
+            entry = find("metric", own)
+            if entry.spec.name in fitting.get(target, ()):
                 return entry.reference
         except ComponentNotFoundError as error:
-            if ":" in name or name in fitting:  # several plugins bring it
+            if ":" in own or own in fitting.get(target, ()):  # several plugins bring it
                 raise OptionError(str(error)) from error
-        known = [*self.task.metrics, *(each for each in fitting if each not in self.task.metrics)]
+        further = [f"{of}.{each}" if of else each for of, names in fitting.items() for each in names]
+        known = [*self.task.metrics, *(each for each in further if each not in self.task.metrics)]
         raise OptionError(f"the task has no metric {name!r}{near(name, known)}; it has {', '.join(known)}")
 
     def more_is_better(self, name: str) -> bool:
@@ -75,7 +85,10 @@ class Measures:
         figures = self.task.evaluate(scores, targets, [name for name, metric in metrics.items() if metric is None])
         host = scores.detach().cpu(), targets.cpu()
         for name, metric in metrics.items():
-            value = None if metric is None else self._computed(name, metric, *host)
+            value = None
+            if metric is not None:
+                known = self._targets[self._of(name)[0]].known(*host)
+                value = self._computed(name, metric, *known) if len(known[1]) else None
             if value is not None:
                 figures[name] = value
         return figures

@@ -17,9 +17,11 @@ from mmreg.contract.fusion import FeatureFusion, ModelFusion
 from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.signals import Features, Signal
 from mmreg.contract.task import Task
+from mmreg.data.segments import Segments
 from mmreg.layers import at_least_float32
 from mmreg.model.balanced import BalancedHead, BalancedPass
 from mmreg.model.nodes import Branch, FeatureNode, FusionNode, ModelNode, Named, Part, Pass, Supervised
+from mmreg.model.pooling import ValuePooling, encoded_in_parts
 from mmreg.model.seeding import Draws
 from mmreg.regions import region
 
@@ -38,6 +40,10 @@ class Inputs(Protocol):
     @property
     def rows(self) -> Mapping[str, Tensor | None]:
         """The positions (n,) int64 in the batch of each modality's rows; None where every row has it."""
+
+    @property
+    def segments(self) -> Mapping[str, Segments]:
+        """Which values are whose, of each modality of which a row has any number of values."""
 
     @property
     def present(self) -> Tensor:
@@ -74,14 +80,19 @@ class MultimodalModel(nn.Module):
     Args:
         encoders: one a modality, less those that share one.
         outputs: what each modality's encoder was built to give, in the order of the columns of `present`.
-        root: the top operator; None for a single modality.
+        root: the top operator; None for a single modality, or a task without a target.
         head: the layer that makes logits of the top operator's (or the single encoder's) features; None if the top
-            operator combines predictions.
+            operator combines predictions; of a task without a target, its own.
         task: what is predicted.
         prior: (K,) the scores of a row that has no modality.
         shares: the inputs without an encoder of their own, each with the input whose encoder it uses.
         balance: how the modalities below one of the heads are trained; None for by its loss alone.
         balanced: these modalities, and that head.
+        pooling: for each input of which a row has any number of values, what makes one of their features.
+
+    Attributes:
+        blended: the weights by which a balance that blends losses has multiplied that of each modality, and under the
+            operator's name the fused one; those that are not there are 1.
     """
 
     prior: Tensor
@@ -97,18 +108,21 @@ class MultimodalModel(nn.Module):
         shares: Mapping[str, str] | None = None,
         balance: Balance | None = None,
         balanced: BalancedHead | None = None,
+        pooling: Mapping[str, ValuePooling] | None = None,
     ) -> None:
         super().__init__()
         self.modalities = list(outputs)
         self.shares = dict(shares or {})
         self.outputs = dict(outputs)
         self.encoders = Named(encoders)
+        self.pooling = Named(pooling or {})
         self.root = root
         self.head = head
         self.task = task
         self.task_module = task.module  # what a task learns is part of the model: trained, moved and saved with it
         self.register_buffer("prior", prior)
         self.balance, self.balanced = balance, balanced
+        self.blended: Mapping[str, float] = {}
         self._compiled: dict[str, Callable[[Signal], Features]] = {}
 
     def compile_encoders(self, wanted: bool = True) -> None:
@@ -140,6 +154,14 @@ class MultimodalModel(nn.Module):
         balance = {} if self.balance is None else {"balance": self.balance}
         return {**{f"encoder/{name}": encoder for name, encoder in encoders.items()}, **fusions, **balance}
 
+    def pooling_of(self, name: str) -> ValuePooling | None:
+        """What makes one of a row's values of an input; None where it has one at most."""
+        if name not in self.pooling:
+            return None
+        pooling = self.pooling[name]
+        assert isinstance(pooling, ValuePooling)
+        return pooling
+
     def forward(self, inputs: Inputs, draws: Draws | None = None) -> Output:
         """Predict a batch.
 
@@ -157,14 +179,17 @@ class MultimodalModel(nn.Module):
         }
         balanced = None
         if self.balance is not None and self.balanced is not None:
-            balanced = self.balanced.enter(self.balance, batch, self.training)
-        branch = next(iter(batch.leaves.values())) if self.root is None else self.root.run(batch)
+            balanced = self.balanced.enter(self.balance, batch, self.training, self.blended)
+        branch = self._top(batch, inputs.present)
         scores = branch.scores
-        if self.head is not None:
+        if scores is None:
+            assert self.head is not None
             assert branch.features is not None
             with region("head"):
                 scores = at_least_float32(self.head(branch.features.pooled))
-            batch.supervised.append(Supervised("", scores, branch.present, 1.0))
+            # One that is blended has a name, by which its own course is followed.
+            name = self.root.name if self.root is not None and self.balance is not None and self.balance.blends else ""
+            batch.supervised.append(Supervised(name, scores, branch.present, self.blended.get(name, 1.0)))
         assert scores is not None
         scores = self.task.scores(scores)
         scores = torch.where(branch.present[:, None], scores, self.prior.to(scores.dtype))
@@ -174,6 +199,17 @@ class MultimodalModel(nn.Module):
             extras |= {key if top else f"{name}_{key}": value for key, value in found.items()}
         return Output(scores, branch.present, tuple(batch.supervised), batch.parts, batch.losses, extras, balanced)
 
+    def _top(self, batch: Pass, present: Tensor) -> Branch:
+        """What is fused of all; of a task without a target, what its own head makes of the inputs (B, M)."""
+        if self.task.needs_target:
+            return next(iter(batch.leaves.values())) if self.root is None else self.root.run(batch)
+        assert self.head is not None
+        features = {name: leaf.features.pooled for name, leaf in batch.leaves.items() if leaf.features is not None}
+        with region("head"):
+            logits = at_least_float32(self.head(features, present))
+        batch.supervised.append(Supervised("", logits, present.any(1), 1.0))
+        return Branch(present.any(1), scores=logits)
+
     def joint(self, seen: BalancedPass, kept: Tensor) -> Tensor:
         """The scores (B, K) of a batch that was seen, with some of the balanced modalities (B, M) of each row alone."""
         assert self.balanced is not None
@@ -181,7 +217,7 @@ class MultimodalModel(nn.Module):
 
     def _encode(self, name: str, inputs: Inputs, batch: Pass) -> Features:
         """One modality's features for all B rows: encoded where it is present, zeros elsewhere."""
-        encoder = self.encoder_of(name)
+        encoder, pooling = self.encoder_of(name), self.pooling_of(name)
         size = len(inputs.present)
         signal, given = inputs.signals.get(name), inputs.features.get(name)
         if given is not None:
@@ -190,10 +226,13 @@ class MultimodalModel(nn.Module):
             batch.reseed(name)
             run = self._compiled.get(self.shares.get(name, name), encoder) if self.training else encoder
             with region("encoder", name):
-                features = run(signal)
+                in_parts = pooling is not None and not self.training
+                features = encoded_in_parts(encoder, signal) if in_parts else run(signal)
             batch.losses.update({(name, key): loss for key, loss in features.losses.items()})
         else:
-            return self._absent(name, encoder, size)
+            return self._absent(name, size)
+        if pooling is not None:
+            features = pooling(features, inputs.segments[name])
         rows = inputs.rows[name]
         if rows is None:
             return features
@@ -203,18 +242,23 @@ class MultimodalModel(nn.Module):
         valid = features.mask
         if valid is None:
             valid = torch.ones(features.tokens.shape[:2], dtype=torch.bool, device=features.tokens.device)
-        return Features(pooled, _scatter(features.tokens, rows, size), _scatter(valid, rows, size))
+        tokens = _scatter(features.tokens, rows, size)
+        positions = None if features.positions is None else _scatter(features.positions, rows, size)
+        return Features(pooled, tokens, _scatter(valid, rows, size), positions=positions)
 
-    def _absent(self, name: str, encoder: Encoder, size: int) -> Features:
+    def _absent(self, name: str, size: int) -> Features:
         """Zeros for a modality that no row has; in training its parameters get zero gradients, not none.
 
         With none, Adam's state would depend on how rows fall into batches, and processes that train together would
         wait for each other.
         """
+        encoder, pooling = self.encoder_of(name), self.pooling_of(name)
         zero = self.prior.new_zeros(())
         if self.training:
-            zero = zero + sum(parameter.sum() * 0 for parameter in encoder.parameters() if parameter.requires_grad)
-        if self.outputs[name] == "tokens":
+            parameters = [*encoder.parameters(), *(() if pooling is None else pooling.parameters())]
+            zero = zero + sum(parameter.sum() * 0 for parameter in parameters if parameter.requires_grad)
+        gives_tokens = self.outputs[name] == "tokens" or (pooling is not None and pooling.kind == "tokens")
+        if gives_tokens:
             tokens = zero.expand(size, 1, encoder.out_features)
             return Features(tokens=tokens, mask=torch.zeros(size, 1, dtype=torch.bool, device=tokens.device))
         return Features(pooled=zero.expand(size, encoder.out_features))

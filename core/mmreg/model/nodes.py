@@ -6,7 +6,7 @@ Axes: B batch, D features, K classes, M modalities.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -169,7 +169,7 @@ def with_absent(features: Features, token: Tensor, present: Tensor) -> Features:
         tokens = torch.where(present[:, None, None], tokens, token.to(tokens.dtype))
         first = torch.arange(tokens.shape[1], device=tokens.device) == 0
         mask = torch.where(present[:, None], torch.ones_like(first) if mask is None else mask, first)
-    return Features(pooled, tokens, mask, features.losses)
+    return replace(features, pooled=pooled, tokens=tokens, mask=mask)
 
 
 class ModelNode(FusionNode):
@@ -241,14 +241,20 @@ class ModelNode(FusionNode):
         """Whether training fits the operator, or a head, to what a part gives."""
         return self.trains_fusion or part in self.heads
 
-    def fit_notes(self, targets: Tensor, num_outputs: int) -> list[str]:
-        """What a person should know of an operator that was fitted on held-out rows with these targets."""
+    def fit_notes(self, targets: Tensor, task: Task) -> list[str]:
+        """What a person should know of an operator that was fitted on held-out rows with these targets of a task."""
         notes = [
             f"{self.name} was fitted on the {len(targets):,} validation rows: figures of these flatter it, those of "
             "test rows do not"
         ]
-        seen = len(set(targets.flatten().tolist()))
-        if not targets.is_floating_point() and targets.dim() == 1 and seen < num_outputs:
-            unseen = f"{num_outputs - seen} of {num_outputs}"
-            notes.append(f"{self.name} learned nothing of classes that no validation row has: {unseen}")
+        for name, target in task.targets().items():
+            of = f" of {name!r}" if name else ""
+            _, own = target.known(targets.new_zeros(len(targets), task.num_outputs), targets)
+            if not len(own):
+                notes.append(f"{self.name} was not fitted for {name!r}, which no validation row has")
+                continue
+            seen, count = len(set(own.flatten().tolist())), target.task.num_outputs
+            if not own.is_floating_point() and own.dim() == 1 and seen < count:
+                unseen = f"{count - seen} of {count}"
+                notes.append(f"{self.name} learned nothing of classes{of} that no validation row has: {unseen}")
         return notes

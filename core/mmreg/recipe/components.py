@@ -11,7 +11,7 @@ from mmreg.allocation import MemoryGuard
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.markers import AssetMark
 from mmreg.recipe.earlier import EarlierInput
-from mmreg.recipe.form import FreezeUntil, OnBad, Store, Weights
+from mmreg.recipe.form import FreezeUntil, OnBad, Pooling, Store, Weights
 from mmreg.registry import Entry
 from mmreg.registry.options import marked
 from mmreg.registry.signature import parameters
@@ -81,6 +81,11 @@ class Component:
         """Its name in the registry."""
         return self.entry.spec.name
 
+    @property
+    def targets(self) -> Mapping[str, Component]:
+        """Of a task, that of each target by name; a single target is called ""."""
+        return {"": self}
+
     def to_data(self, asset: Callable[[str], str] = str) -> dict[str, Any]:
         """The component as a recipe spells it out.
 
@@ -130,6 +135,25 @@ class Component:
 
 
 @dataclass(frozen=True)
+class Many:
+    """How cells of any number of values are read, and what becomes of these.
+
+    Attributes:
+        pooling: how one vector a row, or tokens, are made of the values' features.
+        separator: what stands between the values of a text.
+        ordered: whether their order counts.
+    """
+
+    pooling: Pooling
+    separator: str | None = None
+    ordered: bool = False
+
+    def to_data(self) -> dict[str, Any]:
+        """The same as a recipe spells it out."""
+        return {"many": self.pooling, "separator": self.separator, "ordered": self.ordered}
+
+
+@dataclass(frozen=True)
 class InputPlan:
     """One modality of a recipe.
 
@@ -143,6 +167,7 @@ class InputPlan:
         store: whether the cache keeps arrays, or files as they are.
         augmented_copies: how many augmented versions of a row are encoded once.
         earlier: the input of an earlier run whose encoder it begins with.
+        many: how cells of any number of values are read; None where each is one value.
     """
 
     name: str
@@ -154,6 +179,7 @@ class InputPlan:
     store: Store = "decoded"
     augmented_copies: int = 0
     earlier: EarlierInput | None = None
+    many: Many | None = None
 
     @property
     def is_frozen(self) -> bool:

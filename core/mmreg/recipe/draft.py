@@ -160,25 +160,26 @@ def _split_counts(table: Table, column: str) -> dict[str, int]:
 
 def _inputs(draft: _Draft, table: Table, columns: list[str], suggestions: list[Suggestion], rows: int) -> None:
     """Write the modalities in the columns' order, and why a column is left out."""
-    singles = [each.columns[0] for each in suggestions if not each.cls.multiple_columns]
-    several = [each.modality for each in suggestions if each.cls.multiple_columns]
-    names = iter(_input_names([*singles, *several]))
-    name_of = dict(zip(singles, names, strict=False)), dict(zip(several, names, strict=False))
-    by_column = {column: each for each in suggestions for column in each.columns}
+    by_column: dict[str, list[tuple[str, Suggestion]]] = {}
+    for name, each in zip(_input_names([each.name for each in suggestions]), suggestions, strict=True):
+        for column in each.columns:
+            by_column.setdefault(column, []).append((name, each))
     left_out = 0
     for column in columns:
-        chosen = by_column.get(column)
-        if chosen is None:
+        if column not in by_column:
             left_out += 1
             if left_out <= MOST_LINES:
                 draft.add("", f"{column}: left out; {why_left_out(table, column)}")
-        elif column == chosen.columns[0]:
-            name, reads = name_of[0].get(column), f"column: {_quoted(column)}"
+        for name, chosen in by_column.get(column, ()):
+            if column != chosen.columns[0]:
+                continue
+            reads = f"column: {_quoted(column)}"
             if chosen.cls.multiple_columns:
-                name, reads = name_of[1][chosen.modality], f"columns: {_quoted(list(chosen.columns))}"
+                reads = f"columns: {_quoted(list(chosen.columns))}"
             settings = [f"type: {chosen.modality}", reads]
             encoder, why, needs = _encoder(chosen, rows)
             options = {key: given for key, given in chosen.options.items() if key not in needs}
+            options = {**chosen.lists, **options}
             settings += [f"{key}: {_quoted(value)}" for key, (value, _) in options.items()]
             settings += [f"encoder: {encoder}"]
             settings += ["on_bad: absent"] if chosen.missing else []

@@ -13,10 +13,12 @@ from mmreg.contract.task import Task
 from mmreg.errors import ComponentImportError, ComponentNotFoundError, MmregError
 from mmreg.messages import listed, near, shown
 from mmreg.recipe.assets import digest
-from mmreg.recipe.components import Component, FusionPlan, InputPlan
+from mmreg.recipe.components import Component, FusionPlan, InputPlan, Many
 from mmreg.recipe.find_balance import check_balance
 from mmreg.recipe.find_earlier import find_earlier, with_earlier_options
 from mmreg.recipe.find_fusion import FusionFinder, check_space
+from mmreg.recipe.find_many import check_many
+from mmreg.recipe.find_targets import check_targets, find_task
 from mmreg.recipe.finder import Finder
 from mmreg.recipe.form import EncoderChoice, Form, Input, Training
 from mmreg.recipe.optimization import refusal
@@ -30,7 +32,7 @@ class Found:
 
     Attributes:
         inputs: the modalities by name, in order.
-        fusion: the top operator; None for a single modality.
+        fusion: the top operator; None for a single modality, or a task without a target.
         task: what is to be predicted.
         optimizer: what moves the weights.
         schedule: the learning rate's course.
@@ -62,14 +64,16 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
     """
     finder = Finder(folder)
     found = Found(problems=finder.problems)
-    found.task = finder.component("task", form.target.task, form.target.options, ("target",), name_key="task")
+    found.task = find_task(finder, form)
     inputs = {name: _input(finder, form, name, given, trains) for name, given in form.modalities.items()}
     found.inputs = {name: plan for name, plan in _shared(inputs).items() if plan is not None}
-    found.fusion = FusionFinder(finder, list(inputs)).tree(form.fusion)
+    if found.task is None or found.task.cls.needs_target:
+        found.fusion = FusionFinder(finder, list(inputs)).tree(form.fusion)
+    check_many(finder, found.inputs, found.fusion, form.training)
     if found.task is not None:
-        _target_columns(finder, form, found.task.cls)
-        check_space(finder, found.fusion, found.task.cls, form.target.task)
-        found.metrics = _metrics(finder, form, found.task.cls)
+        check_targets(finder, form, found.task)
+        check_space(finder, found.fusion, found.task)
+        found.metrics = _metrics(finder, form, found.task)
     _training(finder, form, found, trains)
     callbacks = [
         finder.component("callback", chosen.name, chosen.options, ("callbacks", index))
@@ -80,18 +84,6 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
         if trains and callback is not None and (lacking := needs(callback.entry.spec)):
             finder.problem(("callbacks", index), f"{callback.name} {lacking}")
     return found
-
-
-def _target_columns(finder: Finder, form: Form, task: type[Task]) -> None:
-    """Note where the target names other columns than the task reads."""
-    target, reads = form.target, task.columns
-    if target.columns is None and reads:
-        each = ", ".join(f"{name}: .." for name in reads)
-        told = f"the task {target.task!r} reads several columns; give columns: {{{each}}} instead"
-        finder.problem(("target", "column"), told)
-    elif target.columns is not None and set(target.columns) != set(reads):
-        told = f"{listed(reads)}, found {listed(target.columns)}" if reads else "one column; give column instead"
-        finder.problem(("target", "columns"), f"the task {target.task!r} reads {told}")
 
 
 def _input(finder: Finder, form: Form, name: str, given: Input, trains: bool) -> InputPlan | None:
@@ -142,7 +134,8 @@ def _input(finder: Finder, form: Form, name: str, given: Input, trains: bool) ->
     columns = tuple(given.reads(name))
     shares = None if source == name else source
     on_bad, copies = given.on_bad or form.on_bad, given.augmented_copies
-    plan = InputPlan(name, columns, modality, encoder, on_bad, shares, given.store, copies, earlier)
+    many = None if given.many is None else Many(given.many, given.separator, given.ordered)
+    plan = InputPlan(name, columns, modality, encoder, on_bad, shares, given.store, copies, earlier, many)
     if copies and (refused := _refused_copies(plan, form.training)):
         finder.problem((*path, "augmented_copies"), f"{refused}, or leave it out")
     return plan
@@ -223,37 +216,67 @@ def _shared(inputs: dict[str, InputPlan | None]) -> dict[str, InputPlan | None]:
     return result
 
 
-def _metrics(finder: Finder, form: Form, task: type[Task]) -> dict[str, Component]:
-    """The metrics that a recipe names beyond the task's own."""
+def _metrics(finder: Finder, form: Form, task: Component) -> dict[str, Component]:
+    """The metrics that a recipe names beyond the task's own, by the names that they have in figures."""
     metrics: dict[str, Component] = {}
     chosen: list[tuple[KeyPath, str, dict[str, Any]]] = [
         (("metrics", index), each.name, each.options) for index, each in enumerate(form.metrics)
     ]
-    named = {registry_name(name) for _, name, _ in chosen}
+    named = {metric_name(name, task) for _, name, _ in chosen}
     if form.training.metric is not None and form.training.metric not in named:
         chosen.append((("training", "metric"), form.training.metric, {}))
-    further = any(name not in task.metrics for _, name, _ in chosen)  # only then is every metric imported
-    fitting = [each for each in fitting_metrics(task) if each not in task.metrics] if further else []
-    for path, name, options in chosen:
-        if name in task.metrics:
+    further = any(name not in task.cls.metrics for _, name, _ in chosen)  # only then is every metric imported
+    fitting = further_metrics(task) if further else []
+    for path, full_name, options in chosen:
+        if full_name in task.cls.metrics:
             if options:
-                finder.problem(path, f"{name} is the task's own metric and takes no options")
+                finder.problem(path, f"{full_name} is the task's own metric and takes no options")
             continue
+        target, name = of_target(full_name, task)
+        if target is None:
+            known = [*task.cls.metrics, *fitting]
+            told = f"names no target's metric{near(name, known)}; there are {', '.join(known)}"
+            finder.problem(path, f"{name!r} {told}")
+            continue
+        start, own = f"{target}." if target else "", task.targets[target]
         takes = _spaces(registry_name(name))
-        if takes is not None and registry_name(name) not in fitting:
-            of = f"the task {form.target.task!r}"
-            known = [*task.metrics, *fitting]
-            told = f"{of} has no metric {name!r}{near(name, known)}; it has {', '.join(known)}"
+        if takes is not None and start + registry_name(name) not in fitting:
+            of = f"the task {own.name!r}"
+            known = [*task.cls.metrics, *fitting]
+            told = f"{of} has no metric {name!r}{near(full_name, known)}; it has {', '.join(known)}"
             if takes:
-                told = f"{name} has no meaning for {of}, whose scores are {task.space}; it takes {', '.join(takes)}"
+                told = f"{name} has no meaning for {of}, whose scores are {own.cls.space}; it takes {', '.join(takes)}"
             finder.problem(path, told)
             continue
         component = finder.component("metric", name, options, path)
-        if component is not None and component.name in metrics:
-            finder.problem(path, f"the metric {component.name!r} is named twice")
+        if component is not None and start + component.name in metrics:
+            finder.problem(path, f"the metric {start + component.name!r} is named twice")
         elif component is not None:
-            metrics[component.name] = component
+            metrics[start + component.name] = component
     return metrics
+
+
+def of_target(name: str, task: Component) -> tuple[str | None, str]:
+    """The target that a metric is of, and its name without the target's; None if it names none of several targets."""
+    if "" in task.targets:
+        return "", name
+    target, _, own = name.partition(".")
+    return (target, own) if own and target in task.targets else (None, name)
+
+
+def metric_name(name: str, task: Component) -> str:
+    """What a metric is called in figures: its bare name, with its target's before it where there are several."""
+    target, own = of_target(name, task)
+    return f"{target}.{registry_name(own)}" if target else registry_name(own)
+
+
+def further_metrics(task: Component) -> list[str]:
+    """The installed metrics that fit a task beyond its own, with the target that each is of before their names."""
+    found = []
+    for target, own in task.targets.items():
+        start = f"{target}." if target else ""
+        found += [start + name for name in fitting_metrics(own.cls) if name not in own.cls.metrics]
+    return found
 
 
 def _spaces(name: str) -> list[str] | None:
@@ -301,12 +324,15 @@ def _training(finder: Finder, form: Form, found: Found, tried: bool) -> None:
     balance = training.balance
     if balance is not None:
         found.balance = finder.component("balance", balance.name, balance.options, (*path, "balance"))
-    if found.balance is not None and (found.fusion is not None or len(form.modalities) == 1):
-        task = None if found.task is None else found.task.cls
+    task = None if found.task is None else found.task.cls
+    fuses_none = len(form.modalities) == 1 or (task is not None and not task.needs_target)
+    if found.balance is not None and (found.fusion is not None or fuses_none):
         check_balance(finder, found.balance, found.fusion, found.inputs, task, training)
-    classes = found.task is None or found.task.cls.space in ("log_probabilities", "log_odds")
-    if training.class_balance and not classes:
-        told = f"the task {form.target.task!r} has no classes; leave it out, or weigh rows by target.weight"
+    classes = task is None or task.space in ("log_probabilities", "log_odds")
+    if training.class_balance and found.task is not None and not classes:
+        told = f"the task {found.task.name!r} has no classes; leave it out, or weigh rows by target.weight"
+        if found.task.cls.space == "several":
+            told = "of several targets none says which rows are rare; leave it out, or set class_weights in a target"
         finder.problem((*path, "class_balance"), told)
     _mixing(finder, training, {name: plan.modality.cls for name, plan in found.inputs.items()})
     inputs = list(form.modalities)

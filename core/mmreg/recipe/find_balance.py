@@ -63,12 +63,17 @@ def check_balance(
         finder.problem(PATH, f"{name} {told}, and {found}; leave it out")
         return
     ((operator, modalities),) = heads.items()
+    if cls.blends and tree is not None and tree.name != operator:
+        told = f"weighs the loss of the whole model, and {operator} gives a part of {tree.name}'s"
+        finder.problem(PATH, f"{name} {told}: set own_loss: gradient_blending of {tree.name} instead")
     most = cls.max_inputs
     if len(modalities) < cls.min_inputs or (most is not None and len(modalities) > most):
         allowed = f"at least {cls.min_inputs}" if most is None else f"{cls.min_inputs} to {most}"
         finder.problem(PATH, f"{name} balances {allowed} modalities, but {operator} fuses {len(modalities)}")
     if task is not None and task.space not in cls.spaces:
         told = f"has no meaning for a task whose scores are {task.space}; it takes {', '.join(sorted(cls.spaces))}"
+        if task.space == "several":
+            told = "has no meaning for several targets, as it goes by how sure of one the modalities are; leave it out"
         finder.problem(PATH, f"{name} {told}")
     if cls.observes and (training.mixup or training.cutmix):
         key = "mixup" if training.mixup else "cutmix"

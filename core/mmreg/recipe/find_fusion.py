@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mmreg import registry
 from mmreg.contract.fusion import FeatureFusion, ModelFusion
-from mmreg.contract.task import Task
 from mmreg.messages import near
 from mmreg.recipe.components import Component, FusionPlan
 from mmreg.recipe.finder import Finder
@@ -105,16 +104,22 @@ class FusionFinder:
         return dict.fromkeys(names, 1.0 if isinstance(given, str) else float(given))
 
 
-def check_space(finder: Finder, tree: FusionPlan | None, task: type[Task], name: str) -> None:
+def check_space(finder: Finder, tree: FusionPlan | None, task: Component) -> None:
     """Note the operators that have no meaning for a task's scores."""
+    spaces = {own.cls.space for own in task.targets.values()}
     for node in tree.nodes() if tree else ():
-        if node.level == "model" and task.space not in node.fusion.cls.spaces:
-            fits = [
-                entry.spec.name
-                for entry in registry.specs("fusion")
-                if entry.spec.level == "model" and task.space in getattr(registry.load(entry), "spaces", ())
-            ]
-            finder.problem(
-                ("fusion",),
-                f"{node.fusion.name} cannot combine predictions of the task {name!r}; these can: {', '.join(fits)}",
-            )
+        if node.level != "model":
+            continue
+        for name, own in task.targets.items():
+            if own.cls.space not in node.fusion.cls.spaces:
+                fits = [
+                    entry.spec.name
+                    for entry in registry.specs("fusion")
+                    if entry.spec.level == "model" and spaces <= getattr(registry.load(entry), "spaces", set())
+                ]
+                of = f"the task {own.name!r}" + (f" (target {name!r})" if name else "")
+                told = f"{node.fusion.name} cannot combine predictions of {of}; these can: {', '.join(fits)}"
+                finder.problem(("fusion",), told)
+        if "" not in task.targets and node.fusion.cls.evidential:
+            told = f"{node.fusion.name} trains its parts by a loss of its own, which it has for a single target alone"
+            finder.problem(("fusion",), f"{told}; choose another operator, or train a recipe for each target")

@@ -11,6 +11,7 @@ from mmreg.data.dialect import TableFile, checked_encoding, checked_separator
 
 OnBad = Literal["error", "absent", "skip"]
 Store = Literal["decoded", "encoded"]
+Pooling = Literal["mean", "max", "attention", "tokens"]
 Share = Annotated[float, Ge(0), Lt(1)]
 Weight = Annotated[float, Ge(0)]
 BATCH_ROWS = 64
@@ -204,7 +205,7 @@ class Target(_Open):
     """What is to be predicted; further keys are the task's options."""
 
     column: str | None = None
-    """The column that holds it."""
+    """The column that holds it; none for a task that has no target, such as contrastive."""
     columns: Annotated[dict[str, str], MinLen(1)] | None = None
     """For a task that reads several columns of a row, such as survival: the column of each thing that it reads."""
     task: str = "classification"
@@ -214,14 +215,26 @@ class Target(_Open):
 
     @model_validator(mode="after")
     def _one_source(self) -> Target:
-        if (self.column is None) == (self.columns is None):
-            raise ValueError("give one of column and, for a task that reads several of them, columns")
+        if self.column is not None and self.columns is not None:
+            raise ValueError("give either column or, for a task that reads several of them, columns")
         return self
 
     @property
-    def reads(self) -> str | dict[str, str]:
-        """The column that it reads, or the columns by what the task reads of them."""
-        return self.columns or self.column or ""
+    def reads(self) -> str | dict[str, str] | None:
+        """The column that it reads, or the columns by what the task reads of them; None without a target."""
+        return self.column if self.columns is None else self.columns
+
+
+class NamedTarget(Target):
+    """One of several targets; further keys are the options of its task.
+
+    A row may lack some of the targets, and counts for the others then.
+    """
+
+    loss_weight: Weight | Literal["uncertainty"] = 1.0
+    """By what its loss is multiplied before the losses of all targets are added up; each is the mean over the rows that
+    have the target. 0 leaves it untrained. uncertainty: a weight that is learned with the model, smaller for a target
+    that is harder to predict (Kendall et al. 2018)."""
 
 
 class Input(_Open):
@@ -246,10 +259,32 @@ class Input(_Open):
     which every epoch draws one; 0 for none, then the modality does not augment. Validation and use take the row as it
     is."""
 
+    many: Pooling | None = None
+    """For cells that hold any number of values (a list, or a text that is one): how what the encoder gives for each
+    becomes one vector a row, by its mean, its max or learned attention; or tokens, one a value, for operators that take
+    them. Without it a cell is one value."""
+    separator: Annotated[str, MinLen(1)] | None = None
+    """With `many`: what stands between the values of a text, such as "|"; without it a text that is a list in JSON
+    holds its elements, and any other is one value."""
+    ordered: bool = False
+    """With `many: attention` or `tokens`: whether the order of a cell's values counts. Each value's place is then added
+    to its features."""
+
     @model_validator(mode="after")
     def _one_source(self) -> Input:
         if self.column is not None and self.columns is not None:
             raise ValueError("give either column or columns")
+        return self
+
+    @model_validator(mode="after")
+    def _many_first(self) -> Input:
+        if self.many is None and (self.separator is not None or self.ordered):
+            key = "separator" if self.separator is not None else "ordered"
+            raise ValueError(f"{key} is of cells of several values; give many as well")
+        if self.ordered and self.many in ("mean", "max"):
+            raise ValueError(
+                f"the {self.many} of values has no order, so ordered does nothing; many: attention, or tokens"
+            )
         return self
 
     def reads(self, name: str) -> list[str]:
@@ -403,8 +438,11 @@ class Form(_Closed):
     column of delimited text that holds numbers else is numeric."""
     split: str | Fractions | None = None
     """A column that says which split a row belongs to, or the shares of a random split."""
-    target: Target
+    target: Target | None = None
     """What is to be predicted."""
+    targets: Annotated[dict[str, NamedTarget], MinLen(1)] | None = None
+    """Several targets by name, instead of `target`: one model predicts all of them, with a head for each. Their metrics
+    are called TARGET.METRIC, such as price.mae, and so are the columns of predictions."""
     modalities: Annotated[dict[str, Input], MinLen(1)]
     """The inputs by name."""
     fusion: Annotated[FusionChoice | None, BeforeValidator(_named)] = None
@@ -418,6 +456,12 @@ class Form(_Closed):
     """Further metrics, by name or with their options: the task's own, and those of plugins that fit its scores."""
     callbacks: list[Annotated[CallbackChoice, BeforeValidator(_named)]] = Field(default_factory=list)
     """Who follows the training, by name or with options, besides the callbacks that plugins bring to every training."""
+
+    @property
+    def predicted(self) -> dict[str, Target]:
+        """The targets by name; that of a recipe with a single one is ""."""
+        single = {} if self.target is None else {"": self.target}
+        return {**single, **(self.targets or {})}
 
     def files(self) -> dict[str, TableFile]:
         """The table's file, under "", or one for each split that has one."""

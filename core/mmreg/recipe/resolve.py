@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmreg.contract.task import Task
 from mmreg.errors import RunError
 from mmreg.files import irregular
 from mmreg.recipe.assets import folder_at_hand
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
-from mmreg.recipe.find import find_components, registry_name
+from mmreg.recipe.find import find_components, metric_name
 from mmreg.recipe.recipe import Recipe
 from mmreg.registry.options import Problem
 
@@ -24,7 +25,7 @@ class Plan:
     Attributes:
         recipe: where it comes from.
         inputs: the modalities by name, in order.
-        fusion: the top operator; None for a single modality.
+        fusion: the top operator; None for a single modality, or a task without a target.
         task: what is to be predicted.
         optimizer: what moves the weights.
         schedule: the learning rate's course; None for a constant rate.
@@ -43,11 +44,21 @@ class Plan:
     callbacks: tuple[Component, ...]
     balance: Component | None = None
 
+    def new_task(self, restored: bool = False) -> Task:
+        """A task that has learned nothing yet, and knows its inputs if it has no target.
+
+        Args:
+            restored: whether its state is loaded afterwards.
+        """
+        inputs = {} if self.task.cls.needs_target else {"inputs": tuple(self.inputs)}
+        task: Task = self.task.build(restored=restored, **inputs)
+        return task
+
     @property
     def metric(self) -> str | None:
         """The metric that the best weights are chosen by; None for the task's main one."""
         name = self.recipe.form.training.metric
-        return name if name is None or name in self.task.cls.metrics else registry_name(name)
+        return name if name is None or name in self.task.cls.metrics else metric_name(name, self.task)
 
     @property
     def metric_directions(self) -> dict[str, bool]:
@@ -68,8 +79,11 @@ class Plan:
         """
         form = self.recipe.form
         data = self.recipe.to_data()
-        target = {key: value for key, value in data["target"].items() if key not in self.task.options}
-        data["target"] = {**target, **self.task.options_with(asset)}
+        for name, task in self.task.targets.items():
+            of, key = (data["targets"], name) if name else (data, "target")
+            target = {k: v for k, v in of[key].items() if k not in task.options and (k, v) != ("columns", None)}
+            of[key] = target | task.options_with(asset)
+        data = {key: value for key, value in data.items() if value is not None or key not in ("target", "targets")}
         for name, plan in self.inputs.items():
             data["modalities"][name] = {
                 "type": plan.modality.entry.reference,
@@ -79,14 +93,23 @@ class Plan:
                 "on_bad": plan.on_bad,
                 "store": plan.store,
                 "augmented_copies": plan.augmented_copies,
+                **(plan.many.to_data() if plan.many else {}),
             }
         data["fusion"] = None if self.fusion is None else self.fusion.to_data(asset)
         data["training"]["optimizer"] = self.optimizer.to_data(asset)
         data["training"]["schedule"] = None if self.schedule is None else self.schedule.to_data(asset)
         data["training"]["balance"] = None if self.balance is None else self.balance.to_data(asset)
-        data["metrics"] = [self.metrics[n].to_data(asset) if n in self.metrics else n for n in self.metric_names]
+        data["metrics"] = [self._metric_data(name, asset) for name in self.metric_names]
         data["callbacks"] = [callback.to_data(asset) for callback in self.callbacks]
         return data
+
+    def _metric_data(self, name: str, asset: Callable[[str], str]) -> Any:
+        """A metric as a recipe spells it out: the task's own by its name, others with the target that they are of."""
+        if name not in self.metrics:
+            return name
+        data = self.metrics[name].to_data(asset)
+        target = name.removesuffix(self.metrics[name].name)
+        return {**data, "name": f"{target}{data['name']}"}
 
     def components(self) -> dict[str, Component]:
         """Every component by its role, such as "encoder/image" or "fusion/concat"; those within others after a dot."""

@@ -31,12 +31,14 @@ def recipe_schema() -> Schema:
     schema = Form.model_json_schema()
     definitions = schema["$defs"]
     _specialise(definitions, "Target", "task", "task")
+    _specialise(definitions, "NamedTarget", "task", "task")
     modalities = _specialise(definitions, "Input", "modality", "type")
     for kind, definition in CHOICES.items():
         _specialise(definitions, definition, kind, "name", _task_metrics() if kind == "metric" else ())
     for form in [definitions["Input"], *modalities.values()]:
         form["properties"]["type"] = {"anyOf": [form["properties"]["type"], {"type": "null"}]}
     schema["properties"]["modalities"] |= _inputs(modalities)
+    schema["oneOf"] = [{"required": ["target"]}, {"required": ["targets"]}]
     allowed: Schema = _with_bare_names(schema)
     allowed["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return allowed

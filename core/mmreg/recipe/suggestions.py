@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mmreg.errors import MmregError
 from mmreg.files import irregular
 from mmreg.messages import plural, shortened
 from mmreg.recipe.finder import Finder
+from mmreg.recipe.suggest_lists import parted
 from mmreg.registry.describing import ambiguous, needs
 
 SAMPLE = 200
@@ -36,8 +37,10 @@ class Suggestion:
         cls: its class.
         columns: what it is to read.
         options: those that should differ from their defaults, each with the reason.
-        missing: what is to be said of files that are not there; empty if all are.
+        missing: what is to be said of values that are not there, such as files; empty if all are.
         sample: some of the values that are there, as the modality's `load` takes them; empty for several columns.
+        lists: the recipe's keys for cells that hold several values each, with the reasons; none where they do not.
+        name: what its input may be called.
     """
 
     modality: str
@@ -46,18 +49,22 @@ class Suggestion:
     options: Mapping[str, tuple[Any, str]]
     missing: str = ""
     sample: Sequence[Any] = ()
+    lists: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    name: str = ""
 
 
 def suggest(table: Table, columns: Sequence[str]) -> list[Suggestion]:
     """Modalities for some columns, those of one column first; columns that fit none are in no suggestion.
 
-    A column goes to the first modality of one column that takes it, those that read files before others. What is left
-    is shown to the modalities of several columns, one after the other.
+    A column goes to the first modality of one column that takes it, those that read files before others, and then to
+    each that reads something else in the same values; or to one that takes the values that its cells hold, where these
+    hold several. What is left is shown to the modalities of several columns, one after the other.
     """
     rows = np.linspace(0, len(table) - 1, min(SAMPLE, len(table))).astype(np.int64)
     known = list(_modalities())
     single = [(name, cls) for name, cls in known if not cls.multiple_columns and _can_be_built(cls)]
-    found = [each for column in columns if (each := _for_column(table, column, rows, single)) is not None]
+    found = [each for column in columns if (each := _for_cells(table, column, rows, single)) is not None]
+    found = [part for each in found for part in (each, *(() if each.lists else _beside(each, single)))]
     claimed = {column for each in found for column in each.columns}
     left = [column for column in columns if column not in claimed]
     for name, cls in known:
@@ -148,6 +155,21 @@ def _can_be_built(cls: type[Modality]) -> bool:
     return True
 
 
+def _for_cells(
+    table: Table, column: str, rows: NDArray[np.int64], known: Sequence[tuple[str, type[Modality]]]
+) -> Suggestion | None:
+    """What takes a column's cells; or the values in them, where these are files and their cells are not."""
+    files = _for_column(table, column, rows, [each for each in known if each[1].paths])
+    if files is not None and not files.missing:
+        return files
+    for cells, keys, files_alone in parted(table.select(rows), column):
+        readers = [(name, cls) for name, cls in known if cls.paths or not files_alone]
+        found = _for_column(cells.values, column, np.arange(len(cells.values)), readers)
+        if found is not None and (files is None or len(found.sample) > len(files.sample)):
+            return replace(found, lists=keys)
+    return files or _for_column(table, column, rows, known)
+
+
 def _for_column(
     table: Table, column: str, rows: NDArray[np.int64], known: Sequence[tuple[str, type[Modality]]]
 ) -> Suggestion | None:
@@ -164,10 +186,25 @@ def _for_column(
                 continue
             missing = len(sample) - len(there)
             told = f"{missing} of the {plural(len(sample), 'file')} looked at are missing" if missing else ""
-            return Suggestion(name, cls, (column,), dict(options), told, there)
+            return Suggestion(name, cls, (column,), dict(options), told, there, name=column)
         except Exception:  # whatever a plugin's code raises; it is not what it takes
             continue
     return None
+
+
+def _beside(chosen: Suggestion, known: Sequence[tuple[str, type[Modality]]]) -> Iterator[Suggestion]:
+    """What other modalities read in the column of a suggestion."""
+    for name, cls in known:
+        try:
+            proposal = cls.suggest_beside(chosen.modality.rpartition(":")[2], chosen.sample)
+            if proposal is None or cls is chosen.cls:
+                continue
+            options, told = proposal
+            missing = "; ".join(filter(None, [chosen.missing, told]))
+            called = f"{chosen.name}_{name.rpartition(':')[2]}"
+            yield Suggestion(name, cls, chosen.columns, dict(options), missing, chosen.sample, name=called)
+        except Exception:  # whatever a plugin's code raises; it has nothing to propose
+            continue
 
 
 def _present(table: Table, column: str, rows: NDArray[np.int64], *, paths: bool) -> list[Any]:
@@ -197,6 +234,6 @@ def _for_columns(
             return None
         taken, options = found
         together = tuple(column for column in samples if column in {*taken})
-        return Suggestion(name, cls, together, dict(options)) if together else None
+        return Suggestion(name, cls, together, dict(options), name=name) if together else None
     except Exception:  # whatever a plugin's code raises; it is not what it takes
         return None

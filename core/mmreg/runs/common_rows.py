@@ -64,7 +64,7 @@ def fit_operator(node: ModelNode, task: Task, rows: CommonRows | None) -> list[s
         fusion.fit(rows.scores, rows.present, targets)
     if parameters:
         _minimise(fusion, parameters, task, rows, targets)
-    return node.fit_notes(targets, task.num_outputs)
+    return node.fit_notes(targets, task)
 
 
 def _minimise(

@@ -286,15 +286,16 @@ def read_timings(folder: Path) -> list[dict[str, str]]:
 
 
 def write_predictions(
-    folder: Path, split: str, columns: Mapping[str, list[Any]], targets: list[Any], predicted: Predicted
+    folder: Path, split: str, columns: Mapping[str, list[Any]], targets: list[Any] | None, predicted: Predicted
 ) -> None:
-    """Write a split's predictions as Parquet: what people read, the targets, and all scores at full precision.
+    """Write a split's predictions as Parquet: what people read, any targets, and all scores at full precision.
 
     The scores of a part stand in a column "scores/NAME", null where a row lacks it; those of the whole in "scores".
     """
     predictions = own_folder(folder, PREDICTIONS)
-    everywhere = np.ones(len(targets), bool)
-    scores = {"target": targets, "scores": _lists(predicted.scores, everywhere)}
+    everywhere = np.ones(len(predicted.scores), bool)
+    scores: dict[str, Any] = {} if targets is None else {"target": targets}
+    scores["scores"] = _lists(predicted.scores, everywhere)
     scores |= {f"scores/{name}": _lists(part.scores, part.present.numpy()) for name, part in predicted.parts.items()}
     with replacing(predictions / f"{split}.parquet") as temporary:
         pq.write_table(pa.table({**columns, **scores}), temporary, write_page_checksum=True)

@@ -29,6 +29,8 @@ from mmreg.runs.common_rows import CommonRows, fit_operator
 from mmreg.runs.followers import Followers
 from mmreg.runs.same_inputs import modality_texts, same_inputs
 
+LOSS_WEIGHTS = "task_module.log_variances"
+"""The learned weights of the losses of several targets, in a model's weights."""
 SPLITS = (runs.OUT_OF_FOLD, "validation", "test")
 """Whose predictions runs may have."""
 
@@ -276,7 +278,7 @@ class _Parts:
 
     def weights(self) -> dict[str, Tensor]:
         """All runs' weights under the combination's names."""
-        found: dict[str, Tensor] = {"prior": self.loaded[0].model.prior}
+        found: dict[str, Tensor] = {"prior": self.loaded[0].model.prior, **_task_weights(self.loaded)}
         for run, names in zip(self.loaded, self.renamed, strict=True):
             root, head = "root", ""  # whose operator takes the place of the runs' own
             if not self.evidential:
@@ -328,6 +330,28 @@ class _Parts:
         return CommonRows(column, keys, given, scores, self.loaded[0].task.num_outputs, texts)
 
 
+def _task_weights(loaded: Sequence[Run]) -> dict[str, Tensor]:
+    """What the runs' task has learned beside their models.
+
+    The weights of several targets' losses may differ, as nothing is trained any more; those of the first run stay.
+
+    Raises:
+        RunError: the runs have learned different scales, by which each makes scores of its own logits alone.
+    """
+    first, *others = (
+        {name: tensor for name, tensor in run.model.state_dict().items() if name.startswith("task_module.")}
+        for run in loaded
+    )
+    for run, other in zip(loaded[1:], others, strict=True):
+        for name, tensor in first.items():
+            if name != LOSS_WEIGHTS and not tensor.equal(other[name]):
+                raise RunError(
+                    f"the task of {run.folder} has learned other parameters ({name}) than that of {loaded[0].folder}, "
+                    "so they cannot be combined; train them as one recipe with a model-level operator"
+                )
+    return first
+
+
 def _renamed(tree: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """A fusion as a recipe spells it, its inputs under new names."""
     of = [names[part] if isinstance(part, str) else _renamed(part, names) for part in tree["of"]]
@@ -344,8 +368,8 @@ def _moved(state: Mapping[str, Tensor], names: Mapping[str, str], root: str, hea
         steps = name.split(".")
         if steps[0] == "head":
             moved[".".join([head, *steps[1:]])] = tensor
-        elif steps[0] == "encoders":
-            moved[".".join(["encoders", names[steps[1]], *steps[2:]])] = tensor
+        elif steps[0] in ("encoders", "pooling"):
+            moved[".".join([steps[0], names[steps[1]], *steps[2:]])] = tensor
         elif steps[0] == "root":
             position = 1
             while steps[position] in ("nodes", "heads"):

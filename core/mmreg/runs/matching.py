@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from mmreg.errors import RunError
+from mmreg.recipe.components import Component
 from mmreg.recipe.resolve import Plan
 
 
@@ -29,15 +30,26 @@ class Trained(Protocol):
 
 
 def check_same_task(found: Sequence[Trained]) -> None:
-    """Refuse runs of different tasks.
+    """Refuse runs of different tasks, or of one without a target.
 
     Raises:
-        RunError: names two.
+        RunError: names two; or the one.
     """
     first = found[0]
+    if not first.plan.task.cls.needs_target:
+        raise RunError(
+            f"{first.folder} is a {first.plan.task.name}, which has no target: it predicts nothing that could be "
+            "compared or combined row by row"
+        )
     for run in found[1:]:
-        if run.plan.task.entry.reference != first.plan.task.entry.reference:
+        if not same_tasks(run.plan.task, first.plan.task):
             raise RunError(f"{first.folder} is a {first.plan.task.name}, {run.folder} a {run.plan.task.name}")
+
+
+def same_tasks(one: Component, other: Component) -> bool:
+    """Whether two recipes have the same tasks, of targets that are called the same."""
+    references = ({name: task.entry.reference for name, task in each.targets.items()} for each in (one, other))
+    return next(references) == next(references)
 
 
 def matching_key(found: Sequence[Trained]) -> str:

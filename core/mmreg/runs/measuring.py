@@ -98,5 +98,5 @@ def report_split(
     predicted: Predicted,
 ) -> dict[str, Any]:
     """Write a split's predictions and measure them."""
-    write_predictions(folder, split, columns, targets, predicted)
+    write_predictions(folder, split, columns, targets if task.needs_target else None, predicted)
     return evaluation(plan, task, predicted, task.encode(targets), split)

@@ -62,7 +62,7 @@ class Restoring:
     def task(self) -> Task:
         """The task."""
         with self._naming("task"):
-            task: Task = self.plan.task.build(restored=True)
+            task = self.plan.new_task(restored=True)
             task.load_state(self._state("task", self.facts["task"]))
         return task
 
@@ -78,8 +78,14 @@ class Restoring:
         for role in self.components:
             if role not in built and role.startswith(("encoder/", "fusion/", "balance")) and "." not in role:
                 with self._naming(role):
-                    found[role] = self._state(role, saved.get(role, {}))
+                    found[role] = self._own_state(role, saved.get(role, {}))
         return found
+
+    def _own_state(self, role: str, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a component saved; of a model-level operator for several targets, what each of its own did."""
+        if self.components[role].entry.spec.level == "model" and "" not in self.plan.task.targets:
+            return {target: self._state(role, own) for target, own in state.items()}
+        return self._state(role, state)
 
     def model(self, task: Task) -> MultimodalModel:
         """The model, without its weights."""

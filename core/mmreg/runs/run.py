@@ -24,7 +24,7 @@ from mmreg.data.sources import open_table
 from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn
 from mmreg.errors import RunError
-from mmreg.experiment import Experiment, check_columns, open_experiment, prepare_all
+from mmreg.experiment import Experiment, check_columns, open_experiment, prepare_all, target_column
 from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.augmented import Augmented
 from mmreg.model.devices import resolve_precision
@@ -268,20 +268,28 @@ class Run:
             return experiment, self._common_rows(experiment.table, rows, name) if self.fused else rows, name
         given = self.open_table(table)
         check_columns(self.plan, given, target=False)
-        target = TargetColumn(given, self.plan.recipe.form.target.reads)
+        target = self._target_column(given)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
         if split is None and self.fingerprint and given.fingerprint() == self.fingerprint:
             logger.warning(
                 "note: this is the table that the run was trained on, so most of these rows were learned from; without "
                 "a table the run is measured on those that were held out"
             )
-        empty = rows[target.values.select(rows).is_null()]
+        empty = rows[target.values.select(rows).is_null()] if self.task.needs_target else rows[:0]
         if len(empty):
             count = "1 row has" if len(empty) == 1 else f"{len(empty)} rows have"
-            raise RunError(f"{count} no {target.name!r} to compare with (first: {given.where(empty[0])})")
+            what = " nor ".join(map(repr, target.columns.values()))
+            raise RunError(f"{count} no {what} to compare with (first: {given.where(empty[0])})")
         targets = target.encode(self.task, {split or "": rows})
         weights = np.ones(len(given), np.float32)
         return Experiment(self.plan, given, {}, self.modalities, self.task, targets, weights), rows, split or "all"
+
+    def _target_column(self, table: Table) -> TargetColumn:
+        """The targets of another table, which may lack columns of several ones, as rows may lack values."""
+        columns = [given.column for given in self.plan.recipe.form.predicted.values() if given.column is not None]
+        if set(columns) & set(table.columns):
+            table = table.with_empty(columns)
+        return target_column(self.plan, table)
 
     def _common_rows(self, table: Table, rows: NDArray[np.int64], split: str) -> NDArray[np.int64]:
         """Those of a split's rows that all runs had in it of which this one is combined."""

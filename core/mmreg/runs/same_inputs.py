@@ -37,4 +37,5 @@ def _reads(given: InputPlan) -> str:
     """What an input reads and how it is stored; a file by what is in it, as each run has a copy."""
     options = given.modality.options_with(lambda path: digest(path) or path)
     kept = {key: value for key, value in options.items() if key not in given.modality.cls.transform_options}
-    return json.dumps([given.modality.entry.reference, given.columns, kept], sort_keys=True, default=str)
+    parted = [] if given.many is None else [["many", given.many.separator]]
+    return json.dumps([given.modality.entry.reference, given.columns, kept, *parted], sort_keys=True, default=str)

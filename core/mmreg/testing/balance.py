@@ -47,7 +47,9 @@ class Rig:
         cls: type[Balance] = subject.cls
         count = min(len(SIZES), max(3, cls.min_inputs), cls.max_inputs or len(SIZES))
         self.space, self.sizes = space, dict(list(SIZES.items())[:count])
-        passed_in = {"num_logits": OUTPUTS, "num_outputs": OUTPUTS, "space": space}
+        passed_in: dict[str, Any] = {"num_logits": OUTPUTS, "num_outputs": OUTPUTS, "space": space}
+        if cls.shares_head:
+            passed_in["head_size"] = sum(self.sizes.values())
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(1)
             self.balance: Balance = cls(self.sizes, **passed_in, **subject.all_options)
@@ -72,10 +74,17 @@ class Rig:
             return functional.binary_cross_entropy_with_logits(scores, targets, reduction="none").mean(1)
         return (scores - targets).square().mean(1)
 
+    def own_logits(self, vectors: Mapping[str, Tensor], present: Tensor) -> Mapping[str, Tensor]:
+        """What each modality says by itself, by what the balance makes of it."""
+        if not self.balance.shares_head:
+            return self.balance.own_logits(vectors)
+        columns = torch.arange(len(vectors))
+        alone = {name: _side_by_side(vectors, present & (columns == at)) for at, name in enumerate(vectors)}
+        return self.balance.shared_logits(alone, present, self.head)
+
     def fused(self, vectors: Mapping[str, Tensor], kept: Tensor) -> Tensor:
         """The head's logits (B, K) with some modalities (B, M) alone."""
-        parts = [torch.where(kept[:, [column]], each, 0) for column, each in enumerate(vectors.values())]
-        logits: Tensor = self.head(torch.cat(parts, 1))
+        logits: Tensor = self.head(_side_by_side(vectors, kept))
         return logits.log_softmax(1) if self.space == "log_probabilities" else logits
 
     def weights(self) -> dict[str, nn.Parameter]:
@@ -86,14 +95,15 @@ class Rig:
     def step(self, rows: Rows) -> dict[str, Tensor]:
         """The loss of a step and the gradients of all weights, none of which are moved."""
         vectors = {name: encoder(rows.values[name]) for name, encoder in self.encoders.items()}
-        logits = self.balance.own_logits(vectors)
+        logits = self.own_logits(vectors, rows.present)
         kept = self.balance.keep(rows.present)
+        reaching = {name: each.detach() if self.balance.detaches else each for name, each in vectors.items()}
         total = rows.weights.sum()
 
         def mean(scores: Tensor, present: Tensor) -> Tensor:
             return torch.where(present, self.row_loss(scores, rows.targets) * rows.weights, 0).sum() / total
 
-        loss, own = mean(self.fused(vectors, kept), rows.present.any(1)), torch.zeros(())
+        loss, own = mean(self.fused(reaching, kept), rows.present.any(1)), torch.zeros(())
         if self.balance.own_loss:
             for column, each in enumerate(logits.values()):
                 own = own + self.balance.own_loss * mean(each, rows.present[:, column])
@@ -146,6 +156,11 @@ class Rig:
             self.balance.modulate(given, sums)
 
 
+def _side_by_side(vectors: Mapping[str, Tensor], kept: Tensor) -> Tensor:
+    """The features of all, zeros where a modality (B, M) is not kept."""
+    return torch.cat([torch.where(kept[:, [at]], each, 0) for at, each in enumerate(vectors.values())], 1)
+
+
 def rigs(subject: Subject) -> Iterator[Rig]:
     """A model for each space of scores that the balance takes."""
     for space in sorted(subject.cls.spaces):
@@ -188,13 +203,14 @@ def check_balance_declarations(subject: Subject) -> None:
     least, most = cls.min_inputs, cls.max_inputs
     right = isinstance(least, int) and least >= 1 and (most is None or (isinstance(most, int) and most >= least))
     expect(right, f"min_inputs and max_inputs should be bounds on the number of modalities, found {least!r}, {most!r}")
-    for name in ("observes", "modulates", "own_gradients"):
+    for name in ("observes", "modulates", "own_gradients", "detaches", "shares_head", "blends"):
         expect(isinstance(getattr(cls, name), bool), f"{name} should be true or false, found {getattr(cls, name)!r}")
     expect(cls.modulates or not cls.own_gradients, "own_gradients are for modulate, but modulates is not set")
     expect(isinstance(cls.version, int), f"version should be a whole number, found {cls.version!r}")
     weight = Rig(subject, sorted(spaces)[0]).balance.own_loss
     fits = isinstance(weight, float | int) and math.isfinite(weight) and weight >= 0
     expect(fits, f"own_loss should be a weight of at least 0, found {weight!r}")
+    expect(weight > 0 or not cls.blends, "it blends the modalities' own losses, but own_loss is 0, so there are none")
 
 
 @check("balance")
@@ -206,11 +222,11 @@ def check_balance_own_logits(subject: Subject) -> None:
         vectors = {name: encoder(rows.values[name]).detach() for name, encoder in rig.encoders.items()}
         for training in (True, False):
             rig.balance.train(training)
-            whole = rig.balance.own_logits(vectors)
+            whole = rig.own_logits(vectors, rows.present)
             expect(
                 list(whole) in ([], list(rig.sizes)), f"they should be of {', '.join(rig.sizes)}, found {list(whole)}"
             )
-            few = rig.balance.own_logits({name: each[:5] for name, each in vectors.items()})
+            few = rig.own_logits({name: each[:5] for name, each in vectors.items()}, rows.present[:5])
             for name, each in whole.items():
                 shape = (ROWS, OUTPUTS)
                 expect(each.shape == shape, f"those of {name} should be {shape}, found {tuple(each.shape)}")

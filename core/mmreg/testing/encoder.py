@@ -225,7 +225,7 @@ def check_absent_rows(case: EncoderCase) -> None:
     if case.outputs != "pooled":
         raise Skipped("tokens are read by a fusion")
     encoder = plain(case)
-    task = cast(Task, SimpleNamespace(scores=lambda logits: logits, module=None))
+    task = cast(Task, SimpleNamespace(scores=lambda logits: logits, module=None, needs_target=True))
     head = nn.Linear(cast(int, encoder.out_features), 2)
     with_absent = MultimodalModel({"it": cast(Encoder, encoder)}, {"it": "pooled"}, None, head, task, torch.zeros(2))
     without = copy.deepcopy(with_absent.train())

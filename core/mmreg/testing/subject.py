@@ -16,6 +16,7 @@ from mmreg.registry import Entry
 from mmreg.registry.describing import needs
 from mmreg.registry.options import check_options, options_model
 from mmreg.testing.expectations import Skipped, Tensors
+from mmreg.testing.task_vectors import INPUTS
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Subject:
 
     def new(self) -> Any:
         """A modality or a task that has learned nothing yet; it raises what `all_options` does."""
-        found = self.cls(**self.all_options)
+        inputs = {} if getattr(self.cls, "needs_target", True) else {"inputs": INPUTS}
+        found = self.cls(**self.all_options, **inputs)
         if getattr(self.cls, "multiple_columns", False) and self.values and isinstance(self.values[0], Mapping):
             found.columns = tuple(self.values[0])
         return found

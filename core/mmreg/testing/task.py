@@ -32,6 +32,13 @@ from mmreg.testing.expectations import (
 )
 from mmreg.testing.registration import check
 from mmreg.testing.subject import Subject
+from mmreg.testing.task_vectors import (
+    expect_batch_loss,
+    expect_head,
+    expect_unit_vectors,
+    mismatched,
+    perfect_vectors,
+)
 from mmreg.testing.values import first_taken
 
 CLASSES = ["cat", "dog", "bird", "dog", "cat", "bird", "bird", "cat", "dog", "cat", "bird", "dog"]
@@ -56,6 +63,8 @@ def targets_of(subject: Subject) -> list[Any]:
     """The target column to test a task with; `Skipped` if none was given, and it takes none of the usual ones."""
     if subject.targets:
         return list(subject.targets)
+    if not subject.cls.needs_target:
+        return [None] * len(CLASSES)
 
     def take(values: Sequence[Any]) -> None:
         task = subject.new()
@@ -81,6 +90,8 @@ def fitted(subject: Subject) -> tuple[Task, list[Any], NDArray[Any], Tensor]:
 
 def perfect(task: Task, targets: Tensor) -> Tensor:
     """The scores (N, K) of somebody who knows the targets, and is certain."""
+    if task.space == "vectors":
+        return perfect_vectors(task, len(targets))
     if task.space == "log_probabilities":
         return task.scores(CERTAIN * torch.nn.functional.one_hot(targets.long(), task.num_outputs).float())
     if task.space == "log_hazards":
@@ -93,6 +104,8 @@ def guesses(task: Task, targets: Tensor) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     best = perfect(task, targets)
     random = [task.scores(torch.randn(len(best), task.num_logits, generator=generator)) for _ in range(4)]
+    if task.space == "vectors":
+        return [*random, mismatched(task, best), mismatched(task, best, 5), task.scores(best + random[0]), -best]
     wrong = [best.roll(1, 0), best.flip(0)]
     probable = task.space in ("log_probabilities", "log_odds")
     doubtful = task.scores(best.clamp(-CERTAIN, CERTAIN) / 40 if probable else best + 0.1)
@@ -109,7 +122,8 @@ def check_targets(subject: Subject) -> None:
         _expect_array("classes", targets, np.int64, rows)
         expect(targets.min() >= 0 and targets.max() < count, f"classes should be below {count}, found {targets.max()}")
     else:
-        _expect_array("targets", targets, np.float32, rows, 2 if task.space == "log_hazards" else count)
+        size = 2 if task.space == "log_hazards" else count if task.needs_target else 0
+        _expect_array("targets", targets, np.float32, rows, size)
     weights = task.row_weights(targets)
     _expect_array("row weights", weights, np.float32, rows)
     expect((weights >= 0).all(), "row weights should not be negative")
@@ -149,6 +163,8 @@ def check_labels_round_trip(subject: Subject) -> None:
     for name, column in columns.items():
         expect(len(column) == len(values), f"the column {name!r} should have {len(values)} rows, found {len(column)}")
     json_text(columns, "predictions", strict=False)
+    if not task.needs_target:
+        return
     # The words of the target column come first, as one column, or as one for each of its numbers.
     first = next(iter(columns.values()))
     together = [list(row) for row in zip(*list(columns.values())[: task.num_outputs], strict=True)]
@@ -168,6 +184,8 @@ def check_labels_round_trip(subject: Subject) -> None:
 @check("task")
 def check_bad_targets(subject: Subject) -> None:
     """A target that is missing or cannot be one is refused with a `TargetError`, never encoded or let through."""
+    if not subject.cls.needs_target:
+        raise Skipped("it has no target")
     values = targets_of(subject)
     for what, bad in {"a missing value": None, "NaN": float("nan"), "an object": object()}.items():
         for call, column in (("fit", [*values, bad]), ("encode", [values[0], bad])):
@@ -193,6 +211,8 @@ def check_concerns(subject: Subject) -> None:
 def check_scores(subject: Subject) -> None:
     """Scores lie in the task's space and are their own scores; so does the prior, which rows without anything get."""
     task, _, encoded, _ = fitted(subject)
+    if not task.needs_target:
+        expect_head(task)
     logits = 3 * torch.randn(7, task.num_logits, generator=torch.Generator().manual_seed(1))
     scores, prior = task.scores(logits), task.prior(encoded, task.row_weights(encoded))
     outputs = (task.num_outputs,)
@@ -205,6 +225,8 @@ def check_scores(subject: Subject) -> None:
         if task.space == "log_probabilities":
             total = float(values.double().logsumexp(1).abs().max())
             expect(total < 1e-3, f"{what}: probabilities should sum to one, found sums {total:.2g} away in log")
+        if task.space == "vectors":
+            expect_unit_vectors(what, values)
 
 
 @check("task")
@@ -217,15 +239,20 @@ def check_loss(subject: Subject) -> None:
         expect_shapes({"a row's loss": loss}, {"a row's loss": (len(targets),)})
         expect_finite({"the loss": loss}, "for every prediction")
         # Where rows are compared, one's loss may well be lower at the cost of another's.
-        lowest = float((loss - best).sum() if task.compares_rows else (loss - best).min())
+        lowest = float((loss - best).detach().sum() if task.compares_rows else (loss - best).detach().min())
         expect(lowest >= -1e-5, f"a perfect prediction should have the lowest loss, found one {-lowest:.3g} lower")
-    shuffled = task.loss(perfect(task, targets).roll(1, 0), targets)
-    expect(float(shuffled.sum()) > float(best.sum()) + 1e-3, "the loss should be greater where predictions are wrong")
+    wrong = perfect(task, targets)
+    shuffled = task.loss(mismatched(task, wrong) if task.space == "vectors" else wrong.roll(1, 0), targets)
+    worse = float((shuffled.sum() - best.sum()).detach())
+    expect(worse > 1e-3, "the loss should be greater where predictions are wrong")
     logits = torch.randn(len(targets), task.num_logits, generator=torch.Generator().manual_seed(2)).requires_grad_()
     loss = task.loss(logits, targets)
     expect_same({"a row's loss": task.loss(task.scores(logits), targets)}, {"a row's loss": loss}, "of scores", 1e-4)
     loss.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     expect(logits.grad is not None and logits.grad.isfinite().all(), "the loss should have a finite gradient")
+    if task.space == "vectors":
+        expect_batch_loss(task, logits.detach(), targets)
+        return
     _check_rows_apart(task, logits.detach(), targets)
 
 

@@ -326,6 +326,7 @@ def _phase(step: TrainingStep) -> Hashable:
         tuple(parameter.requires_grad for parameter in step.model.parameters()),
         tuple(module.training for module in step.model.modules()),
         tuple((node.joint_loss, tuple(node.own_losses.items())) for node in nodes),
+        tuple(step.model.blended.items()),
     )
 
 

@@ -70,7 +70,7 @@ def encode_once(
             encoder = model.encoder_of(name)
             source = FrozenInput(
                 name,
-                prepared[name].complete(),
+                values_alone(prepared[name]),
                 modalities[name],
                 encoder,
                 model.outputs[name],
@@ -86,8 +86,8 @@ def encode_once(
             if not (always or given.augmented_copies or seen >= values.count or kept.are_there(values)):
                 continue
             features, size = kept.get(values)
-            numbers = np.where(prepared[name].present, prepared[name].index, -1)
-            own = np.unique(numbers[train])
+            numbers, bounds = prepared[name].shown(), prepared[name].bounds
+            own = np.unique(numbers[prepared[name].places(train)])
             own = own[own >= 0]
             if given.augmented_copies and len(own):
                 versions = Versions(own, given.augmented_copies, training.seed)
@@ -96,8 +96,8 @@ def encode_once(
                 ranks = np.full(len(source.row_of) + 1, -1)  # the last one is that of rows without a value
                 ranks[own] = np.arange(len(own))
                 index = ranks[numbers]
-                copies[name] = Copies(augmented(index), index, len(own), versions.copies, training.seed)
-            plain[name] = features(numbers)
+                copies[name] = Copies(augmented(index, bounds), index, len(own), versions.copies, training.seed)
+            plain[name] = features(numbers, bounds)
         except NotEncodedError as error:
             tell(f"{name}: its frozen encoder computes in every step, as {error}")
             continue
@@ -107,6 +107,11 @@ def encode_once(
         what = f"{plural(values.count, 'value')}{times} x {encoder.out_features:,} features"
         tell(f"{name}: encoded once, {what}, {byte_size(size)}")
     return Given(plain, copies)
+
+
+def values_alone(prepared: Prepared) -> Prepared:
+    """The same values, each in a row of its own, those of rows that are made to lack them included."""
+    return prepared.grouped(prepared.index, None)
 
 
 def _expect_unaugmented(plan: Plan, given: InputPlan) -> None:

@@ -22,7 +22,8 @@ class Copies:
 
     Attributes:
         values: all versions: first those of the first copy, then those of the second, and so on.
-        ranks: (N,) int64, which value of a copy each row has; -1 where it has none.
+        ranks: (N,) int64, which value of a copy each row has; -1 where it has none. Where rows have several, those of
+            one row after those of the other.
         each: how many values a copy has.
         count: how many copies there are.
         seed: of the draws.
@@ -35,7 +36,7 @@ class Copies:
     seed: int
 
     def index(self, epoch: int) -> NDArray[np.int64]:
-        """(N,) int64, which of the values each row has in an epoch, whenever it is asked for; -1 where none."""
+        """As `ranks`, which of all the values each row has in an epoch, whenever it is asked for."""
         drawn = np.random.default_rng(derive(self.seed, "copies", epoch)).integers(self.count, size=len(self.ranks))
         return np.where(self.ranks < 0, -1, drawn * self.each + self.ranks)
 
@@ -58,5 +59,8 @@ class Given:
 
     def in_epoch(self, prepared: Mapping[str, Prepared], epoch: int) -> dict[str, Prepared]:
         """The same as training takes them in an epoch."""
-        drawn = {name: copies.values.with_index(copies.index(epoch)) for name, copies in self.copies.items()}
+        drawn = {
+            name: copies.values.grouped(copies.index(epoch), copies.values.bounds)
+            for name, copies in self.copies.items()
+        }
         return {**self.in_place(prepared), **drawn}

@@ -36,8 +36,8 @@ from mmreg.training.encoding import FrozenInput, NotEncodedError, Versions
 
 LAYOUT = 1
 """The version of what is kept, and of how it is computed."""
-Made = Callable[[NDArray[np.int64]], FeatureValues]
-"""Makes features of rows (N,), given which of the versions each has; -1 where it has none."""
+Made = Callable[[NDArray[np.int64], NDArray[np.int64] | None], FeatureValues]
+"""Makes features of rows, given `index` and `bounds` as `Prepared` has them, of versions in the place of values."""
 
 
 class KeptFeatures:
@@ -73,7 +73,7 @@ class KeptFeatures:
         found = self._in_memory(versions) if self._cache is None else self._cached(self._cache, versions)
         source, size = self._source, sum(each.nbytes for each in found["values"].values())
         kept = {**found, "name": source.name, "stored": source.stored, "dtypes": source.dtypes}
-        return lambda index: FeatureValues(index=index, **kept), size
+        return lambda index, bounds: FeatureValues(index=index, bounds=bounds, **kept), size
 
     def _in_memory(self, versions: Versions) -> dict[str, Any]:
         self._source.look(versions)

@@ -298,7 +298,11 @@ class Trainer:
 
     def _blend(self) -> None:
         """Set the weights of the losses that are blended by what the epochs so far have shown."""
-        root = self.model.root
+        root, balance, balanced = self.model.root, self.model.balance, self.model.balanced
+        if balance is not None and balance.blends:
+            assert balanced is not None
+            parts = {**{name: name for name in balanced.names}, balanced.node.name: ""}
+            self.model.blended = blending_weights(self.progress.history, parts) or {}
         for node in self.model.modules():
             if isinstance(node, ModelNode) and node.blended:
                 parts = {name: name for name in node.blended if name != node.name}

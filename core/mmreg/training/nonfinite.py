@@ -217,15 +217,20 @@ def reason(
 
 
 def _positions(inputs: Batch, name: str) -> NDArray[np.int64]:
-    """(n,) the rows that have an input, by their positions among the training rows."""
+    """(n,) the rows that have an input, by their positions among the training rows; of several values each one's."""
     rows = inputs.rows[name]
-    return inputs.index if rows is None else inputs.index[rows.cpu().numpy()]
+    own = inputs.index if rows is None else inputs.index[rows.cpu().numpy()]
+    segments = inputs.segments.get(name)
+    return own if segments is None else own[segments.rows.cpu().numpy()]
 
 
 def _named(
     culprits: Mapping[str, list[NDArray[np.int64]]], row_names: Callable[[NDArray[np.int64]], Sequence[Any]]
 ) -> list[tuple[str, Sequence[Any]]]:
-    return [(name, row_names(np.concatenate(positions))) for name, positions in culprits.items()]
+    return [
+        (name, row_names(np.array(list(dict.fromkeys(np.concatenate(positions).tolist())))))
+        for name, positions in culprits.items()
+    ]
 
 
 def _frozen_features(model: MultimodalModel, inputs: Batch) -> Iterator[tuple[str, Features]]:

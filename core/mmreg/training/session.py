@@ -20,7 +20,7 @@ from mmreg.contract.spec import specs_text
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import SHOWN, bad_texts, fit_arrays, keep_rows, prior_rows
 from mmreg.errors import RunError, TableError, TrainingError
-from mmreg.experiment import Experiment, prepare_all
+from mmreg.experiment import Experiment, prepare_all, true_targets
 from mmreg.files import csv_text, write_json
 from mmreg.messages import listed, plural, without_modality
 from mmreg.model.devices import resolve_precision
@@ -359,7 +359,7 @@ class Session:
                 targets = torch.from_numpy(self.experiment.targets[rows])
                 node.fusion.cpu().fit({name: part.scores for name, part in parts.items()}, present, targets)
                 node.fusion.to(self.device)
-                for note in node.fit_notes(targets, self.experiment.task.num_outputs):
+                for note in node.fit_notes(targets, self.experiment.task):
                     self._note(note)
         for name in _fitted_too_late(run.model.root):
             self._note(
@@ -397,7 +397,7 @@ class Session:
             columns = runs.prediction_columns(
                 self.plan, experiment.task, experiment.table, self.prepared, rows, predicted
             )
-            true = experiment.true_values(rows)
+            true = true_targets(self.plan, experiment.table, rows)
             report[split] = runs.report_split(self.folder, self.plan, experiment.task, split, columns, true, predicted)
             self.followers.tell("on_evaluation", run, split, report[split])
         write_json(self.folder / runs.REPORT, report)

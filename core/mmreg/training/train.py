@@ -172,6 +172,8 @@ def check_validation(plan: Plan, experiment: Experiment) -> None:
         else:
             continue
         raise _too_few(needs, count)
+    if plan.balance is not None and plan.balance.cls.blends and not count:
+        raise _too_few(f"{plan.balance.name} blends losses by what validation rows show", count)
     training = plan.recipe.form.training
     for key in ("early_stopping", "metric"):
         if getattr(training, key) is not None and not count:

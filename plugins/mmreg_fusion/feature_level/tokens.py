@@ -75,11 +75,13 @@ class TokenEmbedding(nn.Module):
         with a further token, valid in exactly the rows that lack the modality.
         """
         embedded, masks = [], []
+        positions = [each.positions for each in features.values()]
         for index, (layer, (tokens, mask)) in enumerate(zip(self.maps, token_inputs(features, present), strict=True)):
             values = layer(tokens)
             if self.norms is not None:
                 values = self.norms[index](values)
-            values = values + sinusoids(values.shape[1], values.shape[2], values)
+            places, own = sinusoids(values.shape[1], values.shape[2], values), positions[index]
+            values = values + (places if own is None else places[own])
             if self.absent is not None:
                 values = torch.cat([self.absent[index].expand(len(values), 1, -1), values], 1)
                 mask = torch.cat([~present[:, index, None], mask], 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from metric_references import CLASSIFICATION, MULTILABEL, ORDINAL, SURVIVAL, quantiles, regression
+from metric_references import CLASSIFICATION, CONTRASTIVE, MULTILABEL, ORDINAL, SURVIVAL, quantiles, regression
 from PIL import Image
 
 from mmreg import Spec, registry
@@ -21,6 +21,8 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "balance/ogm_ge": [{"alpha": 100.0, "noise": False}],
     "balance/agm": [{"alpha": 5.0}],
     "balance/own_losses": [{"weight": 0.0}],
+    "balance/mla": [{"alpha": 1e-6}],
+    "balance/reconboost": [{"strength": 1.0, "turn": 3, "rectification": 0}],
     "balance/opm": [{"base": 1.0, "strength": 100.0, "momentum": 0.0}],
     "encoder/audio_cnn": [{"channels": [4, 6], "features": 5, "pooling": "attention"}],
     "encoder/image_cnn": [
@@ -61,6 +63,7 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"size": 16, "augment": "trivial"},
     ],
     "task/classification": [{"class_weights": "balanced"}],
+    "task/contrastive": [{"features": 20, "temperature": 0.5, "between": [["text", "image"]]}],
     "task/multilabel": [{"class_weights": "balanced"}],
     "task/regression": [{"loss": "huber"}, {"loss": "l1"}],
 }
@@ -91,6 +94,7 @@ OTHER_MATERIAL: dict[str, dict[str, Any]] = {
         ]
     },
     "task/classification": {"references": CLASSIFICATION},
+    "task/contrastive": {"references": CONTRASTIVE},
     "task/multilabel": {"references": MULTILABEL},
     "task/regression": {"references": regression(NUMBERS), "targets": NUMBERS},
     "task/ordinal": {"references": ORDINAL, "targets": [3, 1, 2, 5, 4, 1, 2, 2, 3, 5, 1, 4]},

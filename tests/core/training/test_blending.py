@@ -15,7 +15,7 @@ import toys
 
 import mmreg
 from mmreg import Epoch, MetricValue, registry
-from mmreg.errors import TableError
+from mmreg.errors import MmregError, TableError
 from mmreg.model.nodes import ModelNode
 from mmreg.training.blending import WINDOW, blending_weights
 from mmreg.training.checkpoint import load_checkpoint
@@ -111,7 +111,7 @@ def test_a_joint_loss_that_gets_worse_has_no_weight_until_it_gets_better_again()
         rows.append(replace(parts, values=(*parts.values, *whole)))
 
     def blend(node: ModelNode, epochs: int) -> float:
-        model = SimpleNamespace(root=node, modules=lambda: [node])
+        model = SimpleNamespace(root=node, modules=lambda: [node], balance=None, balanced=None)
         Trainer._blend(cast(Any, SimpleNamespace(model=model, progress=SimpleNamespace(history=rows[:epochs]))))
         return node.joint_loss
 
@@ -143,3 +143,62 @@ def test_blending_needs_validation_rows(tmp_path: Path) -> None:
     recipe = toys.recipe(table, fusion={"name": "mean", "own_loss": "gradient_blending"})
     with pytest.raises(TableError, match="blends its losses by what validation rows show"):
         mmreg.train(recipe, tmp_path / "run", device="cpu")
+
+
+def test_a_balance_blends_the_fused_loss_and_each_modality_s_own_as_the_formula_says(tmp_path: Path) -> None:
+    toys.register()
+    generator = np.random.default_rng(0)
+    table = [{**row, "b": generator.normal(0, 1, 4).tolist()} for row in toys.rows(100)]
+    recipe = toys.recipe(table, fusion="sum")
+    settings: dict[str, Any] = {
+        "device": "cpu",
+        "overrides": ["training.epochs=20", "training.balance=gradient_blending"],
+    }
+    whole = mmreg.train(recipe, tmp_path / "whole", **settings)
+    epochs = [Epoch.from_plain(each) for each in load_checkpoint(whole.folder)[0]["progress"]["history"]]
+    parts = {**AB, "sum": ""}
+    weights = [blending_weights(epochs[:number], parts) or {} for number in range(20)]
+    for epoch, each in zip(epochs, weights, strict=True):
+        total = sum(each.get(name, 1.0) * (epoch.get("train", "loss", name) or 0) for name in parts)
+        assert epoch.get("train", "loss") == pytest.approx(total, rel=1e-4)
+    assert weights[5] == {}
+    assert any(each and each["b"] == 0 for each in weights)
+    with pytest.raises(KeyboardInterrupt):
+        mmreg.train(recipe, tmp_path / "again", callback=toys.Listening(stop_after=66), **settings)  # in epoch 17
+    again = mmreg.train(recipe, tmp_path / "again", resume=True, **settings)
+    state = again.model.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.model.state_dict().items())
+
+
+def test_the_first_epochs_are_those_of_own_losses(tmp_path: Path) -> None:
+    toys.register()
+    blended, own = (
+        toys.train(tmp_path / name, overrides=["training.epochs=6", f"training.balance={name}"])
+        for name in ("gradient_blending", "own_losses")
+    )
+    state = own.model.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in blended.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"fusion": {"name": "mean", "of": ["c", {"name": "sum", "of": ["a", "b"]}]}},
+            "weighs the loss of the whole model, and sum gives a part of mean's: set own_loss: gradient_blending of ",
+        ),
+        (
+            {"table": [{**row, "split": "train"} for row in toys.rows()]},
+            "gradient_blending blends losses by what valid",
+        ),
+    ],
+)
+def test_a_balance_that_blends_is_refused_where_it_cannot(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    toys.register()
+    table = [{**row, "c": row["a"]} for row in changes.pop("table", toys.rows())]
+    modalities = {name: {"type": "numbers"} for name in ("abc" if "fusion" in changes else "ab")}
+    recipe = toys.recipe(table, modalities=modalities, **changes)
+    with pytest.raises(MmregError, match=message):
+        mmreg.train(recipe, tmp_path / "run", device="cpu", overrides=["training.balance=gradient_blending"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -144,6 +145,21 @@ def test_recorded_steps_give_what_steps_give(absent: Sequence[int], training: di
     assert plain.progress.history == recorded.progress.history
 
 
+def test_steps_of_rows_of_any_number_of_values_are_recorded_where_shapes_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lists = [{**row, "image": [row["image"]] * (1 + (at % 8 > 5))} for at, row in enumerate(table())]
+    monkeypatch.setattr(sys.modules[__name__], "table", lambda absent: lists)
+    monkeypatch.setitem(MODALITIES["image"], "many", "attention")
+    plain, recorded = trainer(epochs=12), trainer(epochs=12)
+    again = Again(recorded)
+    expected, found = trained(plain), trained(recorded, again)
+    assert again.recorded >= 1
+    assert again.replayed >= 1
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_they_are_those_of_a_training_that_knows_nothing_of_it() -> None:
     plain, recorded = trainer(), trainer()
     again = Again(recorded)
@@ -152,6 +168,17 @@ def test_they_are_those_of_a_training_that_knows_nothing_of_it() -> None:
         pass
     for one, other in zip(found, plain.model.state_dict().values(), strict=True):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)  # the learning rate is of float32
+
+
+def test_steps_are_recorded_anew_where_a_balance_has_weighed_the_losses_anew() -> None:
+    counts = []
+    for balance in ("own_losses", "gradient_blending"):
+        recorded = trainer(epochs=7, balance=balance)
+        again = Again(recorded)
+        trained(recorded, again)
+        assert bool(recorded.model.blended) == (balance == "gradient_blending")
+        counts.append(again.recorded)
+    assert counts[1] > counts[0]
 
 
 def test_what_an_epoch_changes_is_recorded_anew() -> None:

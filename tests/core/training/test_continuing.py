@@ -39,6 +39,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "no validation rows": {**NOISY, **NOWHERE},
     "balanced by gradients": {**NOISY, "fusion": "concat", "overrides": ["training.balance=agm"]},
     "balanced by what is left out": {**NOISY, "fusion": "concat", "overrides": ["training.balance=opm"]},
+    "balanced through one head": {**NOISY, "fusion": "sum", "overrides": ["training.balance=mla"]},
+    "balanced in turns": {
+        **NOISY,
+        "fusion": "concat",
+        "overrides": ["training.balance={name: reconboost, turn: 2}"],
+    },
     "the last weights": {**NOISY, "overrides": ["training.keep=last"]},
     "steps that end within an epoch": {**NOISY, "overrides": ["training.max_steps=21"]},
 }

@@ -217,11 +217,23 @@ def test_a_row_without_one_of_its_target_columns_is_refused_or_skipped(tmp_path)
     table = {name: column[:60] for name, column in TABLE.items()}
     table["days"] = [None, float("nan"), *table["days"][2:]]
     made = {**recipe("survival", epochs=1), "table": table}
-    with pytest.raises(TargetError, match="2 rows have no value in the target column 'days, died'"):
+    with pytest.raises(TargetError, match="2 rows have no value in the target columns 'days', 'died'"):
         mmreg.train(made, tmp_path / "run")
     mmreg.train({**made, "on_bad": "skip"}, tmp_path / "run")
     facts = json.loads((tmp_path / "run" / "components.json").read_text())
     assert sum(facts["table"]["rows"].values()) == 58
+
+
+def test_they_are_several_targets_of_one_model_of_which_rows_may_lack_some(tmp_path):
+    table = {name: list(column) for name, column in TABLE.items()}
+    table["verdict"] = [None if row % 3 == 0 else value for row, value in enumerate(table["verdict"])]
+    table["died"] = [None if row % 3 == 1 else value for row, value in enumerate(table["died"])]
+    made = {**recipe("survival"), "table": table, "targets": TARGETS}
+    del made["target"]
+    figures = mmreg.train(made, tmp_path / "run").report["test"]["metrics"]
+    assert figures["ordinal.quadratic_kappa"] > 0.6
+    assert figures["quantile.pinball"] < 0.8 * figures["baseline"]["quantile.pinball"]
+    assert figures["survival.c_index"] > 0.7
 
 
 @pytest.mark.parametrize(
@@ -230,8 +242,8 @@ def test_a_row_without_one_of_its_target_columns_is_refused_or_skipped(tmp_path)
         ({"column": "days", "task": "survival"}, "reads several columns; give columns: {time: .., event: ..} instead"),
         ({"columns": {"time": "days"}, "task": "survival"}, "reads time, event, found time"),
         ({"columns": {"time": "days"}, "task": "regression"}, "reads one column; give column instead"),
-        ({"task": "survival"}, "give one of column and"),
-        ({"column": "days", "columns": {"time": "days"}, "task": "survival"}, "give one of column and"),
+        ({"task": "survival"}, "target.columns: is missing: the task 'survival' reads time, event; name it"),
+        ({"column": "days", "columns": {"time": "days"}, "task": "survival"}, "give either column or"),
         ({"columns": {"time": "dayz", "event": "died"}, "task": "survival"}, "no column 'dayz'; did you mean 'days'"),
     ],
 )
@@ -243,5 +255,5 @@ def test_columns_that_do_not_fit_the_task_are_told(target, words, tmp_path):
 
 def test_words_as_events_are_told_with_their_column(tmp_path):
     target = {"columns": {"time": "days", "event": "verdict"}, "task": "survival"}
-    with pytest.raises(TargetError, match=r"column 'days, verdict', train rows: \d+ of \d+ events are neither"):
+    with pytest.raises(TargetError, match=r"columns 'days', 'verdict', train rows: \d+ of \d+ events are neither"):
         mmreg.train({**recipe("survival"), "table": TABLE, "target": target}, tmp_path / "run")

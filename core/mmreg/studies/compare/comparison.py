@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmreg.files import csv_text, markdown_table, write_json, write_text
+from mmreg.studies.compare.own_figures import OwnFigure, own_figures
 from mmreg.studies.compare.plot import draw_variants
 from mmreg.studies.compare.results import FailedTraining, Pair, Variant, Verdict
 
@@ -72,6 +73,10 @@ class Comparison:
             return None
         return variant.mean(self.metric) - baseline.mean(self.metric)
 
+    def own_figures(self, variant: Variant) -> dict[str, OwnFigure]:
+        """What each modality of a variant reaches by itself, as far as it says something, beside trained alone."""
+        return own_figures(variant, self.variants, self.metric)
+
     def standing(self, variant: Variant) -> Standing:
         """What a variant is beside the best one."""
         if variant is self.best:
@@ -127,6 +132,8 @@ class Comparison:
         """The most important figures as rows of text, the best variant first."""
         single = self.best_single
         rows = []
+        own = {variant.name: self.own_figures(variant) for variant in self.variants}
+        shown = list(dict.fromkeys(name for figures in own.values() for name in figures))
         for variant in self.variants:
             row = {"variant": variant.name, self.metric: _mean_text(variant, self.metric)}
             for metric in self._further_metrics():
@@ -135,6 +142,9 @@ class Comparison:
                 gain = self.gain(variant)
                 text = "" if gain is None else f"{gain:+.3f}" if abs(gain) < 10 else f"{gain:+.4g}"
                 row["vs single"] = "baseline" if variant is single else text
+            for name in shown:
+                figure = own[variant.name].get(name)
+                row[f"{name} by itself"] = "" if figure is None else _own_text(figure)
             row["best"] = MARKS[self.standing(variant)]
             row["parameters"] = f"{variant.parameters:,}"
             row["time"] = "" if variant.seconds is None else f"{variant.seconds:.3g} s"
@@ -176,6 +186,10 @@ class Comparison:
             },
             "interval": variant.interval,
             "gain_over_best_single": self.gain(variant),
+            "by_itself": {
+                name: {"own": figure.own, "alone": figure.alone, "gap": figure.gap}
+                for name, figure in self.own_figures(variant).items()
+            },
             "parameters": variant.parameters,
             "seconds": variant.seconds,
             "memory_bytes": variant.memory_bytes,
@@ -203,6 +217,8 @@ class Comparison:
             row |= {f"{self.metric}_low": low, f"{self.metric}_high": high}
             row |= {"gain_over_best_single": self.gain(variant), "parameters": variant.parameters}
             row |= {"seconds": variant.seconds, "memory_bytes": variant.memory_bytes}
+            for name, figure in self.own_figures(variant).items():
+                row |= {f"{name}_by_itself": figure.own, f"{name}_gap_to_alone": figure.gap}
             rows.append({**row, "compared_to_best": self.standing(variant)})
         return csv_text(rows)
 
@@ -214,7 +230,7 @@ class Comparison:
             markdown_table(self.table()),
             f"Means ± standard deviations over seeds, on {self.rows} {self.split} rows; "
             "`=` is not distinguishable from the best, `?` was not tested against it. "
-            "Time and memory are those of one training (its mean and its greatest peak).",
+            "Time and memory are those of one training (its mean and its greatest peak)." + self._own_note(),
         ]
         if self.failed:
             failures = [f"{training.variant}, seed {training.seed}: {training.reason}" for training in self.failed]
@@ -227,6 +243,14 @@ class Comparison:
         if self.notes:
             sections += ["## Notes", _list(self.notes)]
         return "\n\n".join(sections) + "\n"
+
+    def _own_note(self) -> str:
+        if not any(map(self.own_figures, self.variants)):
+            return ""
+        return (
+            f" By itself: the {self.metric} of what one modality tells within the fused model, on the rows that have "
+            "it, and in brackets how far that is from the model trained on it alone."
+        )
 
     def _how_tested(self, left_out: int) -> str:
         test = (
@@ -271,6 +295,11 @@ def _mean_text(variant: Variant, metric: str) -> str:
     """A mean with its deviation over seeds."""
     deviation = variant.deviation(metric)
     return _number(variant.mean(metric)) + ("" if deviation is None else f" ± {_number(deviation)}")
+
+
+def _own_text(figure: OwnFigure) -> str:
+    """A figure with its gap to training alone."""
+    return _number(figure.own) + ("" if figure.gap is None else f" ({figure.gap:+.3f})")
 
 
 def _number(figure: float) -> str:

@@ -26,6 +26,7 @@ from mmreg.studies.compare.jobs import Job, device_slots, is_finished, run_jobs
 from mmreg.studies.compare.predictions import TrainedRun, trained_run
 from mmreg.studies.compare.results import FailedTraining
 from mmreg.studies.compare.variants import Choice, GridVariant, folder_names, grid_variants
+from mmreg.studies.predicting import expect_target
 from mmreg.training.train import check_validation
 
 RUNS = "runs"
@@ -45,6 +46,7 @@ def run_grid(
     singles: bool = True,
     overrides: Iterable[str] = (),
     metric: str | None = None,
+    split: Literal["validation", "test"] | None = None,
     device: str | torch.device | None = None,
     jobs: int | None = None,
     resamples: int = RESAMPLES,
@@ -68,6 +70,7 @@ def run_grid(
         singles: whether to train each modality alone, too, as the baseline.
         overrides: keys of the recipe to change, such as "training.epochs=3".
         metric: what to compare by; what the recipe chooses weights by if it is not given.
+        split: which rows to compare by; those of test if it is not given, or of validation if there are none.
         device: where to compute; the best one there is if it is not given.
         jobs: how many trainings at the same time, each in a process of its own; one on a CPU, one for each
             accelerator, if it is not given. Components registered in this process, or a table in memory, need one.
@@ -85,13 +88,14 @@ def run_grid(
     check_numbers(seeds, jobs)
     slots = device_slots(device, jobs)
     base = read_recipe(recipe, overrides)
+    expect_target(base, "a comparison")
     variants = grid_variants(base, fusions, level, encoders or {}, singles, balances)
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
     folder = Path(out)
     trainings, notes = check_grid(base, variants, seeds, folder / RUNS)
     chosen_metric(trainings[0].plan, metric)
     errors = train_in(folder, trainings, notes, slots, callback, "a comparison")
-    comparison = _compare(trainings, errors, metric, resamples)
+    comparison = _compare(trainings, errors, metric, resamples, split)
     comparison.notes += notes
     return comparison
 
@@ -131,7 +135,9 @@ def _train(trainings: Sequence[Job], slots: Sequence[str], callback: Callback) -
     return run_jobs(todo, slots, callback)
 
 
-def _compare(trainings: Sequence[Job], errors: dict[Job, str], metric: str | None, resamples: int) -> Comparison:
+def _compare(
+    trainings: Sequence[Job], errors: dict[Job, str], metric: str | None, resamples: int, split: str | None
+) -> Comparison:
     """Compare those that did not fail."""
     trained: dict[str, list[TrainedRun]] = {}
     for job in trainings:
@@ -147,7 +153,7 @@ def _compare(trainings: Sequence[Job], errors: dict[Job, str], metric: str | Non
         count = len({job.variant for job in trainings})
         reasons = "".join(f"\n  {each.variant}, seed {each.seed}: {each.reason}" for each in failed)
         raise TrainingError(f"{len(trained)} of {count} variants could be trained, too few to compare{reasons}")
-    comparison = compare_variants(trained, metric=metric, resamples=resamples)
+    comparison = compare_variants(trained, metric=metric, split=split, resamples=resamples)
     comparison.failed += failed
     return comparison
 

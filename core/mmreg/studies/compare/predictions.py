@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -63,6 +64,15 @@ def trained_run(run: Run | str | Path) -> TrainedRun:
 
 
 @dataclass(frozen=True)
+class OwnPrediction:
+    """What one modality of a fused run predicts by itself: of the rows that have it, as in `ComparedRun`."""
+
+    rows: NDArray[np.int64]
+    targets: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True)
 class ComparedRun(TrainedRun):
     """A run on the n test rows that it is compared by, of K classes or numbers.
 
@@ -71,12 +81,14 @@ class ComparedRun(TrainedRun):
         targets: (n, ...) as the task encodes them.
         scores: (n, K) in the task's space.
         figures: metrics on them, as far as they are numbers.
+        own: what its modalities predict by themselves, as far as they do.
     """
 
     rows: NDArray[np.int64]
     targets: Tensor
     scores: Tensor
     figures: Mapping[str, float]
+    own: Mapping[str, OwnPrediction] = field(default_factory=dict)
 
     @cached_property
     def correct(self) -> NDArray[np.bool_] | None:
@@ -131,6 +143,11 @@ def with_predictions(
         if not tested:
             why = "as they chose the weights, figures are too good"
             notes.append(f"there are no test rows, so validation rows are compared; {why}")
+    elif split == "validation":
+        notes.append(
+            "validation rows are compared: as they chose the weights, figures are too good; choose by them, "
+            "and look at test rows once"
+        )
     tables = []
     for run in trained:
         table = runs.read_predictions(run.folder, split)
@@ -164,5 +181,20 @@ def with_predictions(
         measures = Measures(run.task, run.plan.metrics)
         measured = measures.evaluate(scores, targets, [*run.plan.metric_names, metric])
         figures = {name: figure for name, figure in measured.items() if isinstance(figure, float)}
-        compared.append(ComparedRun(**vars(run), rows=rows, targets=targets, scores=scores, figures=figures))
+        parts = _own_predictions(run, table, rows, targets)
+        compared.append(ComparedRun(**vars(run), rows=rows, targets=targets, scores=scores, figures=figures, own=parts))
     return compared, split, len(numbers), notes
+
+
+def _own_predictions(
+    run: TrainedRun, table: pa.Table, rows: NDArray[np.int64], targets: Tensor
+) -> dict[str, OwnPrediction]:
+    """What the inputs of a run predict by themselves, from the columns of its predictions."""
+    found = {}
+    for name in run.plan.inputs if len(run.plan.inputs) > 1 else ():
+        if f"scores/{name}" in table.column_names:
+            values = table.column(f"scores/{name}")
+            there = np.asarray(values.is_valid(), dtype=bool)
+            scores = torch.tensor(values.drop_null().to_pylist(), dtype=torch.float32).reshape(int(there.sum()), -1)
+            found[name] = OwnPrediction(rows[there], targets[torch.from_numpy(there)], run.task.scores(scores))
+    return found

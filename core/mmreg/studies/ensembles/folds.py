@@ -15,7 +15,7 @@ from mmreg.contract.callback import Callback
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import keep_rows
 from mmreg.errors import OptionError, RunError
-from mmreg.experiment import checked_plan, open_experiment, prepare_all
+from mmreg.experiment import checked_plan, open_experiment, prepare_all, true_targets
 from mmreg.files import replacing, write_json
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.model.inference import Predicted
@@ -25,6 +25,7 @@ from mmreg.runs import Run
 from mmreg.runs.fuse import combine, tell_end
 from mmreg.studies.compare.jobs import Job, device_slots
 from mmreg.studies.ensembles.members import Ensemble, claim_members, figures, open_members, spread, train_members
+from mmreg.studies.predicting import expect_target
 
 FOLDS = 5
 """How many parts unless another number is given."""
@@ -76,6 +77,7 @@ def cross_validate(
         raise OptionError(f"jobs must be at least 1, found {jobs}")
     slots, folder, told = device_slots(device, jobs), Path(out), callback or Callback()
     base = read_recipe(recipe, overrides)
+    expect_target(base, "a mean over folds")
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
     changes = {f"fold-{fold}": {"split": fold_split(base.form, folds, fold)} for fold in range(1, folds + 1)}
     trainings = open_members(base, changes, folder)
@@ -114,7 +116,7 @@ def measure_apart(run: Run, base: Recipe) -> None:
     rows = keep_rows(prepared, rows)
     predicted = run.predict_rows(prepared, rows)
     columns = runs.prediction_columns(run.plan, run.task, experiment.table, prepared, rows, predicted, run.inputs)
-    true = experiment.true_values(rows)
+    true = true_targets(run.plan, experiment.table, rows)
     told = runs.report_split(run.folder, run.plan, run.task, "test", columns, true, predicted)
     write_json(run.folder / runs.REPORT, {**run.report, "test": told})
 

@@ -17,6 +17,7 @@ from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.runs.fuse import combine, tell_end
 from mmreg.studies.compare.jobs import device_slots
 from mmreg.studies.ensembles.members import Ensemble, claim_members, figures, open_members, spread, train_members
+from mmreg.studies.predicting import expect_target
 
 
 def train_seeds(
@@ -60,6 +61,7 @@ def train_seeds(
         raise OptionError(f"jobs must be at least 1, found {jobs}")
     slots, folder, told = device_slots(device, jobs), Path(out), callback or Callback()
     base = read_recipe(recipe, overrides)
+    expect_target(base, "a mean over seeds")
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
     fixed = fixed_split(base.form)
     trainings = open_members(base, {f"seed-{seed}": {**fixed, "training.seed": seed} for seed in seeds}, folder)

@@ -2,8 +2,9 @@
 
 Axes: B batch, C channels, H W height and width, T time or tokens.
 
-They are applied in CPU memory, before `Modality.transform`. Every row's draws come from a generator of its own, keyed
-by its number: they depend neither on the batch size nor on the strength, so a curve over strengths changes one thing.
+They are applied in CPU memory, before `Modality.transform`. Every row's draws (of several values a row, every value's)
+come from a generator of its own, keyed by its number: they depend neither on the batch size nor on the strength, so a
+curve over strengths changes one thing.
 """
 
 from __future__ import annotations
@@ -208,7 +209,11 @@ def corrupting(
             return batch
         where = batch.rows[modality]
         index = batch.index if where is None else batch.index[where.numpy()]
-        generators = [generator("cpu", seed, "corrupt", of or modality, name, row) for row in rows[index].tolist()]
+        keys: list[tuple[int, ...]] = [(row,) for row in rows[index].tolist()]
+        if (segments := batch.segments.get(modality)) is not None:
+            pairs = zip(segments.rows.tolist(), segments.places.tolist(), strict=True)
+            keys = [(*keys[row], place) for row, place in pairs]
+        generators = [generator("cpu", seed, "corrupt", of or modality, name, *key) for key in keys]
         corrupted = CORRUPTIONS[name].apply(signal, spec, strength, generators)
         return replace(batch, signals={**batch.signals, modality: corrupted})
 

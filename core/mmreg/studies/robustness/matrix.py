@@ -22,7 +22,7 @@ from mmreg.contract.callback import Callback
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import keep_rows
 from mmreg.errors import OptionError, TrainingError
-from mmreg.experiment import lost_modalities, prepare_all
+from mmreg.experiment import list_inputs, lost_modalities, prepare_all
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan
@@ -32,6 +32,7 @@ from mmreg.studies.compare.jobs import Job, device_slots
 from mmreg.studies.compare.predictions import ComparedRun, trained_run
 from mmreg.studies.compare.results import FailedTraining
 from mmreg.studies.compare.variants import Choice, GridVariant, alone, grid_variants
+from mmreg.studies.predicting import expect_target
 from mmreg.studies.robustness.cells import Cell, Kind
 from mmreg.studies.robustness.levels import check_rates
 from mmreg.studies.robustness.matrix_results import RobustnessMatrix
@@ -116,6 +117,7 @@ def run_matrix(
     check_numbers(seeds, jobs)
     slots = device_slots(device, jobs)
     base = read_recipe(recipe, overrides)
+    expect_target(base, "rows that lack a modality")
     _check(base, training_rates, use_rates)
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
     variants, meanings = _variants(base, fusions, sorted(set(training_rates)))
@@ -196,7 +198,7 @@ class _Measuring:
         self.jobs, self.meanings, self.rates, self.metric = jobs, meanings, rates, metric
         self.device, self.callback = device, callback
         self.rows = np.unique(np.concatenate([job.experiment.splits["test"] for job in jobs]))
-        fused = next(job.plan for job in jobs if meanings[job.variant].kind == "fusion")
+        self.fused = fused = next(job.plan for job in jobs if meanings[job.variant].kind == "fusion")
         self.columns = {name: given.columns for name, given in fused.inputs.items()}
         self.chosen_by = chosen_metric(fused, None)
         self.more_is_better = fused.metric_directions[self.chosen_by]
@@ -239,7 +241,8 @@ class _Measuring:
         if not jobs:
             return {}
         table = jobs[0].experiment.table
-        lost = {use: lost_modalities(table, self.columns, use, seed, "use") for use in self.rates}
+        lists = list_inputs(self.fused, table)
+        lost = {use: lost_modalities(table, self.columns, use, seed, "use", lists) for use in self.rates}
         predicted = [self._predicted(job, lost) for job in jobs]
         common = set.intersection(*(set(each.run.rows.tolist()) for each in predicted))
         places = {

@@ -65,7 +65,7 @@ def evaluate_robustness(
         "metrics" is what `Run.evaluate` gives; beside it stands "rows_without_any_modality" where there are such.
 
     Raises:
-        OptionError: a rate or corruption that has no meaning.
+        OptionError: a rate or corruption that has no meaning, or missing modalities for a task without a target.
         RunError: as for `Run.evaluate`; or the baseline has another target, lacks a modality, or sees other rows.
         TableError: the table is unreadable or lacks columns.
     """
@@ -73,6 +73,11 @@ def evaluate_robustness(
     check_rates(rates)
     if baseline is not None and not requests:
         raise OptionError("a baseline is compared with under corruptions, but none is asked for")
+    if (missing or len(rates)) and not run.task.needs_target:
+        raise OptionError(
+            f"{run.folder} is a {run.plan.task.name}, which is measured by what the modalities of a row have in "
+            "common: rows that lack one tell nothing of it; measure it under corruptions (--corrupt)"
+        )
     for each in (run, baseline):
         if each is not None:
             _check_requests(each, requests)

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import toys
 from torch import Tensor
@@ -51,7 +53,7 @@ class Listening(mmreg.Callback):
 def grid(
     folder: Path, fusions: Sequence[Any] = ("concat", "product"), seeds: Sequence[int] = (0, 1), **options: Any
 ) -> Comparison:
-    changes = options.pop("changes", {})
+    changes = dict(options.pop("changes", {}))
     recipe = toys.recipe(changes.pop("table", TABLE), **changes)
     return run_grid(recipe, folder, fusions=fusions, seeds=seeds, device="cpu", **{"resamples": 200, **options})
 
@@ -299,6 +301,73 @@ def test_balances_are_compared_on_the_same_rows(tmp_path: Path) -> None:
     assert [each and each["name"] for each in chosen] == [None, None, None, "mmreg:ogm_ge"]
     with pytest.raises(RecipeError, match=r"product .*balances several modalities that reach one head"):
         grid(tmp_path / "other", ["product"], (0,), balances=["none", "ogm_ge"])
+
+
+def own_and_alone(folder: Path, modality: str, seeds: Sequence[int], split: str) -> tuple[float, float]:
+    """The accuracies of a modality by itself, and of the model trained on it alone, on the rows that have it."""
+    found = []
+    for seed in seeds:
+        fused, alone = (
+            pq.read_table(place / f"seed-{seed}" / "predictions" / f"{split}.parquet").to_pylist()
+            for place in (folder, folder.parent / f"{modality}_alone")
+        )
+        classes, there = sorted("wxyz"), [row for row, each in enumerate(fused) if modality in each["modalities"]]
+        own, single = (
+            [classes[int(np.argmax(rows[row][column]))] == rows[row]["target"] for row in there]
+            for rows, column in ((fused, f"scores/{modality}"), (alone, "scores"))
+        )
+        found.append((np.mean(own), np.mean(single)))
+    one, other = np.mean(found, axis=0)
+    return float(one), float(other)
+
+
+def test_what_a_modality_says_by_itself_stands_beside_what_it_says_trained_alone(tmp_path: Path) -> None:
+    changes = {"table": toys.rows(150, absent=0.2)}
+    balances = ["none", "own_losses", "mla"]
+    comparison = grid(tmp_path / "grid", ["sum"], balances=balances, changes=changes)
+    names = {
+        "own_losses": "sum [balance=own_losses]",
+        "mla": "sum [balance=mla]",
+    }
+    data = {each["name"]: each for each in comparison.to_json()["variants"]}
+    table = {row["variant"]: row for row in comparison.table()}
+    written = {row["variant"]: row for row in csv.DictReader(comparison.to_csv().splitlines())}
+    for balance, name in names.items():
+        for modality in "ab":
+            own, alone = own_and_alone(tmp_path / f"grid/runs/sum_balance={balance}", modality, (0, 1), "test")
+            figure = data[name]["by_itself"][modality]
+            assert figure == {
+                "own": pytest.approx(own),
+                "alone": pytest.approx(alone),
+                "gap": pytest.approx(own - alone),
+            }
+            assert table[name][f"{modality} by itself"] == f"{own:.3f} ({own - alone:+.3f})"
+            assert float(written[name][f"{modality}_gap_to_alone"]) == pytest.approx(own - alone)
+    for name in ("sum [balance=none]", "a alone"):
+        assert data[name]["by_itself"] == {}
+        assert table[name]["a by itself"] == ""
+    assert "how far that is from the model trained on it alone" in comparison.to_markdown()
+    listening = Listening()
+    again = grid(tmp_path / "grid", ["sum"], balances=balances, changes=changes, split="validation", callback=listening)
+    assert not listening.trained
+    assert (again.split, again.rows) == ("validation", 30)
+    own, alone = own_and_alone(tmp_path / "grid/runs/sum_balance=mla", "b", (0, 1), "validation")
+    assert again.own_figures(again.variant(names["mla"]))["b"].gap == pytest.approx(own - alone)
+    assert any("as they chose the weights" in note for note in again.notes)
+
+
+def test_a_modality_has_no_gap_where_none_was_trained_alone_with_its_encoder(tmp_path: Path) -> None:
+    encoders = {"a": ["linear", {"name": "linear", "features": 4}]}
+    comparison = grid(tmp_path / "grid", ["concat"], (0,), encoders=encoders, balances=["own_losses"])
+    for features in ("linear", "linear(features=4)"):
+        figures = comparison.own_figures(comparison.variant(f"concat [a={features}]"))
+        single = comparison.variant(f"a alone [a={features}]")
+        assert figures["a"].alone == pytest.approx(single.mean("accuracy"))
+        assert figures["b"].alone == pytest.approx(comparison.variant("b alone").mean("accuracy"))
+    without = grid(tmp_path / "grid", ["concat"], (0,), encoders=encoders, balances=["own_losses"], singles=False)
+    (variant, *_) = without.variants
+    assert {name: figure.gap for name, figure in without.own_figures(variant).items()} == {"a": None, "b": None}
+    assert "(" not in without.table()[0]["a by itself"]
 
 
 def test_all_means_every_operator() -> None:

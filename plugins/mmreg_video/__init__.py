@@ -1,0 +1,1 @@
+"""Bundled plugin: videos from files, GIFs, folders of frames and arrays."""
