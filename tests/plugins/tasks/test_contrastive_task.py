@@ -110,7 +110,7 @@ def test_the_headline_tells_chance():
     ("inputs", "between", "told"),
     [
         (("image",), None, "contrastive needs two modalities or more, found image; give it another one"),
-        (TWO, [["image", "txt"]], "between: there is no modality 'txt' ; did you mean 'text'.; there are image, text"),
+        (TWO, [["image", "txt"]], "between: there is no modality 'txt'; did you mean 'text'\\?; there are image, text"),
         (TWO, [["image", "image"]], "different pairs of different modalities"),
         (TWO, [["image", "text"], ["text", "image"]], "different pairs of different modalities"),
         (THREE, [["image", "text"]], "between has no pair with sound; add one, or leave the modality out"),
