@@ -8,11 +8,9 @@ Axes: B batch, N rows, K the scores of all targets, k those of one, W the encode
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,74 +21,15 @@ from torch import Tensor, nn
 from mmreg.contract.lifecycle import migrated
 from mmreg.contract.metrics import of_target
 from mmreg.contract.target_values import TargetRecords, TargetValues
-from mmreg.contract.task import Concern, OneTarget, Space, Task
+from mmreg.contract.task import Concern, Space, Task
+from mmreg.data.joined_targets import Encoding, JoinedTarget, encoding_of, mean_loss, slices
 from mmreg.errors import OptionError, TargetError
 from mmreg.messages import listed, near, plural
 
 LOSS = "relative_loss"
 """The metric of all targets together."""
-EXACT = 2**24
-"""Up to here float32 holds every whole number."""
 PRIOR_ROWS = 65_536
 """Of more training rows than this, a part is enough to tell what the prior comes to."""
-CHUNK = 4_096
-"""Rows whose loss is computed at a time, where they are not those of a batch."""
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How one target stands among the encoded ones.
-
-    Attributes:
-        dtype: of what its own task encodes.
-        shape: of that, for one row.
-        filler: an encoded value that stands where a row has none, so that its loss is a number.
-        prior_loss: the mean loss that the training rows' prior comes to on them.
-        first: the first of its columns; that of its weights comes after its last one.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-    filler: tuple[float, ...]
-    prior_loss: float
-    first: int = 0
-
-    @property
-    def weight(self) -> int:
-        """The column of its weights."""
-        return self.first + len(self.filler)
-
-    def own(self, targets: Tensor) -> Tensor:
-        """As its own task encodes it, of rows (N, W)."""
-        numbers = targets[:, self.first : self.weight].reshape(-1, *self.shape)
-        return numbers.to(getattr(torch, self.dtype))
-
-
-class JoinedTarget(OneTarget):
-    """One of several targets, and where it stands among scores and encoded targets.
-
-    Args:
-        task: the target's own.
-        scores: its columns among those of scores.
-        encoding: how it is encoded.
-    """
-
-    def __init__(self, task: Task, scores: slice, encoding: Encoding) -> None:
-        super().__init__(task)
-        self.columns, self.encoding = scores, encoding
-
-    def scores(self, scores: Tensor) -> Tensor:
-        """Its own ones (..., k) of the scores (..., K)."""
-        return scores[..., self.columns]
-
-    def has(self, targets: Tensor) -> Tensor:
-        """Which rows have it, (N,) bool, of encoded targets (N, W)."""
-        return ~targets[:, self.encoding.weight].isnan()
-
-    def known(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Its own scores and encoded targets, of those of N rows that have it."""
-        rows = self.has(targets)
-        return self.scores(scores)[rows.to(scores.device)], self.encoding.own(targets[rows])
 
 
 class MultiTask(Task):
@@ -142,7 +81,7 @@ class MultiTask(Task):
 
     def targets(self) -> Mapping[str, JoinedTarget]:
         """Each target by name."""
-        columns = _slices(task.num_outputs for task in self.tasks.values())
+        columns = slices(task.num_outputs for task in self.tasks.values())
         return {
             name: JoinedTarget(task, own, self._encodings[name])
             for (name, task), own in zip(self.tasks.items(), columns, strict=True)
@@ -151,7 +90,7 @@ class MultiTask(Task):
     def _split(self, scores: Tensor) -> dict[str, Tensor]:
         """Each target's logits, or scores, of those of all."""
         of_logits = scores.shape[-1] == self.num_logits
-        columns = _slices(task.num_logits if of_logits else task.num_outputs for task in self.tasks.values())
+        columns = slices(task.num_logits if of_logits else task.num_outputs for task in self.tasks.values())
         return {name: scores[..., own] for name, own in zip(self.tasks, columns, strict=True)}
 
     def fit(self, values: Sequence[Any]) -> None:
@@ -170,7 +109,7 @@ class MultiTask(Task):
                 task.fit_column(columns[name].select(rows))
                 some = rows[np.linspace(0, len(rows) - 1, min(len(rows), PRIOR_ROWS)).astype(np.int64)]
                 own = task.encode_column(columns[name].select(some))
-            encodings[name] = encoding = _encoding(task, own, first)
+            encodings[name] = encoding = encoding_of(task, own, first)
             first = encoding.weight + 1
         self._set(encodings)
 
@@ -327,7 +266,7 @@ class MultiTask(Task):
             if not len(own_targets):
                 continue
             if self.loss_weights[name] != 0:
-                loss = _mean_loss(target.task, own_scores, own_targets)
+                loss = mean_loss(target.task, own_scores, own_targets)
                 relative.append(loss / target.encoding.prior_loss)
             wanted = [each.removeprefix(f"{name}.") for each in metrics if each.startswith(f"{name}.")]
             figures = target.task.evaluate(own_scores, own_targets, wanted)
@@ -397,32 +336,6 @@ class _Learned(nn.Module):
         self.log_variances = nn.Parameter(torch.zeros(learned)) if learned else None
         self.tasks = nn.Module()
         self.tasks._modules.update(modules)
-
-
-def _slices(sizes: Iterable[int]) -> list[slice]:
-    """The places of parts with these sizes, one after the other."""
-    ends = list(itertools.accumulate(sizes, initial=0))
-    return [slice(*pair) for pair in itertools.pairwise(ends)]
-
-
-def _encoding(task: Task, own: NDArray[Any], first: int) -> Encoding:
-    """How a fitted task's target is encoded, by some of the training rows' own."""
-    if np.issubdtype(own.dtype, np.integer) and np.abs(own).max() >= EXACT:
-        raise TargetError(f"its task has numbers from {EXACT:,} on, which several targets in one model cannot have")
-    weights = np.ones(len(own), np.float32)
-    targets = torch.from_numpy(own)
-    prior = task.prior(own, weights)
-    loss = _mean_loss(task, prior.expand(len(own), -1), targets)
-    filler = tuple(float(number) for number in own[0].reshape(-1))
-    return Encoding(own.dtype.name, own.shape[1:], filler, loss if 0 < loss < math.inf else 1.0, first)
-
-
-@torch.no_grad()
-def _mean_loss(task: Task, scores: Tensor, targets: Tensor) -> float:
-    """The mean of a task's own loss over rows."""
-    targets = targets.to(scores.device)
-    parts = ((scores[at : at + CHUNK], targets[at : at + CHUNK]) for at in range(0, len(targets), CHUNK))
-    return math.fsum(float(task.loss(*part).double().sum()) for part in parts) / len(targets)
 
 
 @contextmanager
