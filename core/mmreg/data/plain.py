@@ -51,7 +51,8 @@ def why_unreadable(column: pa.ChunkedArray) -> str:
                 if pa.types.is_temporal(leaf.type):
                     _telling(leaf).to_pylist()
             chunk.slice(0, 1).to_pylist()
-    except (pa.ArrowException, ValueError, OverflowError) as error:  # such as a date past the year 9999
+    # A date past the year 9999; or a zone that is none, which is a KeyError where pytz is installed.
+    except (pa.ArrowException, ValueError, OverflowError, KeyError) as error:
         return f"{kind}: {one_line(error)}"
     return ""
 
