@@ -55,7 +55,7 @@ class TextBag(Encoder):
         *,
         features: Annotated[int, Ge(1)] = 100,
         buckets: Annotated[int, Ge(2), Le(1 << 24)] = 16_384,
-        dropout: Annotated[float, Ge(0), Lt(1)] = 0.8,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.9,
     ) -> None:
         super().__init__()
         if reason := self.accepts(spec, {}):
@@ -108,8 +108,8 @@ class TextBag(Encoder):
         """How much of each shared vector texts are, (B, buckets), of tokens (B, T) and weights (B, T)."""
         places, signs = shared_vectors(tokens, self.buckets)
         signed = weights.unsqueeze(-1) * signs / len(_HASHES) ** 0.5
-        shares = signed.new_zeros(len(tokens), self.buckets)
-        return shares.scatter_add(1, places.flatten(1), signed.flatten(1))
+        shares: Tensor = signed.new_zeros(len(tokens), self.buckets)
+        return shares.scatter_add_(1, places.flatten(1), signed.flatten(1))
 
 
 def shared_vectors(tokens: Tensor, buckets: int) -> tuple[Tensor, Tensor]:
