@@ -1,4 +1,4 @@
-"""The bag encoder: a weighted sum of the embeddings of a text's tokens or n-grams, and a linear layer."""
+"""The bag encoder: a weighted sum of vectors of a text's tokens or n-grams, which they share by hashing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mmreg import TOKENS, Encoder, EncoderSuggestion, Features, Signal, Spec
 from mmreg.errors import SpecError
@@ -20,19 +19,29 @@ LONG = 100
 """Words from which on average it takes it whatever the number of rows."""
 
 
+_HASHES = (0x1B873593, 0x2C1B3C6D, 0x297A2D39, 0x5BD1E995)
+"""What the hash functions begin with: one for each shared vector that an n-gram has a part of."""
+
+
 class TextBag(Encoder):
-    """An embedding of each n-gram of words and characters, their weighted sum, and a linear layer (Joulin et al. 2016).
+    """A vector of each n-gram of words and characters, and their weighted sum (Joulin et al. 2016).
 
     The order of words counts within an n-gram alone, so it is fast on texts of any length, and learns from few of them
     what logistic regression on tf-idf does. It needs the text modality's `tokenizer: ngrams`, which makes the n-grams
     and their weights.
 
+    An n-gram's vector is the sum of four of `buckets` shared ones, with signs, divided by two: which ones, and the
+    signs, is a matter of hashing (Weinberger et al. 2009; hash embeddings, Svenstrup et al. 2017). With a vector of its
+    own for each n-gram, an optimizer that divides by the size of gradients (Adam, AdamW) would give to what a single
+    text has as much weight as to what many have. Dropped are a text's shares of the shared vectors, which does here
+    what a penalty on squared weights does in logistic regression.
+
     Args:
         spec: weighted tokens by the names `tokens` (T, integers below a vocabulary size) and `weights` (T, floats); or
             tokens alone, of which it takes the mean.
         features: D, the size of what it gives.
-        embedding_size: the size of an n-gram's vector.
-        dropout: the share of the sum's values that training drops before the linear layer.
+        buckets: how many vectors are shared; more are for more training rows.
+        dropout: the part of the shared vectors that a text has to do without in training.
 
     Raises:
         SpecError: from a spec that `accepts` refuses.
@@ -45,18 +54,15 @@ class TextBag(Encoder):
         spec: Spec | Mapping[str, Spec],
         *,
         features: Annotated[int, Ge(1)] = 100,
-        embedding_size: Annotated[int, Ge(1)] = 64,
-        dropout: Annotated[float, Ge(0), Lt(1)] = 0.5,
+        buckets: Annotated[int, Ge(2), Le(1 << 24)] = 16_384,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.9,
     ) -> None:
         super().__init__()
         if reason := self.accepts(spec, {}):
             raise SpecError(f"text_bag does not take {spec}: {reason}")
-        tokens = spec if isinstance(spec, Spec) else spec["tokens"]
-        assert tokens.vocabulary_size is not None
-        self.embedding = nn.Embedding(tokens.vocabulary_size, embedding_size, padding_idx=0)
-        nn.init.zeros_(self.embedding.weight)  # what training has not shown says nothing, as in logistic regression
+        self.buckets = buckets
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(embedding_size, features)
+        self.linear = nn.Linear(buckets, features)
         self.out_features = features
 
     @classmethod
@@ -92,14 +98,31 @@ class TextBag(Encoder):
         mask = torch.ones_like(tokens, dtype=torch.bool)
         if signal.lengths is not None:
             mask = length_mask(signal.lengths, tokens.shape[1])
-        dtype = self.embedding.weight.dtype
+        dtype = self.linear.weight.dtype
         weights = mask.to(dtype) / mask.sum(1, keepdim=True)
         if not isinstance(values, Tensor):
             weights = values["weights"].to(dtype).masked_fill(~mask, 0.0)
-        total = functional.embedding_bag(
-            tokens.masked_fill(~mask, 0), self.embedding.weight, mode="sum", per_sample_weights=weights, padding_idx=0
-        )
-        return Features(pooled=self.linear(self.dropout(total)))
+        return Features(pooled=self.linear(self.dropout(self._shares(tokens.masked_fill(~mask, 0), weights))))
+
+    def _shares(self, tokens: Tensor, weights: Tensor) -> Tensor:
+        """How much of each shared vector texts are, (B, buckets), of tokens (B, T) and weights (B, T)."""
+        places, signs = shared_vectors(tokens, self.buckets)
+        signed = weights.unsqueeze(-1) * signs / len(_HASHES) ** 0.5
+        shares: Tensor = signed.new_zeros(len(tokens), self.buckets)
+        return shares.scatter_add_(1, places.flatten(1), signed.flatten(1))
+
+
+def shared_vectors(tokens: Tensor, buckets: int) -> tuple[Tensor, Tensor]:
+    """Which of the shared vectors some tokens are made of, and the signs: twice (..., 4), of numbers (...).
+
+    The hash functions mix as those of MurmurHash3 do, in 31 bits, so that 64 hold every product.
+    """
+    mask = 0x7FFFFFFF
+    mixed = (tokens.long().unsqueeze(-1) * 2_654_435_761 + torch.tensor(_HASHES, device=tokens.device)) & mask
+    for factor, shift in ((0x2C1B3C6D, 15), (0x297A2D39, 12)):
+        mixed = ((mixed ^ (mixed >> shift)) * factor) & mask
+    mixed = mixed ^ (mixed >> 15)
+    return (mixed >> 1) % buckets, 1 - 2 * (mixed & 1)
 
 
 def weighted_tokens(spec: Spec | Mapping[str, Spec]) -> tuple[Spec | None, Spec | None]:

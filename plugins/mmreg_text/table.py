@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from mmreg.errors import OptionError
 from mmreg.messages import listed
 from mmreg.pretrained import read_weights
-from mmreg_text.tokenizers import SubwordTokenizer, read_definition
+from mmreg_text.tokenizers import SubwordTokenizer, read_definition, refusals
 
 NAMES = ("embedding.weight", "embeddings", "embedding", "vectors", "weight")
 """What files call their table: wordllama, model2vec, others."""
@@ -95,6 +96,16 @@ def packaged(name: str) -> tuple[Path, Path] | None:
         if all(file.is_file() for file in files):
             return files
     return None
+
+
+def tokens_of(tokenizer: Path) -> Collection[str]:
+    """The tokens of a tokenizer's file as they are spelled; none if it cannot be read."""
+    try:
+        with refusals():
+            tokens: Collection[str] = Tokenizer.from_str(read_definition(tokenizer)).get_vocab()
+    except (OSError, ValueError):
+        return ()
+    return tokens
 
 
 def tokenizer_at_hand(weights: str, tokenizer: str | None) -> Path | None:

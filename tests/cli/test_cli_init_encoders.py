@@ -94,7 +94,7 @@ def test_a_table_at_hand_is_proposed_frozen_with_what_it_costs(
     chosen, reason = drafted(cli, table)
     encoder = {"name": "static_embedding", "weights": "wordllama", "scale": 8.0, "freeze": True}
     assert chosen == {"type": "text", "column": "name", "encoder": encoder}
-    assert reason == "pretrained, at hand: wordllama, 0 MB, frozen, mostly English; else text_bag"
+    assert reason == "pretrained, at hand: wordllama, 0 MB, frozen, for English; else text_bag"
 
 
 def test_the_highest_rank_counts_and_of_equal_ones_the_first_name(cli: Caller, table: Path) -> None:

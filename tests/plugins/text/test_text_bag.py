@@ -8,7 +8,7 @@ import mmreg
 from mmreg.contract.signals import Signal
 from mmreg.contract.spec import Spec
 from mmreg.errors import SpecError
-from mmreg_text.bag import TextBag
+from mmreg_text.bag import TextBag, shared_vectors
 
 TOKENS = Spec("T", (None,), "int64", 20)
 WEIGHTED = {"tokens": TOKENS, "weights": Spec("T", (None,))}
@@ -17,14 +17,52 @@ LENGTHS = [5, 1, 3, 7, 2]
 
 def encoder(spec: Any = WEIGHTED) -> TextBag:
     torch.manual_seed(0)
-    encoder = TextBag(spec, features=4, embedding_size=6, dropout=0.5).eval()
-    torch.nn.init.normal_(encoder.embedding.weight)
-    return encoder
+    return TextBag(spec, features=4, buckets=50, dropout=0.5).eval()
 
 
-def test_before_training_no_text_says_anything() -> None:
-    ours = TextBag(WEIGHTED)
-    torch.testing.assert_close(ours.eval()(batch()).pooled, ours.linear.bias.expand(5, -1))
+def vectors(encoder: TextBag) -> torch.Tensor:
+    """The vector of every token, (20, 4)."""
+    places, signs = shared_vectors(torch.arange(20), encoder.buckets)
+    shared = encoder.linear.weight.T
+    return torch.stack([(shared[at] * sign[:, None]).sum(0) / 2 for at, sign in zip(places, signs, strict=True)])
+
+
+def test_tokens_share_vectors_as_if_these_and_the_signs_were_drawn() -> None:
+    count, buckets = 30_000, 4096
+    places, signs = shared_vectors(torch.arange(count), buckets)
+    assert places.shape == signs.shape == (count, 4)
+    assert set(signs.unique().tolist()) == {-1, 1}
+    for way in range(4):
+        occupied = torch.bincount(places[:, way], minlength=buckets).float()
+        assert len(occupied) == buckets
+        assert occupied.std().item() == pytest.approx((count / buckets) ** 0.5, rel=0.05)
+    shares = torch.zeros(2000, buckets).scatter_add_(1, places[:2000], signs[:2000] / 2)
+    products = shares @ shares.T
+    torch.testing.assert_close(products.diag().mean().item(), 1.0, atol=0.01, rtol=0)
+    between = products - products.diag().diag()
+    assert between.square().mean().sqrt().item() == pytest.approx(buckets**-0.5, rel=0.05)
+    assert abs(between.mean().item()) < 1e-4
+
+
+def test_which_vectors_a_token_has_never_changes() -> None:
+    places, signs = shared_vectors(torch.tensor([2, 9_999_999]), 16_384)
+    assert places.tolist() == [[2318, 3795, 5034, 6054], [5960, 11528, 1053, 3481]]
+    assert signs.tolist() == [[1, 1, -1, -1], [-1, -1, -1, 1]]
+
+
+def test_in_training_a_text_does_without_some_of_the_shared_vectors() -> None:
+    ours = TextBag(WEIGHTED, features=2, buckets=5000, dropout=0.75).train()
+    torch.nn.init.ones_(ours.linear.weight)
+    torch.nn.init.zeros_(ours.linear.bias)
+    many = torch.arange(20).repeat(40, 1)
+    _, signs = shared_vectors(many, 5000)
+    weights = torch.ones(many.shape)
+    torch.manual_seed(0)
+    totals = torch.stack([ours(Signal({"tokens": many, "weights": weights})).pooled[:, 0] for _ in range(200)])
+    whole = signs[0].sum().item() / 2
+    assert totals.mean().item() == pytest.approx(whole, abs=0.3)
+    assert totals.std().item() > 1
+    assert ours.eval()(Signal({"tokens": many, "weights": weights})).pooled[0, 0].item() == pytest.approx(whole)
 
 
 def batch(lengths: list[int] = LENGTHS) -> Signal[Any]:
@@ -37,30 +75,33 @@ def batch(lengths: list[int] = LENGTHS) -> Signal[Any]:
     return Signal({"tokens": tokens, "weights": weights}, sizes, sizes)
 
 
-def test_it_is_a_weighted_sum_of_embeddings_and_a_linear_layer_whatever_the_padding() -> None:
+def test_it_is_a_weighted_sum_of_the_tokens_vectors_whatever_the_padding() -> None:
     ours, signal = encoder(), batch()
     pooled = ours(signal).pooled
     for row, length in enumerate(LENGTHS):
-        vectors = ours.embedding.weight[signal.values["tokens"][row, :length]]
-        total = (vectors * signal.values["weights"][row, :length, None]).sum(0)
-        torch.testing.assert_close(pooled[row], ours.linear(total))
+        own = vectors(ours)[signal.values["tokens"][row, :length]]
+        total = (own * signal.values["weights"][row, :length, None]).sum(0)
+        torch.testing.assert_close(pooled[row], total + ours.linear.bias)
 
 
 def test_of_tokens_without_weights_it_takes_the_mean() -> None:
     ours, signal = encoder(TOKENS), batch()
     pooled = ours(signal.replace(signal.values["tokens"])).pooled
     for row, length in enumerate(LENGTHS):
-        torch.testing.assert_close(
-            pooled[row], ours.linear(ours.embedding.weight[signal.values["tokens"][row, :length]].mean(0))
-        )
+        mean = vectors(ours)[signal.values["tokens"][row, :length]].mean(0)
+        torch.testing.assert_close(pooled[row], mean + ours.linear.bias)
 
 
-def test_padding_learns_nothing() -> None:
-    ours = encoder()
-    ours(batch()).pooled.sum().backward()
-    assert ours.embedding.weight.grad is not None
-    assert not ours.embedding.weight.grad[0].any()
-    assert ours.embedding.weight.grad.isfinite().all()
+def test_only_what_the_texts_have_is_learned() -> None:
+    ours, signal = encoder(), batch()
+    ours(signal).pooled.sum().backward()
+    gradient = ours.linear.weight.grad
+    assert gradient is not None
+    assert gradient.isfinite().all()
+    places, _ = shared_vectors(signal.values["tokens"][signal.values["tokens"] < 20], ours.buckets)
+    touched = torch.zeros(ours.buckets, dtype=torch.bool)
+    touched[places.unique()] = True
+    assert not gradient[:, ~touched].any()
 
 
 @pytest.mark.parametrize(
