@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -25,6 +25,8 @@ from mmreg_tabular.scaling import Scaling
 
 LONGEST_CATEGORY = 60
 """Characters up to which texts are taken for categories by `mmreg init`."""
+CELLS, MOST_ROWS = 1 << 18, 4096
+"""Cells and rows that are learned from at a time."""
 FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 """How names of files end, which are no categories."""
 
@@ -81,11 +83,11 @@ class Tabular(Modality):
         """Learn what each column holds, its scale or its categories."""
         if unknown := [name for name in self.kinds if name not in self.columns]:
             raise OptionError(f"kinds: names {listed(unknown)}, but the columns are {listed(self.columns, 20)}")
-        fits = {name: ColumnFit(name, self.kinds.get(name)) for name in self.columns}
-        for row in values:
-            if isinstance(row, Mapping):
-                for name, fit in fits.items():
-                    fit.add(row.get(name))
+        fits = {name: ColumnFit(name, self.kinds.get(name), len(self.columns)) for name in self.columns}
+        rows = (row for row in values if isinstance(row, Mapping))
+        while some := list(islice(rows, max(1, min(CELLS // len(fits), MOST_ROWS)))):
+            for name, fit in fits.items():
+                fit.add([plain(row.get(name)) for row in some])
         self._take(
             {name: fit.column(self.scaling, self.min_frequency, self.max_categories) for name, fit in fits.items()}
         )

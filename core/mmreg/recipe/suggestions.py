@@ -152,13 +152,15 @@ def _for_column(
     table: Table, column: str, rows: NDArray[np.int64], known: Sequence[tuple[str, type[Modality]]]
 ) -> Suggestion | None:
     """The first of these modalities that takes a column's values."""
-    samples: dict[bool, list[Any]] = {}
+    samples: dict[bool, tuple[list[Any], list[Any]]] = {}
     for name, cls in known:
         try:
             if cls.paths not in samples:
-                samples[cls.paths] = _present(table, column, rows, paths=cls.paths)
-            sample = samples[cls.paths]
-            there = [value for value in sample if not isinstance(value, Path) or _is_there(value)]
+                sample = _present(table, column, rows, paths=cls.paths)
+                is_there = {path: _is_there(path) for path in {value for value in sample if isinstance(value, Path)}}
+                there = [value for value in sample if not isinstance(value, Path) or is_there[value]]
+                samples[cls.paths] = sample, there
+            sample, there = samples[cls.paths]
             options = cls.suggest(there) if 2 * len(there) >= len(sample) else None
             if options is None:
                 continue
@@ -195,8 +197,9 @@ def _for_columns(
         found = cls.suggest_columns(samples) if samples else None
         if found is None:
             return None
-        taken, options = found
-        together = tuple(column for column in samples if column in {*taken})
+        names, options = found
+        taken = {*names}
+        together = tuple(column for column in samples if column in taken)
         return Suggestion(name, cls, together, dict(options)) if together else None
     except Exception:  # whatever a plugin's code raises; it is not what it takes
         return None
