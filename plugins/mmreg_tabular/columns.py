@@ -42,7 +42,7 @@ class NumberColumn:
     def __init__(self, scale: Scale) -> None:
         self.scale = scale
 
-    def numbers(self, value: Any) -> list[float]:
+    def __call__(self, value: Any) -> list[float]:
         """The number, scaled."""
         return [math.nan if value is None else self.scale(number(value))]
 
@@ -66,7 +66,7 @@ class DateColumn:
         self.scale, self.cycles = scale, cycles
         self.width = 1 + 2 * len(cycles)
 
-    def numbers(self, value: Any) -> list[float]:
+    def __call__(self, value: Any) -> list[float]:
         """The time, and two numbers a cycle."""
         if value is None:
             return [math.nan] * self.width
@@ -94,7 +94,7 @@ class CategoryColumn:
         self.size = 2 + len(names)
         self._numbers = {name: position + 2 for position, name in enumerate(names)}
 
-    def category(self, value: Any) -> int:
+    def __call__(self, value: Any) -> int:
         """The category's number."""
         return MISSING if value is None else self._numbers.get(category(value), OTHER)
 
