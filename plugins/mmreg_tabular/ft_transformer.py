@@ -17,8 +17,8 @@ from mmreg import Encoder, Features, Outputs, Signal, Spec
 from mmreg.errors import OptionError, SpecError
 from mmreg_tabular.embeddings import ColumnEmbeddings, count, refusal
 
-MAX_COLUMNS = 1000
-"""Beyond them, a batch of 64 takes gigabytes a layer."""
+MAX_COLUMNS = 500
+"""A batch of 64 rows takes some 6 GB with as many."""
 
 
 class FTTransformer(Encoder):

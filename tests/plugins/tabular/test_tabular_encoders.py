@@ -169,7 +169,7 @@ def test_heads_have_to_divide_a_token() -> None:
 
 
 def test_a_transformer_over_too_many_columns_is_refused() -> None:
-    spec = {"numbers": Spec("C", (1001,))}
-    with pytest.raises(SpecError, match=r"up to 1,000 \(max_columns\), found 1,001; tabular_mlp takes any number"):
+    spec = {"numbers": Spec("C", (501,))}
+    with pytest.raises(SpecError, match=r"up to 500 \(max_columns\), found 501; tabular_mlp takes any number"):
         FTTransformer(spec)
-    assert FTTransformer.accepts(spec, {"max_columns": 1001}) is None
+    assert FTTransformer.accepts(spec, {"max_columns": 501}) is None
