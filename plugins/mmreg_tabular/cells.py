@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmreg.errors import ValueLoadError
 from mmreg.messages import shortened
@@ -61,10 +62,7 @@ def number(value: Any) -> float:
     elif isinstance(value, datetime.time):
         found = value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6
     elif isinstance(value, int | float | Decimal):
-        try:
-            found = float(value)
-        except (OverflowError, ValueError):  # too large, or a signalling NaN
-            found = math.inf
+        found = float_or_inf(value)
     else:
         found = None
     if found is None:
@@ -72,6 +70,23 @@ def number(value: Any) -> float:
     if not math.isfinite(found):
         raise ValueLoadError(f"{shortened(str(value))} is no finite number")
     return found
+
+
+def floats(values: Sequence[int | float]) -> NDArray[np.float64]:
+    """Those of these numbers that are finite (N,)."""
+    try:
+        found = np.array(values, np.float64)
+    except OverflowError:  # of an integer, which fits no float
+        return np.array([value for value in map(float_or_inf, values) if math.isfinite(value)], np.float64)
+    return found[np.isfinite(found)]
+
+
+def float_or_inf(value: int | float | Decimal) -> float:
+    """A number as a float; infinite if it is too large, or a signalling NaN."""
+    try:
+        return float(value)
+    except (OverflowError, ValueError):
+        return math.inf
 
 
 def _parsed_number(text: str) -> float | None:

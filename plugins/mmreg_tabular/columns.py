@@ -5,19 +5,22 @@ A column gives one or more numbers a row (NaN where its cell is empty), or one c
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mmreg.errors import OptionError, ValueLoadError
-from mmreg_tabular.cells import KINDS, Kind, category, date, kinds_of, number
-from mmreg_tabular.scaling import Sample, Scale, Scaling
+from mmreg_tabular.cells import KINDS, Kind, category, date, floats, kinds_of, number
+from mmreg_tabular.scaling import Sample, Scale, Scaling, shared
 
 MOST_SEEN = 1 << 17
 """Different categories of a column that are counted at a time; beyond that, those seen once are forgotten."""
+SAMPLED = 1 << 20
+"""Numbers of a column that are kept to learn its scale; of more, every second, fourth, ... one."""
 MISSING, OTHER = 0, 1
 """The numbers of a column's two categories that every column has: an empty cell, and one that is unknown or rare."""
 CYCLES: Mapping[str, float] = {"day of the year": 365.2425, "day of the week": 7.0, "time of the day": 1.0}
@@ -39,7 +42,7 @@ class NumberColumn:
     def __init__(self, scale: Scale) -> None:
         self.scale = scale
 
-    def numbers(self, value: Any) -> list[float]:
+    def __call__(self, value: Any) -> list[float]:
         """The number, scaled."""
         return [math.nan if value is None else self.scale(number(value))]
 
@@ -63,7 +66,7 @@ class DateColumn:
         self.scale, self.cycles = scale, cycles
         self.width = 1 + 2 * len(cycles)
 
-    def numbers(self, value: Any) -> list[float]:
+    def __call__(self, value: Any) -> list[float]:
         """The time, and two numbers a cycle."""
         if value is None:
             return [math.nan] * self.width
@@ -91,7 +94,7 @@ class CategoryColumn:
         self.size = 2 + len(names)
         self._numbers = {name: position + 2 for position, name in enumerate(names)}
 
-    def category(self, value: Any) -> int:
+    def __call__(self, value: Any) -> int:
         """The category's number."""
         return MISSING if value is None else self._numbers.get(category(value), OTHER)
 
@@ -113,53 +116,67 @@ def column_of(state: Mapping[str, Any]) -> Column:
 
 
 class ColumnFit:
-    """Learns a column from its cells, one at a time, in bounded memory.
+    """Learns a column from its cells, some at a time, in bounded memory.
 
     Args:
         name: the column's, for messages.
         kind: what it is; None to find out by its cells.
+        columns: how many columns are learned at once: they share what is kept.
     """
 
-    def __init__(self, name: str, kind: Kind | None = None) -> None:
-        self.name, self.kind = name, kind
+    def __init__(self, name: str, kind: Kind | None = None, columns: int = 1) -> None:
+        self.name, self.kind, self.columns = name, kind, columns
         self._possible = set(KINDS) if kind is None else {kind}
-        self._numbers, self._dates = Sample(), Sample()
+        self._numbers, self._dates = Sample(shared(SAMPLED, columns)), Sample(shared(SAMPLED, columns))
         self._counts: Counter[str] = Counter()
+        self._most_seen = shared(MOST_SEEN, columns)
+        self._uncounted = True
 
-    def add(self, value: Any) -> None:
-        """Take a training row's cell; None if it is empty.
+    def add(self, values: Sequence[Any]) -> None:
+        """Take training rows' cells; None where one is empty.
 
         Raises:
             OptionError: no kind of column holds such cells.
         """
-        if value is None:
+        there = [value for value in values if value is not None]
+        types = set(map(type, there))
+        # Most columns hold numbers alone: they are counted as categories only once there is something else as well.
+        if self._uncounted and "number" in self._possible and types <= {int, float}:
+            if there and self.kind is None:
+                self._possible &= {"number", "category"}
+            self._numbers.add(floats(there))
             return
+        if self._uncounted and "category" in self._possible:
+            self._count((category(value), self._numbers.step) for value in self._numbers.values)
+        self._uncounted = False
+        cells = Counter(there).items() if types == {str} else ((value, 1) for value in there)
+        for value, count in cells:
+            self._add(value, count)
+
+    def _add(self, value: Any, count: int) -> None:
         try:
-            found = set(kinds_of(value))
+            possible = set(kinds_of(value))
         except ValueLoadError as error:
             raise OptionError(
                 f"columns: {self.name} holds {error}; leave it out, or read it by another input"
             ) from error
         if self.kind is None:
-            self._possible &= found
-        if "category" in self._possible:
-            self._count(value)
+            self._possible &= possible
         for kind, sample, read in (("number", self._numbers, number), ("date", self._dates, date)):
-            if kind in self._possible and kind in found:
-                try:
-                    sample.add(read(value))
-                except ValueLoadError:  # which `load` tells, with its row
-                    continue
+            if kind in self._possible and kind in possible:
+                with contextlib.suppress(ValueLoadError):  # which `load` tells, with its row
+                    sample.add(np.full(count, read(value)))
+        if "category" in self._possible:
+            with contextlib.suppress(ValueLoadError):
+                self._count([(category(value), count)])
 
-    def _count(self, value: Any) -> None:
-        try:
-            self._counts[category(value)] += 1
-        except ValueLoadError:
-            return
-        if len(self._counts) > MOST_SEEN:
-            self._counts = Counter({name: count for name, count in self._counts.items() if count > 1})
-            if len(self._counts) > MOST_SEEN // 2:
-                self._counts = Counter(dict(self._counts.most_common(MOST_SEEN // 2)))
+    def _count(self, names: Iterable[tuple[str, int]]) -> None:
+        for name, count in names:
+            self._counts[name] += count
+            if len(self._counts) > self._most_seen:
+                self._counts = Counter({name: count for name, count in self._counts.items() if count > 1})
+                if len(self._counts) > self._most_seen // 2:
+                    self._counts = Counter(dict(self._counts.most_common(self._most_seen // 2)))
 
     def column(self, scaling: Scaling, min_frequency: int, max_categories: int) -> Column:
         """What was learned.
@@ -175,11 +192,11 @@ class ColumnFit:
             common = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
             return CategoryColumn([name for name, count in common[:max_categories] if count >= min_frequency])
         if kind == "number":
-            return NumberColumn(Scale.fit(scaling, np.array(self._numbers.values)))
+            return NumberColumn(Scale.fit(scaling, np.array(self._numbers.values), self.columns))
         days = np.array(self._dates.values)
         cycles = [
             cycle
             for cycle, period in CYCLES.items()
             if len(days) and np.ptp(days % period) > 0 and np.ptp(days) >= 0.25 * period
         ]
-        return DateColumn(Scale.fit(scaling, days), cycles)
+        return DateColumn(Scale.fit(scaling, days, self.columns), cycles)

@@ -15,7 +15,10 @@ from torch.nn import functional
 
 from mmreg import Encoder, Features, Outputs, Signal, Spec
 from mmreg.errors import OptionError, SpecError
-from mmreg_tabular.embeddings import ColumnEmbeddings, refusal
+from mmreg_tabular.embeddings import ColumnEmbeddings, count, refusal
+
+MAX_COLUMNS = 500
+"""A batch of 64 rows takes some 6 GB with as many."""
 
 
 class FTTransformer(Encoder):
@@ -32,6 +35,7 @@ class FTTransformer(Encoder):
         num_heads: how many heads the attention has.
         attention_dropout: the share of attention weights dropped.
         dropout: the share of values dropped within the feed-forward part.
+        max_columns: how many columns it takes at most: attention takes time and memory by the square of them.
         outputs: "pooled", or "tokens" for one vector a column.
 
     Raises:
@@ -52,10 +56,11 @@ class FTTransformer(Encoder):
         num_heads: Annotated[int, Ge(1)] = 8,
         attention_dropout: Annotated[float, Ge(0), Lt(1)] = 0.2,
         dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
+        max_columns: Annotated[int, Ge(1)] = MAX_COLUMNS,
         outputs: Outputs = "pooled",
     ) -> None:
         super().__init__()
-        if reason := self.accepts(spec, {}):
+        if reason := self.accepts(spec, {"max_columns": max_columns}):
             raise SpecError(f"ft_transformer does not take what it gets: {reason}")
         if hidden_size % num_heads:
             raise OptionError(f"hidden_size: must be a multiple of num_heads ({num_heads}), found {hidden_size}")
@@ -72,8 +77,17 @@ class FTTransformer(Encoder):
 
     @classmethod
     def accepts(cls, spec: Spec | Mapping[str, Spec], options: Mapping[str, Any]) -> str | None:
-        """It takes what the tabular modality gives."""
-        return refusal(spec)
+        """It takes what the tabular modality gives, of so many columns."""
+        if reason := refusal(spec):
+            return reason
+        assert not isinstance(spec, Spec)
+        columns, most = count(spec, "numbers") + count(spec, "categories"), options.get("max_columns", MAX_COLUMNS)
+        if columns <= most:
+            return None
+        return (
+            f"its attention takes time and memory by the square of the columns: up to {most:,} (max_columns), found "
+            f"{columns:,}; tabular_mlp takes any number of them"
+        )
 
     def forward(self, signal: Signal[Any]) -> Features:
         """Encode numbers (B, N) and categories (B, C) to pooled (B, D), or to tokens (B, T, D)."""

@@ -5,10 +5,9 @@ Axes: B batch, N numbers, C categories.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Annotated, Any, ClassVar
+from itertools import islice
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,14 +18,15 @@ from torch import Tensor
 from mmreg import VECTOR, Modality, Signal, Spec
 from mmreg.errors import MmregError, OptionError, ValueLoadError
 from mmreg.messages import listed
-from mmreg_tabular.cells import Kind, category, kinds_of, plain, row_of
+from mmreg_tabular.cells import Kind, plain, row_of
 from mmreg_tabular.columns import OTHER, CategoryColumn, Column, ColumnFit, column_of
 from mmreg_tabular.scaling import Scaling
+from mmreg_tabular.suggesting import suggested
 
-LONGEST_CATEGORY = 60
-"""Characters up to which texts are taken for categories by `mmreg init`."""
-FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
-"""How names of files end, which are no categories."""
+BadCells = Literal["refuse", "empty"]
+
+CELLS, MOST_ROWS = 1 << 18, 4096
+"""Cells and rows that are learned from at a time."""
 
 
 class Tabular(Modality):
@@ -43,6 +43,8 @@ class Tabular(Modality):
             mean of 0 and a deviation of 1; or `none`.
         min_frequency: how often a category must occur in the training rows to be one of its own.
         max_categories: how many categories a column has at most, the most frequent ones.
+        bad_cells: what a cell is that is not of its column's kind, such as an infinite number or a date that is none:
+            `refuse` for a bad cell as of any input, or `empty` to go on with the row's other columns.
         category_dropout: the share of categories that training replaces by the unknown one, at random, so that the
             model knows what to make of categories that it does not know.
 
@@ -61,11 +63,13 @@ class Tabular(Modality):
         scaling: Scaling = "quantile",
         min_frequency: Annotated[int, Ge(1)] = 1,
         max_categories: Annotated[int, Ge(1), Le(1_000_000)] = 10_000,
+        bad_cells: BadCells = "refuse",
         category_dropout: Annotated[float, Ge(0), Lt(1)] = 0.02,
     ) -> None:
         self.kinds = dict(kinds or {})
         self.scaling: Scaling = scaling
         self.min_frequency, self.max_categories = min_frequency, max_categories
+        self.bad_cells: BadCells = bad_cells
         self.category_dropout = category_dropout
         self._columns: dict[str, Column] | None = None
 
@@ -74,18 +78,17 @@ class Tabular(Modality):
         cls, columns: Mapping[str, Sequence[Any]]
     ) -> tuple[Sequence[str], Mapping[str, tuple[Any, str]]] | None:
         """Numbers, dates, truth values, and texts that are short and come again; no names of rows."""
-        taken = [name for name, values in columns.items() if _looks_tabular([plain(value) for value in values])]
-        return (taken, {}) if taken else None
+        return suggested(columns)
 
     def fit_values(self, values: Iterator[Any]) -> None:
         """Learn what each column holds, its scale or its categories."""
         if unknown := [name for name in self.kinds if name not in self.columns]:
             raise OptionError(f"kinds: names {listed(unknown)}, but the columns are {listed(self.columns, 20)}")
-        fits = {name: ColumnFit(name, self.kinds.get(name)) for name in self.columns}
-        for row in values:
-            if isinstance(row, Mapping):
-                for name, fit in fits.items():
-                    fit.add(row.get(name))
+        fits = {name: ColumnFit(name, self.kinds.get(name), len(self.columns)) for name in self.columns}
+        rows = (row for row in values if isinstance(row, Mapping))
+        while some := list(islice(rows, max(1, min(CELLS // len(fits), MOST_ROWS)))):
+            for name, fit in fits.items():
+                fit.add([plain(row.get(name)) for row in some])
         self._take(
             {name: fit.column(self.scaling, self.min_frequency, self.max_categories) for name, fit in fits.items()}
         )
@@ -114,20 +117,22 @@ class Tabular(Modality):
         categories: list[int] = []
         for name, column in self._fitted().items():
             try:
-                cell = row.get(name)
-                if isinstance(column, CategoryColumn):
-                    categories.append(column.category(cell))
-                else:
-                    numbers += column.numbers(cell)
+                found = column(row.get(name))
             except ValueLoadError as error:
-                raise ValueLoadError(f"{name}: {error}") from error
-        found: dict[str, NDArray[Any]] = {}
+                if self.bad_cells == "refuse":
+                    raise ValueLoadError(f"{name}: {error} (bad_cells: empty goes on without it)") from error
+                found = column(None)
+            if isinstance(found, int):
+                categories.append(found)
+            else:
+                numbers += found
+        arrays: dict[str, NDArray[Any]] = {}
         if self._numbers:
-            found["numbers"] = np.array(numbers, np.float32)
+            arrays["numbers"] = np.array(numbers, np.float32)
         if self._categories:
             # A column's categories have numbers of their own, after those of the columns before it.
-            found["categories"] = (np.array(categories, np.int64) + self._first).astype(np.int32)
-        return found
+            arrays["categories"] = (np.array(categories, np.int64) + self._first).astype(np.int32)
+        return arrays
 
     def transform(
         self, signal: Signal[dict[str, Tensor]], *, training: bool, generator: torch.Generator | None = None
@@ -176,29 +181,3 @@ class Tabular(Modality):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""
         self._take({name: column_of(facts) for name, facts in state["columns"].items()})
-
-
-def _looks_tabular(values: Sequence[Any]) -> bool:
-    """Whether a sample of a column's values is of numbers, dates or categories that are no names of rows."""
-    try:
-        kinds = [set(kinds_of(value)) for value in values]
-        names = {category(value) for value in values}
-    except ValueLoadError:
-        return False
-    if len(names) < 2:  # nothing can be learned from it
-        return False
-    together = set.intersection(*kinds) if kinds else set()
-    if together & {"number", "date"}:
-        return not _counts_up(values)
-    texts = [value for value in values if isinstance(value, str)]
-    if sum(FILE.search(text) is not None for text in texts) > len(values) / 2:
-        return False
-    short = all(len(text) <= LONGEST_CATEGORY for text in texts)
-    return short and (len(names) <= max(2, len(values) // 2) or any(isinstance(value, bool) for value in values))
-
-
-def _counts_up(values: Sequence[Any]) -> bool:
-    """Whether whole numbers only number the rows: the sample is in even steps."""
-    whole = len(values) > 2 and all(isinstance(value, int) for value in values)
-    steps = {after - before for before, after in pairwise(values)} if whole else set()
-    return whole and min(steps) > 0 and max(steps) - min(steps) <= 1

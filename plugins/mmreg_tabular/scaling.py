@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from array import array
 from statistics import NormalDist
 from typing import Literal
 
@@ -13,8 +14,15 @@ from numpy.typing import NDArray
 Scaling = Literal["quantile", "standard", "none"]
 QUANTILES = 1000
 """How many quantiles are kept of a column."""
-BOUND = -NormalDist().inv_cdf(1e-7)
+FEW = 64
+"""Columns of which as much is kept as of one."""
+LEAST = 100
+"""What is kept of a column, at least, however many there are."""
+NORMAL = NormalDist()
+BOUND = -NORMAL.inv_cdf(1e-7)
 """What the least and the greatest value, and whatever is beyond, become: 5.2 deviations."""
+LARGEST = 8e307
+"""What larger numbers count as where quantiles are found: the difference of two such is still finite."""
 FARTHEST = 100.0
 """Deviations from the mean beyond which a number counts as being so far."""
 
@@ -31,16 +39,17 @@ class Scale:
         self.how, self.facts = how, facts
 
     @classmethod
-    def fit(cls, how: Scaling, values: NDArray[np.float64]) -> Scale:
-        """Learned from the training rows' numbers (N,)."""
+    def fit(cls, how: Scaling, values: NDArray[np.float64], columns: int = 1) -> Scale:
+        """Learned from the training rows' numbers (N,) of one of so many columns."""
         if how == "none" or not len(values):
             return cls("none", [])
         if how == "standard":
             scale = float(np.abs(values).max()) or 1.0  # the squares of very large numbers are not finite
             return cls(how, [float(scale * (values / scale).mean()), float(scale * (values / scale).std())])
-        levels = np.linspace(0, 1, min(QUANTILES, len(values)))
+        levels = np.linspace(0, 1, min(shared(QUANTILES, columns), len(values)))
         # Interpolation may give values that are off by rounding, out of order.
-        return cls(how, np.maximum.accumulate(np.quantile(values, levels)).tolist())
+        within = values.clip(-LARGEST, LARGEST)
+        return cls(how, np.maximum.accumulate(np.quantile(within, levels)).tolist())
 
     def __call__(self, value: float) -> float:
         """One number, scaled: of "quantile" as scikit-learn's QuantileTransformer to a normal distribution does."""
@@ -66,7 +75,7 @@ class Scale:
         share = place / (len(knots) - 1)
         if not 1e-7 < share < 1 - 1e-7:
             return math.copysign(BOUND, share - 0.5)
-        return NormalDist().inv_cdf(share)
+        return NORMAL.inv_cdf(share)
 
 
 class Sample:
@@ -74,16 +83,24 @@ class Sample:
 
     Args:
         most: how many are kept at most.
+
+    Attributes:
+        values: those that are kept.
+        step: how many numbers each of them stands for.
     """
 
-    def __init__(self, most: int = 1 << 20) -> None:
-        self.values: list[float] = []
-        self.most, self.step, self.seen = most, 1, 0
+    def __init__(self, most: int) -> None:
+        self.values = array("d")
+        self.most, self.step, self._seen = most, 1, 0
 
-    def add(self, value: float) -> None:
-        """Take one more number."""
-        if self.seen % self.step == 0:
-            self.values.append(value)
-            if len(self.values) > self.most:
-                self.values, self.step = self.values[::2], 2 * self.step
-        self.seen += 1
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Take more numbers (N,)."""
+        self.values.frombytes(values[-self._seen % self.step :: self.step].tobytes())
+        self._seen += len(values)
+        while len(self.values) > self.most:
+            self.values, self.step = self.values[::2], 2 * self.step
+
+
+def shared(most: int, columns: int) -> int:
+    """How much is kept of each of several columns: `most`, but of many columns less, as all have to fit into memory."""
+    return max(LEAST, min(most, most * FEW // columns))

@@ -34,6 +34,10 @@ SIF = 0.001
 """The a of a / (a + p), within the range that Arora et al. (2017) recommend."""
 
 
+NAME_WORDS, COMING_AGAIN = 3, 5
+"""Texts of so many words at most, each of which occurs so many times on average, are names, such as "New York"."""
+
+
 class Text(Modality):
     """Text as token numbers (T,); with `vectors`, as a sequence of frozen word vectors (T, C); or as weighted n-grams.
 
@@ -123,9 +127,15 @@ class Text(Modality):
 
     @classmethod
     def suggest(cls, values: Sequence[Any]) -> Mapping[str, tuple[Any, str]] | None:
-        """No options, if the values are texts of more than one word; single words are rather names of something."""
-        words = [len(value.split()) for value in values if isinstance(value, str)]
+        """No options, if the values are texts of more than one word.
+
+        Single words are rather names of something, and so are a few words that come again and again.
+        """
+        texts = [value for value in values if isinstance(value, str)]
+        words = [len(text.split()) for text in texts]
         if not values or len(words) < 0.8 * len(values) or sum(n > 1 for n in words) < 0.3 * len(words):
+            return None
+        if max(words) <= NAME_WORDS and len(set(texts)) * COMING_AGAIN <= len(texts):
             return None
         longest = int(np.percentile(words, 99))
         # Punctuation makes more tokens than there are words.

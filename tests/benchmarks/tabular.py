@@ -65,7 +65,7 @@ def main() -> None:
             split[validation], split[test] = "validation", "test"
             for encoder in encoders:
                 found[encoder].append(score(encoder, data.data, targets, split.tolist(), seed))
-        told = [f"{each} {np.mean(of):.3f} ± {np.std(of) / len(of) ** 0.5:.3f}" for each, of in found.items()]
+        told = [f"{each} {np.mean(of):.3f} ± {np.std(of, ddof=1) / len(of) ** 0.5:.3f}" for each, of in found.items()]
         print(f"{name}: {', '.join(told)}", flush=True)
 
 

@@ -38,10 +38,11 @@ def iter_cells(
 ) -> Iterator[Any]:
     """The values of some rows (None: of all, in order), as the modality's `load` takes them; None where absent.
 
-    Null, an empty text and NaN are absent. Text is text, or a path resolved against the table's folder if the modality
-    takes paths; bytes are bytes; lists and tensors are arrays; a struct of `bytes` and `path` (as the datasets library
-    keeps images and sounds) is its bytes or else its path; another struct is a dict; a number is a number. A modality
-    of several columns gets a dict of them, absent if all of them are. What cannot become any of these is `Unreadable`.
+    Null, an empty text, an empty list and NaN are absent. Text is text, or a path resolved against the table's folder
+    if the modality takes paths; bytes are bytes; lists and tensors are arrays; a struct of `bytes` and `path` (as the
+    datasets library keeps images and sounds) is its bytes or else its path; another struct is a dict; a number is a
+    number. A modality of several columns gets a dict of them, absent if all of them are. What cannot become any of
+    these is `Unreadable`.
 
     Raises:
         TableError: the table lacks a column, or the modality takes one column and there are several.
@@ -75,7 +76,10 @@ def iter_column(table: Table, column: str, *, paths: bool, rows: NDArray[np.int6
         if objects is not None:
             yield from (None if n is None else _object(objects[n]) for n in piece.to_pylist())
         else:
-            yield from _values(piece, table.folders(at) if paths else None)
+            values = _values(piece, table.folders(at) if paths else None)
+            if is_list(piece.type):
+                values = [None if isinstance(value, np.ndarray) and not len(value) else value for value in values]
+            yield from values
 
 
 def iter_paths(table: Table, column: str, rows: NDArray[np.int64]) -> Iterator[str | None]:

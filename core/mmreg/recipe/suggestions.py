@@ -17,7 +17,7 @@ from mmreg import registry
 from mmreg.contract.interfaces import Encoder, EncoderSuggestion, Modality
 from mmreg.data.cells import Unreadable, iter_column
 from mmreg.data.table import Table
-from mmreg.errors import MmregError
+from mmreg.errors import MmregError, ValueLoadError
 from mmreg.files import irregular
 from mmreg.messages import plural, shortened
 from mmreg.recipe.finder import Finder
@@ -37,7 +37,8 @@ class Suggestion:
         cls: its class.
         columns: what it is to read.
         options: those that should differ from their defaults, each with the reason.
-        missing: what is to be said of values that are not there, such as files; empty if all are.
+        missing: what is to be said of values that are not there, such as files, and of cells that cannot be loaded;
+            empty if there are none.
         sample: some of the values that are there, as the modality's `load` takes them; empty for several columns.
         lists: the recipe's keys for cells that hold several values each, with the reasons; none where they do not.
         name: what its input may be called.
@@ -128,6 +129,8 @@ def why_left_out(table: Table, column: str) -> str:
     if len(texts) < len(values):
         kind = "Python objects" if column in table.objects else shortened(str(table.column(column).type))
         return f"no installed modality reads such values ({kind})"
+    if len(texts) > 20 and len(set(texts)) == len(texts):
+        return f"{len(texts)} of its cells were looked at, and no two are alike, as names of rows are"
     among = f" among the first {len(texts):,}" if len(texts) == SAMPLE else ""
     words = plural(len(set(texts)), "different word")
     return f"{words}{among}, rather a label than a text; type: text would read them"
@@ -174,18 +177,24 @@ def _for_column(
     table: Table, column: str, rows: NDArray[np.int64], known: Sequence[tuple[str, type[Modality]]]
 ) -> Suggestion | None:
     """The first of these modalities that takes a column's values."""
-    samples: dict[bool, list[Any]] = {}
+    samples: dict[bool, tuple[list[Any], list[Any], list[str]]] = {}
     for name, cls in known:
         try:
             if cls.paths not in samples:
-                samples[cls.paths] = _present(table, column, rows, paths=cls.paths)
-            sample = samples[cls.paths]
-            there = [value for value in sample if not isinstance(value, Path) or _is_there(value)]
+                sample, broken = _present(table, column, rows, paths=cls.paths)
+                is_there = {path: _is_there(path) for path in {value for value in sample if isinstance(value, Path)}}
+                there = [value for value in sample if not isinstance(value, Path) or is_there[value]]
+                samples[cls.paths] = sample, there, broken
+            sample, there, broken = samples[cls.paths]
             options = cls.suggest(there) if 2 * len(there) >= len(sample) else None
             if options is None:
                 continue
             missing = len(sample) - len(there)
             told = f"{missing} of the {plural(len(sample), 'file')} looked at are missing" if missing else ""
+            if causes := [*broken, *_refused(cls, {key: value for key, (value, _) in options.items()}, there)]:
+                cells = plural(len(sample) + len(broken), "cell")
+                told = f"{told}; {len(causes)} of the {cells} looked at cannot be loaded ({shortened(causes[0])})"
+                told = told.removeprefix("; ")
             return Suggestion(name, cls, (column,), dict(options), told, there, name=column)
         except Exception:  # whatever a plugin's code raises; it is not what it takes
             continue
@@ -207,10 +216,26 @@ def _beside(chosen: Suggestion, known: Sequence[tuple[str, type[Modality]]]) -> 
             continue
 
 
-def _present(table: Table, column: str, rows: NDArray[np.int64], *, paths: bool) -> list[Any]:
-    """The values of those of the rows that have one."""
-    values = iter_column(table, column, paths=paths, rows=rows)
-    return [value for value in values if value is not None and not isinstance(value, Unreadable)]
+def _present(table: Table, column: str, rows: NDArray[np.int64], *, paths: bool) -> tuple[list[Any], list[str]]:
+    """The values of those of the rows that have one, and why other rows' cells cannot become values."""
+    values = [value for value in iter_column(table, column, paths=paths, rows=rows) if value is not None]
+    broken = [value.cause for value in values if isinstance(value, Unreadable)]
+    return [value for value in values if not isinstance(value, Unreadable)], broken
+
+
+def _refused(cls: type[Modality], options: Mapping[str, Any], sample: Sequence[Any]) -> list[str]:
+    """Why a modality cannot load some of a column's values: those that lie in the table, as files take their time."""
+    values = [value for value in sample if isinstance(value, np.ndarray)]
+    causes: list[str] = []
+    if values:
+        modality = cls(**options)
+        modality.fit_values(iter(values))
+        for value in values:
+            try:
+                modality.load(value)
+            except ValueLoadError as error:
+                causes.append(str(error))
+    return causes
 
 
 def _is_there(path: Path) -> bool:
@@ -225,15 +250,16 @@ def _for_columns(
     samples = {}
     for column in columns:
         with contextlib.suppress(MmregError):  # a column whose values cannot be read
-            there = _present(table, column, rows, paths=cls.paths)
+            there, _ = _present(table, column, rows, paths=cls.paths)
             if there:
                 samples[column] = there
     try:
         found = cls.suggest_columns(samples) if samples else None
         if found is None:
             return None
-        taken, options = found
-        together = tuple(column for column in samples if column in {*taken})
+        names, options = found
+        taken = {*names}
+        together = tuple(column for column in samples if column in taken)
         return Suggestion(name, cls, together, dict(options), name=name) if together else None
     except Exception:  # whatever a plugin's code raises; it is not what it takes
         return None

@@ -94,9 +94,11 @@ def test_a_nested_list_that_is_no_rectangle_is_unreadable() -> None:
     assert cells([[[1, 2], [3]], [[1]]])[0] == Unreadable("a nested list whose parts differ in length")
 
 
-def test_lists_of_texts_and_empty_lists_are_arrays() -> None:
-    assert cells([["a", "bc"], []])[0].tolist() == ["a", "bc"]
-    assert cells([[], [1.0]])[0].shape == (0,)
+def test_lists_of_texts_are_arrays_and_empty_lists_are_absent() -> None:
+    texts, empty = cells([["a", "bc"], []])
+    assert texts.tolist() == ["a", "bc"]
+    assert empty is None
+    assert cells([[], [1.0]])[0] is None
 
 
 def test_tensors_keep_their_shape() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmreg_tabular.scaling import BOUND, FARTHEST, Sample, Scale
+from mmreg_tabular.scaling import BOUND, FARTHEST, Sample, Scale, shared
 
 RANDOM = np.random.default_rng(0)
 COLUMNS = {
@@ -60,14 +60,31 @@ def test_none_leaves_numbers_as_they_are_within_float32() -> None:
     assert np.isfinite(np.float32(scale(1e300)))
 
 
-def test_a_sample_of_more_numbers_than_are_kept_is_even() -> None:
+@pytest.mark.parametrize("sizes", [[1] * 1000, [300, 700], [1000]])
+def test_a_sample_of_more_numbers_than_are_kept_is_even(sizes: list[int]) -> None:
     sample = Sample(most=100)
-    for value in range(1000):
-        sample.add(float(value))
+    for part in np.split(np.arange(1000.0), np.cumsum(sizes)[:-1]):
+        sample.add(part)
     assert len(sample.values) <= 100
     assert set(np.diff(sample.values)) == {16.0}
     assert sample.values[0] == 0.0
+    assert sample.step == 16
     few = Sample(most=100)
-    for value in range(100):
-        few.add(float(value))
-    assert few.values == [float(value) for value in range(100)]
+    few.add(np.arange(100.0))
+    assert few.values.tolist() == list(range(100))
+
+
+def test_of_many_columns_less_is_kept_of_each() -> None:
+    assert [shared(1000, columns) for columns in (1, 64, 128, 10_000)] == [1000, 1000, 500, 100]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [3, 1500])
+def test_the_largest_and_the_least_floats_have_a_place(count: int) -> None:
+    values = np.array([-1.7e308, 5e-324, 0.0, 1.0, 1.7e308] * count)
+    scale = Scale.fit("quantile", values)
+    places = [scale(value) for value in (-1.7e308, 0.0, 1.0, 1e300, 1.7e308)]
+    assert places == sorted(places)
+    assert places[0] == -BOUND
+    assert places[-1] == BOUND
+    assert 0 < places[2] < 1

@@ -166,3 +166,10 @@ def test_what_is_no_row_of_columns_is_refused(encoder: Any, spec: Any, message: 
 def test_heads_have_to_divide_a_token() -> None:
     with pytest.raises(OptionError, match=r"must be a multiple of num_heads \(3\), found 8"):
         FTTransformer(SPEC, hidden_size=8, num_heads=3)
+
+
+def test_a_transformer_over_too_many_columns_is_refused() -> None:
+    spec = {"numbers": Spec("C", (501,))}
+    with pytest.raises(SpecError, match=r"up to 500 \(max_columns\), found 501; tabular_mlp takes any number"):
+        FTTransformer(spec)
+    assert FTTransformer.accepts(spec, {"max_columns": 501}) is None

@@ -241,6 +241,72 @@ def test_a_bad_cell_is_told_with_its_row_and_column(tmp_path: Path) -> None:
         mmreg.train(recipe, tmp_path / "run", device="cpu")
 
 
+def test_a_bad_cell_may_count_as_empty_and_leave_the_others_be() -> None:
+    columns = {"n": [1.5, 2.0], "d": [date(2024, 1, 1), date(2025, 1, 1)], "c": ["x", "y"]}
+    modality = fitted(columns, bad_cells="empty")
+    for column, value in (("n", float("inf")), ("n", 10**400), ("d", "0000-01-01"), ("c", b"x")):
+        row = {"n": 1.5, "d": "2024-01-01", "c": "y"}
+        for name, array in modality.load({**row, column: value}).items():
+            np.testing.assert_array_equal(array, modality.load({**row, column: None})[name])
+
+
+def test_numbers_of_all_sizes_and_ways_to_write_them_are_columns_of_numbers() -> None:
+    absurd = [1e308, -1e308, 5e-324, 2**64, 10**300, Decimal("0.1"), np.float64(1.5), 10**400, float("-inf"), 3]
+    texts = ["1e999" if value == -math.inf else str(value) for value in absurd]  # a text "inf" is a word
+    modality = fitted({"n": absurd, "m": texts}, bad_cells="empty")
+    assert [kind["kind"] for kind in modality.state()["columns"].values()] == ["number", "number"]
+    for value, text in zip(absurd, texts, strict=True):
+        loaded = modality.load({"n": value, "m": text})["numbers"]
+        assert loaded[0] == loaded[1] or np.isnan(loaded).all()
+    assert "Infinity" not in json.dumps(modality.state())
+
+
+@pytest.mark.parametrize("rows", [3, 10])
+def test_numbers_before_a_text_are_counted_as_the_categories_that_they_are(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr("mmreg_tabular.modality.MOST_ROWS", rows)  # learned from in one part, or in several
+    modality = fitted({"x": [1, 2, 2.0, 3, 2, "red", 1, None]})
+    assert modality.state()["columns"]["x"]["names"] == ["2", "1", "3", "red"]
+
+
+def test_of_thousands_of_columns_little_is_kept_of_each() -> None:
+    columns = {f"n{number}": [float(number * row % 7919) for row in range(120)] for number in range(2000)}
+    modality = fitted(columns)
+    assert modality.spec["numbers"].shape == (2000,)
+    facts = [len(column["facts"]) for column in modality.state()["columns"].values()]
+    assert sum(facts) == 200_000
+    assert modality.load({name: values[0] for name, values in columns.items()})["numbers"].shape == (2000,)
+
+
+def test_init_takes_dates_and_numbers_with_a_few_bad_cells_and_says_so() -> None:
+    days = [f"2024-01-{1 + number:02d}" for number in range(30)]
+    columns: dict[str, list[Any]] = {
+        "when": [*days[:-1], "20260-01-01"],
+        "ratio": [0.5 * number for number in range(29)] + [float("inf")],
+        "zip": [*map(str, range(10_000, 10_029)), "unknown"],
+    }
+    found = Tabular.suggest_columns(columns)
+    assert found is not None
+    taken, options = found
+    assert taken == ["when", "ratio"]
+    assert options["kinds"] == ({"when": "date"}, "when holds 29 dates, and 1 other cell")
+    assert options["bad_cells"][0] == "empty"
+    assert "1 of 30 in when, such as 20260-01-01" in options["bad_cells"][1]
+    assert "1 of 30 in ratio, such as inf" in options["bad_cells"][1]
+
+
+def test_init_takes_no_numbers_of_rows_and_knows_those_that_are_names() -> None:
+    random = np.random.default_rng(0)
+    columns: dict[str, list[Any]] = {
+        "order_id": random.permutation(10**6)[:100].tolist(),
+        "userId": random.integers(5, size=100).tolist(),
+        "valid": random.permutation(10**6)[:100].tolist(),
+    }
+    found = Tabular.suggest_columns(columns)
+    assert found == (["userId", "valid"], {"kinds": ({"userId": "category"}, "userId holds numbers that are names")})
+
+
 def test_init_takes_what_looks_like_facts_together() -> None:
     columns: dict[str, list[Any]] = {
         "price": [1.5, 2.25, 9.0, 4.0],

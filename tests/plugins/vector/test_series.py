@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -171,7 +172,7 @@ def test_long_series_are_cut_and_it_is_told() -> None:
     assert modality.notes(np.array([5, 3])) == ["1 of 2 series reaches max_steps: 5, where longer ones are cut"]
 
 
-@pytest.mark.parametrize("encoder", ["series_cnn", "patch_transformer"])
+@pytest.mark.parametrize("encoder", ["series_cnn", "patch_transformer", "text_rnn", "transformer"])
 def test_series_of_files_train_and_predict_from_the_run(tmp_path: Path, encoder: str) -> None:
     random = np.random.default_rng(0)
     lines = []
@@ -179,21 +180,29 @@ def test_series_of_files_train_and_predict_from_the_run(tmp_path: Path, encoder:
         label = number % 2
         time = np.arange(20 + number % 7)
         wave = np.sin(time * (0.5 + label)) + 0.1 * random.normal(size=len(time))
-        text = "\n".join(["t,x,y", *(f"{t},{w:.4f},{-w:.4f}" for t, w in zip(time, wave, strict=True))])
-        (tmp_path / f"{number}.csv").write_text(text)
-        lines.append(f"{number}.csv,{'ab'[label]},{['train', 'train', 'validation', 'test'][number // 2 % 4]}")
+        table = pa.table({"t": time, "x": wave, "y": [None if t % 5 == 0 else -w for t, w in enumerate(wave)]})
+        file = f"{number}.{'csv' if number % 3 else 'parquet'}"
+        pa.csv.write_csv(table, tmp_path / file) if number % 3 else pq.write_table(table, tmp_path / file)
+        lines.append(f"{file},{'ab'[label]},{['train', 'train', 'validation', 'test'][number // 2 % 4]}")
     (tmp_path / "table.csv").write_text("\n".join(["series,label,split", *lines]))
-    small = {"patch_transformer": {"hidden_size": 16, "patch": 4}, "series_cnn": {"channels": 16, "num_blocks": 3}}
+    small = {
+        "patch_transformer": {"hidden_size": 16, "patch": 4},
+        "series_cnn": {"channels": 16, "num_blocks": 3},
+        "text_rnn": {"hidden_size": 16, "num_layers": 1},
+        "transformer": {"hidden_size": 16, "num_layers": 1},
+    }
     recipe = {
         "table": str(tmp_path / "table.csv"),
         "split": "split",
         "target": {"column": "label"},
-        "modalities": {"series": {"time": "t", "encoder": {"name": encoder, **small[encoder]}}},
+        "modalities": {
+            "series": {"time": "t", "step": 1.0, "max_gap": 1.5, "encoder": {"name": encoder, **small[encoder]}}
+        },
         "training": {"epochs": 10, "batch_size": 8, "optimizer": {"name": "AdamW", "lr": 0.005}},
     }
     run = mmreg.train(recipe, tmp_path / "run", device="cpu")
-    assert json.loads((tmp_path / "run/report.json").read_text())["test"]["metrics"]["accuracy"] > 0.9
-    rows = [{"series": str(tmp_path / "3.csv")}]
+    assert json.loads((tmp_path / "run/report.json").read_text())["test"]["metrics"]["accuracy"] >= 0.9
+    rows = [{"series": str(tmp_path / "3.parquet")}, {"series": None}]
     assert mmreg.load(tmp_path / "run").predict(rows) == run.predict(rows)
 
 

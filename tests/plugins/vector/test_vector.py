@@ -127,7 +127,14 @@ def test_the_perceptron_is_its_formula() -> None:
         VectorMLP(Spec("TC", (None, 3)))
 
 
-@pytest.mark.parametrize("encoder", ["mlp", {"name": "text_rnn", "hidden_size": 8, "num_layers": 1}])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        "mlp",
+        {"name": "text_rnn", "hidden_size": 8, "num_layers": 1},
+        {"name": "transformer", "hidden_size": 16, "num_layers": 1},
+    ],
+)
 def test_vectors_and_sequences_train_from_files_and_lists(tmp_path: Path, encoder: Any) -> None:
     rows = []
     for number in range(80):
