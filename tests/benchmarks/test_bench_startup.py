@@ -66,7 +66,7 @@ def imports(folder: Path, statement: str) -> Callable[[], None]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A tiny table of texts, with a recipe."""
-    lines = [f"some words {number % 5},{'ab'[number % 2]}" for number in range(40)]
+    lines = [f"some words and number {number % 5},{'ab'[number % 2]}" for number in range(40)]
     (tmp_path / "table.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     return tmp_path

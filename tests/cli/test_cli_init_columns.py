@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def test_a_cell_that_names_a_fifo_is_not_waited_for(cli: Caller, tmp_path: Path)
 
 
 def test_a_column_without_a_name_gets_one_in_the_recipe(cli: Caller, tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text(",label\n" + "some words,a\nmore words,b\n" * 20)
+    (tmp_path / "t.csv").write_text(",label\n" + "some words in a row,a\nmore words in a row,b\n" * 20)
     done = cli("init", tmp_path / "t.csv", "--out", tmp_path / "r.yaml")
     assert done.code == 0, done.err
     assert yaml.safe_load(done.out)["modalities"]["unnamed"]["column"] == ""
@@ -133,3 +134,36 @@ def test_of_very_many_columns_some_are_told(cli: Caller, tmp_path: Path) -> None
     assert done.out.count(": left out; ") == 100
     assert "# 400 more columns: left out" in done.out
     assert done.out.count("# note: ") == 100
+
+
+def test_lists_that_cannot_be_loaded_are_told_and_their_rows_go_on_without(cli: Caller, tmp_path: Path) -> None:
+    rows = []
+    for number in range(60):
+        label = number % 2
+        vector = [float(label), 1.0 if number % 10 else None]
+        ragged = [[label, 1.0], [0.5, 2.0] if number % 5 else [3.0]]
+        readings = [label + 0.1 * step for step in range(number % 4)]  # of every fourth row none
+        rows.append({"vector": vector, "ragged": ragged, "readings": readings, "label": "ab"[label]})
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = cli("init", tmp_path / "t.jsonl", "--out", tmp_path / "r.yaml")
+    assert done.code == 0, done.err
+    found = {name: given.get("on_bad") for name, given in yaml.safe_load(done.out)["modalities"].items()}
+    assert found == {"vector": "absent", "ragged": "absent", "readings": None}
+    assert "# 6 of the 60 cells looked at cannot be loaded (it holds nan at [1]" in done.out
+    assert "# 12 of the 60 cells looked at cannot be loaded (a nested list whose parts differ in length)" in done.out
+    done = cli("train", tmp_path / "r.yaml", "--out", tmp_path / "run", "--set", "training.epochs=1", "-q")
+    assert done.code == 0, done.err
+
+
+def test_names_that_come_again_are_no_texts_and_those_of_rows_are_told(cli: Caller, tmp_path: Path) -> None:
+    lines = ["city,note,code,label"]
+    for number in range(100):
+        city = ("New York", "San Luis Obispo", "Bonn")[number % 3]
+        lines.append(f"{city},a note on number {number * 7919 % 97},x{number * 7919 % 104729},{'ab'[number % 2]}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    done = cli("init", tmp_path / "t.csv", "--out", tmp_path / "r.yaml")
+    assert done.code == 0, done.err
+    modalities = yaml.safe_load(done.out)["modalities"]
+    assert {name: given["type"] for name, given in modalities.items()} == {"note": "text", "tabular": "tabular"}
+    assert modalities["tabular"]["columns"] == ["city"]
+    assert "code: left out; 100 of its cells were looked at, and no two are alike, as names of rows are" in done.out

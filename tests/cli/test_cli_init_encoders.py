@@ -31,7 +31,7 @@ def no_packages_with_tables(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     path = tmp_path / "table.csv"
-    path.write_text("name,label\n" + "a red bird,bird\nthe green tree,tree\n" * 20)
+    path.write_text("name,label\n" + "a small red bird,bird\nthe old green tree,tree\n" * 20)
     return path
 
 

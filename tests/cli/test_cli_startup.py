@@ -22,7 +22,7 @@ except SystemExit as end:
     assert not end.code, end.code
 print([name for name in ("torch._dynamo", "torchmetrics", "matplotlib") if name in sys.modules])
 """
-TABLE = "text,label\n" + "".join(f"some words {number % 5},{'ab'[number % 2]}\n" for number in range(40))
+TABLE = "text,label\n" + "".join(f"some words and number {number % 5},{'ab'[number % 2]}\n" for number in range(40))
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_a_dict_of_columns_is_a_table_and_no_path() -> None:
 @pytest.fixture
 def with_words(tmp_path: Path) -> Path:
     """A table where words stand for nothing, in texts, numbers and the target."""
-    words = ["NA", "null", "some words", "more words"]
+    words = ["NA", "null", "some words in a row", "more words in a row"]
     lines = [f"{words[n % 4]};{'NA' if n % 5 == 0 else n};{n},5;{'NA' if n == 7 else 'ab'[n % 2]}" for n in range(40)]
     return write(tmp_path / "t.csv", "\n".join(["words;amount;price;label", *lines]) + "\n")
 
@@ -170,7 +170,7 @@ def test_marked_cells_are_absent_in_training_and_in_use(cli: Caller, with_words:
         assert done.code == 0, done.err
         had = [json.loads(line)["modalities"] for line in (tmp_path / "p.jsonl").read_text().splitlines()]
         assert had == ["", "", "words", "words"] * 10
-    predicted = mmreg.load(tmp_path / "run", "cpu").predict([{"words": "NA"}, {"words": "some words"}])
+    predicted = mmreg.load(tmp_path / "run", "cpu").predict([{"words": "NA"}, {"words": "some words in a row"}])
     assert [row["modalities"] for row in predicted] == ["", "words"]
 
 
