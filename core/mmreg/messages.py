@@ -64,6 +64,12 @@ def without_modality(count: int, what: str = "row") -> str:
     return f"{plural(count, f'{what} has', f'{what}s have')} no modality at all; {they_get} the training prior"
 
 
+def without_pair(count: int, what: str = "row") -> str:
+    """That rows lack all modalities but one, where a task learns from pairs of them."""
+    rows, them = plural(count, f"{what} has", f"{what}s have"), "it" if count == 1 else "them"
+    return f"{rows} fewer than two modalities, which is no pair: nothing is learned or measured of {them}"
+
+
 def one_line(error: BaseException) -> str:
     """An exception's type and text in one printable line, whatever its text is and even if it has none."""
     try:

@@ -187,7 +187,7 @@ def _print_figures(run: Run, figures: Mapping[str, Any]) -> None:
                 print()
                 print_table([{column: label, **each} for label, each in own["metrics"][name].items()])
     print(f"\n{run.task.headline(figures['metrics'], figures['rows'])}")
-    if "rows_without_any_modality" in figures:
+    if "rows_without_any_modality" in figures and run.task.needs_target:
         note(without_modality(figures["rows_without_any_modality"]))
 
 

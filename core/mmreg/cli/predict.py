@@ -84,7 +84,7 @@ def predict(
                 note(f"{opened.name} has no {lacks} as absent in every row")
     write(predictions)
     missing = predictions["modalities"].count("")
-    if missing:
+    if missing and loaded.task.needs_target:
         note(without_modality(missing))
     if out is not None and not quiet:
         say(f"wrote {plural(len(predictions['modalities']), 'prediction')} to {out}")

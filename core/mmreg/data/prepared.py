@@ -272,6 +272,7 @@ def keep_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> NDAr
     return rows
 
 
-def prior_rows(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> int:
-    """How many of these rows have no modality at all, so that they get the training prior."""
-    return int((~np.stack([values.present[rows] for values in prepared.values()], 1).any(1)).sum())
+def rows_with_fewer(prepared: Mapping[str, Prepared], rows: NDArray[np.int64], than: int) -> int:
+    """How many of these rows have fewer modalities than so many; those that have none get the training prior."""
+    counts = np.sum([values.present[rows] for values in prepared.values()], 0)
+    return int((counts < than).sum())

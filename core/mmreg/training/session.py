@@ -18,11 +18,11 @@ from torch import Tensor
 from mmreg import runs
 from mmreg.contract.spec import specs_text
 from mmreg.data.cache import cache_dir
-from mmreg.data.prepared import SHOWN, bad_texts, fit_arrays, keep_rows, prior_rows
+from mmreg.data.prepared import SHOWN, bad_texts, fit_arrays, keep_rows, rows_with_fewer
 from mmreg.errors import RunError, TableError, TrainingError
 from mmreg.experiment import Experiment, prepare_all, true_targets
 from mmreg.files import csv_text, write_json
-from mmreg.messages import listed, plural, without_modality
+from mmreg.messages import listed, plural, without_modality, without_pair
 from mmreg.model.devices import resolve_precision
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FusionNode, ModelNode
@@ -137,9 +137,10 @@ class Session:
                     self._note(f"{name}: {text}")
         for split, rows in self.experiment.splits.items():
             self.experiment.splits[split] = rows = keep_rows(self.prepared, rows)
-            empty = prior_rows(self.prepared, rows) if len(rows) else 0
-            if empty:
-                self._note(without_modality(empty, f"{split} row"))
+            needed, told = (1, without_modality) if self.experiment.task.needs_target else (2, without_pair)
+            lacking = rows_with_fewer(self.prepared, rows, needed) if len(rows) else 0
+            if lacking:
+                self._note(told(lacking, f"{split} row"))
         if not len(self.experiment.splits["train"]):
             raise TableError("no training row is left after rows with bad cells were left out")
 

@@ -259,3 +259,16 @@ def test_absent_sides_have_no_influence_on_the_model(trained: Path) -> None:
     assert alone[0]["similarity_a_b"] is None
     assert whole[3]["modalities"] == alone[0]["modalities"]
     json.dumps(whole, allow_nan=False)
+
+
+def test_rows_that_are_no_pair_are_told_and_none_gets_a_prior(tmp_path: Path) -> None:
+    rows = pairs(80)
+    for number in (0, 4, 8):  # of the training rows
+        rows[number]["a"] = None
+    rows[8]["b"] = None
+    listening = Listening()
+    training = {"epochs": 1, "batch_size": 20}
+    mmreg.train(recipe(rows, training=training), tmp_path / "run", device="cpu", callback=listening)
+    told = "3 train rows have fewer than two modalities, which is no pair: nothing is learned or measured of them"
+    assert told in listening.messages
+    assert not any("prior" in text for text in listening.messages)
