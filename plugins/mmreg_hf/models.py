@@ -20,6 +20,7 @@ from mmreg.errors import OptionError
 from mmreg.messages import listed, one_line, plural
 from mmreg.pretrained import read_weights
 from mmreg_hf.folders import CONFIG, read_settings, weights_files
+from mmreg_hf.reading import reading
 
 Tower = Literal["text", "vision", "audio"]
 
@@ -62,8 +63,12 @@ def read_config(folder: Path, tower: Tower) -> dict[str, Any]:
         )
     if f"{tower}_config" not in data:
         return plain_config(data)
-    config = make_config(data)  # completes the parts with their defaults and types
-    part = getattr(config, f"{tower}_config").to_dict()
+    with reading(path):
+        config = make_config(data)  # completes the parts with their defaults and types
+        part = getattr(config, f"{tower}_config", None)
+        if not hasattr(part, "to_dict"):
+            raise OptionError(f"model: {path} has a {tower}_config, but a {data.get('model_type')} has no such part")
+        part = part.to_dict()
     if part.get("model_type") not in TOWERS:
         families = sorted({name.partition("_")[0] for name in TOWERS if f"_{tower}_" in name})
         raise OptionError(

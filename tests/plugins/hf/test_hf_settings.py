@@ -1,0 +1,104 @@
+"""Settings of a model's folder that are wrong, whatever their types, are told by name and end in no other error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models
+import torch
+
+from mmreg import Recipe, Spec
+from mmreg.errors import OptionError, RecipeError
+from mmreg.recipe.resolve import resolve
+from mmreg_hf.audio import HuggingFaceAudio
+from mmreg_hf.image import HuggingFaceImage
+from mmreg_hf.text import HuggingFaceText
+
+MAKERS: dict[str, Any] = {
+    "bert": tiny_models.bert,
+    "clip": tiny_models.clip,
+    "vit": tiny_models.vit,
+    "ast": tiny_models.ast,
+    "whisper": tiny_models.whisper,
+}
+ENCODERS: dict[str, tuple[Any, Spec]] = {
+    "bert": (HuggingFaceText, Spec("T", (None,), "int64", 90)),
+    "clip": (HuggingFaceImage, Spec("CHW", (3, 16, 16))),
+    "vit": (HuggingFaceImage, Spec("CHW", (3, 16, 16))),
+    "ast": (HuggingFaceAudio, Spec("TC", (None, 1))),
+    "whisper": (HuggingFaceAudio, Spec("TC", (None, 1))),
+}
+CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+
+
+def made(place: Path, name: str, file: str = CONFIG, **changes: Any) -> Path:
+    """A model's folder in which a file of settings was changed."""
+    folder = Path(MAKERS[name](place / name))
+    path = folder / file
+    if not path.is_file():  # what later releases of transformers write
+        path = folder / "processor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
+def read(name: str, folder: Path) -> None:
+    """All that is read of a folder before a model is made."""
+    encoder, spec = ENCODERS[name]
+    options = {"model": str(folder)}
+    encoder.modality_options(options)
+    encoder.modality_defaults(options)
+    encoder.accepts(spec, options)
+
+
+def built(name: str, folder: Path, **options: Any) -> Any:
+    encoder, spec = ENCODERS[name]
+    torch.manual_seed(0)
+    return encoder(spec, model=str(folder), **options)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_settings_as_transformers_writes_them_are_taken(tmp_path: Path, name: str) -> None:
+    folder = made(tmp_path, name)
+    read(name, folder)
+    built(name, folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "changes", "told"),
+    [
+        ("bert", CONFIG, {"text_config": {}}, r"config\.json has a text_config, but a bert has no such part"),
+        ("bert", CONFIG, {"text_config": [1]}, r"config\.json has \[1\] as text_config, where a mapping is needed"),
+        ("clip", CONFIG, {"vision_config": "x"}, r"config\.json has 'x' as vision_config, where a mapping is needed"),
+        ("bert", CONFIG, {"model_type": ["a"]}, r"config\.json has \['a'\] as model_type"),
+        ("vit", CONFIG, {"num_channels": "3"}, r"config\.json has '3' as num_channels, where an integer from 1"),
+        ("vit", CONFIG, {"image_size": "big"}, r"config\.json has 'big' as image_size"),
+        ("vit", PROCESSOR, {"size": "16"}, r"config\.json has '16' as size"),
+        ("vit", PROCESSOR, {"size": {"height": "16", "width": 16}}, r"config\.json has '16' as size\.height"),
+        ("vit", PROCESSOR, {"size": {"height": 16}}, r"nothing can be made of the settings in .*vit.*'width'"),
+        ("vit", PROCESSOR, {"rescale_factor": 0}, "has 0 as rescale_factor"),
+        ("vit", PROCESSOR, {"do_normalize": "false"}, "has 'false' as do_normalize, where true or false is needed"),
+        ("vit", PROCESSOR, {"resample": [2]}, "nothing can be made of the settings in .*vit"),
+        ("ast", PROCESSOR, {"sampling_rate": True}, "has True as sampling_rate"),
+        ("ast", PROCESSOR, {"sampling_rate": "8000"}, "has '8000' as sampling_rate"),
+    ],
+)
+def test_values_of_a_wrong_type_are_told(
+    tmp_path: Path, name: str, file: str, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(OptionError, match=told):
+        read(name, made(tmp_path, name, file, **changes))
+
+
+def test_a_recipe_with_such_a_folder_is_the_users_to_mend(tmp_path: Path) -> None:
+    folder = made(tmp_path, "bert", text_config={})
+    recipe = {
+        "table": [{"text": "a b", "label": "x"}],
+        "target": {"column": "label"},
+        "modalities": {"text": {"column": "text", "encoder": {"name": "hf_text", "model": str(folder)}}},
+    }
+    with pytest.raises(RecipeError, match=r"config\.json") as caught:
+        resolve(Recipe(recipe))
+    assert caught.value.exit_code == 2
