@@ -11,7 +11,7 @@ from typing import Any
 from mmreg.errors import OptionError
 from mmreg.messages import byte_size, one_line
 from mmreg_hf.known import KNOWN
-from mmreg_hf.settings import check_values
+from mmreg_hf.settings import check_finite, check_values
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -83,6 +83,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise OptionError(f"model: {path} has {byte_size(size)}, far more than settings have")
     if not isinstance(data, dict):
         raise OptionError(f"model: {path} holds no mapping, as a file of settings does")
+    check_finite(data, path)
     if path.name in (CONFIG, *PROCESSORS):
         check_values(data, path)
     return data

@@ -102,3 +102,27 @@ def test_a_recipe_with_such_a_folder_is_the_users_to_mend(tmp_path: Path) -> Non
     with pytest.raises(RecipeError, match=r"config\.json") as caught:
         resolve(Recipe(recipe))
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "changes", "told"),
+    [
+        ("bert", CONFIG, {"layer_norm_eps": float("nan")}, r"config\.json has nan as layer_norm_eps, where a finite"),
+        ("clip", CONFIG, {"vision_config": {"a": [1, float("inf")]}}, r"has inf as vision_config\.a\[1\]"),
+        ("vit", PROCESSOR, {"unknown": {"mean": [float("-inf")]}}, r"has -inf as .*unknown\.mean\[0\]"),
+        ("bert", "tokenizer_config.json", {"model_max_length": float("nan")}, "has nan as model_max_length"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(
+    tmp_path: Path, name: str, file: str, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(OptionError, match=told):
+        read(name, made(tmp_path, name, file, **changes))
+
+
+def test_a_number_too_large_for_a_float_is_refused(tmp_path: Path) -> None:
+    folder = made(tmp_path, "bert")
+    text = json.dumps({**json.loads((folder / CONFIG).read_text()), "initializer_range": "?"})
+    (folder / CONFIG).write_text(text.replace('"?"', "1e999"))
+    with pytest.raises(OptionError, match="has inf as initializer_range"):
+        read("bert", folder)
