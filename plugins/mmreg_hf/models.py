@@ -65,7 +65,7 @@ def read_config(folder: Path, tower: Tower) -> dict[str, Any]:
         return plain_config(data)
     with reading(path):
         config = make_config(data)  # completes the parts with their defaults and types
-        part = getattr(config, f"{tower}_config", None)
+        part: Any = getattr(config, f"{tower}_config", None)
         if not hasattr(part, "to_dict"):
             raise OptionError(f"model: {path} has a {tower}_config, but a {data.get('model_type')} has no such part")
         part = part.to_dict()

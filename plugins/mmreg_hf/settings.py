@@ -53,8 +53,7 @@ BOUNDS: Mapping[str, Bounds] = {
     **dict.fromkeys(("image_size", "patch_size", "size", "crop_size", "height", "width"), Bounds(1, 10_000)),
     "shortest_edge": Bounds(1, 10_000_000),  # of some models it is a number of pixels in all
     **dict.fromkeys(("image_mean", "mean"), _ANY),
-    **dict.fromkeys(("image_std", "rescale_factor"), Bounds(1e-9, 1e6, whole=False)),
-    "std": Bounds(0, 1e6, whole=False),
+    **dict.fromkeys(("image_std", "std", "rescale_factor"), Bounds(1e-9, 1e6, whole=False)),  # divided by
     **dict.fromkeys(("padding_value", "top_db"), _ANY),
     "sampling_rate": Bounds(1, 1_000_000),
     **dict.fromkeys(("hop_length", "fft_window_size", "n_fft"), _WINDOW),

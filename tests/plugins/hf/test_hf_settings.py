@@ -126,3 +126,46 @@ def test_a_number_too_large_for_a_float_is_refused(tmp_path: Path) -> None:
     (folder / CONFIG).write_text(text.replace('"?"', "1e999"))
     with pytest.raises(OptionError, match="has inf as initializer_range"):
         read("bert", folder)
+
+
+@pytest.mark.parametrize("padding", [-1, 90, "1", True])
+def test_a_padding_token_that_the_model_does_not_have_is_refused(tmp_path: Path, padding: Any) -> None:
+    with pytest.raises(OptionError, match=rf"config\.json has {padding!r} as pad_token_id, .* from 0 to 89"):
+        read("bert", made(tmp_path, "bert", pad_token_id=padding))
+
+
+def test_settings_that_lead_to_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"not finite; the likely cause is .*processor_config\.json, config\.json"):
+        built("vit", made(tmp_path, "vit", layer_norm_eps=-100.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "changes"),
+    [
+        ("bert", CONFIG, {"num_hidden_layers": 10**9}),
+        ("bert", CONFIG, {"num_hidden_layers": -1}),
+        ("bert", CONFIG, {"num_hidden_layers": 0}),
+        ("bert", CONFIG, {"hidden_size": 10**12}),
+        ("bert", CONFIG, {"num_attention_heads": 0}),
+        ("bert", CONFIG, {"vocab_size": 10**15}),
+        ("vit", CONFIG, {"image_size": [10**9, 16]}),
+        ("vit", CONFIG, {"patch_size": 0}),
+        ("vit", CONFIG, {"num_channels": 10**9}),
+        ("vit", PROCESSOR, {"size": 10**9}),
+        ("vit", PROCESSOR, {"image_std": [0.5, 0.0, 0.5]}),
+        ("ast", PROCESSOR, {"std": 0}),
+        ("ast", PROCESSOR, {"sampling_rate": 10**12}),
+        ("ast", PROCESSOR, {"num_mel_bins": 10**9}),
+        ("ast", PROCESSOR, {"max_length": 10**9}),
+        ("whisper", PROCESSOR, {"n_fft": 10**12}),
+        ("whisper", PROCESSOR, {"hop_length": 0}),
+        ("whisper", PROCESSOR, {"chunk_length": 10**9}),
+        ("whisper", PROCESSOR, {"feature_size": 10**9}),
+    ],
+)
+def test_sizes_that_nothing_could_be_computed_by_are_refused_before_any_work(
+    tmp_path: Path, name: str, file: str, changes: dict[str, Any]
+) -> None:
+    key = next(iter(changes))
+    with pytest.raises(OptionError, match=rf"config\.json has .* as (\w+\.)?{key}, where an? \w+ from .* is needed"):
+        read(name, made(tmp_path, name, file, **changes))
