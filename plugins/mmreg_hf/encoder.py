@@ -19,10 +19,10 @@ from mmreg.errors import OptionError, SpecError
 from mmreg.layers import masked_mean
 from mmreg.messages import listed
 from mmreg.pretrained import Lora, add_lora, small_pictures
+from mmreg_hf.fit import check_complete
 from mmreg_hf.folders import CONFIG, WEIGHTS, Wanted, commit_of, find_folder
 from mmreg_hf.models import (
     Tower,
-    check_complete,
     compute_layers_again,
     layer_stages,
     load_model,

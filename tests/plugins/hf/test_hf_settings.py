@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tiny_models
 import torch
+from safetensors.torch import load_file, save_file
 
 from mmreg import Recipe, Spec
 from mmreg.errors import OptionError, RecipeError
@@ -169,3 +170,48 @@ def test_sizes_that_nothing_could_be_computed_by_are_refused_before_any_work(
     key = next(iter(changes))
     with pytest.raises(OptionError, match=rf"config\.json has .* as (\w+\.)?{key}, where an? \w+ from .* is needed"):
         read(name, made(tmp_path, name, file, **changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "told"),
+    [
+        ("bert", "num_hidden_layers", r"16 tensors of layers .*: encoder\.layer\.1\."),
+        ("vit", "num_hidden_layers", r"16 tensors of layers .*: layers\.1\."),
+        ("whisper", "encoder_layers", r"15 tensors of layers .*: layers\.1\."),
+    ],
+)
+def test_weights_of_layers_that_the_model_does_not_have_are_refused(
+    tmp_path: Path, name: str, key: str, told: str
+) -> None:
+    with pytest.raises(OptionError, match=told):
+        built(name, made(tmp_path, name, **{key: 1}))
+
+
+@pytest.mark.parametrize("pooling", [None, "projection"])
+def test_a_tower_has_as_many_layers_as_its_weights(tmp_path: Path, pooling: str | None) -> None:
+    folder = made(tmp_path, "clip")
+    parts = json.loads((folder / CONFIG).read_text())
+    parts["vision_config"]["num_hidden_layers"] = 1
+    (folder / CONFIG).write_text(json.dumps(parts))
+    with pytest.raises(OptionError, match=r"16 tensors of layers .*encoder\.layers\.1\."):
+        built("clip", folder, pooling=pooling)
+
+
+def test_layers_are_told_under_the_name_of_a_whole_model_with_a_head_too(tmp_path: Path) -> None:
+    folder = made(tmp_path, "bert")
+    weights = {f"bert.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    weights["cls.layer.7.weight"] = torch.zeros(2)  # of a head, which is left out
+    save_file(weights, folder / "model.safetensors")
+    built("bert", folder)
+    (folder / CONFIG).write_text(json.dumps({**json.loads((folder / CONFIG).read_text()), "num_hidden_layers": 1}))
+    with pytest.raises(OptionError, match=r"16 tensors of layers .*: (bert\.)?encoder\.layer\.1\."):
+        built("bert", folder)
+
+
+@pytest.mark.parametrize("weights", ["default", "none"])
+@pytest.mark.parametrize("changes", [{"hidden_act": "nothing"}, {"pad_token_id": 0, "num_attention_heads": 3}])
+def test_a_configuration_that_makes_no_model_is_not_blamed_on_the_weights(
+    tmp_path: Path, changes: dict[str, Any], weights: str
+) -> None:
+    with pytest.raises(OptionError, match=r"the configuration of a bert (is wrong|makes no model)"):
+        built("bert", made(tmp_path, "bert", **changes), weights=weights)
