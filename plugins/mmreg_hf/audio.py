@@ -18,6 +18,7 @@ from mmreg.errors import OptionError
 from mmreg.layers import length_mask
 from mmreg_hf.encoder import HuggingFaceEncoder
 from mmreg_hf.folders import PROCESSORS, read_processor
+from mmreg_hf.reading import reads_folder
 from mmreg_hf.spectrograms import EXTRACTORS, SETTINGS, SpectrogramExtractor
 from mmreg_hf.waveforms import MaskedGroupNorm, fewest_samples, long_enough, mask_group_norms, num_frames, scaled
 
@@ -66,6 +67,7 @@ class HuggingFaceAudio(HuggingFaceEncoder):
         super().__init__(spec, pooling=pooling, **options)
 
     @classmethod
+    @reads_folder
     def accepts(cls, spec: Spec, options: Mapping[str, Any]) -> str | None:
         """It takes waveforms of one channel."""
         if spec.axes == SEQUENCE and spec.size("C") == 1 and "float" in spec.dtype:
@@ -73,6 +75,7 @@ class HuggingFaceAudio(HuggingFaceEncoder):
         return f'it takes waveforms "{SEQUENCE}" of one channel, as audio with features: waveform gives them'
 
     @classmethod
+    @reads_folder
     def modality_options(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """Waveforms at the model's rate, as they are."""
         needed = cls.needed_config(options)
@@ -100,6 +103,7 @@ class HuggingFaceAudio(HuggingFaceEncoder):
             raise OptionError(f"model: sampling_rate of its feature extractor is {rate!r}, where Hz are needed")
         return {"sampling_rate": rate, "scaled": bool(processor.get("do_normalize", True))}
 
+    @reads_folder
     def read(self, folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """The rate, and whether each sound is brought to mean 0 and deviation 1, or how spectrograms are made."""
         return self._facts(folder, config)

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from mmreg import Encoder, EncoderSuggestion, Features, Outputs, Signal, Spec, WeightsAsset
 from mmreg.errors import OptionError, SpecError
 from mmreg.layers import masked_mean
+from mmreg.messages import listed
 from mmreg.pretrained import Lora, add_lora, small_pictures
+from mmreg_hf.fit import check_complete
 from mmreg_hf.folders import CONFIG, WEIGHTS, Wanted, commit_of, find_folder
 from mmreg_hf.models import (
     Tower,
-    check_complete,
     compute_layers_again,
     layer_stages,
     load_model,
@@ -105,11 +106,11 @@ class HuggingFaceEncoder(Encoder):
             self.network = make_model(self.config, self._projected)
         self.prepare()
         self.pooling = self.pooling or self.usual_pooling()
-        self.out_features, unused = self._try()
+        self.out_features, unused = self._try(folder)
         check_complete(self.network, missing, unused, folder)
         if self.lora is not None:
             add_lora(self.network, self.lora)
-            _, unused = self._try()
+            _, unused = self._try(folder)
         self.unused = sorted(unused)
         self._finish()
 
@@ -117,13 +118,23 @@ class HuggingFaceEncoder(Encoder):
         self.config, self.facts = make_config(config), dict(facts)
         self.adapt(self.config)
 
-    def _try(self) -> tuple[int, set[str]]:
-        """The size of the features, and the parameters that they do not depend on, by encoding a single row."""
+    def _try(self, folder: Path) -> tuple[int, set[str]]:
+        """The size of the features, and the parameters that they do not depend on, by encoding a single row.
+
+        Raises:
+            OptionError: the features are not finite.
+        """
         was_training = self.training
         with torch.enable_grad():
             found = self.eval()(self.smallest())
         self.train(was_training)
         features: Tensor = found.pooled if found.tokens is None else found.tokens
+        if not bool(features.isfinite().all()):
+            files = listed(name for names in (*self.wanted, (CONFIG,)) for name in names if (folder / name).is_file())
+            raise OptionError(
+                f"model: what the model in {folder} makes of a single row is not finite; the likely cause is a wrong "
+                f"number in its settings ({files})"
+            )
         return features.shape[-1], unused_parameters(self.network, features)
 
     def _finish(self) -> None:

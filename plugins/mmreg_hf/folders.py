@@ -11,6 +11,7 @@ from typing import Any
 from mmreg.errors import OptionError
 from mmreg.messages import byte_size, one_line
 from mmreg_hf.known import KNOWN
+from mmreg_hf.settings import check_finite, check_values
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -71,7 +72,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """A JSON file with a mapping.
 
     Raises:
-        OptionError: it is none.
+        OptionError: it is none, or has values of a model or of its inputs that cannot be.
     """
     try:
         size = path.stat().st_size
@@ -82,6 +83,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise OptionError(f"model: {path} has {byte_size(size)}, far more than settings have")
     if not isinstance(data, dict):
         raise OptionError(f"model: {path} holds no mapping, as a file of settings does")
+    check_finite(data, path)
+    if path.name in (CONFIG, *PROCESSORS):
+        check_values(data, path)
     return data
 
 

@@ -18,6 +18,7 @@ from mmreg_hf.encoder import HuggingFaceEncoder
 from mmreg_hf.folders import PROCESSORS, read_processor
 from mmreg_hf.models import TOWERS, takes
 from mmreg_hf.pixels import pixels
+from mmreg_hf.reading import reads_folder
 
 CLASS_TOKENS = ("cls_token", "class_embedding")
 """What models call the token that stands for the whole picture."""
@@ -58,6 +59,7 @@ class HuggingFaceImage(HuggingFaceEncoder):
         super().__init__(spec, pooling=pooling, **options)
 
     @classmethod
+    @reads_folder
     def accepts(cls, spec: Spec, options: Mapping[str, Any]) -> str | None:
         """It takes pictures of one size with the model's channels and at least one patch, if the model is at hand."""
         sized = spec.axes == GRID and "float" in spec.dtype and None not in spec.shape
@@ -75,17 +77,20 @@ class HuggingFaceImage(HuggingFaceEncoder):
         return None
 
     @classmethod
+    @reads_folder
     def modality_options(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """Channels, mean and deviation of the model's preprocessor."""
         needed = cls.needed_config(options)
         return {} if needed is None else pixels(read_processor(needed[0], "image_processor"), needed[1])[0]
 
     @classmethod
+    @reads_folder
     def modality_defaults(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """The size that the model was trained at, and how pictures came to it."""
         needed = cls.needed_config(options)
         return {} if needed is None else pixels(read_processor(needed[0], "image_processor"), needed[1])[1]
 
+    @reads_folder
     def read(self, folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Nothing: the modality makes the inputs."""
         return {}

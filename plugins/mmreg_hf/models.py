@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from mmreg.errors import OptionError
-from mmreg.messages import listed, one_line, plural
+from mmreg.messages import one_line
 from mmreg.pretrained import read_weights
+from mmreg_hf.fit import check_layers
 from mmreg_hf.folders import CONFIG, read_settings, weights_files
+from mmreg_hf.reading import reading
 
 Tower = Literal["text", "vision", "audio"]
 
@@ -62,8 +64,12 @@ def read_config(folder: Path, tower: Tower) -> dict[str, Any]:
         )
     if f"{tower}_config" not in data:
         return plain_config(data)
-    config = make_config(data)  # completes the parts with their defaults and types
-    part = getattr(config, f"{tower}_config").to_dict()
+    with reading(path):
+        config = make_config(data)  # completes the parts with their defaults and types
+        part: Any = getattr(config, f"{tower}_config", None)
+        if not hasattr(part, "to_dict"):
+            raise OptionError(f"model: {path} has a {tower}_config, but a {data.get('model_type')} has no such part")
+        part = part.to_dict()
     if part.get("model_type") not in TOWERS:
         families = sorted({name.partition("_")[0] for name in TOWERS if f"_{tower}_" in name})
         raise OptionError(
@@ -144,10 +150,20 @@ def model_class(config: Any, projected: bool) -> Any:
 
 
 def make_model(config: Any, projected: bool) -> nn.Module:
-    """A model with random weights."""
+    """A model with random weights.
+
+    Raises:
+        OptionError: transformers makes none of the configuration.
+    """
     cls = model_class(config, projected)
-    with quiet():
-        model: nn.Module = cls(config)
+    try:
+        with quiet():
+            model: nn.Module = cls(config)
+    except MemoryError:
+        raise
+    except Exception as error:  # transformers raises whatever its modules raise
+        kind = config.model_type
+        raise OptionError(f"model: the configuration of a {kind} makes no model: {one_line(error)}") from error
     return model.float()
 
 
@@ -155,7 +171,7 @@ def load_model(config: Any, projected: bool, folder: Path) -> tuple[nn.Module, s
     """A model with the weights of a folder, and the names of those that it has and the folder has not.
 
     Raises:
-        OptionError: a file is damaged, or weights are of another shape.
+        OptionError: a file is damaged, or weights are of another shape or of layers that the model does not have.
     """
     cls = model_class(config, projected)
     weights: dict[str, Tensor] = {}
@@ -176,23 +192,11 @@ def load_model(config: Any, projected: bool, folder: Path) -> tuple[nn.Module, s
                 None, config=config, state_dict=weights, output_loading_info=True, dtype=torch.float32
             )
     except Exception as error:  # transformers raises several kinds
+        with torch.device("meta"):  # without memory
+            make_model(config, projected)  # where the configuration alone is at fault, this tells so
         raise OptionError(f"model: the weights in {folder} are not of its {CONFIG}: {one_line(error)}") from error
+    check_layers(model, told["unexpected_keys"], folder)
     return model, set(told["missing_keys"])
-
-
-def check_complete(network: nn.Module, missing: set[str], unused: set[str], folder: Path) -> None:
-    """Refuse a folder that lacks weights which are used.
-
-    Raises:
-        OptionError: names the first ones.
-    """
-    lacking = sorted(missing - unused)
-    if lacking:
-        total = len(list(network.parameters()))
-        raise OptionError(
-            f"model: the weights in {folder} lack {plural(len(lacking), 'tensor')} of {total} that its {CONFIG} asks "
-            f"for: {listed(lacking, 3)}; with pooling: mean, what only the model's own pooling needs may be missing"
-        )
 
 
 def unused_parameters(network: nn.Module, features: Tensor) -> set[str]:

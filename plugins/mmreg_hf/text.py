@@ -19,6 +19,7 @@ from mmreg.layers import length_mask
 from mmreg_hf.encoder import HuggingFaceEncoder
 from mmreg_hf.folders import TOKENIZER
 from mmreg_hf.models import TOWERS
+from mmreg_hf.reading import reads_folder
 from mmreg_hf.tokens import read_tokens, usual_tokens
 
 
@@ -57,6 +58,7 @@ class HuggingFaceText(HuggingFaceEncoder):
         super().__init__(spec, pooling=pooling, **options)
 
     @classmethod
+    @reads_folder
     def accepts(cls, spec: Spec, options: Mapping[str, Any]) -> str | None:
         """It takes tokens numbered by its own tokenizer; whose they are can only be told of a model that is at hand."""
         if spec.axes != TOKENS or spec.vocabulary_size is None or not spec.dtype.startswith(("int", "uint")):
@@ -68,17 +70,20 @@ class HuggingFaceText(HuggingFaceEncoder):
         return f"the model's tokenizer makes a vocabulary of {size:,}; leave the modality's tokenizer to the encoder"
 
     @classmethod
+    @reads_folder
     def modality_options(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """The model's tokenizer; no token is replaced, as a model has its own means against learning by heart."""
         needed = cls.needed_config(options)
         return {} if needed is None else {"tokenizer_file": str(needed[0] / TOKENIZER), "token_dropout": 0.0}
 
     @classmethod
+    @reads_folder
     def modality_defaults(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """No more tokens than the model has positions."""
         needed = cls.needed_config(options)
         return {} if needed is None else {"max_tokens": usual_tokens(*needed)}
 
+    @reads_folder
     def read(self, folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """How tokens are numbered."""
         return read_tokens(folder, config)

@@ -10,7 +10,8 @@ from typing import Any
 
 from mmreg.errors import OptionError
 from mmreg.messages import one_line
-from mmreg_hf.folders import TOKENIZER, TOKENIZER_CONFIG, read_settings
+from mmreg_hf.folders import CONFIG, TOKENIZER, TOKENIZER_CONFIG, read_settings
+from mmreg_hf.settings import Bounds
 
 PADDING_NAMES = ("<pad>", "[PAD]", "<PAD>", "<|pad|>")
 USUAL_TOKENS = 256
@@ -34,17 +35,20 @@ def read_tokens(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
         and of padding.
 
     Raises:
-        OptionError: the file is no tokenizer, or not of this model.
+        OptionError: the file is no tokenizer, or not of this model, or its padding token is none of the model's.
     """
     path = folder / TOKENIZER
     facts = dict(_numbering(str(path), path.stat().st_mtime_ns, path.stat().st_size))
     own_padding = facts.pop("own_padding")
-    padding = config.get("pad_token_id")
-    if not isinstance(padding, int):
-        padding = own_padding if own_padding is not None else 0
     most = config.get("vocab_size")
     if isinstance(most, int) and facts["size"] > most:
         raise OptionError(f"model: {path} numbers {facts['size']:,} tokens, but the model knows {most:,}")
+    padding = config.get("pad_token_id")
+    if padding is None:
+        padding = own_padding if own_padding is not None else 0
+    numbers = Bounds(0, (most if isinstance(most, int) else max(facts["size"], own_padding or 0)) - 1)
+    if padding not in numbers:
+        raise OptionError(f"model: {folder / CONFIG} has {padding!r} as pad_token_id, where {numbers} is needed")
     unknown = padding if facts["unknown"] is None else facts["unknown"]
     return {**facts, "unknown": unknown, "padding": padding}
 

@@ -126,7 +126,8 @@ def test_an_adapter_leads_to_no_other_model(folder: Path) -> None:
         ("[]", "holds no mapping"),
         ('{"model_type": "nothing"}', "has no models of the type 'nothing'"),
         ('{"model_type": "t5"}', "a t5 is an encoder with a decoder; only encoders alone are taken"),
-        ('{"model_type": "bert", "hidden_size": "x"}', "the configuration of a bert is wrong"),
+        ('{"model_type": "bert", "hidden_size": "x"}', "has 'x' as hidden_size, where an integer"),
+        ('{"model_type": "bert", "layer_norm_eps": "x"}', "the configuration of a bert is wrong"),
         ('{"model_type": "siglip2", "text_config": {}}', "of whose parts none can be used alone"),
     ],
 )
