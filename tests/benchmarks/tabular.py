@@ -1,7 +1,7 @@
 """Encoders of tabular data beside scikit-learn's gradient boosting, on the tables that scikit-learn ships.
 
-Run as a script: `python tests/benchmarks/tabular.py tabm,tabular_mlp 5` (encoders, number of seeds; then names of tables,
-if not all).
+Run as a script: `python tests/benchmarks/tabular.py tabm,tabular_mlp 5` (encoders, number of seeds; then names of
+tables, if not all).
 """
 
 from __future__ import annotations
