@@ -1,6 +1,7 @@
 """Encoders of tabular data beside scikit-learn's gradient boosting, on the tables that scikit-learn ships.
 
-Run as a script: `python tests/benchmarks/tabular.py tabm,tabular_mlp 3` (encoders, number of seeds).
+Run as a script: `python tests/benchmarks/tabular.py tabm,tabular_mlp 5` (encoders, number of seeds; then names of
+tables, if not all).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def main() -> None:
     from sklearn.model_selection import train_test_split
 
     encoders, seeds = sys.argv[1].split(","), range(int(sys.argv[2]))
-    for name in SETS:
+    for name in sys.argv[3].split(",") if len(sys.argv) > 3 else SETS:
         data = getattr(datasets, f"load_{name}")()
         classes = name != "diabetes"
         targets: list[Any] = [f"class {value}" if classes else float(value) for value in data.target]
