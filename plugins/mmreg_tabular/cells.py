@@ -129,6 +129,8 @@ def category(value: Any) -> str:
     value = plain(value)
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower()  # as CSV files have truth values, in the spelling of whoever wrote them
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
     if isinstance(value, datetime.date | datetime.time):

@@ -22,8 +22,8 @@ LONG = 100
 _HASHES = (0x1B873593, 0x2C1B3C6D, 0x297A2D39, 0x5BD1E995)
 """What the hash functions begin with: one for each shared vector that an n-gram has a part of."""
 SCALE = 4.0
-"""What sums are multiplied by, so that 20 epochs of a thousand names are enough at the usual rate of 0.001: on validation
-rows 0.73 of the names of emoji are right then, and 0.64 without it; noisy texts are learned alike."""
+"""What sums are multiplied by, so that 20 epochs of a thousand names are enough at the usual rate of 0.001: of names
+of emoji 0.73 are right on validation rows then, and 0.64 without it; noisy texts are learned alike."""
 
 
 class TextBag(Encoder):

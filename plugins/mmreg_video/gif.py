@@ -17,6 +17,8 @@ from mmreg_video.timeline import Listed
 MAX_BYTES = 1 << 29
 """The largest GIF that is read, in bytes."""
 MOST_FRAMES = 100_000
+MOST_PAINTED = 20_000_000_000
+"""Pixels of all frames together: each is laid over a whole screen, however small it is."""
 USUAL_DELAY = 10
 """Hundredths of a second, where a frame has none: as browsers show it."""
 
@@ -31,16 +33,18 @@ def gif_frames(data: bytes, keep: bool = False) -> Listed:
     Raises:
         ValueLoadError: it is damaged, cut short or too large.
     """
-    width, height = struct.unpack("<HH", data[6:10]) if len(data) > 12 else (0, 0)
+    pictures, delays, (width, height), whole = _blocks(data)
     if width * height > MAX_PIXELS:
         raise ValueLoadError(f"frames of {width} x {height} pixels are refused: at most {MAX_PIXELS:,} are decoded")
-    pictures, delays, whole = _blocks(data)
     if not whole and not keep:
         raise ValueLoadError("cut short: a GIF without its end; truncated: keep takes the frames that are there")
     if not delays:
         raise ValueLoadError("a GIF without a single whole frame")
     if len(delays) > MOST_FRAMES:
         raise ValueLoadError(f"a GIF of {len(delays):,} frames is refused: at most {MOST_FRAMES:,} are read")
+    if len(delays) * width * height > MOST_PAINTED:
+        told = f"{len(delays):,} frames of {width} x {height} pixels"
+        raise ValueLoadError(f"a GIF of {told} is refused: at most {MOST_PAINTED:,} pixels are decoded")
     starts = [Fraction(total, 100) for total in itertools.accumulate(delays, initial=0)]
     return Listed(starts, _Pictures(pictures))
 
@@ -64,12 +68,15 @@ class _Pictures:
             raise ValueLoadError(f"a damaged GIF: frame {number + 1} cannot be decoded (Pillow: {error})") from error
 
 
-def _blocks(data: bytes) -> tuple[bytes, list[int], bool]:
-    """A GIF without its comments, the delay of each whole frame, and whether its end is there.
+def _blocks(data: bytes) -> tuple[bytes, list[int], tuple[int, int], bool]:
+    """A GIF without its comments, the delay of each whole frame, the size of all, and whether its end is there.
+
+    The size is that of the screen, or of what reaches beyond it: Pillow makes room for both.
 
     Pillow takes minutes for comments of megabytes.
     """
     kept, delays, delay = bytearray(), [], 0
+    width, height = struct.unpack("<HH", data[6:10]) if len(data) > 12 else (0, 0)
     try:
         place = 13 + _table(data[10])
         kept += data[:place]
@@ -81,6 +88,8 @@ def _blocks(data: bytes) -> tuple[bytes, list[int], bool]:
                 if data[place + 1] != 0xFE:
                     kept += data[place:end]
             elif data[place] == 0x2C:
+                left, top, wide, high = struct.unpack("<HHHH", data[place + 1 : place + 9])
+                width, height = max(width, left + wide), max(height, top + high)
                 end = _end(data, place + 10 + _table(data[place + 9]) + 1)
                 kept += data[place:end]
                 delays.append(delay or USUAL_DELAY)
@@ -89,8 +98,8 @@ def _blocks(data: bytes) -> tuple[bytes, list[int], bool]:
                 raise ValueLoadError("a damaged GIF: neither a frame nor an end follows a frame")
             place = end
     except (IndexError, struct.error):
-        return bytes(kept) + b";", delays, False
-    return bytes(kept) + b";", delays, True
+        return bytes(kept) + b";", delays, (width, height), False
+    return bytes(kept) + b";", delays, (width, height), True
 
 
 def _table(flags: int) -> int:

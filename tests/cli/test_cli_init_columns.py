@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import yaml
@@ -167,3 +168,21 @@ def test_names_that_come_again_are_no_texts_and_those_of_rows_are_told(cli: Call
     assert {name: given["type"] for name, given in modalities.items()} == {"note": "text", "tabular": "tabular"}
     assert modalities["tabular"]["columns"] == ["city"]
     assert "code: left out; 100 of its cells were looked at, and no two are alike, as names of rows are" in done.out
+
+
+def test_lists_of_numbers_are_the_same_in_a_csv_as_in_parquet(cli: Caller, tmp_path: Path) -> None:
+    columns = {
+        "vector": [[0.1 * number, -1.0, 2.5] for number in range(40)],
+        "series": [[[0.1, 1.0 * step] for step in range(2 + number % 3)] for number in range(40)],
+        "label": ["ab"[number % 2] for number in range(40)],
+    }
+    table = pa.table(columns)
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    texts = {name: values if name == "label" else list(map(json.dumps, values)) for name, values in columns.items()}
+    pyarrow.csv.write_csv(pa.table(texts), tmp_path / "t.csv")
+    found = []
+    for name in ("t.parquet", "t.csv"):
+        done = cli("init", tmp_path / name, "--target", "label", "--out", tmp_path / f"{name}.yaml")
+        assert done.code == 0, done.err
+        found.append({key: given["type"] for key, given in yaml.safe_load(done.out)["modalities"].items()})
+    assert found[0] == found[1] == {"vector": "vector", "series": "series"}

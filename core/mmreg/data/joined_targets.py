@@ -21,6 +21,8 @@ from mmreg.errors import TargetError
 
 EXACT = 2**24
 """Up to here float32 holds every whole number."""
+DTYPES = frozenset({"bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"})
+"""What tasks encode."""
 CHUNK = 4_096
 """Rows whose loss is computed at a time, where they are not those of a batch."""
 
@@ -42,6 +44,19 @@ class Encoding:
     filler: tuple[float, ...]
     prior_loss: float
     first: int = 0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it may be one that a training has written."""
+        sizes = all(isinstance(size, int) and size > 0 for size in self.shape)
+        numbers = all(isinstance(number, int | float) for number in (*self.filler, self.prior_loss))
+        return (
+            sizes
+            and numbers
+            and self.dtype in DTYPES
+            and len(self.filler) == math.prod(self.shape)
+            and 0 < self.prior_loss < math.inf
+        )
 
     @property
     def weight(self) -> int:

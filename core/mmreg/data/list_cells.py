@@ -198,16 +198,30 @@ def _from_json(cells: pa.ChunkedArray, causes: dict[int, str]) -> tuple[list[str
                 each = json.dumps(each)
             elif each is not None and not isinstance(each, str):
                 kind = "a list within the list" if isinstance(each, list) else _kind(each)
-                causes[len(found)] = f"{shortened(json.dumps(each))} is {kind}, where a text is needed"
+                causes[len(found)] = f"{shortened(_written(each))} is {kind}, where a text is needed"
                 each = None
             found.append(each)
         counts[row] = len(elements)
     return found, counts
 
 
+def _written(value: Any) -> str:
+    """A value as JSON writes it; of one that is nested deeper than that can be written, how it begins."""
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "[[[[..."
+
+
 def _is_numeric(value: list[Any]) -> bool:
-    """Whether there is nothing in a list, at any depth, but numbers."""
-    return all(_is_numeric(each) if isinstance(each, list) else isinstance(each, int | float) for each in value)
+    """Whether there is nothing in a list but numbers, and lists and lists of lists of them."""
+    for _ in range(3):
+        if all(isinstance(each, int | float) for each in value):
+            return True
+        if not all(isinstance(each, list) for each in value):
+            return False
+        value = [part for each in value for part in each]
+    return False
 
 
 def _kind(value: Any) -> str:

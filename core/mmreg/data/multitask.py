@@ -311,12 +311,15 @@ class MultiTask(Task):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""
-        encodings = {}
+        encodings, first = {}, 0
         for name, task in self.tasks.items():
             own = state["targets"][name]
             task.load_state(migrated(type(task), own["state"], own["version"]))
             told = own["encoding"]
-            encodings[name] = Encoding(**{**told, "shape": tuple(told["shape"]), "filler": tuple(told["filler"])})
+            encoding = Encoding(**{**told, "shape": tuple(told["shape"]), "filler": tuple(told["filler"])})
+            if encoding.first != first or not encoding.is_sound:
+                raise TargetError(f"target {name!r}: what the run says of how it is encoded is damaged")
+            encodings[name], first = encoding, encoding.weight + 1
         self._set(encodings)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -162,8 +163,11 @@ def _for_cells(
     table: Table, column: str, rows: NDArray[np.int64], known: Sequence[tuple[str, type[Modality]]]
 ) -> Suggestion | None:
     """What takes a column's cells; or the values in them, where these are files and their cells are not."""
+    arrays = _number_lists(table, column, rows)
+    if arrays is not None and (taken := _first_taker(column, arrays, known)) is not None:
+        return taken
     files = _for_column(table, column, rows, [each for each in known if each[1].paths])
-    if files is not None and not files.missing:
+    if files is not None and not (files.missing and any(isinstance(value, Path) for value in files.sample)):
         return files
     for cells, keys, files_alone in parted(table.select(rows), column):
         readers = [(name, cls) for name, cls in known if cls.paths or not files_alone]
@@ -171,6 +175,36 @@ def _for_cells(
         if found is not None and (files is None or len(found.sample) > len(files.sample)):
             return replace(found, lists=keys)
     return files or _for_column(table, column, rows, known)
+
+
+def _number_lists(table: Table, column: str, rows: NDArray[np.int64]) -> list[NDArray[Any]] | None:
+    """A column's values as arrays, where each is a list of numbers as text; else None."""
+    arrays: list[NDArray[Any]] = []
+    for value in () if column in table.unreadable else iter_column(table, column, paths=False, rows=rows):
+        if value is None:
+            continue
+        if not isinstance(value, str) or not value.lstrip().startswith("["):
+            return None
+        try:
+            array = np.asarray(json.loads(value))
+        except ValueError:
+            return None
+        if array.dtype.kind not in "iuf" or not array.size:
+            return None
+        arrays.append(array)
+    return arrays or None
+
+
+def _first_taker(column: str, sample: Sequence[Any], known: Sequence[tuple[str, type[Modality]]]) -> Suggestion | None:
+    """The first of these modalities that takes values which are all there."""
+    for name, cls in known:
+        try:
+            options = cls.suggest(sample)
+        except Exception:  # whatever a plugin's code raises; it is not what it takes
+            continue
+        if options is not None:
+            return Suggestion(name, cls, (column,), dict(options), "", sample, name=column)
+    return None
 
 
 def _for_column(

@@ -141,8 +141,11 @@ class Session:
             lacking = rows_with_fewer(self.prepared, rows, needed) if len(rows) else 0
             if lacking:
                 self._note(told(lacking, f"{split} row"))
-        if not len(self.experiment.splits["train"]):
+        train = self.experiment.splits["train"]
+        if not len(train):
             raise TableError("no training row is left after rows with bad cells were left out")
+        if not self.experiment.task.needs_target and len(train) - rows_with_fewer(self.prepared, train, 2) < 2:
+            raise TableError("there are no two training rows with two modalities or more, of which it could learn")
 
     def _note(self, text: str) -> None:
         """Say something that a person should know, and keep it for the report."""

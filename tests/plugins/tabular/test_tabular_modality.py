@@ -337,3 +337,16 @@ def test_the_recipe_s_schema_knows_its_options() -> None:
                 }
             )
         )
+
+
+@pytest.mark.parametrize(("learned", "met"), [([True, False], ["True", "FALSE"]), (["True", "False"], [True, False])])
+def test_truth_values_are_the_same_as_texts_and_as_such(learned: list[Any], met: list[Any]) -> None:
+    modality = Tabular()
+    modality.columns = ("flag",)
+    modality.fit_values(iter([{"flag": value} for value in learned] * 20))
+    own, theirs = ([modality.load({"flag": value}) for value in values] for values in (learned, met))
+    for left, right in zip(own, theirs, strict=True):
+        assert {name: array.tolist() for name, array in left.items()} == {
+            name: array.tolist() for name, array in right.items()
+        }
+    assert own[0]["categories"].tolist() != own[1]["categories"].tolist()

@@ -133,7 +133,7 @@ def test_videos_that_cannot_be_read_are_told_with_their_rows(table: Path, tmp_pa
     text = table.read_text().replace("\n5.mp4", f"\n{broken}")
     (table.parent / "broken.csv").write_text(text)
     wanted = recipe(table.parent / "broken.csv", {"name": "per_step", "encoder": SMALL}, epochs=1)
-    with pytest.raises(mmreg.errors.DataError, match=r"row 6.*clip.*broken\.webm") as caught:
+    with pytest.raises(mmreg.errors.DataError, match=r"row 6.*clip.*broken") as caught:
         mmreg.train(wanted, tmp_path / "run", device="cpu")
     assert "Traceback" not in str(caught.value)
     wanted["modalities"]["clip"]["on_bad"] = "absent"
