@@ -137,6 +137,9 @@ def test_the_schema_takes_right_recipes_and_no_wrong_ones(cli: Caller) -> None:
         assert problems(right | changes, schema), changes
     without = {key: value for key, value in right.items() if key != "target"}
     assert problems(without, schema)
+    several = {"targets": {"kind": right["target"]}}
+    assert problems(without | several, schema) == []
+    assert problems(right | several, schema)
 
 
 TYPES: Mapping[str, tuple[type, ...]] = {
@@ -177,6 +180,8 @@ def problems(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | No
             found += [] if value in (rule if keyword == "enum" else [rule]) else [f"{value!r} is none of {rule}"]
         elif keyword == "anyOf":
             found += [] if any(not check(value, one) for one in rule) else [f"{value!r} fits none"]
+        elif keyword == "oneOf":
+            found += [] if sum(not check(value, one) for one in rule) == 1 else [f"{value!r} fits none, or several"]
         elif keyword == "allOf":
             found += [problem for one in rule for problem in check(value, one)]
         elif keyword == "not":
