@@ -103,7 +103,7 @@ def test_listing_and_looking_up_do_not_import_torch() -> None:
 def test_an_unknown_name_says_what_is_near_and_what_is_known() -> None:
     with pytest.raises(ComponentNotFoundError, match="did you mean 'image_cnn'") as caught:
         registry.get("encoder", "imge_cnn")
-    with pytest.raises(ComponentNotFoundError, match="Known are classification, .*multilabel, .*regression"):
+    with pytest.raises(ComponentNotFoundError, match=r"Known are classification, .*multilabel, .*regression"):
         registry.get("task", "clssification")
     assert isinstance(caught.value, LookupError)
     assert isinstance(caught.value, MmregError)
