@@ -20,6 +20,8 @@ KINDS: tuple[Kind, ...] = ("number", "date", "category")
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 DAY = 86_400.0
 """Seconds of a day."""
+TRUTH_VALUES: Mapping[str, tuple[str, str]] = {"true": ("1", "1.0"), "false": ("0", "0.0")}
+"""The categories of truth values, and the categories of numbers that may stand for each."""
 
 
 def plain(value: Any) -> Any:
@@ -129,7 +131,7 @@ def category(value: Any) -> str:
     value = plain(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str) and value.lower() in ("true", "false"):
+    if isinstance(value, str) and value.lower() in TRUTH_VALUES:
         return value.lower()  # as CSV files have truth values, in the spelling of whoever wrote them
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mmreg.errors import OptionError, ValueLoadError
-from mmreg_tabular.cells import KINDS, Kind, category, date, floats, kinds_of, number
+from mmreg_tabular.cells import KINDS, TRUTH_VALUES, Kind, category, date, floats, kinds_of, number
 from mmreg_tabular.scaling import Sample, Scale, Scaling, shared
 
 MOST_SEEN = 1 << 17
@@ -84,23 +84,27 @@ class CategoryColumn:
 
     Args:
         names: the known ones, the most frequent first.
+        truth_values: whether training met truth values alone; then 1 and 0 are met as such, too.
 
     Attributes:
         size: how many categories there are.
     """
 
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
+    def __init__(self, names: list[str], truth_values: bool = False) -> None:
+        self.names, self.truth_values = names, truth_values
         self.size = 2 + len(names)
-        self._numbers = {name: position + 2 for position, name in enumerate(names)}
+        # Of a name that comes twice, as a truth value does in the state of version 1, the more frequent one is met.
+        self._numbers = {name: len(names) + 1 - position for position, name in enumerate(reversed(names))}
+        for name in filter(self._numbers.__contains__, TRUTH_VALUES if truth_values else ()):
+            self._numbers |= dict.fromkeys(TRUTH_VALUES[name], self._numbers[name])
 
     def __call__(self, value: Any) -> int:
         """The category's number."""
         return MISSING if value is None else self._numbers.get(category(value), OTHER)
 
     def state(self) -> dict[str, Any]:
-        """The names."""
-        return {"kind": "category", "names": self.names}
+        """The names, and whether they are of truth values."""
+        return {"kind": "category", "names": self.names, "truth_values": self.truth_values}
 
 
 Column = NumberColumn | DateColumn | CategoryColumn
@@ -110,9 +114,16 @@ Column = NumberColumn | DateColumn | CategoryColumn
 def column_of(state: Mapping[str, Any]) -> Column:
     """The column that a state is of."""
     if state["kind"] == "category":
-        return CategoryColumn(list(state["names"]))
+        return CategoryColumn(list(state["names"]), state["truth_values"])
     scale = Scale(state["how"], list(state["facts"]))
     return NumberColumn(scale) if state["kind"] == "number" else DateColumn(scale, list(state["cycles"]))
+
+
+def migrated_column(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state that version 1 gave of a column, in which each spelling of a truth value was a category of its own."""
+    if state["kind"] != "category":
+        return state
+    return {**state, "names": [category(name) for name in state["names"]], "truth_values": False}
 
 
 class ColumnFit:
@@ -130,7 +141,7 @@ class ColumnFit:
         self._numbers, self._dates = Sample(shared(SAMPLED, columns)), Sample(shared(SAMPLED, columns))
         self._counts: Counter[str] = Counter()
         self._most_seen = shared(MOST_SEEN, columns)
-        self._uncounted = True
+        self._uncounted = self._truth_values = True
 
     def add(self, values: Sequence[Any]) -> None:
         """Take training rows' cells; None where one is empty.
@@ -173,6 +184,7 @@ class ColumnFit:
     def _count(self, names: Iterable[tuple[str, int]]) -> None:
         for name, count in names:
             self._counts[name] += count
+            self._truth_values = self._truth_values and name in TRUTH_VALUES
             if len(self._counts) > self._most_seen:
                 self._counts = Counter({name: count for name, count in self._counts.items() if count > 1})
                 if len(self._counts) > self._most_seen // 2:
@@ -190,7 +202,8 @@ class ColumnFit:
         if kind == "category":
             # By name where counts are equal, so that the order of rows changes nothing.
             common = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
-            return CategoryColumn([name for name, count in common[:max_categories] if count >= min_frequency])
+            names = [name for name, count in common[:max_categories] if count >= min_frequency]
+            return CategoryColumn(names, bool(names) and self._truth_values)
         if kind == "number":
             return NumberColumn(Scale.fit(scaling, np.array(self._numbers.values), self.columns))
         days = np.array(self._dates.values)

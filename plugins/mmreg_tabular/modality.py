@@ -19,7 +19,7 @@ from mmreg import VECTOR, Modality, Signal, Spec
 from mmreg.errors import MmregError, OptionError, ValueLoadError
 from mmreg.messages import listed
 from mmreg_tabular.cells import Kind, plain, row_of
-from mmreg_tabular.columns import OTHER, CategoryColumn, Column, ColumnFit, column_of
+from mmreg_tabular.columns import OTHER, CategoryColumn, Column, ColumnFit, column_of, migrated_column
 from mmreg_tabular.scaling import Scaling
 from mmreg_tabular.suggesting import suggested
 
@@ -52,6 +52,7 @@ class Tabular(Modality):
         OptionError: `kinds` names a column that is not read; from `fit_values`: a column holds something else.
     """
 
+    version: ClassVar[int] = 2
     multiple_columns: ClassVar[bool] = True
     transform_options: ClassVar[frozenset[str]] = frozenset({"category_dropout"})
     default_encoder = "tabular_mlp"
@@ -177,6 +178,11 @@ class Tabular(Modality):
     def state(self) -> dict[str, Any]:
         """What was learned of each column."""
         return {"columns": {name: column.state() for name, column in self._fitted().items()}}
+
+    @classmethod
+    def migrate(cls, state: Mapping[str, Any], version: int) -> Mapping[str, Any]:
+        """Version 1 had a category for each spelling of a truth value."""
+        return {"columns": {name: migrated_column(facts) for name, facts in state["columns"].items()}}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""

@@ -16,6 +16,7 @@ import torch
 import mmreg
 from mmreg import Recipe, Signal
 from mmreg.errors import DataError, MmregError, OptionError, ValueLoadError
+from mmreg_tabular.columns import OTHER
 from mmreg_tabular.modality import Tabular
 
 
@@ -350,3 +351,51 @@ def test_truth_values_are_the_same_as_texts_and_as_such(learned: list[Any], met:
             name: array.tolist() for name, array in right.items()
         }
     assert own[0]["categories"].tolist() != own[1]["categories"].tolist()
+
+
+def flags(learned: list[Any], **options: Any) -> Tabular:
+    modality = Tabular(**options)
+    modality.columns = ("flag",)
+    modality.fit_values(iter([{"flag": value} for value in learned]))
+    return modality
+
+
+def flag(modality: Tabular, value: Any) -> int:
+    return int(modality.load({"flag": value})["categories"][0])
+
+
+@pytest.mark.parametrize("learned", [[True, False] * 5, ["True", "False"] * 5, ["TRUE", False] * 5])
+def test_one_and_zero_are_met_by_a_column_of_truth_values_alone(learned: list[Any]) -> None:
+    modality = flags(learned)
+    restored = Tabular()
+    restored.columns = ("flag",)
+    restored.load_state(json.loads(json.dumps(modality.state())))
+    for fitted in (modality, restored):
+        for yes, no in ((1, 0), (1.0, 0.0), ("1", "0"), ("1.0", "0.0"), (np.float32(1), np.int64(0))):
+            assert (
+                (flag(fitted, yes), flag(fitted, no)) == (flag(fitted, True), flag(fitted, "FALSE")) != (OTHER, OTHER)
+            )
+        assert flag(fitted, 2) == flag(fitted, "yes") == OTHER
+
+
+def test_one_is_unknown_where_training_held_truth_values_among_others() -> None:
+    rare = flags([*["true", "false"] * 5, "maybe"], min_frequency=2)  # of which only truth values are known
+    assert rare.state()["columns"]["flag"]["names"] == ["false", "true"]
+    assert flag(rare, 1) == flag(rare, "0") == OTHER
+    mixed = flags([*["true", "x"] * 5, 1, 1])
+    assert len({flag(mixed, True), flag(mixed, 1), OTHER}) == 3
+
+
+def test_what_an_earlier_version_learned_of_truth_values_keeps_its_meaning() -> None:
+    def earlier(names: list[str]) -> Tabular:
+        state = {"columns": {"flag": {"kind": "category", "names": names}}}
+        modality = Tabular()
+        modality.columns = ("flag",)
+        modality.load_state(Tabular.migrate(json.loads(json.dumps(state)), 1))
+        return modality
+
+    texts = earlier(["True", "x", "False"])  # as CSV files had them
+    assert [flag(texts, value) for value in ("True", "x", "False", True, "false", 1)] == [2, 3, 4, 2, 4, OTHER]
+    both = earlier(["True", "false", "true"])  # the most frequent spelling is what is met
+    assert [flag(both, value) for value in ("True", True, "False")] == [2, 2, 3]
+    assert both.spec["categories"].vocabulary_size == 5  # as many embeddings as were saved
