@@ -59,7 +59,7 @@ def read_array(value: Any, missing: bool = False) -> NDArray[np.float32]:
 def _from_text(text: str) -> Any:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, list):
         raise ValueLoadError(f"{shortened(text)!r} is neither the path of a .npy file nor a list such as [0.5, 1]")

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -186,3 +187,45 @@ def test_lists_of_numbers_are_the_same_in_a_csv_as_in_parquet(cli: Caller, tmp_p
         assert done.code == 0, done.err
         found.append({key: given["type"] for key, given in yaml.safe_load(done.out)["modalities"].items()})
     assert found[0] == found[1] == {"vector": "vector", "series": "series"}
+
+
+NUMBERS = [[0.5, 1.0 * number] for number in range(40)]
+LISTS: dict[str, list[Any]] = {
+    "empty": [each if number % 9 else [] for number, each in enumerate(NUMBERS)],
+    "empty_steps": [[each] * (1 + number % 3) if number % 9 else [] for number, each in enumerate(NUMBERS)],
+    "gaps": [[0.5, None, 1.0 * number][: 2 + number % 2] for number in range(40)],
+    "gaps_in_steps": [[each, [None, 1.0]] for each in NUMBERS],
+    "bad": [each if number % 19 else [float("nan"), 1.0] for number, each in enumerate(NUMBERS)],
+    "several": [[[each, each]] * 2 for each in NUMBERS],
+}
+
+
+def test_lists_with_gaps_and_without_numbers_are_the_same_in_a_csv_as_in_parquet(cli: Caller, tmp_path: Path) -> None:
+    columns = {**LISTS, "label": ["ab"[number % 2] for number in range(40)]}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    texts = {name: values if name == "label" else list(map(json.dumps, values)) for name, values in columns.items()}
+    pyarrow.csv.write_csv(pa.table(texts), tmp_path / "t.csv")
+    found = []
+    for name in ("t.parquet", "t.csv"):
+        done = cli("init", tmp_path / name, "--target", "label", "--out", tmp_path / f"{name}.yaml")
+        assert done.code == 0, done.err
+        modalities = yaml.safe_load(done.out)["modalities"]
+        found.append({key: [given.get(of) for of in ("type", "many", "on_bad")] for key, given in modalities.items()})
+    # An empty list as text is a cell that cannot be loaded.
+    assert found[0] | {"empty": ["vector", None, "absent"], "empty_steps": ["series", None, "absent"]} == found[1]
+    assert found[1]["gaps"] == found[1]["gaps_in_steps"] == ["series", None, None]
+    assert found[1]["bad"] == ["vector", None, "absent"]
+    assert found[1]["several"] == ["series", "mean", None]
+
+
+def test_texts_that_begin_as_lists_are_texts(cli: Caller, tmp_path: Path) -> None:
+    texts = {
+        "words": [f"[verse {number}] and some words about it" for number in range(40)],
+        "deep": ["[" * 20_000 + str(number) + "]" * 20_000 for number in range(40)],
+        "strings": [f'["{number}", "2"]' for number in range(40)],
+        "label": ["ab"[number % 2] for number in range(40)],
+    }
+    pyarrow.csv.write_csv(pa.table(texts), tmp_path / "t.csv")
+    done = cli("init", tmp_path / "t.csv", "--target", "label", "--out", tmp_path / "t.yaml")
+    assert done.code == 0, done.err
+    assert {given["type"] for given in yaml.safe_load(done.out)["modalities"].values()} == {"text"}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mmreg import registry
 from mmreg.contract.interfaces import Encoder, EncoderSuggestion, Modality
 from mmreg.data.cells import Unreadable, iter_column
+from mmreg.data.list_cells import json_list
 from mmreg.data.table import Table
 from mmreg.errors import MmregError, ValueLoadError
 from mmreg.files import irregular
@@ -163,15 +164,17 @@ def _for_cells(
     table: Table, column: str, rows: NDArray[np.int64], known: Sequence[tuple[str, type[Modality]]]
 ) -> Suggestion | None:
     """What takes a column's cells; or the values in them, where these are files and their cells are not."""
-    arrays = _number_lists(table, column, rows)
-    if arrays is not None and (taken := _first_taker(column, arrays, known)) is not None:
+    if (taken := _for_number_lists(table, column, rows, known)) is not None:
         return taken
     files = _for_column(table, column, rows, [each for each in known if each[1].paths])
     if files is not None and not (files.missing and any(isinstance(value, Path) for value in files.sample)):
         return files
     for cells, keys, files_alone in parted(table.select(rows), column):
         readers = [(name, cls) for name, cls in known if cls.paths or not files_alone]
-        found = _for_column(cells.values, column, np.arange(len(cells.values)), readers)
+        every = np.arange(len(cells.values))
+        found = _for_number_lists(cells.values, column, every, known) or _for_column(
+            cells.values, column, every, readers
+        )
         if found is not None and (files is None or len(found.sample) > len(files.sample)):
             return replace(found, lists=keys)
     return files or _for_column(table, column, rows, known)
@@ -183,27 +186,42 @@ def _number_lists(table: Table, column: str, rows: NDArray[np.int64]) -> list[ND
     for value in () if column in table.unreadable else iter_column(table, column, paths=False, rows=rows):
         if value is None:
             continue
-        if not isinstance(value, str) or not value.lstrip().startswith("["):
-            return None
-        try:
-            array = np.asarray(json.loads(value))
-        except ValueError:
-            return None
-        if array.dtype.kind not in "iuf" or not array.size:
+        found = json_list(value) if isinstance(value, str) else None
+        array = _as_numbers(found) if found is not None else None
+        if array is None:
             return None
         arrays.append(array)
-    return arrays or None
+    return arrays if any(array.size for array in arrays) else None
 
 
-def _first_taker(column: str, sample: Sequence[Any], known: Sequence[tuple[str, type[Modality]]]) -> Suggestion | None:
-    """The first of these modalities that takes values which are all there."""
-    for name, cls in known:
+def _as_numbers(value: list[Any]) -> NDArray[Any] | None:
+    """A list from JSON as an array of numbers, NaN where one is null; None if it is something else."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind == "O" and {type(each) for each in array.flat} <= {int, float, NoneType}:
+            array = np.array(value, np.float64)
+    except (ValueError, OverflowError):  # lists of differing lengths; an integer that fits no float
+        return None
+    return array if array.dtype.kind in "iuf" else None
+
+
+def _for_number_lists(
+    table: Table, column: str, rows: NDArray[np.int64], known: Sequence[tuple[str, type[Modality]]]
+) -> Suggestion | None:
+    """The first of these modalities that takes a column's lists of numbers as text; None if it holds other values."""
+    arrays = _number_lists(table, column, rows)
+    sample = [array for array in arrays or () if array.size]
+    for name, cls in known if sample else ():
         try:
             options = cls.suggest(sample)
+            if options is None:
+                continue
+            causes = _refused(cls, {key: value for key, (value, _) in options.items()}, arrays or ())
         except Exception:  # whatever a plugin's code raises; it is not what it takes
             continue
-        if options is not None:
-            return Suggestion(name, cls, (column,), dict(options), "", sample, name=column)
+        told = f"{len(causes)} of the {plural(len(arrays or ()), 'cell')} looked at cannot be loaded" if causes else ""
+        told += f" ({shortened(causes[0])})" if causes else ""
+        return Suggestion(name, cls, (column,), dict(options), told, sample, name=column)
     return None
 
 
