@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
@@ -29,16 +28,16 @@ from mmreg.data.splits import SPLITS, split_rows
 from mmreg.data.table import Table, concat_tables
 from mmreg.data.targets import TargetColumn, loss_weights, stratifying
 from mmreg.errors import MmregError, RecipeError, TableError
-from mmreg.messages import listed, near
+from mmreg.messages import listed
 from mmreg.model.build import States, build
 from mmreg.model.model import MultimodalModel
 from mmreg.model.seeding import derive, seeded
 from mmreg.recipe.assets import digest
+from mmreg.recipe.columns import check_columns, check_key, missing_columns
 from mmreg.recipe.components import InputPlan
 from mmreg.recipe.form import Fractions
 from mmreg.recipe.recipe import IN_MEMORY, Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, find_problems, missing_assets, resolve
-from mmreg.registry.options import KeyPath, Problem
 
 
 @dataclass
@@ -131,8 +130,8 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     form = plan.recipe.form
     tables = _read_tables(plan.recipe)
     table = tables if isinstance(tables, Table) else concat_tables(list(tables.values()))
-    check_columns(plan, table)
-    _check_key(table, form.key)
+    check_columns(plan.recipe, table)
+    check_key(table, form.key)
     target = target_column(plan, table)
     task = plan.new_task()
     splits, messages = target.known(_split(plan, tables, target, task), skip=form.on_bad == "skip")
@@ -240,65 +239,6 @@ def _source(recipe: Recipe, split: str, file: TableFile) -> Any:
             raise TableError(f"{recipe.name} was made for a table in memory, which is not here; pass the table")
         return recipe.tables[split]
     return file
-
-
-def check_columns(plan: Plan, table: Table, target: bool = True) -> None:
-    """Refuse a table that lacks columns that the recipe names.
-
-    Raises:
-        RecipeError: names every missing column, the nearest ones and those that there are.
-        TableError: the table has a single column, whose name looks like those of several.
-    """
-    plan.recipe.fail_if(missing_columns(plan.recipe, table, target))
-
-
-def _check_key(table: Table, key: str | None) -> None:
-    """Refuse a key that cannot name rows in predictions.
-
-    Raises:
-        TableError: its values are lists, mappings or Python objects, or cannot be read.
-    """
-    if key is not None and (key in table.objects or pa.types.is_nested(table.column(key).type)):
-        kind = "Python objects" if key in table.objects else table.column(key).type
-        raise TableError(f"{table.name}: the key column {key!r} holds {kind}; name a column of texts or numbers")
-
-
-def missing_columns(recipe: Recipe, table: Table, target: bool = True) -> list[Problem]:
-    """A problem for every column that the recipe names and the table lacks; see `check_columns`."""
-    names = set(table.columns)
-    missing = [(path, column) for path, column in _named_columns(recipe, target) if column not in names]
-    if missing and len(table.columns) == 1 and set(table.columns[0]) & set(";|\t,"):
-        table.column(missing[0][1])  # says that the file may have another separator
-    there = listed(table.columns, 20)
-    return [
-        Problem(path, f"{table.name} has no column {column!r}{near(column, table.columns)} (it has {there})")
-        for path, column in missing
-    ]
-
-
-def read_columns(recipe: Recipe) -> list[str]:
-    """The columns that a recipe names, each once."""
-    return list(dict.fromkeys(column for _, column in _named_columns(recipe)))
-
-
-def _named_columns(recipe: Recipe, target: bool = True) -> list[tuple[KeyPath, str]]:
-    """The columns that a recipe names, each with its key."""
-    form = recipe.form
-    named: list[tuple[KeyPath, str | None]] = []
-    if target:
-        for name, of in form.predicted.items():
-            where = ("targets", name) if name else ("target",)
-            named += [((*where, "column"), of.column), ((*where, "weight"), of.weight)]
-            named += [((*where, "columns", read), column) for read, column in (of.columns or {}).items()]
-        named.append((("key",), form.key))
-        named.append((("split",), form.split if isinstance(form.split, str) else None))
-        if isinstance(form.split, Fractions):
-            named += [(("split", "by"), form.split.by), (("split", "column"), form.split.column)]
-        among = form.training.missing.among
-        named += [(("training", "missing_rate", "among", name), column) for name in among for column in among[name]]
-    for name, given in form.modalities.items():
-        named += [(("modalities", name, "column"), column) for column in given.reads(name)]
-    return [(path, column) for path, column in named if column is not None]
 
 
 def _split(

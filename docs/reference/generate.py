@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from mmreg import errors, registry
 from mmreg.cli.app import build_app
 from mmreg.contract.kinds import KINDS
-from mmreg.recipe import form
+from mmreg.recipe import form, training_form
 from mmreg.registry.options import describe_options, type_text
 from mmreg.registry.signature import documentation
 
@@ -55,8 +55,8 @@ SECTIONS = [
         "Keys of every encoder and operator, beside its name and options; where it has an option of such a name, the "
         "option is meant. An optimizer may refuse a `weight_decay` that it has no use for.",
     ),
-    ("training", form.Training, "How the model is trained."),
-    ("training.early_stopping", form.EarlyStopping, "A number of epochs, or a mapping:"),
+    ("training", training_form.Training, "How the model is trained."),
+    ("training.early_stopping", training_form.EarlyStopping, "A number of epochs, or a mapping:"),
 ]
 
 NAMED = "mapping of name and options"

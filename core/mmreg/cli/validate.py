@@ -24,8 +24,9 @@ def validate(
 ) -> None:
     """Check a recipe and its table, and show shapes and sizes; decodes no file and trains nothing."""
     from mmreg.data.lookalikes import notes
-    from mmreg.experiment import checked_plan, open_experiment, read_columns
+    from mmreg.experiment import checked_plan, open_experiment
     from mmreg.model.devices import resolve_device, resolve_precision
+    from mmreg.recipe.columns import read_columns
     from mmreg.recipe.recipe import read_recipe
     from mmreg.training.train import check_validation
 

@@ -20,8 +20,9 @@ from mmreg.recipe.find_fusion import FusionFinder, check_space
 from mmreg.recipe.find_many import check_many
 from mmreg.recipe.find_targets import check_targets, find_task
 from mmreg.recipe.finder import Finder
-from mmreg.recipe.form import EncoderChoice, Form, Input, Training
+from mmreg.recipe.form import EncoderChoice, Form, Input
 from mmreg.recipe.optimization import refusal
+from mmreg.recipe.training_form import Training
 from mmreg.registry.describing import needs
 from mmreg.registry.options import KeyPath, Problem, marked, option_names
 

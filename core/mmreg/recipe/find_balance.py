@@ -9,7 +9,7 @@ from mmreg.contract.task import Task
 from mmreg.messages import listed
 from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.finder import Finder
-from mmreg.recipe.form import Training
+from mmreg.recipe.training_form import Training
 
 PATH = ("training", "balance")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mmreg.recipe.components import FusionPlan, InputPlan
 from mmreg.recipe.finder import Finder
-from mmreg.recipe.form import Training
+from mmreg.recipe.training_form import Training
 
 
 def check_many(finder: Finder, inputs: Mapping[str, InputPlan], fusion: FusionPlan | None, training: Training) -> None:

@@ -24,12 +24,13 @@ from mmreg.data.sources import open_table
 from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn
 from mmreg.errors import RunError
-from mmreg.experiment import Experiment, check_columns, open_experiment, prepare_all, target_column
+from mmreg.experiment import Experiment, open_experiment, prepare_all, target_column
 from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.augmented import Augmented
 from mmreg.model.devices import resolve_precision
 from mmreg.model.inference import Predicted, predict
 from mmreg.model.model import MultimodalModel
+from mmreg.recipe.columns import check_columns
 from mmreg.recipe.resolve import Plan
 from mmreg.runs.folder import OUT_OF_FOLD, REPORT, read_predictions, read_report
 from mmreg.runs.matching import written_keys
@@ -204,7 +205,7 @@ class Run:
         """
         wanted = [column for given in self.plan.inputs.values() for column in given.columns]
         if not set(wanted) & set(table.columns):
-            check_columns(self.plan, table, target=False)
+            check_columns(self.plan.recipe, table, target=False)
         return table.with_empty(wanted)
 
     def predict_rows(
@@ -267,7 +268,7 @@ class Run:
             rows = experiment.splits[name]
             return experiment, self._common_rows(experiment.table, rows, name) if self.fused else rows, name
         given = self.open_table(table)
-        check_columns(self.plan, given, target=False)
+        check_columns(self.plan.recipe, given, target=False)
         target = self._target_column(given)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
         if split is None and self.fingerprint and given.fingerprint() == self.fingerprint:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmreg.data.prepared import Prepared
 from mmreg.model.seeding import derive
-from mmreg.recipe.form import Training
+from mmreg.recipe.training_form import Training
 
 
 def dropped_modalities(

@@ -22,8 +22,8 @@ from mmreg.model.measures import Measures
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import ModelNode
 from mmreg.model.seeding import Draws
-from mmreg.recipe.form import EarlyStopping
 from mmreg.recipe.resolve import Plan
+from mmreg.recipe.training_form import EarlyStopping
 from mmreg.regions import region, waited
 from mmreg.training.averaging import Average
 from mmreg.training.blending import blending_weights

@@ -22,7 +22,7 @@ from mmreg.data.batches import Batch
 from mmreg.layers import length_mask
 from mmreg.model.model import Output
 from mmreg.model.seeding import Draws
-from mmreg.recipe.form import Training
+from mmreg.recipe.training_form import Training
 from mmreg.training.losses import total_loss
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from mmreg.data.lengths import padding_share, ragged_bytes, similar_lengths
 from mmreg.data.prepared import Prepared
 from mmreg.model.seeding import derive
-from mmreg.recipe.form import Training
+from mmreg.recipe.training_form import Training
 from mmreg.training.sampling import balanced_rows
 
 MUCH_PADDING = 0.6

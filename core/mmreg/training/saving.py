@@ -17,7 +17,7 @@ from mmreg import runs
 from mmreg.errors import TrainingError
 from mmreg.files import write_text
 from mmreg.messages import listed
-from mmreg.recipe.form import Checkpoint
+from mmreg.recipe.training_form import Checkpoint
 from mmreg.training.checkpoint import BEST_WEIGHTS, TRAINING, save_checkpoint
 from mmreg.training.nonfinite import REMEDY, NonFiniteError, bad_tensors
 from mmreg.training.soup import epoch_weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mmreg import runs
@@ -25,13 +24,13 @@ from mmreg.files import csv_text, write_json
 from mmreg.messages import listed, plural, without_modality, without_pair
 from mmreg.model.devices import resolve_precision
 from mmreg.model.model import MultimodalModel
-from mmreg.model.nodes import FusionNode, ModelNode
 from mmreg.regions import region
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.training.batch_size import find_batch_size
 from mmreg.training.checkpoint import BEST_WEIGHTS, load_checkpoint
 from mmreg.training.encode_once import encode_once
+from mmreg.training.fitting import fit_fusions
 from mmreg.training.given import Given
 from mmreg.training.loop import Trainer
 from mmreg.training.nonfinite import NonFiniteError
@@ -120,7 +119,8 @@ class Session:
         soup = self._soup(trainer) if self.form.training.keep == "soup" else None
         if self.form.training.keep == "best" and trainer.progress.best is not None and not self.holds_best:
             runs.load_kept_weights(self.plan, model, runs.read_weights(runs.run_file(self.folder, runs.BEST)))
-        self._fit_fusions(run, experiment.splits["validation"])
+        values, held_out = self.given.in_place(self.prepared), experiment.splits["validation"]
+        fit_fusions(run, values, held_out, experiment.targets, experiment.task, self._note)
         with region("evaluation"):
             report = self._report(run, trainer, soup)
         runs.write_weights(self.folder / runs.WEIGHTS, runs.kept_weights(self.plan, model))
@@ -352,25 +352,6 @@ class Session:
             epoch = trainer.progress.epoch + 1
             raise Stopped(f"stopped after step {step:,} of {trainer.steps:,}, in epoch {epoch}", step, epoch)
 
-    def _fit_fusions(self, run: Run, rows: NDArray[np.int64]) -> None:
-        """Fit the operators that are fitted on held-out rows, those below before those above."""
-        values = self.given.in_place(self.prepared)
-        for node in _model_nodes(run.model):
-            if node.fusion.fitted:
-                predicted = run.predict_rows(values, rows)
-                parts = {name: predicted.parts[name] for name in node.part_names}
-                present = torch.stack([part.present for part in parts.values()], 1)
-                targets = torch.from_numpy(self.experiment.targets[rows])
-                node.fusion.cpu().fit({name: part.scores for name, part in parts.items()}, present, targets)
-                node.fusion.to(self.device)
-                for note in node.fit_notes(targets, self.experiment.task):
-                    self._note(note)
-        for name in _fitted_too_late(run.model.root):
-            self._note(
-                f"{name} was fitted after what is above it had learned from its unfitted scores, which may cost "
-                "accuracy: an operator that is fitted belongs on top"
-            )
-
     def _report(self, run: Run, trainer: Trainer, soup: Soup | None) -> dict[str, Any]:
         """Measure the kept weights on validation and test rows, and write predictions and figures."""
         experiment, values = self.experiment, self.given.in_place(self.prepared)
@@ -425,20 +406,3 @@ class Session:
             "resumed_after_step": trainer.progress.step,
             "resumed_within_epoch": trainer.position is not None,
         }
-
-
-def _model_nodes(model: MultimodalModel) -> list[ModelNode]:
-    """The model-level operators, those below before those above."""
-    nodes = [module for module in model.modules() if isinstance(module, ModelNode)]
-    return nodes[::-1]
-
-
-def _fitted_too_late(node: FusionNode | None, learned_from: bool = False) -> Iterator[str]:
-    """The operators that are fitted, but stand below layers that are trained."""
-    if node is None:
-        return
-    if isinstance(node, ModelNode) and node.fusion.fitted and learned_from:
-        yield node.name
-    for part in node.nodes.children():
-        assert isinstance(part, FusionNode)
-        yield from _fitted_too_late(part, learned_from or node.learns_from(part.name))

@@ -15,7 +15,7 @@ from mmreg.model.devices import autocast
 from mmreg.model.inference import transform
 from mmreg.model.model import MultimodalModel, Output
 from mmreg.model.seeding import Draws, derive
-from mmreg.recipe.form import Training
+from mmreg.recipe.training_form import Training
 from mmreg.regions import region
 from mmreg.training.balancing import balancing_of
 from mmreg.training.losses import total_loss

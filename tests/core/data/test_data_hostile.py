@@ -275,7 +275,7 @@ def test_very_many_columns_take_linear_time() -> None:
     recipe = mmreg.experiment.Recipe(
         {"table": "t", "target": {"column": "c0"}, "modalities": {"text": {"columns": names}}}
     )
-    print(len(mmreg.experiment.missing_columns(recipe, table)))
+    print(len(mmreg.recipe.columns.missing_columns(recipe, table)))
     """
     assert in_a_process(script, seconds=60) == "0\n"
 

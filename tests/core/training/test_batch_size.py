@@ -18,8 +18,8 @@ from mmreg import runs
 from mmreg.contract.spec import Spec
 from mmreg.data.prepared import Prepared
 from mmreg.errors import RecipeError
-from mmreg.recipe.form import BATCH_ROWS, Training
 from mmreg.recipe.recipe import read_recipe
+from mmreg.recipe.training_form import BATCH_ROWS, Training
 from mmreg.training import batch_size
 from mmreg.training.batch_size import Trial, best_batch_size
 

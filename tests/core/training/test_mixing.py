@@ -22,7 +22,7 @@ from mmreg.errors import RecipeError
 from mmreg.model.model import Output
 from mmreg.model.nodes import Supervised
 from mmreg.model.seeding import Draws, generator
-from mmreg.recipe.form import Training
+from mmreg.recipe.training_form import Training
 from mmreg.training import mixing
 from mmreg.training.mixing import Mixed, Mixing, partners_of
 

@@ -14,7 +14,7 @@ from mmreg.contract.spec import Spec
 from mmreg.data.lengths import WINDOW, padding_share, ragged_bytes, unpadded_order
 from mmreg.data.prepared import Prepared
 from mmreg.layers import MaskedBatchNorm
-from mmreg.recipe.form import Training
+from mmreg.recipe.training_form import Training
 from mmreg.runs import run as run_module
 from mmreg.training.order import bucket_lengths, epoch_order
 

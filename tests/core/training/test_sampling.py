@@ -12,7 +12,7 @@ from toys import Listening, train
 
 from mmreg import registry
 from mmreg.errors import RecipeError
-from mmreg.recipe.form import Training
+from mmreg.recipe.training_form import Training
 from mmreg.training.order import epoch_order
 from mmreg.training.sampling import balanced_rows, row_classes
 

@@ -17,7 +17,7 @@ from toys import NOISY, assert_same, train
 import mmreg
 from mmreg import runs
 from mmreg.errors import TrainingError
-from mmreg.recipe.form import Checkpoint
+from mmreg.recipe.training_form import Checkpoint
 from mmreg.training import saving
 from mmreg.training.checkpoint import load_checkpoint
 from mmreg.training.nonfinite import NonFiniteError

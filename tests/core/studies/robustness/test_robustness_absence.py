@@ -19,7 +19,7 @@ from mmreg.contract.spec import Spec
 from mmreg.data.prepared import Prepared
 from mmreg.model import model as model_module
 from mmreg.model.inference import Predicted
-from mmreg.recipe.form import Training
+from mmreg.recipe.training_form import Training
 from mmreg.training.dropout import dropped_modalities
 
 OPERATORS = sorted({entry.spec.name for entry in registry.specs("fusion")})
