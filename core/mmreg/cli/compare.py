@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -23,9 +23,6 @@ from mmreg.console import (
     recipe_overrides,
 )
 from mmreg.errors import OptionError
-
-if TYPE_CHECKING:
-    pass
 
 
 class Level(StrEnum):

@@ -59,6 +59,10 @@ class OneTarget:
         """Which rows have it, (N,) bool, of encoded targets."""
         return torch.ones(len(targets), dtype=torch.bool, device=targets.device)
 
+    def own(self, targets: Tensor) -> Tensor:
+        """Its own encoded targets, of those of N rows that have it."""
+        return targets
+
     def known(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Its own scores and encoded targets, of those of N rows that have it."""
         return scores, targets

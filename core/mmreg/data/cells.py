@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
-from mmreg.data.hashing import is_list, is_text
+from mmreg.data.hashing import is_any_list, is_list, is_text
 from mmreg.data.memory import as_array
 from mmreg.data.table import CHUNK, Table
 from mmreg.errors import TableError
@@ -122,7 +122,7 @@ def _values(array: pa.Array, folders: Sequence[Path] | None) -> list[Any]:
     if isinstance(kind, pa.FixedShapeTensorType):
         tensors = np.array(array.to_numpy_ndarray() if array.null_count == 0 else _filled(array))
         return [tensor if valid else None for tensor, valid in zip(tensors, array.is_valid().to_pylist(), strict=True)]
-    if is_list(kind) or pa.types.is_fixed_size_list(kind):
+    if is_any_list(kind):
         return [_list_value(cell.values) if cell.is_valid else None for cell in array]
     if pa.types.is_struct(kind):
         return _structs(array, folders)
@@ -149,7 +149,7 @@ def _structs(array: pa.Array, folders: Sequence[Path] | None) -> list[Any]:
 def _list_value(values: pa.Array) -> NDArray[Any] | Unreadable:
     """A (nested) list as one array."""
     shape = [len(values)]
-    while is_list(values.type) or pa.types.is_fixed_size_list(values.type):
+    while is_any_list(values.type):
         lengths = pc.unique(pc.list_value_length(values)).to_pylist()
         if values.null_count or len(lengths) > 1:
             return Unreadable("a nested list whose parts differ in length")

@@ -27,7 +27,7 @@ def hash_array(array: pa.Array, update: Callable[[Any], object]) -> None:
     elif pa.types.is_struct(kind):
         for child in array.flatten():
             hash_array(child, update)
-    elif pa.types.is_fixed_size_list(kind) or is_list(kind):
+    elif is_any_list(kind):
         update(b"list" + _bytes(pc.fill_null(pc.list_value_length(array).cast(pa.int64()), 0)))
         hash_array(array.flatten(), update)
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
@@ -64,10 +64,15 @@ def is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
+def is_any_list(kind: pa.DataType) -> bool:
+    """Whether a type's values are lists, of any length or all of one."""
+    return is_list(kind) or bool(pa.types.is_fixed_size_list(kind))
+
+
 def field_names(kind: pa.DataType) -> list[Any]:
     """The names of a type's fields in their order, each with those inside it; nothing where it holds no structs."""
     if isinstance(kind, pa.BaseExtensionType):
         return field_names(kind.storage_type)
     if pa.types.is_struct(kind):
         return [[field.name, field_names(field.type)] for field in kind]
-    return field_names(kind.value_type) if is_list(kind) or pa.types.is_fixed_size_list(kind) else []
+    return field_names(kind.value_type) if is_any_list(kind) else []

@@ -90,10 +90,13 @@ class JoinedTarget(OneTarget):
         """Which rows have it, (N,) bool, of encoded targets (N, W)."""
         return ~targets[:, self.encoding.weight].isnan()
 
+    def own(self, targets: Tensor) -> Tensor:
+        """Its own encoded targets, of those of N rows that have it."""
+        return self.encoding.own(targets[self.has(targets)])
+
     def known(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Its own scores and encoded targets, of those of N rows that have it."""
-        rows = self.has(targets)
-        return self.scores(scores)[rows.to(scores.device)], self.encoding.own(targets[rows])
+        return self.scores(scores)[self.has(targets).to(scores.device)], self.own(targets)
 
 
 def slices(sizes: Iterable[int]) -> list[slice]:

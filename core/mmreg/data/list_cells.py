@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmreg.data.hashing import is_list, is_text
+from mmreg.data.hashing import is_any_list, is_text
 from mmreg.data.prepared import BadCell, Prepared
 from mmreg.data.segments import ranges
 from mmreg.data.table import Table
@@ -105,7 +105,7 @@ def list_cells(
         objects, counts = _objects(table, column, causes)
         numbers = [None if each is None else at for at, each in enumerate(objects)]
         values = pa.chunked_array([pa.array(numbers, pa.int64())])
-    elif _is_any_list(kind):
+    elif is_any_list(kind):
         _check_elements(table, column, kind)
         values = pa.chunked_array([chunk.flatten() for chunk in cells.chunks], kind.value_type)
         counts = _counts(cells)
@@ -132,17 +132,13 @@ def _counts(cells: pa.ChunkedArray) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(0, np.int64), *(each.to_numpy(zero_copy_only=False) for each in lengths)])
 
 
-def _is_any_list(kind: pa.DataType) -> bool:
-    return is_list(kind) or bool(pa.types.is_fixed_size_list(kind))
-
-
 def _check_elements(table: Table, column: str, kind: pa.DataType) -> None:
     """Refuse lists of what no cell of one value holds."""
     inner = kind.value_type
     where = f"{table.name}: column {column!r} holds {shortened(str(kind))}"
-    if _is_any_list(inner):
+    if is_any_list(inner):
         leaf = inner
-        while _is_any_list(leaf):
+        while is_any_list(leaf):
             leaf = leaf.value_type
         if not pa.types.is_primitive(leaf) and not pa.types.is_null(leaf):
             raise TableError(f"{where}: lists within lists, where many reads one list a cell; flatten the inner ones")

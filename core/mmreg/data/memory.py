@@ -72,13 +72,11 @@ def _from_columns(columns: Mapping[str, list[Any]]) -> tuple[pa.Table, dict[str,
 
 def _from_values(name: str, values: list[Any], objects: dict[str, Sequence[Any]]) -> pa.Array:
     if any(map(_holds_objects, values)):
-        strange = next(
-            (v for v in values if not (v is None or _is_object(v) or isinstance(v, list | tuple) or v != v)), None
-        )
+        there = [_is_object(value) or isinstance(value, list | tuple) for value in values]
+        strange = next((v for v, each in zip(values, there, strict=True) if not (each or v is None or v != v)), None)
         if strange is not None:
             raise TableError(f"column {name!r} mixes arrays or images with {type(strange).__name__}")
         objects[name] = values
-        there = [_is_object(value) or isinstance(value, list | tuple) for value in values]
         return pa.array([at if each else None for at, each in enumerate(there)], pa.int64())
     values = [_without_paths(value) for value in values]
     try:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmreg.data.hashing import is_bytes, is_list, is_text
+from mmreg.data.hashing import is_any_list, is_bytes, is_text
 from mmreg.messages import one_line
 
 
@@ -64,7 +64,7 @@ def leaves(array: pa.Array) -> Iterator[pa.Array]:
         parts = array.flatten()
     elif pa.types.is_map(kind):
         parts = [array.keys, array.items]
-    elif is_list(kind) or pa.types.is_fixed_size_list(kind):
+    elif is_any_list(kind):
         parts = [array.flatten()]
     else:
         yield array

@@ -58,7 +58,7 @@ class TargetColumn:
 
     @property
     def _told(self) -> str:
-        names = [name for reads in self.columns.values() for name in _names(reads)]
+        names = [name for reads in self.columns.values() for name in column_names(reads)]
         if "" not in self.columns:
             return f"any of the target columns {listed(map(repr, names))}"
         return f"the target {'column' if len(names) == 1 else 'columns'} {listed(map(repr, names))}"
@@ -159,7 +159,7 @@ class TargetColumn:
 
     def _place(self, split: str) -> str:
         single = self.columns.get("")
-        names = _names(single)
+        names = column_names(single)
         of = f", {'column' if len(names) == 1 else 'columns'} {listed(map(repr, names))}" if names else ""
         return f"{self.table.name}{of}" + (f", {split} rows" if split else "")
 
@@ -193,7 +193,7 @@ def _values(table: Table, reads: Reads) -> TargetValues:
     return TargetValues(pc.if_else(pa.array(missing), pa.scalar(None, rows.type), rows))
 
 
-def _names(reads: Reads) -> list[str]:
+def column_names(reads: Reads) -> list[str]:
     """The names of a target's columns."""
     return [] if reads is None else [reads] if isinstance(reads, str) else list(reads.values())
 

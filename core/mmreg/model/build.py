@@ -325,7 +325,7 @@ def _wanted_outputs(plan: Plan) -> dict[str, Outputs]:
     wanted: dict[str, Outputs] = dict.fromkeys(plan.inputs, "pooled")
     for node in plan.fusion.nodes() if plan.fusion else ():
         for part in node.of:
-            if isinstance(part, str) and node.level == "feature" and node.fusion.cls.takes == "tokens":
+            if isinstance(part, str) and node.takes_tokens:
                 provides = plan.inputs[part].encoder.cls.provides
                 wanted[part] = "tokens" if "tokens" in provides and not plan.inputs[part].many else "pooled"
     return wanted

@@ -249,7 +249,7 @@ class ModelNode(FusionNode):
         ]
         for name, target in task.targets().items():
             of = f" of {name!r}" if name else ""
-            _, own = target.known(targets.new_zeros(len(targets), task.num_outputs), targets)
+            own = target.own(targets)
             if not len(own):
                 notes.append(f"{self.name} was not fitted for {name!r}, which no validation row has")
                 continue

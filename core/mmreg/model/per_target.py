@@ -5,7 +5,7 @@ Axes: B batch, N rows, K the scores of all targets, D features, M parts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -39,8 +39,10 @@ class PerTarget(ModelFusion):
         combined = []
         losses: dict[str, Tensor] = {}
         extras: dict[str, Tensor] = {}
-        for name, operator in zip(self.names, self.operators, strict=True):
-            fused: Fused = operator(self._own(name, scores), present, features)
+        targets = self.task.targets()
+        for name, operator in self._named():
+            own = {part: targets[name].scores(each) for part, each in scores.items()}
+            fused: Fused = operator(own, present, features)
             combined.append(fused.scores)
             losses |= {f"{name}.{key}": loss for key, loss in fused.losses.items()}
             extras |= {f"{name}.{key}": each for key, each in fused.extras.items()}
@@ -48,23 +50,20 @@ class PerTarget(ModelFusion):
 
     def fit(self, scores: Mapping[str, Tensor], present: Tensor, targets: Tensor) -> None:
         """Fit each operator on those of N held-out rows that have its target."""
-        for name, operator in zip(self.names, self.operators, strict=True):
-            assert isinstance(operator, ModelFusion)
-            target = self.task.targets()[name]
-            rows = target.has(targets)
+        views = self.task.targets()
+        for name, operator in self._named():
+            rows = views[name].has(targets)
             if rows.any():
-                own = {part: target.known(each, targets) for part, each in scores.items()}
-                known = next(iter(own.values()))[1]
-                operator.fit({part: each for part, (each, _) in own.items()}, present[rows], known)
-
-    def _own(self, name: str, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        target = self.task.targets()[name]
-        return {part: target.scores(each) for part, each in scores.items()}
+                own = {part: views[name].scores(each)[rows.to(each.device)] for part, each in scores.items()}
+                operator.fit(own, present[rows], views[name].own(targets))
 
     def state(self) -> dict[str, Any]:
         """The operators' states by target."""
-        states = {}
+        states = {name: operator.state() for name, operator in self._named()}
+        return states if any(states.values()) else {}
+
+    def _named(self) -> Iterator[tuple[str, ModelFusion]]:
+        """The operators by target."""
         for name, operator in zip(self.names, self.operators, strict=True):
             assert isinstance(operator, ModelFusion)
-            states[name] = operator.state()
-        return states if any(states.values()) else {}
+            yield name, operator

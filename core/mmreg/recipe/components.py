@@ -243,6 +243,11 @@ class FusionPlan:
         """The operator's level, "feature" or "model"."""
         return self.fusion.entry.spec.level
 
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether the operator takes tokens where what it fuses has them."""
+        return self.level == "feature" and self.fusion.cls.takes == "tokens"
+
     def to_data(self, asset: Callable[[str], str] = str) -> dict[str, Any]:
         """The operator, and what it fuses, as a recipe spells it out; see `Component.to_data`."""
         data = {**self.fusion.to_data(asset), **self.fusion.weights.to_data(self.fusion.options)}

@@ -31,8 +31,7 @@ def check_many(finder: Finder, inputs: Mapping[str, InputPlan], fusion: FusionPl
             told = f"a row has any number of values then, which {' and '.join(mixed)} cannot blend in pairs"
             finder.problem(path, f"{told}; leave {' and '.join(mixed)} out")
         node = above.get(name)
-        takes_tokens = node is not None and node.level == "feature" and node.fusion.cls.takes == "tokens"
-        if given.many.pooling == "tokens" and not takes_tokens:
+        if given.many.pooling == "tokens" and not (node is not None and node.takes_tokens):
             what = "there is no operator" if node is None else f"{node.fusion.name} takes one vector a row"
             told = f"tokens are for an operator that takes them, but {what}; set many: mean, max or attention"
             finder.problem(path, told)

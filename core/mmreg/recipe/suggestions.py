@@ -210,18 +210,18 @@ def _for_number_lists(
 ) -> Suggestion | None:
     """The first of these modalities that takes a column's lists of numbers as text; None if it holds other values."""
     arrays = _number_lists(table, column, rows)
-    sample = [array for array in arrays or () if array.size]
-    for name, cls in known if sample else ():
+    if arrays is None:
+        return None
+    sample = [array for array in arrays if array.size]
+    for name, cls in known:
         try:
             options = cls.suggest(sample)
             if options is None:
                 continue
-            causes = _refused(cls, {key: value for key, (value, _) in options.items()}, arrays or ())
+            told = _cannot_load(_refused(cls, options, arrays), len(arrays))
+            return Suggestion(name, cls, (column,), dict(options), told, sample, name=column)
         except Exception:  # whatever a plugin's code raises; it is not what it takes
             continue
-        told = f"{len(causes)} of the {plural(len(arrays or ()), 'cell')} looked at cannot be loaded" if causes else ""
-        told += f" ({shortened(causes[0])})" if causes else ""
-        return Suggestion(name, cls, (column,), dict(options), told, sample, name=column)
     return None
 
 
@@ -242,11 +242,9 @@ def _for_column(
             if options is None:
                 continue
             missing = len(sample) - len(there)
-            told = f"{missing} of the {plural(len(sample), 'file')} looked at are missing" if missing else ""
-            if causes := [*broken, *_refused(cls, {key: value for key, (value, _) in options.items()}, there)]:
-                cells = plural(len(sample) + len(broken), "cell")
-                told = f"{told}; {len(causes)} of the {cells} looked at cannot be loaded ({shortened(causes[0])})"
-                told = told.removeprefix("; ")
+            lacks = f"{missing} of the {plural(len(sample), 'file')} looked at are missing" if missing else ""
+            bad = _cannot_load([*broken, *_refused(cls, options, there)], len(sample) + len(broken))
+            told = "; ".join(filter(None, [lacks, bad]))
             return Suggestion(name, cls, (column,), dict(options), told, there, name=column)
         except Exception:  # whatever a plugin's code raises; it is not what it takes
             continue
@@ -275,12 +273,19 @@ def _present(table: Table, column: str, rows: NDArray[np.int64], *, paths: bool)
     return [value for value in values if not isinstance(value, Unreadable)], broken
 
 
-def _refused(cls: type[Modality], options: Mapping[str, Any], sample: Sequence[Any]) -> list[str]:
+def _cannot_load(causes: Sequence[str], cells: int) -> str:
+    """What is to be said of those of some cells that cannot be loaded; empty if all can."""
+    if not causes:
+        return ""
+    return f"{len(causes)} of the {plural(cells, 'cell')} looked at cannot be loaded ({shortened(causes[0])})"
+
+
+def _refused(cls: type[Modality], options: Mapping[str, tuple[Any, str]], sample: Sequence[Any]) -> list[str]:
     """Why a modality cannot load some of a column's values: those that lie in the table, as files take their time."""
     values = [value for value in sample if isinstance(value, np.ndarray)]
     causes: list[str] = []
     if values:
-        modality = cls(**options)
+        modality = cls(**{key: value for key, (value, _) in options.items()})
         modality.fit_values(iter(values))
         for value in values:
             try:

@@ -22,9 +22,10 @@ from mmreg.data.lengths import unpadded_order
 from mmreg.data.prepared import Prepared, bad_texts, keep_rows
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
-from mmreg.data.targets import TargetColumn
+from mmreg.data.targets import TargetColumn, column_names
 from mmreg.errors import RunError
 from mmreg.experiment import Experiment, open_experiment, prepare_all, target_column
+from mmreg.messages import listed
 from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.augmented import Augmented
 from mmreg.model.devices import resolve_precision
@@ -279,17 +280,18 @@ class Run:
         empty = rows[target.values.select(rows).is_null()] if self.task.needs_target else rows[:0]
         if len(empty):
             count = "1 row has" if len(empty) == 1 else f"{len(empty)} rows have"
-            what = " nor ".join(map(repr, target.columns.values()))
+            what = " nor ".join(listed(map(repr, column_names(reads))) for reads in target.columns.values())
             raise RunError(f"{count} no {what} to compare with (first: {given.where(empty[0])})")
         targets = target.encode(self.task, {split or "": rows})
         weights = np.ones(len(given), np.float32)
         return Experiment(self.plan, given, {}, self.modalities, self.task, targets, weights), rows, split or "all"
 
     def _target_column(self, table: Table) -> TargetColumn:
-        """The targets of another table, which may lack columns of several ones, as rows may lack values."""
-        columns = [given.column for given in self.plan.recipe.form.predicted.values() if given.column is not None]
-        if set(columns) & set(table.columns):
-            table = table.with_empty(columns)
+        """The targets of another table, which may lack the columns of some but not of all, as rows may lack values."""
+        columns = [column_names(given.reads) for given in self.plan.recipe.form.predicted.values()]
+        absent = [names for names in columns if not set(names) & set(table.columns)]
+        if len(absent) < len(columns):
+            table = table.with_empty(column for names in absent for column in names)
         return target_column(self.plan, table)
 
     def _common_rows(self, table: Table, rows: NDArray[np.int64], split: str) -> NDArray[np.int64]:

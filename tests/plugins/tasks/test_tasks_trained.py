@@ -13,7 +13,7 @@ from scipy import stats
 from small import call
 
 import mmreg
-from mmreg.errors import MmregError, RecipeError, TargetError
+from mmreg.errors import MmregError, RecipeError, RunError, TableError, TargetError
 from mmreg.studies.compare import compare
 from mmreg_tasks.survival_metrics import c_index
 
@@ -230,10 +230,24 @@ def test_they_are_several_targets_of_one_model_of_which_rows_may_lack_some(tmp_p
     table["died"] = [None if row % 3 == 1 else value for row, value in enumerate(table["died"])]
     made = {**recipe("survival"), "table": table, "targets": TARGETS}
     del made["target"]
-    figures = mmreg.train(made, tmp_path / "run").report["test"]["metrics"]
+    run = mmreg.train(made, tmp_path / "run")
+    figures = run.report["test"]["metrics"]
     assert figures["ordinal.quadratic_kappa"] > 0.6
     assert figures["quantile.pinball"] < 0.8 * figures["baseline"]["quantile.pinball"]
     assert figures["survival.c_index"] > 0.7
+    table, inputs = {name: column[:60] for name, column in TABLE.items()}, ("id", "a", "b")
+    without = {name: column for name, column in table.items() if name not in ("days", "died")}
+    assert rows_of_targets(run, without) == {"ordinal": 60, "quantile": 60, "survival": 0}
+    survival = {name: table[name] for name in (*inputs, "days", "died")}
+    assert rows_of_targets(run, survival) == {"ordinal": 0, "quantile": 0, "survival": 60}
+    with pytest.raises(TableError, match="no column 'died'"):
+        run.evaluate({name: column for name, column in table.items() if name != "died"})
+    with pytest.raises(RunError, match="60 rows have no 'verdict' nor 'price' nor 'days', 'died' to compare with"):
+        run.evaluate({**survival, "days": [None] * 60})
+
+
+def rows_of_targets(run, table):
+    return {name: told["rows"] for name, told in run.evaluate(table)["metrics"]["targets"].items()}
 
 
 @pytest.mark.parametrize(
