@@ -6,13 +6,13 @@ Axes: B batch, M modalities.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from mmreg import BalanceBatch, EncoderGradients, Observed, Space
+from mmreg import BalanceBatch, EncoderGradients, Observed
 from mmreg_balance.heads import TINY, OwnHeads
 
 
@@ -62,14 +62,12 @@ class ReconBoost(OwnHeads):
         self,
         inputs: Mapping[str, int],
         *,
-        num_logits: int,
-        num_outputs: int,
-        space: Space,
         strength: Annotated[float, Ge(0), Le(1)] = 0.2,
         turn: Annotated[int, Ge(1), Le(10**9)] = 1,
         rectification: Annotated[int, Ge(0), Le(10**9)] = 1,
+        **options: Any,
     ) -> None:
-        super().__init__(inputs, num_logits=num_logits)
+        super().__init__(inputs, **options)
         self.strength, self.turn, self.rectification = strength, turn, rectification
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
