@@ -35,6 +35,11 @@ class OwnHeads(Balance):
         }
 
 
+def mean_loss(batch: BalanceBatch, losses: Tensor, present: Tensor) -> Tensor:
+    """The weighted sum of losses (B,) over the rows (B,) that count, over the weight of all."""
+    return torch.where(present, losses * batch.weights, 0).sum() / batch.weights.sum().clamp(min=TINY)
+
+
 def confidences(batch: BalanceBatch) -> tuple[Tensor, Tensor]:
     """How sure each modality's own head is of the targets: sums (M,), and the weights (M,) of the rows that have it.
 
