@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from mmreg import Space
 from mmreg_balance.heads import OwnHeads
 
 
@@ -30,6 +27,3 @@ class GradientBlending(OwnHeads):
 
     detached = False
     blends = True
-
-    def __init__(self, inputs: Mapping[str, int], *, num_logits: int, num_outputs: int, space: Space) -> None:
-        super().__init__(inputs, num_logits=num_logits)

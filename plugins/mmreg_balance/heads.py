@@ -10,25 +10,20 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmreg import Balance, BalanceBatch
+from mmreg import Balance, BalanceBatch, Space
 
 TINY = 1e-30
 """Stands for zero where one divides by it."""
 
 
 class OwnHeads(Balance):
-    """The base of balances with a linear head for each modality.
-
-    Args:
-        inputs: each modality's name and the size of its vector.
-        num_logits: what a head gives.
-    """
+    """The base of balances with a linear head for each modality; a subclass that has options hands the others on."""
 
     detached = True
     """Whether the heads read detached vectors: they learn to tell what is in them, and the encoders do not notice."""
     own_loss = 1.0
 
-    def __init__(self, inputs: Mapping[str, int], *, num_logits: int) -> None:
+    def __init__(self, inputs: Mapping[str, int], *, num_logits: int, num_outputs: int, space: Space) -> None:
         super().__init__()
         self.heads = nn.ModuleList(nn.Linear(size, num_logits) for size in inputs.values())
 
@@ -38,6 +33,11 @@ class OwnHeads(Balance):
             name: head(vector.detach() if self.detached else vector)
             for head, (name, vector) in zip(self.heads, vectors.items(), strict=True)
         }
+
+
+def mean_loss(batch: BalanceBatch, losses: Tensor, present: Tensor) -> Tensor:
+    """The weighted sum of losses (B,) over the rows (B,) that count, over the weight of all."""
+    return torch.where(present, losses * batch.weights, 0).sum() / batch.weights.sum().clamp(min=TINY)
 
 
 def confidences(batch: BalanceBatch) -> tuple[Tensor, Tensor]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from mmreg import Balance, EncoderGradients, Space
+from mmreg import Balance, EncoderGradients
 from mmreg_balance.heads import TINY, OwnHeads
 
 VANISHED = 1e-5
@@ -46,12 +46,10 @@ class MmPareto(OwnHeads):
         self,
         inputs: Mapping[str, int],
         *,
-        num_logits: int,
-        num_outputs: int,
-        space: Space,
         gamma: Annotated[float, Ge(0), Le(100)] = 1.5,
+        **options: Any,
     ) -> None:
-        super().__init__(inputs, num_logits=num_logits)
+        super().__init__(inputs, **options)
         self.gamma = gamma
 
     def modulate(self, gradients: Mapping[str, EncoderGradients], sums: Mapping[str, Tensor]) -> None:

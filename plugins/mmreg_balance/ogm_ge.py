@@ -6,13 +6,13 @@ Axes: M modalities.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from mmreg import BalanceBatch, EncoderGradients, Observed, Space
+from mmreg import BalanceBatch, EncoderGradients, Observed
 from mmreg_balance.heads import OwnHeads, confidences, discrepancies
 
 
@@ -45,13 +45,11 @@ class OgmGe(OwnHeads):
         self,
         inputs: Mapping[str, int],
         *,
-        num_logits: int,
-        num_outputs: int,
-        space: Space,
         alpha: Annotated[float, Ge(0), Le(100)] = 0.3,
         noise: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(inputs, num_logits=num_logits)
+        super().__init__(inputs, **options)
         self.alpha, self.noise = alpha, noise
 
     def observe(self, batch: BalanceBatch) -> Observed:

@@ -6,13 +6,13 @@ Axes: B batch, M modalities.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Le, Lt
 from torch import Tensor
 
-from mmreg import BalanceBatch, Observed, Space
+from mmreg import BalanceBatch, Observed
 from mmreg_balance.heads import TINY, OwnHeads, confidences, discrepancies
 
 
@@ -44,14 +44,12 @@ class Opm(OwnHeads):
         self,
         inputs: Mapping[str, int],
         *,
-        num_logits: int,
-        num_outputs: int,
-        space: Space,
         base: Annotated[float, Ge(0), Le(1)] = 0.3,
         strength: Annotated[float, Ge(0), Le(100)] = 0.5,
         momentum: Annotated[float, Ge(0), Lt(1)] = 0.9,
+        **options: Any,
     ) -> None:
-        super().__init__(inputs, num_logits=num_logits)
+        super().__init__(inputs, **options)
         self.base, self.strength, self.momentum = base, strength, momentum
         self.register_buffer("sure", torch.full((len(inputs),), -1.0))  # below zero: never seen
 

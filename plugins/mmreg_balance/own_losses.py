@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from mmreg import Balance, Space
+from mmreg import Balance
 from mmreg_balance.heads import OwnHeads
 
 
@@ -31,11 +31,9 @@ class OwnLosses(OwnHeads):
         self,
         inputs: Mapping[str, int],
         *,
-        num_logits: int,
-        num_outputs: int,
-        space: Space,
         weight: Annotated[float, Ge(0), Le(1e6)] = 1.0,
+        **options: Any,
     ) -> None:
-        super().__init__(inputs, num_logits=num_logits)
+        super().__init__(inputs, **options)
         self.detached = weight == 0
         self.own_loss = weight or 1.0

@@ -13,7 +13,7 @@ from annotated_types import Ge, Le, Lt
 from torch import Tensor
 
 from mmreg import Balance, BalanceBatch, Observed, Space
-from mmreg_balance.heads import TINY, discrepancies
+from mmreg_balance.heads import discrepancies, mean_loss
 
 
 class Pmr(Balance):
@@ -75,7 +75,7 @@ class Pmr(Balance):
             counts = batch.present[:, index] & self.known[index][batch.targets]
             right = logits.gather(1, batch.targets[:, None])[:, 0]
             weights = torch.where(counts, batch.weights, 0).to(right.dtype)
-            terms.append(torch.where(counts, -right * weights, 0).sum() / batch.weights.sum().clamp(min=TINY))
+            terms.append(mean_loss(batch, -right, counts))
             sure.append(torch.where(counts, right.detach().exp() * weights, 0).sum())
             rows.append(weights.sum())
         ratios = discrepancies(torch.stack(sure), torch.stack(rows))

@@ -6,14 +6,14 @@ Axes: B batch, M modalities.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from mmreg import BalanceBatch, EncoderGradients, Observed, Space
-from mmreg_balance.heads import TINY, OwnHeads
+from mmreg import BalanceBatch, EncoderGradients, Observed
+from mmreg_balance.heads import OwnHeads, mean_loss
 
 
 class ReconBoost(OwnHeads):
@@ -62,14 +62,12 @@ class ReconBoost(OwnHeads):
         self,
         inputs: Mapping[str, int],
         *,
-        num_logits: int,
-        num_outputs: int,
-        space: Space,
         strength: Annotated[float, Ge(0), Le(1)] = 0.2,
         turn: Annotated[int, Ge(1), Le(10**9)] = 1,
         rectification: Annotated[int, Ge(0), Le(10**9)] = 1,
+        **options: Any,
     ) -> None:
-        super().__init__(inputs, num_logits=num_logits)
+        super().__init__(inputs, **options)
         self.strength, self.turn, self.rectification = strength, turn, rectification
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
@@ -83,7 +81,7 @@ class ReconBoost(OwnHeads):
         learning = self.learning()
         given = [torch.where(batch.present[:, [at]], each, 0) for at, each in enumerate(batch.logits.values())]
         boosting = [torch.where(learning == at, self._boosting(batch, given, at), 0) for at in range(len(given))]
-        whole = _mean(batch, batch.row_loss(torch.stack(given).sum(0)), batch.present.any(1))
+        whole = mean_loss(batch, batch.row_loss(torch.stack(given).sum(0)), batch.present.any(1))
         rectification = torch.where(learning == len(given), whole, 0)
         return Observed({"boosting": torch.stack(boosting).sum(), "rectification": rectification})
 
@@ -91,13 +89,8 @@ class ReconBoost(OwnHeads):
         others = [each.detach() for place, each in enumerate(given) if place != at]
         theirs = torch.cat([batch.present[:, :at], batch.present[:, at + 1 :]], 1).any(1)
         sure = torch.where(theirs, torch.exp(-batch.row_loss(torch.stack(others).sum(0))), 0)
-        return _mean(batch, (1 - self.strength * sure) * batch.row_loss(given[at]), batch.present[:, at])
+        return mean_loss(batch, (1 - self.strength * sure) * batch.row_loss(given[at]), batch.present[:, at])
 
     def modulate(self, gradients: Mapping[str, EncoderGradients], sums: Mapping[str, Tensor]) -> None:
         """A step is over; the gradients stay."""
         self.steps.add_(1)
-
-
-def _mean(batch: BalanceBatch, losses: Tensor, present: Tensor) -> Tensor:
-    """The weighted sum of losses (B,) over the rows (B,) that count, over the weight of all."""
-    return torch.where(present, losses * batch.weights, 0).sum() / batch.weights.sum().clamp(min=TINY)

@@ -10,7 +10,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mmreg
+from mmreg.files import markdown_table
 from mmreg.recipe.recipe import read_recipe
 from mmreg.studies.statistics import holm, mcnemar
 
@@ -74,7 +75,7 @@ def measure(recipe: mmreg.Recipe, name: str, folder: Path, seed: int) -> dict[st
     augmented = VERSIONS if name == "8 augmented versions in use" else 0
     predicted = run.predict_rows(known.prepared, known.rows, drop=drop, augmented=augmented)
     right = predicted.scores.argmax(1).numpy() == known.targets
-    parts = run.evaluate(split="validation")["metrics"].get("modalities", {})
+    parts = run.report["validation"]["metrics"]["modalities"]
     return {
         "variant": name,
         "seed": seed,
@@ -93,8 +94,8 @@ def lost(inputs: Sequence[str], rows: int) -> dict[str, NDArray[np.bool_]]:
     return {name: mask[:, column] for column, name in enumerate(inputs)}
 
 
-def table(found: Mapping[str, Mapping[int, dict[str, Any]]], base: Mapping[str, str]) -> Iterator[str]:
-    """Lines of a Markdown table: accuracy, gain over the variant beside it, and whether that is beyond chance."""
+def table(found: Mapping[str, Mapping[int, dict[str, Any]]], base: Mapping[str, str]) -> str:
+    """As Markdown: accuracy, gain over the variant beside it, and whether that is beyond chance."""
     tested: list[tuple[str, float, float]] = []
     for name, other in base.items():
         seeds = sorted(set(found.get(name, {})) & set(found.get(other, {})))
@@ -104,15 +105,17 @@ def table(found: Mapping[str, Mapping[int, dict[str, Any]]], base: Mapping[str, 
             tested.append((name, float(own.mean() - its.mean()), mcnemar(wins, losses)))
     corrected = dict(zip([name for name, *_ in tested], holm([p for *_, p in tested]), strict=True))
     gains = {name: gain for name, gain, _ in tested}
-    yield "| variant | seeds | accuracy on validation | gain | p (Holm) | each modality by its own head |"
-    yield "|---|---|---|---|---|---|"
+    rows = []
     for name, by_seed in found.items():
         figures = np.array([np.mean(each["right"]) for each in by_seed.values()])
         spread = f" ± {figures.std(ddof=1):.3f}" if len(figures) > 1 else ""
-        beside = f"{gains[name]:+.3f} | {corrected[name]:.3f}" if name in gains else " | "
         parts = [each["own"] for each in by_seed.values() if each["own"]]
         own = ", ".join(f"{part} {np.mean([each[part] for each in parts]):.3f}" for part in (parts[0] if parts else {}))
-        yield f"| {name} | {len(figures)} | {figures.mean():.3f}{spread} | {beside} | {own} |"
+        row = {"variant": name, "seeds": len(figures), "accuracy on validation": f"{figures.mean():.3f}{spread}"}
+        row["gain"] = f"{gains[name]:+.3f}" if name in gains else ""
+        row["p (Holm)"] = f"{corrected[name]:.3f}" if name in gains else ""
+        rows.append({**row, "each modality by its own head": own})
+    return markdown_table(rows)
 
 
 def ensemble(folder: Path, seeds: Sequence[int]) -> float:
@@ -147,7 +150,7 @@ def main() -> None:
         figures = json.loads(file.read_text())
         found[figures["variant"]][figures["seed"]] = figures
     shown = {name: by_seed for name, by_seed in found.items() if by_seed}
-    print("\n".join(table(shown, {name: other for name, (other, _) in every.items() if other})))
+    print(table(shown, {name: other for name, (other, _) in every.items() if other}))
     seeds = sorted(found["concat"])
     if len(seeds) > 1:
         print(f"concat of {len(seeds)} seeds as one run, by the mean of probabilities: {ensemble(folder, seeds):.3f}")

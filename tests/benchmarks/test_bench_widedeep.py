@@ -5,7 +5,6 @@ BENCH_WIDEDEEP names an interpreter that has it; without, one is made with pip b
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -17,9 +16,9 @@ import venv
 from pathlib import Path
 
 import pytest
+import widedeep
 from harness import interleaved, record
 
-SCRIPT = Path(__file__).with_name("widedeep.py")
 VERSION = "1.7.0"
 ROUNDS = 2
 
@@ -56,7 +55,7 @@ def job(python: str, what: str, folder: Path, tmp: Path) -> tuple[float, float]:
     """The processor's seconds of one whole job, imports apart, and its accuracy on the test rows."""
     environment = {**os.environ, "MMREG_CACHE_DIR": str(tmp / "cache"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [python, str(SCRIPT), what, str(folder)], capture_output=True, text=True, check=False, env=environment
+        [python, widedeep.__file__, what, str(folder)], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr[-2000:]
     shutil.rmtree(tmp / "cache", ignore_errors=True)
@@ -67,12 +66,7 @@ def job(python: str, what: str, folder: Path, tmp: Path) -> tuple[float, float]:
 
 @pytest.mark.bench
 def test_facts_texts_and_pictures_take_less_than_with_widedeep(other: str, tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("widedeep_job", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    script.write_data(tmp_path / "data")
+    widedeep.write_data(tmp_path / "data")
     accuracies: dict[str, list[float]] = {"mmreg": [], "widedeep": []}
 
     def run(python: str, what: str) -> float:
@@ -81,7 +75,7 @@ def test_facts_texts_and_pictures_take_less_than_with_widedeep(other: str, tmp_p
         return seconds
 
     pairs = interleaved(lambda: run(sys.executable, "mmreg"), lambda: run(other, "widedeep"), rounds=ROUNDS, warm=0)
-    rows = script.ROWS["train"] * script.EPOCHS
+    rows = widedeep.ROWS["train"] * widedeep.EPOCHS
     speeds = [[rows / each for each in side] for side in zip(*pairs, strict=True)]
     means = {name: statistics.mean(values) for name, values in accuracies.items()}
     print(

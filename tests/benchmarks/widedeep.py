@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-CATEGORIES, NUMBERS = 6, 2
+CATEGORIES = tuple(f"c{number}" for number in range(6))
+NUMBERS = tuple(f"n{number}" for number in range(2))
+"""The names of their columns."""
 ROWS = {"train": 3000, "validation": 500, "test": 1500}
 SIZE, TOKENS, WORDS = 32, 16, 400
 EPOCHS, BATCH, RATE = 8, 64, 0.001
@@ -30,8 +32,8 @@ def write_data(folder: Path) -> None:
     patterns = random.normal(size=(4, SIZE, SIZE, 3))
     words = [f"w{number}" for number in range(WORDS)]
     shares = random.dirichlet(np.full(WORDS, 0.5), 4) * 0.15 + 0.85 / WORDS
-    likely = random.dirichlet(np.full(5, 2.0), (CATEGORIES, 4))
-    means = random.normal(size=(NUMBERS, 4))
+    likely = random.dirichlet(np.full(5, 2.0), (len(CATEGORIES), 4))
+    means = random.normal(size=(len(NUMBERS), 4))
     (folder / "files").mkdir(parents=True)
     lines = []
     for split, count in ROWS.items():
@@ -41,22 +43,12 @@ def write_data(folder: Path) -> None:
             name = f"{split}{number}.png"
             PIL.Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / "files" / name)
             text = " ".join(random.choice(words, random.integers(8, TOKENS + 1), p=shares[label]))
-            kinds = [f"k{random.choice(5, p=likely[column, label])}" for column in range(CATEGORIES)]
-            numbers = [f"{random.normal(means[column, label], 1.5):.4f}" for column in range(NUMBERS)]
+            kinds = [f"k{random.choice(5, p=likely[column, label])}" for column in range(len(CATEGORIES))]
+            numbers = [f"{random.normal(means[column, label], 1.5):.4f}" for column in range(len(NUMBERS))]
             lines.append((split, label, f"files/{name}", text, *kinds, *numbers))
-    header = ("split", "label", "image", "text", *categories(), *numbers_of())
+    header = ("split", "label", "image", "text", *CATEGORIES, *NUMBERS)
     with (folder / "table.csv").open("w", newline="") as file:
         csv.writer(file).writerows([header, *lines])
-
-
-def categories() -> list[str]:
-    """The names of the columns of categories."""
-    return [f"c{number}" for number in range(CATEGORIES)]
-
-
-def numbers_of() -> list[str]:
-    """The names of the columns of numbers."""
-    return [f"n{number}" for number in range(NUMBERS)]
 
 
 def recipe(folder: Path) -> dict[str, Any]:
@@ -78,7 +70,7 @@ def recipe(folder: Path) -> dict[str, Any]:
             },
             "facts": {
                 "type": "tabular",
-                "columns": [*categories(), *numbers_of()],
+                "columns": [*CATEGORIES, *NUMBERS],
                 "scaling": "standard",
                 "encoder": {**facts, "dropout": 0.1, "embedding_size": 16, "features": PERCEPTRON[1]},
             },
@@ -127,9 +119,9 @@ def with_widedeep(folder: Path) -> float:
     rows = pd.read_csv(folder / "table.csv")
     parts = {split: rows[rows["split"] == split] for split in ROWS}
     facts = TabPreprocessor(
-        cat_embed_cols=[(name, 16) for name in categories()],
-        continuous_cols=numbers_of(),
-        cols_to_scale=numbers_of(),
+        cat_embed_cols=[(name, 16) for name in CATEGORIES],
+        continuous_cols=list(NUMBERS),
+        cols_to_scale=list(NUMBERS),
         verbose=0,
     )
     text = TextPreprocessor("text", maxlen=TOKENS, min_freq=1, n_cpus=1, verbose=0)
@@ -144,7 +136,7 @@ def with_widedeep(folder: Path) -> float:
         deeptabular=TabMlp(
             facts.column_idx,
             cat_embed_input=facts.cat_embed_input,
-            continuous_cols=numbers_of(),
+            continuous_cols=list(NUMBERS),
             embed_continuous=True,
             embed_continuous_method="standard",
             cont_embed_dim=16,

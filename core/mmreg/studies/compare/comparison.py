@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +76,12 @@ class Comparison:
 
     def own_figures(self, variant: Variant) -> dict[str, OwnFigure]:
         """What each modality of a variant reaches by itself, as far as it says something, beside trained alone."""
-        return own_figures(variant, self.variants, self.metric)
+        return self._own_figures[variant.name]
+
+    @cached_property
+    def _own_figures(self) -> dict[str, dict[str, OwnFigure]]:
+        """The same by the variant's name: every page and table of a comparison shows them."""
+        return {variant.name: own_figures(variant, self.variants, self.metric) for variant in self.variants}
 
     def standing(self, variant: Variant) -> Standing:
         """What a variant is beside the best one."""
@@ -132,18 +138,16 @@ class Comparison:
         """The most important figures as rows of text, the best variant first."""
         single = self.best_single
         rows = []
-        own = {variant.name: self.own_figures(variant) for variant in self.variants}
-        shown = list(dict.fromkeys(name for figures in own.values() for name in figures))
+        shown = list(dict.fromkeys(name for figures in self._own_figures.values() for name in figures))
         for variant in self.variants:
             row = {"variant": variant.name, self.metric: _mean_text(variant, self.metric)}
             for metric in self._further_metrics():
                 row[metric] = _number(variant.mean(metric)) if metric in variant.metrics else ""
             if single is not None:
                 gain = self.gain(variant)
-                text = "" if gain is None else f"{gain:+.3f}" if abs(gain) < 10 else f"{gain:+.4g}"
-                row["vs single"] = "baseline" if variant is single else text
+                row["vs single"] = "baseline" if variant is single else "" if gain is None else _signed(gain)
             for name in shown:
-                figure = own[variant.name].get(name)
+                figure = self.own_figures(variant).get(name)
                 row[f"{name} by itself"] = "" if figure is None else _own_text(figure)
             row["best"] = MARKS[self.standing(variant)]
             row["parameters"] = f"{variant.parameters:,}"
@@ -245,7 +249,7 @@ class Comparison:
         return "\n\n".join(sections) + "\n"
 
     def _own_note(self) -> str:
-        if not any(map(self.own_figures, self.variants)):
+        if not any(self._own_figures.values()):
             return ""
         return (
             f" By itself: the {self.metric} of what one modality tells within the fused model, on the rows that have "
@@ -299,12 +303,17 @@ def _mean_text(variant: Variant, metric: str) -> str:
 
 def _own_text(figure: OwnFigure) -> str:
     """A figure with its gap to training alone."""
-    return _number(figure.own) + ("" if figure.gap is None else f" ({figure.gap:+.3f})")
+    return _number(figure.own) + ("" if figure.gap is None else f" ({_signed(figure.gap)})")
 
 
 def _number(figure: float) -> str:
     """Three decimals for shares and the like, four digits for larger numbers."""
     return f"{figure:.3f}" if abs(figure) < 10 else f"{figure:.4g}"
+
+
+def _signed(difference: float) -> str:
+    """The same of a difference, with its sign."""
+    return f"{difference:+.3f}" if abs(difference) < 10 else f"{difference:+.4g}"
 
 
 def _joined(names: Sequence[str], last: str) -> str:

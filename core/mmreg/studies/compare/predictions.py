@@ -195,6 +195,7 @@ def _own_predictions(
         if f"scores/{name}" in table.column_names:
             values = table.column(f"scores/{name}")
             there = np.asarray(values.is_valid(), dtype=bool)
-            scores = torch.tensor(values.drop_null().to_pylist(), dtype=torch.float32).reshape(int(there.sum()), -1)
+            scores = torch.tensor(values.drop_null().to_pylist(), dtype=torch.float32)
+            scores = scores.reshape(-1, run.task.num_outputs)  # no row may have it
             found[name] = OwnPrediction(rows[there], targets[torch.from_numpy(there)], run.task.scores(scores))
     return found

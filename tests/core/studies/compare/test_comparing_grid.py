@@ -370,6 +370,14 @@ def test_a_modality_has_no_gap_where_none_was_trained_alone_with_its_encoder(tmp
     assert "(" not in without.table()[0]["a by itself"]
 
 
+def test_a_modality_that_no_compared_row_has_says_nothing_by_itself(tmp_path: Path) -> None:
+    table = [{**row, "b": None if row["split"] == "test" else row["b"]} for row in toys.rows(60)]
+    comparison = grid(
+        tmp_path / "grid", ["sum", "concat"], (0,), balances=["own_losses"], singles=False, changes={"table": table}
+    )
+    assert [list(comparison.own_figures(each)) for each in comparison.variants] == [["a"], ["a"]]
+
+
 def test_all_means_every_operator() -> None:
     levels = {entry.spec.name: entry.spec.level for entry in registry.specs("fusion")}
     assert set(names(toys.recipe("t.csv"), ["all"], None, {}, False)) == set(levels)
