@@ -145,7 +145,8 @@ class Comparison:
                 row[metric] = _number(variant.mean(metric)) if metric in variant.metrics else ""
             if single is not None:
                 gain = self.gain(variant)
-                row["vs single"] = "baseline" if variant is single else "" if gain is None else _signed(gain)
+                text = "" if gain is None else f"{gain:+.3f}" if abs(gain) < 10 else f"{gain:+.4g}"
+                row["vs single"] = "baseline" if variant is single else text
             for name in shown:
                 figure = self.own_figures(variant).get(name)
                 row[f"{name} by itself"] = "" if figure is None else _own_text(figure)
@@ -303,17 +304,12 @@ def _mean_text(variant: Variant, metric: str) -> str:
 
 def _own_text(figure: OwnFigure) -> str:
     """A figure with its gap to training alone."""
-    return _number(figure.own) + ("" if figure.gap is None else f" ({_signed(figure.gap)})")
+    return _number(figure.own) + ("" if figure.gap is None else f" ({figure.gap:+.3f})")
 
 
 def _number(figure: float) -> str:
     """Three decimals for shares and the like, four digits for larger numbers."""
     return f"{figure:.3f}" if abs(figure) < 10 else f"{figure:.4g}"
-
-
-def _signed(difference: float) -> str:
-    """The same of a difference, with its sign."""
-    return f"{difference:+.3f}" if abs(difference) < 10 else f"{difference:+.4g}"
 
 
 def _joined(names: Sequence[str], last: str) -> str:
