@@ -108,12 +108,12 @@ def test_a_second_signal_ends_at_once(
     assert_goes_on_to_the_same(command, tmp_path)
 
 
-@pytest.mark.parametrize("place", ["_fit_fusions", "_report"])
+@pytest.mark.parametrize(("owner", "place"), [(session, "fit_fusions"), (session.Session, "_report")])
 def test_a_signal_while_the_end_is_measured_keeps_all_that_was_trained(
-    command: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    command: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, place: str
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(session.Session, place, before(getattr(session.Session, place), lambda: send("SIGTERM")))
+        patch.setattr(owner, place, before(getattr(owner, place), lambda: send("SIGTERM")))
         stopped = command()
     assert stopped.code == 75
     assert "go on with:" in stopped.err
