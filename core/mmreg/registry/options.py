@@ -208,12 +208,17 @@ def describe_options(cls: type) -> list[dict[str, Any]]:
 
 def _bounds(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The bounds of a number, also where something else may stand instead of it."""
-    found = [{key: member[key] for key in _BOUNDS if key in member} for member in schema.get("anyOf", [schema])]
+    found = [{key: _whole(member[key]) for key in _BOUNDS if key in member} for member in schema.get("anyOf", [schema])]
     return next((bounds for bounds in found if bounds), {})
 
 
 def _default(info: FieldInfo) -> Any:
     return json.loads(json.dumps(info.get_default(call_default_factory=True), default=_plain))
+
+
+def _whole(bound: float) -> float:
+    """A bound as it is told: `typing` gives 1000 for 1e3 where an equal annotation with 1000 was made before."""
+    return int(bound) if float(bound).is_integer() else bound
 
 
 _BOUNDS = {"minimum": ">= {}", "exclusiveMinimum": "> {}", "maximum": "<= {}", "exclusiveMaximum": "< {}"}
@@ -240,7 +245,7 @@ def type_text(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
             return f"{{{inner}}}"
         values = schema.get("additionalProperties")
         return f"mapping to {type_text(values, definitions)}" if isinstance(values, Mapping) else "mapping"
-    bounds = " and ".join(text.format(schema[key]) for key, text in _BOUNDS.items() if key in schema)
+    bounds = " and ".join(text.format(_whole(schema[key])) for key, text in _BOUNDS.items() if key in schema)
     return f"{schema.get('type', 'any')} {bounds}".strip()
 
 

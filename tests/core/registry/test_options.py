@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import pytest
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 
 from mmreg.errors import OptionError
 from mmreg.registry.options import check_options, describe_options, find_problems, json_schema
@@ -109,6 +109,22 @@ def test_a_description_has_types_bounds_defaults_and_text() -> None:
     assert rows["widths"]["default"] == [1, 2]
     assert rows["scale"]["type"] == "number or null"
     assert rows["scale"]["default"] is None
+
+
+def test_a_whole_bound_is_told_alike_however_it_was_written() -> None:
+    class Bounded:
+        """Bounded.
+
+        Args:
+            one: a.
+            other: b.
+        """
+
+        def __init__(self, *, one: Annotated[float, Le(1e3)] = 1, other: Annotated[float, Le(0.5)] = 0.1) -> None: ...
+
+    one, other = describe_options(Bounded)
+    assert (one["type"], other["type"]) == ("number <= 1000", "number <= 0.5")
+    assert str(one["bounds"]) == "{'maximum': 1000}"
 
 
 class Base:
