@@ -1,10 +1,10 @@
 """How fast a GPU trains beside a bare loop: the same model, by hand, over tensors on the device, as one CUDA graph.
 
-    python tests/benchmarks/gpu.py [--only seed_model,...] [--modes eager,...] [--out figures.json] [--seconds 4]
+    python tests/benchmarks/gpu.py [--only seed_model,...] [--modes eager,...] [--seconds 4] [--kernels] [--out FILE]
 
 Every scenario runs in one process: epochs of mmreg and as many steps of the bare loop take turns, and ratios are
-medians over these rounds. `eager` is `training.compile: false`, `compiled` is `true` (encoders compiled by
-torch.compile, steps recorded as CUDA graphs), and `recorded` is the latter half of it.
+medians over these rounds. `eager` is `training.compile: false`, `recorded` is `auto` (steps recorded as CUDA
+graphs), and `compiled` is `true` (encoders compiled by torch.compile, too).
 
 Axes: B batch, R rows.
 """
@@ -17,6 +17,7 @@ import json
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -37,13 +38,14 @@ from mmreg.data.table import Table
 from mmreg.experiment import Experiment, open_experiment, prepare_all
 from mmreg.model.devices import resolve_device, tuned
 from mmreg.recipe.resolve import resolve
-from mmreg.training.captured import CapturedStep, CudaRecorder, make_capturable
 from mmreg.training.loop import Trainer
 from mmreg.training.rows import TrainingRows
 
+KERNELS = 15
+"""How many of them are kept."""
 RANDOM = np.random.default_rng(0)
 WORDS = [f"word{number}" for number in range(500)]
-MODES = ("eager", "recorded", "compiled")
+MODES: Mapping[str, Any] = {"eager": False, "recorded": "auto", "compiled": True}
 
 
 class ResNet50(Encoder):
@@ -146,7 +148,7 @@ class Ours:
             prepared, experiment.targets, experiment.weights, experiment.splits["train"], np.zeros(0, np.int64)
         )
         self.told: list[str] = []
-        experiment.plan.recipe.form.training.compile = mode == "compiled"
+        experiment.plan.recipe.form.training.compile = MODES[mode]
         self.trainer = Trainer(
             experiment.plan,
             experiment.build_model().to(device),
@@ -157,9 +159,6 @@ class Ours:
             lambda step: None,
             tell=self.told.append,
         )
-        if mode == "recorded" and device.type == "cuda":
-            make_capturable(self.trainer.optimizer)
-            self.trainer.captured = CapturedStep(self.trainer.step, CudaRecorder(), self.told.append)
         self.epochs = self.trainer.epochs()
 
     def __call__(self) -> float:
@@ -241,20 +240,21 @@ class Bare:
         return (time.perf_counter() - started) * self.rows / (steps * self.batch_size)
 
 
-def busy_share(epoch: Callable[[], float]) -> float:
-    """The share of an epoch's time in which the GPU computes or copies."""
+def profiled(epoch: Callable[[], float]) -> tuple[float, list[str]]:
+    """The share of an epoch's time in which the GPU computes or copies, and the kernels that take most of it."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         seconds = epoch()
-    spans = sorted(
-        (event.time_range.start, event.time_range.end)
-        for event in profile.events()
-        if event.device_type == torch.autograd.DeviceType.CUDA
-    )
+    kernels = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
     busy, end = 0.0, -math.inf
-    for begin, until in spans:
+    for begin, until in sorted((event.time_range.start, event.time_range.end) for event in kernels):
         busy += max(0.0, until - max(begin, end))
         end = max(end, until)
-    return busy / 1e6 / seconds
+    spent: Counter[str] = Counter()
+    for event in kernels:
+        spent[event.name] += event.time_range.elapsed_us()
+    calls = Counter(event.name for event in kernels)
+    most = [f"{each / busy:6.1%} {calls[name]:7,} x {name[:110]}" for name, each in spent.most_common(KERNELS)]
+    return busy / 1e6 / seconds, most
 
 
 def peak(build: Callable[[], Any], runs: int) -> tuple[Any, float]:
@@ -294,6 +294,7 @@ def measure(name: str, device: torch.device, seconds: float, modes: list[str]) -
             rounds.append((bare(), ours()))
         ratios = [theirs / own for theirs, own in rounds]
         own = statistics.median(own for _, own in rounds)
+        busy, kernels = profiled(ours) if device.type == "cuda" else (math.nan, [])
         yield {
             "scenario": name,
             "mode": mode,
@@ -303,7 +304,8 @@ def measure(name: str, device: torch.device, seconds: float, modes: list[str]) -
             "rows_per_second": scenario.rows / own,
             "bare_rows_per_second": scenario.rows / statistics.median(theirs for theirs, _ in rounds),
             "memory_ratio": memory / bare_memory,
-            "busy": busy_share(ours) if device.type == "cuda" else math.nan,
+            "busy": busy,
+            "kernels": kernels,
             "seconds_of_the_first_epochs": first,
             "told": ours.told,
         }
@@ -315,6 +317,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(SCENARIOS))
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--kernels", action="store_true", help="print the kernels that take most of the time")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     device = resolve_device()
@@ -330,6 +333,8 @@ def main() -> None:
                     f"({each['lowest']:.2f} to {each['highest']:.2f}), {each['rows_per_second']:8,.0f} rows/s, memory "
                     f"{each['memory_ratio']:.2f}, busy {each['busy']:.2f}, first epochs "
                     f"{each['seconds_of_the_first_epochs']:.0f} s {' '.join(each['told'])}",
+                    *(each["kernels"] if given.kernels else []),
+                    sep="\n",
                     flush=True,
                 )
             gc.collect()

@@ -92,9 +92,10 @@ class Training(Closed):
 
     Layers for which torch has no kernel in it here compute in float32; `mmreg doctor` names them.
     """
-    compile: bool = False
-    """Whether encoders are compiled by torch.compile, and on a GPU whole steps recorded as CUDA graphs. It takes a
-    minute or so at the beginning; a step that cannot be recorded, or gives something else then, runs as it is."""
+    compile: Literal["auto"] | bool = "auto"
+    """auto: on a GPU, whole steps are recorded as CUDA graphs, which changes no result; a step that cannot be recorded,
+    or gives something else then, runs as it is. true: encoders are also compiled by torch.compile, on a CPU as well,
+    which takes a minute or so at the beginning and changes results within rounding. false: neither."""
     keep: Literal["best", "last", "soup"] = "best"
     """Which weights the run ends with: the best on validation, or the last. soup: the mean of those of the three best
     epochs, as far as each makes the validation metric no worse (greedy soup, Wortsman et al. 2022)."""

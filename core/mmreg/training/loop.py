@@ -125,16 +125,17 @@ class Trainer:
         return next((each.value for each in values if not each.part and each.name == self.metric), None)
 
     def _compile(self, tell: Callable[[str], None]) -> None:
-        """Put values on the device, and compile and record the step, where recipe and device allow it."""
+        """Put values on the device, and record and compile the step, where recipe and device allow it."""
         self.captured: CapturedStep | None = None
         resident = self.rows.keep_on(self.device)
-        if not self.options.compile or self.step.on_gradients is not None:  # a compiled step shows nobody its gradients
+        if not self.options.compile or self.step.on_gradients is not None:  # a recorded step shows nobody its gradients
             return
-        if self.model.balance is not None and self.model.balance.own_gradients:
-            tell("nothing is compiled, as the balance goes back through the encoders twice, which compiled ones do not")
-            return
-        tell("the encoders are compiled at the first steps, which takes a minute or so")
-        self.model.compile_encoders()
+        if self.options.compile is True:
+            if self.model.balance is not None and self.model.balance.own_gradients:
+                tell("encoders are not compiled, as the balance goes back through them twice")
+            else:
+                tell("the encoders are compiled at the first steps, which takes a minute or so")
+                self.model.compile_encoders()
         if self.device.type == "cuda" and resident:
             make_capturable(self.optimizer)
             self.captured = CapturedStep(self.step, CudaRecorder(), tell)

@@ -277,12 +277,10 @@ def test_runs_that_were_balanced_can_be_combined(tmp_path: Path) -> None:
     assert both.evaluate(toys.rows(), split="test")["metrics"]["accuracy"] > 0.5
 
 
-def test_nothing_is_compiled_where_the_way_back_is_gone_twice(tmp_path: Path) -> None:
+def test_encoders_are_not_compiled_where_the_way_back_is_gone_twice(tmp_path: Path) -> None:
     run = toys.train(tmp_path / "run", overrides=["training.balance=mmpareto", "training.compile=true"])
     (note,) = run.report["notes"]
-    assert (
-        note == "nothing is compiled, as the balance goes back through the encoders twice, which compiled ones do not"
-    )
+    assert note == "encoders are not compiled, as the balance goes back through them twice"
 
 
 def test_a_grid_goes_over_balances_and_trains_modalities_alone_without_one() -> None:
