@@ -328,6 +328,8 @@ def main() -> None:
         for name in given.only.split(","):
             for each in measure(name, device, given.seconds, given.modes.split(",")):
                 figures.append(each)
+                if given.out is not None:
+                    given.out.write_text(json.dumps(figures, indent=1))
                 print(
                     f"{each['scenario']:15} {each['mode']:9} {each['ratio']:5.2f} of the bare loop "
                     f"({each['lowest']:.2f} to {each['highest']:.2f}), {each['rows_per_second']:8,.0f} rows/s, memory "
@@ -338,8 +340,6 @@ def main() -> None:
                     flush=True,
                 )
             gc.collect()
-    if given.out is not None:
-        given.out.write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Batch:
         To a CUDA device everything is copied from pinned memory, so that the copies overlap with what runs there.
         """
         device = torch.device(device)
-        if device.type == "cpu":
+        if device.type == "cpu" or device == self.present.device:
             return self
         return replace(
             self,
@@ -237,6 +237,6 @@ def _move(tensor: None, device: torch.device) -> None: ...
 @overload
 def _move(tensor: Tensor | None, device: torch.device) -> Tensor | None: ...
 def _move(tensor: Tensor | None, device: torch.device) -> Tensor | None:
-    if tensor is not None and device.type == "cuda":
+    if tensor is not None and device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return None if tensor is None else tensor.to(device, non_blocking=True)

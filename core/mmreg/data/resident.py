@@ -73,11 +73,11 @@ class ResidentValues:
         self._is_named = isinstance(prepared.stored, Mapping)
         self.features = prepared.features if isinstance(prepared, FeatureValues) else None
         self.index, self.bounds = prepared.index, prepared.bounds
-        self._index = torch.from_numpy(prepared.index).to(device, copy=True)  # which `take` writes to
+        self._index = _copied(prepared.index, device)  # which `take` writes to
         self.lengths: NDArray[np.int64] | None = None
         if prepared.offsets is not None:
             self.lengths = np.diff(prepared.offsets)
-            self._offsets = torch.from_numpy(prepared.offsets).to(device)
+            self._offsets = _copied(prepared.offsets, device)
             self._longest = int(self.lengths.max(initial=0))
             self._is_even = int(self.lengths.min(initial=self._longest)) == self._longest
 

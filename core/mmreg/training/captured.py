@@ -142,16 +142,24 @@ class CapturedStep:
         return packet.pin_memory() if self.step.device.type == "cuda" else packet
 
     def _unrecorded(self, group: Sequence[IndexedBatch], packet: Tensor, seeds: Sequence[int], number: int) -> Losses:
-        draws = [WatchedDraws(seed, self.step.device) for seed in seeds]
-        before = None if self._record is None else _host_state()
-        losses = self._run(group, packet.to(self.step.device, non_blocking=True), draws)
+        here = packet.to(self.step.device, non_blocking=True)
+        if self._record is None:
+            return self._updated(self._run(group, here, [Draws(seed) for seed in seeds]), number)
+        draws: list[WatchedDraws] = []
+        for seed in seeds:
+            draws.append(WatchedDraws(seed, self.step.device, draws[-1] if draws else None))
+        before = _host_state()
+        losses = self._updated(self._run(group, here, draws), number)
+        for index, watched in enumerate(draws):
+            self._drew |= {(index, name) for name in watched.drew()}
+        if before != _host_state() or any(watched.drew_on_host for watched in draws):
+            self._stop("a component draws random numbers on the host")
+        return losses
+
+    def _updated(self, losses: Losses, number: int) -> Losses:
+        """The losses of a step, once the weights have moved by them."""
         if not self._whole:
             self.step.update(losses.loss, number)
-        if self._record is not None:
-            for index, watched in enumerate(draws):
-                self._drew |= {(index, name) for name in watched.drew()}
-            if before != _host_state() or any(watched.drew_on_host for watched in draws):
-                self._stop("a component draws random numbers on the host")
         return losses
 
     def _run(self, group: Sequence[IndexedBatch], packet: Tensor, draws: Sequence[Draws]) -> Losses:

@@ -19,13 +19,15 @@ class WatchedDraws(Draws):
     Args:
         seed: as for `Draws`.
         device: where the step is computed.
+        before: those of the batch before in the same step, whose last component is done once these begin.
 
     Attributes:
         drew_on_host: whether a component drew on the host while it computed elsewhere, which no recording repeats.
     """
 
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int, device: torch.device, before: WatchedDraws | None = None) -> None:
         super().__init__(seed)
+        self._before = before
         self._default = _default_generator(device)
         self._sources: list[tuple[str, torch.Generator, Tensor]] = []
         self._drew: set[str] = set()
@@ -35,12 +37,14 @@ class WatchedDraws(Draws):
 
     def generator(self, device: torch.device, name: str) -> torch.Generator:
         """See `Draws`."""
+        self._begin()
         source = super().generator(device, name)
         self._sources.append((f"transform {name}", source, source.get_state()))
         return source
 
     def reseed(self, name: str) -> None:
         """See `Draws`."""
+        self._begin()
         self._settle()
         super().reseed(name)
         self._last = (f"component {name}", self._default.get_state(), torch.default_generator.get_state())
@@ -49,6 +53,11 @@ class WatchedDraws(Draws):
         """What drew: "transform NAME" of a modality, "component NAME" of an encoder or operator."""
         self._settle()
         return self._drew | {name for name, source, begin in self._sources if not _same(source, begin)}
+
+    def _begin(self) -> None:
+        if self._before is not None:
+            self._before._settle()
+            self._before = None
 
     def _settle(self) -> None:
         if self._last is not None:
@@ -75,6 +84,7 @@ class OwnDraws(Draws):
 
     def __post_init__(self) -> None:
         self.generators = {name: torch.Generator(self.device) for name in self.names}
+        self._unused = torch.Generator(self.device)  # for those who did not draw: none can be made while one records
 
     def begin(self, seed: int) -> None:
         """Seed them for a step."""
@@ -83,8 +93,7 @@ class OwnDraws(Draws):
 
     def generator(self, device: torch.device, name: str) -> torch.Generator:
         """See `Draws`."""
-        own = self.generators.get(f"transform {name}")
-        return torch.Generator(device) if own is None else own
+        return self.generators.get(f"transform {name}", self._unused)
 
     def reseed(self, name: str) -> None:
         """See `Draws`."""
@@ -105,11 +114,13 @@ def _default_generator(device: torch.device) -> torch.Generator:
 
 @contextmanager
 def default_generator_kept(device: torch.device) -> Iterator[None]:
-    """A device's global random state as it was before, once the block has ended."""
+    """A device's global random state as it was before, once the block has ended, a failed recording included."""
     default = _default_generator(device)
     if device.type == "cuda":
-        state = default.graphsafe_get_state()
-        restore = partial(default.graphsafe_set_state, state)
+        # Numbers in a generator of its own: a recording that fails leaves those that it drew from in the midst of it.
+        kept = torch.Generator(device)
+        kept.set_state(default.get_state())
+        restore = partial(default.graphsafe_set_state, kept)
     else:
         restore = partial(default.set_state, default.get_state())
     try:

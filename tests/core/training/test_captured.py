@@ -18,11 +18,13 @@ from mmreg import registry
 from mmreg.data.prepared import fit_arrays
 from mmreg.data.table import Table
 from mmreg.experiment import open_experiment, prepare_all
+from mmreg.layers import GLOBAL_DRAWS
 from mmreg.recipe.resolve import resolve
 from mmreg.training import captured
 from mmreg.training.captured import CapturedStep
 from mmreg.training.encode_once import encode_once
 from mmreg.training.loop import Trainer
+from mmreg.training.recorded_draws import WatchedDraws
 from mmreg.training.rows import TrainingRows
 from mmreg.training.step import Losses
 
@@ -245,3 +247,16 @@ def test_what_cannot_be_recorded_runs_as_it_is() -> None:
         assert torch.equal(one, other)
     (text,) = told
     assert text.endswith("operation not permitted when stream is capturing")
+
+
+def test_the_draws_of_one_batch_are_not_those_of_the_next_in_a_step() -> None:
+    """A batch's last component is done when the next batch begins, which seeds the host's generator as well."""
+    elsewhere = torch.device("meta")
+    with GLOBAL_DRAWS, torch.random.fork_rng(devices=[]):
+        first = WatchedDraws(1, elsewhere)
+        first.reseed("text")
+        second = WatchedDraws(2, elsewhere, first)
+        second.reseed("text")
+        torch.rand(1)
+        assert (first.drew(), first.drew_on_host) == (set(), False)
+        assert (second.drew(), second.drew_on_host) == ({"component text"}, True)

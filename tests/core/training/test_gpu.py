@@ -103,7 +103,7 @@ def test_recorded_steps_give_the_bits_that_steps_give(fusion: str) -> None:
         (True, {}),
         (False, {"accumulate": 2}),
         (False, {"optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9}}),
-        (False, {"optimizer": {"name": "muon"}}),
+        (False, {"optimizer": {"name": "Muon"}}),
         (False, {"optimizer": {"name": "AdamW", "foreach": True}}),
     ],
     ids=["absent", "accumulate", "sgd", "muon", "foreach"],
