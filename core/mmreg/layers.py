@@ -326,7 +326,7 @@ def _reordered(values: Tensor, order: Tensor) -> Tensor:
 
 
 def has_recurrent_kernel(mode: str, device: str, dtype: torch.dtype) -> bool:
-    """Whether torch trains a recurrent layer under autocast to this dtype here, found by trying it once a process.
+    """Whether torch trains a recurrent layer in this dtype here, found by trying it once a process.
 
     Args:
         mode: "LSTM", "GRU", "RNN_TANH" or "RNN_RELU", as `torch.nn.RNNBase.mode`.
@@ -340,10 +340,12 @@ def has_recurrent_kernel(mode: str, device: str, dtype: torch.dtype) -> bool:
 def _trains(mode: str, device: str, dtype: torch.dtype) -> bool:
     # Asked in the middle of a forward pass, this changes neither the random state nor what is recorded there.
     with GLOBAL_DRAWS, torch.random.fork_rng(devices=()), torch.inference_mode(False), torch.enable_grad():
-        layer = _CELLS[mode](1, 1, batch_first=True).to(device)
+        by_autocast = device == "cpu"  # elsewhere weights and values are brought into the dtype by hand
+        own = torch.float32 if by_autocast else dtype
+        layer = _CELLS[mode](1, 1, batch_first=True).to(device, own)
         try:
-            with torch.autocast(device, dtype):
-                states = layer(torch.zeros(1, 1, 1, device=device))[0]
+            with torch.autocast(device, dtype, enabled=by_autocast):
+                states = layer(torch.zeros(1, 1, 1, device=device, dtype=own))[0]
             states.float().sum().backward()
         except torch.OutOfMemoryError:
             raise  # it says nothing of the kernel
