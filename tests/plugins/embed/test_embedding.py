@@ -14,6 +14,8 @@ import torch
 from vector_runs import recipe, table
 
 import mmreg
+from mmreg.data import lengths
+from mmreg.data.batches import Batches
 from mmreg.errors import OptionError, TableError
 from mmreg.runs import run as run_module
 from mmreg_embed import Vectors, embed
@@ -108,7 +110,7 @@ def test_of_model_level_fusion_the_fused_vector_is_the_scores(tmp_path: Path, ro
         np.testing.assert_allclose(np.exp(made["fused"][at]), told, rtol=1e-4)
 
 
-def test_tokens_are_told_as_their_mean(tmp_path: Path) -> None:
+def test_tokens_are_told_as_their_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [{"id": at, "words": "one two three four"[: 3 + 4 * (at % 4)], "kind": at % 2} for at in range(24)]
     texts[5]["words"] = None
     run = mmreg.train(
@@ -137,6 +139,16 @@ def test_tokens_are_told_as_their_mean(tmp_path: Path) -> None:
     made = embed(run, texts)
     torch.testing.assert_close(torch.from_numpy(made["words"][7]), seen[0][0].mean(0), rtol=1e-4, atol=1e-5)
     assert np.isnan(made["words"][5]).all()
+    # Where rows are sorted by length, so that little is padding, the vectors still come in the table's order.
+    monkeypatch.setattr(lengths, "WORTH", 0)
+    monkeypatch.setattr(lengths, "WORTH_SORTING", 0)
+    assert not np.array_equal(np.concatenate([batch.index for batch in _batches(run, texts)]), np.arange(24))
+    np.testing.assert_allclose(embed(run, texts)["words"], made["words"], rtol=1e-4, atol=1e-5)
+
+
+def _batches(run: mmreg.Run, rows: Any) -> Any:
+    _, prepared, numbers = run._prepared(rows, None)
+    return Batches(prepared, numbers, None, None, 8, order=lengths.unpadded_order(prepared, numbers, 8))
 
 
 def test_a_column_that_is_not_there_and_a_table_without_rows_are_refused(
