@@ -44,7 +44,7 @@ def draw_map(
     table: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TABLE]", help="After RUN, the rows to embed; or a file of its vectors.", show_default=False
+            metavar="TABLE", help="After RUN, the rows to embed; or a file of its vectors.", show_default=False
         ),
     ] = None,
     of: Annotated[

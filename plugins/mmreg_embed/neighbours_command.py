@@ -46,7 +46,7 @@ def neighbours(
     rest: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TABLE] [QUERY]...",
+            metavar="TABLE|QUERY",
             help="After RUN the TABLE to search, or a file of its vectors. Then the keys of rows whose neighbours "
             "are wanted; without any, those of every row.",
             show_default=False,
