@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.dialect import TableFile
-from mmreg.data.lengths import unpadded_order
+from mmreg.data.lengths import WINDOW, unpadded_order
 from mmreg.data.prepared import Prepared, bad_texts, keep_rows
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
@@ -29,8 +29,8 @@ from mmreg.messages import listed
 from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.augmented import Augmented
 from mmreg.model.devices import resolve_precision
-from mmreg.model.inference import Predicted, predict
-from mmreg.model.model import MultimodalModel
+from mmreg.model.inference import Predicted, embed, predict
+from mmreg.model.model import MultimodalModel, Vectors
 from mmreg.recipe.columns import check_columns
 from mmreg.recipe.resolve import Plan
 from mmreg.runs.folder import OUT_OF_FOLD, REPORT, read_predictions, read_report
@@ -55,6 +55,23 @@ class KnownRows:
     rows: NDArray[np.int64]
     targets: NDArray[Any]
     split: str
+
+
+@dataclass(frozen=True)
+class RowVectors:
+    """The vectors of some rows of a table.
+
+    Attributes:
+        key: the column of the rows' keys; "row" where they are numbers from 1.
+        keys: (n,) what the rows are called.
+        rows: (n,) which rows of the table they are.
+        vectors: theirs, in this order.
+    """
+
+    key: str
+    keys: list[Any]
+    rows: NDArray[np.int64]
+    vectors: Vectors
 
 
 class Run:
@@ -183,15 +200,33 @@ class Run:
         self, rows: Any, *, batch_size: int | None = None, augmented: int = 0, progress: Any = None
     ) -> dict[str, list[Any]]:
         """As `predict`, with a list for each column instead of a dict for each row."""
+        table, prepared, numbers = self._prepared(rows, progress)
+        predicted = self.predict_rows(prepared, numbers, batch_size, augmented=augmented)
+        return prediction_columns(self.plan, self.task, table, prepared, numbers, predicted, self.inputs)
+
+    def vectors(self, rows: Any, *, batch_size: int | None = None, progress: Any = None) -> Iterator[RowVectors]:
+        """The vectors that the model makes of rows, some rows at a time, so that memory does not grow with the table.
+
+        Arguments as for `predict`.
+        """
+        table, prepared, numbers = self._prepared(rows, progress)
+        size = batch_size or self.batch_size
+        for first in range(0, len(numbers), size * WINDOW):
+            some = numbers[first : first + size * WINDOW]
+            batches = Batches(prepared, some, None, None, size, order=unpadded_order(prepared, some, size))
+            with freed_memory_kept() if len(some) > size else nullcontext():
+                vectors = embed(self.model, self.modalities, batches, self.device, self.dtype)
+            yield RowVectors(*row_keys(self.plan, table, some), some, vectors)
+
+    def _prepared(self, rows: Any, progress: Any) -> tuple[Table, dict[str, Prepared], NDArray[np.int64]]:
+        """A table of rows to predict, their values, and the numbers of those that are not left out."""
         rows = [rows] if isinstance(rows, Mapping) else rows
         table = self.with_columns(self.open_table(rows))
         keep = cache_dir() if isinstance(rows, str | Path | TableFile | Table) else None
         prepared = prepare_all(self.plan, table, self.modalities, keep, progress)
         numbers = np.arange(len(table))
         _tell_bad(prepared, numbers)
-        numbers = keep_rows(prepared, numbers)
-        predicted = self.predict_rows(prepared, numbers, batch_size, augmented=augmented)
-        return prediction_columns(self.plan, self.task, table, prepared, numbers, predicted, self.inputs)
+        return table, prepared, keep_rows(prepared, numbers)
 
     def open_table(self, table: Any) -> Table:
         """A table with what the recipe says of tables: which cells are absent, and how its own file is written."""
