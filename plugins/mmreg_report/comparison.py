@@ -1,4 +1,4 @@
-"""The page that compares several runs: figures, paired differences, curves laid over each other, differing recipe keys."""
+"""The page that compares several runs: figures, paired differences, curves over each other, differing recipe keys."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def _figures(subjects: Sequence[Subject], names: Sequence[str]) -> list[dict[str
 
 def _differences(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html]:
     """How each run differs from the first on the same rows, with paired intervals."""
-    first, rows = subjects[0], []
+    first = subjects[0]
+    rows: list[dict[str, Any]] = []
     metric = first.task.main_metric
     if first.scores is None or first.targets is None or not first.task.needs_target:
         return []
@@ -68,13 +69,7 @@ def _differences(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html
         if not _same_rows(first, other) or metric not in other.task.metrics:
             rows.append({"run": name, "difference": "other rows, or another target: not comparable row by row"})
             continue
-        assert other.scores is not None and other.targets is not None
-        own, base = (
-            [draw.get(metric, np.nan) for draw in resampled(each.task, each.scores, each.targets)]
-            for each in (other, first)
-            if each.scores is not None and each.targets is not None
-        )
-        gaps = np.asarray(own) - np.asarray(base)
+        gaps = np.asarray(_drawn(other, metric)) - np.asarray(_drawn(first, metric))
         gaps = gaps[np.isfinite(gaps)]
         value = _value(other, metric) - _value(first, metric)
         low, high = np.percentile(gaps, [2.5, 97.5]) if len(gaps) > 1 else (np.nan, np.nan)
@@ -87,8 +82,17 @@ def _differences(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html
 
 
 def _value(subject: Subject, metric: str) -> float:
-    assert subject.scores is not None and subject.targets is not None
+    assert subject.scores is not None
+    assert subject.targets is not None
     return float(subject.task.evaluate(subject.scores, subject.targets)[metric])
+
+
+def _drawn(subject: Subject, metric: str) -> list[float]:
+    """The metric of the same draws of rows for every run."""
+    assert subject.scores is not None
+    assert subject.targets is not None
+    draws = resampled(subject.task, subject.scores, subject.targets)
+    return [draw.get(metric, np.nan) for draw in draws]
 
 
 def _same_rows(first: Subject, other: Subject) -> bool:

@@ -66,19 +66,19 @@ def table(rows: Sequence[Mapping[str, Any]], caption: str = "", *, sortable: boo
         bars: the column whose numbers from 0 to 1 are also drawn.
     """
     columns = all_columns(rows)
-    head = tag("tr", *(tag("th", name, scope="col") for name in columns))
+    numeric = {name for name in columns if any(_is_number(row.get(name)) for row in rows)}
+    head = tag("tr", *(tag("th", name, scope="col", class_="n" if name in numeric else None) for name in columns))
     lines = []
     for row in rows:
         cells = []
         for number, column in enumerate(columns):
             value = row.get(column)
-            numeric = isinstance(value, int | float) and not isinstance(value, bool)
             shown = value if isinstance(value, Html) else cell(value)
-            if column == bars and numeric:
+            if column == bars and column in numeric:
                 shown = joined([shown, _bar(float(value or 0.0))])
-            cells.append(
-                tag("td" if number else "th", shown, scope=None if number else "row", class_="n" if numeric else None)
-            )
+            look = "n" if column in numeric else None
+            name, scope = ("td", None) if number else ("th", "row")
+            cells.append(tag(name, shown, scope=scope, class_=look))
         lines.append(tag("tr", *cells))
     title = tag("caption", caption) if caption else ""
     body = tag("table", title, tag("thead", head), tag("tbody", *lines), class_="sortable" if sortable else None)
@@ -88,6 +88,10 @@ def table(rows: Sequence[Mapping[str, Any]], caption: str = "", *, sortable: boo
 def scrolled(body: Html, label: str) -> Html:
     """Something that may be wider than a phone, in a box of its own that the keyboard reaches."""
     return tag("div", body, class_="wide", tabindex="0", role="group", aria_label=label)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _bar(share: float) -> Html:

@@ -20,7 +20,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       body.append(...(down ? rows.reverse() : rows));
     });
   });
-  if (body.rows.length < 12) continue;
+  if (body.rows.length < 8) continue;
   const label = document.createElement("label");
   label.className = "filter";
   label.textContent = "Show rows with ";

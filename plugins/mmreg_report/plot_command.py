@@ -31,7 +31,9 @@ def plot(
     kind: Annotated[Kind, typer.Argument(metavar="KIND", help="What to draw.", show_default=False)],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="A .png, .svg or .pdf file; else KIND.png in the run's folder."),
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="A .png, .svg or .pdf file; else KIND.png in the run's folder."
+        ),
     ] = None,
     device: Device = "auto",
     quiet: Quiet = False,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmreg.errors import MissingPackageError, OptionError, RunError
+from mmreg.errors import MmregError, OptionError, RunError
 from mmreg.files import replacing
 from mmreg.messages import listed, shortened
 from mmreg_report.charts import Bars, Chart, Figure, Matrix
@@ -35,12 +35,16 @@ DRAWN: dict[str, Callable[[Subject], Sequence[Figure]]] = {
 """What makes the figures of each kind."""
 
 
+class PlotError(MmregError, ImportError):
+    """Matplotlib, which draws the figures, is not installed."""
+
+
 def write_plot(run: Path, kind: str, out: Path | None = None, device: str | None = None) -> Path:
     """Draw one kind of figure of a run; returns the file.
 
     Raises:
         OptionError: the file is of no format that can be drawn.
-        MissingPackageError: matplotlib is not installed.
+        PlotError: matplotlib is not installed.
         RunError: there is no such run, or it has no such figure.
     """
     path = out or run / f"{kind}.png"
@@ -50,7 +54,7 @@ def write_plot(run: Path, kind: str, out: Path | None = None, device: str | None
     try:
         import matplotlib.figure  # noqa: F401 (before anything is computed)
     except ImportError as error:
-        raise MissingPackageError("matplotlib", "pip install mmreg[plot]") from error
+        raise PlotError(f"plots need matplotlib ({error}); install it with: pip install 'mmreg[plot]'") from error
     subject = loaded(run, device, rows=kind == "subsets")
     figures = DRAWN[kind](subject)
     if not figures:

@@ -16,7 +16,9 @@ mmreg_api = 1
 def mmreg_commands() -> list[CommandSpec]:
     """The commands `mmreg report` and `mmreg plot`."""
     return [
-        CommandSpec("report", "Write a run, or the comparison of several, as one HTML file.", "mmreg_report.command:app"),
+        CommandSpec(
+            "report", "Write a run, or the comparison of several, as one HTML file.", "mmreg_report.command:app"
+        ),
         CommandSpec("plot", "Draw one figure of a run as a picture.", "mmreg_report.plot_command:app"),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,26 +124,25 @@ def loaded(folder: Path, device: str | None = None, *, rows: bool = True) -> Sub
 def _take_rows(subject: Subject, run: Run) -> None:
     """Open the rows of each split, and predict those that the figures are of."""
     split = measured_split(subject.facts)
-    wanted = [name for name in ("train", "validation", "test") if subject.facts.rows.get(name, 1)]
+    if split is None or split == "out_of_fold":
+        return
     try:
-        for name in wanted if split != "out_of_fold" else ():
-            subject.known[name] = run.known_rows(split=name)
+        known = run.known_rows(split=split)
     except (MmregError, OSError) as error:
-        subject.known.clear()
         subject.notes.append(
             f"The table is not at hand as it was at training, so rows are shown without their inputs, and no subset of "
             f"the modalities is measured: {one_line(error)}"
         )
         return
-    known = subject.known.get(split or "")
-    if known is None:
-        return
+    for name in ("train", "validation", "test"):
+        with suppress(MmregError, OSError):  # of a combination of runs, there may be rows of some splits alone
+            subject.known[name] = known if name == split else run.known_rows(split=name)
     subject.run, subject.split = run, split
     subject.scores = run.predict_rows(known.prepared, known.rows).scores
     subject.targets = torch.from_numpy(known.targets)
     key = run.recipe.get("key")
     if key in known.table.columns:
-        subject.key, subject.keys = key, [str(value) for value in known.table.iter_values(key, known.rows)]
+        subject.key, subject.keys = str(key), [str(value) for value in known.table.iter_values(key, known.rows)]
     else:
         subject.keys = [str(number + 1) for number in known.table.row_numbers[known.rows].tolist()]
 

@@ -26,9 +26,8 @@ def classes(subject: Subject) -> list[Html]:
     for title, rows in class_tables(subject.facts):
         more = f"; the first {MOST_ROWS} of {len(rows):,}" if len(rows) > MOST_ROWS else ""
         parts.append(table(rows[:MOST_ROWS], title + more))
-    for matrix in confusions(subject):
-        parts.append(_grid(matrix) if len(matrix.labels) <= MOST_CLASSES else _pairs(matrix))
-    return parts
+    matrices = (_grid(each) if len(each.labels) <= MOST_CLASSES else _pairs(each) for each in confusions(subject))
+    return [*parts, *matrices]
 
 
 def confusions(subject: Subject) -> list[Matrix]:
@@ -68,9 +67,7 @@ def _pairs(matrix: Matrix) -> Html:
         (count, i, j) for i, counts in enumerate(matrix.counts) for j, count in enumerate(counts) if i != j and count
     ]
     pairs.sort(reverse=True)
-    rows = [
-        {"true": matrix.labels[i], "told": matrix.labels[j], "rows": count} for count, i, j in pairs[:MOST_PAIRS]
-    ]
+    rows = [{"true": matrix.labels[i], "told": matrix.labels[j], "rows": count} for count, i, j in pairs[:MOST_PAIRS]]
     if not rows:
         return joined([tag("p", "No class was taken for another.")])
     return table(rows, f"{matrix.title}: of {len(matrix.labels):,} classes, those that are confused most")

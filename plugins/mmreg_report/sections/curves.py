@@ -29,7 +29,9 @@ def curve_charts(facts: Facts) -> list[Chart]:
     charts = []
     for name, columns in (("loss", _columns(facts, "loss")), (metric, _columns(facts, metric))):
         epochs = [float(row["epoch"] or 0) for row in facts.history]
-        series = [Series(column.replace("_", " "), epochs, [row.get(column) for row in facts.history]) for column in columns]
+        series = [
+            Series(column.replace("_", " "), epochs, [row.get(column) for row in facts.history]) for column in columns
+        ]
         if series:
             charts.append(Chart(f"Learning curves: {name}", "epoch", name, series))
     return charts
@@ -62,5 +64,7 @@ def _time(facts: Facts) -> list[Html]:
         memory = max(int(row.get("device_memory_bytes") or 0) for row in facts.timings)
     except (KeyError, ValueError):
         return []
-    told = f"{len(facts.timings)} epochs took {seconds:,.1f} s, at {speeds[len(speeds) // 2]:,.0f} rows a second (median)"
+    told = (
+        f"{len(facts.timings)} epochs took {seconds:,.1f} s, at {speeds[len(speeds) // 2]:,.0f} rows a second (median)"
+    )
     return [tag("p", f"{told}, with {byte_size(memory)} of the device's memory at most." if memory else f"{told}.")]

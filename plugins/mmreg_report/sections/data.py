@@ -24,7 +24,7 @@ def data(subject: Subject) -> list[Html]:
         parts.append(table(counts[:MOST_CLASSES], "Rows of each class"))
     if subject.known:
         parts.append(table(_presence(subject), "Rows that have each modality"))
-    return [*parts, *_bad(subject)]
+    return [tag("div", *parts, class_="side"), *_bad(subject)] if parts else _bad(subject)
 
 
 def _classes(subject: Subject) -> list[dict[str, Any]]:
@@ -61,4 +61,6 @@ def _bad(subject: Subject) -> list[Html]:
     bad = [] if known is None else [each for prepared in known.prepared.values() for each in prepared.bad]
     shown = [{"row": b.where, "column": b.column, "cell": b.value, "cause": b.cause} for b in bad[:MOST_BAD]]
     text = tag("p", f"Cells that could not be loaded: {told}.")
-    return [text, folded(plural(len(shown), "such cell"), table(shown, "Cells that could not be loaded"))][: 1 + bool(bad)]
+    return [text, folded(plural(len(shown), "such cell"), table(shown, "Cells that could not be loaded"))][
+        : 1 + bool(bad)
+    ]

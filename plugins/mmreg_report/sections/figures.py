@@ -34,8 +34,7 @@ def _intervals(subject: Subject) -> list[Html]:
     for target in subject.each_target():
         found = bootstrap_intervals(target.task, target.scores, target.targets)
         rows = [
-            {"metric": name, "value": value, "from": low, "to": high}
-            for name, (value, (low, high)) in found.items()
+            {"metric": name, "value": value, "from": low, "to": high} for name, (value, (low, high)) in found.items()
         ]
         if rows:
             of = f" of {cell(target.name)}" if target.name else ""

@@ -1,4 +1,4 @@
-"""Where it comes from, and how it is made again: notes, components with their versions, the recipe, and what to type."""
+"""Where it comes from, and how it is made again: components with their versions, the recipe, and what to type."""
 
 from __future__ import annotations
 

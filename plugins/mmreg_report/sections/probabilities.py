@@ -1,4 +1,4 @@
-"""Whether probabilities can be believed, and how well they tell classes apart: calibration, ROC, precision and recall."""
+"""Whether probabilities can be believed, and how well they tell classes apart: calibration, ROC, precision."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def calibration_bins(target: Target) -> list[dict[str, float]]:
     bins = []
     for number in np.unique(which).tolist():
         own = which == number
-        bins.append({"probability": float(chances[own].mean()), "right": float(right[own].mean()), "rows": int(own.sum())})
+        bins.append(
+            {"probability": float(chances[own].mean()), "right": float(right[own].mean()), "rows": int(own.sum())}
+        )
     return bins
 
 
@@ -68,23 +70,34 @@ def calibration_chart(target: Target) -> Chart:
 
 def curve_charts(target: Target) -> list[Chart]:
     """ROC and precision over recall, of each class against all others."""
-    from torchmetrics.functional.classification import binary_average_precision as area_pr
-    from torchmetrics.functional.classification import binary_auroc, binary_precision_recall_curve, binary_roc
-
     roc, precision = [], []
     for name, chances, truth in _one_against_all(target):
-        false, true, _ = binary_roc(chances, truth)
-        x, y = _thinned(false, true)
-        roc.append(Series(f"{name} (area {float(binary_auroc(chances, truth)):.3f})", x, y))
-        precise, recalled, _ = binary_precision_recall_curve(chances, truth)
-        x, y = _thinned(recalled, precise)
-        precision.append(Series(f"{name} (area {float(area_pr(chances, truth)):.3f})", x, y))
+        false, true, precise = _along_thresholds(chances, truth)
+        area = float(torch.trapezoid(true, false))
+        roc.append(Series(f"{name} (area {area:.3f})", *_thinned(false, true)))
+        area = float((true.diff() * precise[1:]).sum())  # average precision: no straight lines between thresholds
+        precision.append(Series(f"{name} (area {area:.3f})", *_thinned(true, precise)))
     if not roc:
         return []
     return [
         Chart(_of("ROC", target), "false positive rate", "true positive rate", [DIAGONAL, *roc], unit=True),
         Chart(_of("Precision and recall", target), "recall", "precision", precision, unit=True),
     ]
+
+
+def _along_thresholds(chances: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """False and true positive rate and precision, (T,) each, where every row from some probability on is taken.
+
+    It begins with no row, where the precision is 1 by custom; rows of one probability come together. torchmetrics gives
+    the same, and takes seconds to be imported, for which each training would wait at its end.
+    """
+    order = chances.argsort(descending=True, stable=True)
+    last = torch.cat([chances[order].diff() != 0, torch.tensor([True])])
+    true = truth[order].cumsum(0)[last].double()
+    taken = (torch.arange(len(order), dtype=torch.float64) + 1)[last]
+    start = torch.zeros(1, dtype=torch.float64)
+    false_rate = torch.cat([start, (taken - true) / (len(truth) - truth.sum())])
+    return false_rate, torch.cat([start, true / truth.sum()]), torch.cat([start + 1, true / taken])
 
 
 def _one_against_all(target: Target) -> list[tuple[str, Tensor, Tensor]]:

@@ -1,4 +1,4 @@
-"""Rows to look at, with their inputs: those that were told wrong most confidently, those of the greatest loss, some right."""
+"""Rows to look at, with their inputs: the most confident wrong ones, those of the greatest loss, some right ones."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def _classified(subject: Subject, target: Target, inputs: Inputs, of: str) -> li
     order = chances.argsort(descending=True, stable=True)
     wrong = [n for n in order.tolist() if told[n] != target.targets[n]]
     right = [n for n in order.tolist() if told[n] == target.targets[n]]
-    chosen, pairs = [], Counter[tuple[int, int]]()
+    chosen: list[int] = []
+    pairs: Counter[tuple[int, int]] = Counter()
     for place, n in enumerate(wrong):
         pair = int(target.targets[n]), int(told[n])
         pairs[pair] += 1

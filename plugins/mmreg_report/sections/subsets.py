@@ -46,7 +46,8 @@ def measured_subsets(subject: Subject) -> list[dict[str, Any]]:
         left_out = [each for name in names if name not in subset for each in run.inputs[name]]
         drop = {name: np.ones(len(known.rows), bool) for name in left_out}
         scores = run.predict_rows(known.prepared, known.rows, drop=drop).scores if drop else subject.scores
-        assert scores is not None and subject.targets is not None
+        assert scores is not None
+        assert subject.targets is not None
         found.append({"modalities": " + ".join(subset), **numbers(run.task.evaluate(scores, subject.targets))})
     return found
 
@@ -63,8 +64,8 @@ def subset_bars(subject: Subject) -> list[Bars]:
 
 def _chosen(names: list[str]) -> list[tuple[str, ...]]:
     count = len(names)
-    sizes = range(1, count + 1) if count <= MOST_EXHAUSTIVE else (1, count - 1, count)
-    sizes = sizes if count <= MOST_MODALITIES else (1, count)
+    sizes = list(range(1, count + 1)) if count <= MOST_EXHAUSTIVE else [1, count - 1, count]
+    sizes = sizes if count <= MOST_MODALITIES else [1, count]
     return [subset for size in sizes for subset in combinations(names, size)]
 
 
