@@ -116,20 +116,34 @@ def _curves(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html]:
 
 def _keys(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html]:
     """The keys of which not all recipes have the same value."""
-    flat = [dict(_leaves(subject.recipe)) for subject in subjects]
-    keys = list(dict.fromkeys(key for each in flat for key in each))
-    rows = []
-    for key in keys:
-        values = [each.get(key, "") for each in flat]
-        if len(set(values)) > 1 and key not in OWN_KEYS:
-            rows.append({"key": key, **dict(zip(names, values, strict=True))})
+    recipes = [{key: each for key, each in subject.recipe.items() if key not in OWN_KEYS} for subject in subjects]
+    rows = [{"key": key, **dict(zip(names, values, strict=True))} for key, values in differing(recipes)]
     return [table(rows, "Differing recipe keys")] if rows else [tag("p", "The recipes are the same.")]
 
 
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Each value of nested mappings as a text, by its dotted key."""
-    if isinstance(value, Mapping) and value:
-        for name, each in value.items():
-            yield from _leaves(each, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, str(list(value) if isinstance(value, tuple) else value)
+def differing(values: Sequence[Any], key: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Each dotted key of which not all of several values are the same, with these as texts.
+
+    Of what only some have, or of components of different names, the options that only some have are not told.
+
+    Example:
+        >>> list(differing([{"fusion": {"name": "sum"}, "seed": 0}, {"fusion": {"name": "mean"}, "seed": 0}]))
+        [('fusion.name', ['sum', 'mean'])]
+    """
+    if all(value == values[0] for value in values):
+        return
+    if not all(isinstance(value, Mapping) for value in values):
+        yield key, [_told(value) for value in values]
+        return
+    same = all(value.get("name") == values[0].get("name") for value in values)
+    for name in dict.fromkeys(name for value in values for name in value):
+        if same or all(name in value for value in values):
+            below = [value.get(name) for value in values]
+            yield from differing(below, f"{key}.{name}" if key else str(name))
+
+
+def _told(value: Any) -> str:
+    """A value in short: of a component or an input its name."""
+    if isinstance(value, Mapping):
+        return str(value.get("name") or value.get("type") or dict(value))
+    return "" if value is None else str(list(value) if isinstance(value, tuple) else value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import wave
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,14 @@ from mmreg_report.subject import Subject
 
 MOST_BYTES = 3_000_000
 """Of all pictures and sounds of a page, as they stand in it."""
-LARGEST_SIDE = 112
+LARGEST_SIDE = 120
 """Pixels of a picture."""
 LONGEST_SOUND = 4.0
 """Seconds of a sound."""
 HIGHEST_RATE = 16_000
 LONGEST_TEXT = 400
+MOST_COLUMNS = 16
+"""Columns of an input that has several that are shown."""
 
 
 class Inputs:
@@ -65,8 +68,11 @@ class Inputs:
                     return self._sound(stored, int(rate or 1), name)
                 if shown := self._picture(stored if axes == "CHW" else stored[len(stored) // 2], name):
                     return shown
-        cells = [self._cell(column, row) for column in self._run.plan.inputs[name].columns]
-        return joined(cells, "; ")
+        columns = self._run.plan.inputs[name].columns
+        if len(columns) == 1:
+            return self._cell(columns[0], row)
+        cells = [joined([column, ": ", self._cell(column, row)]) for column in columns[:MOST_COLUMNS]]
+        return joined([*cells, *(["..."] if len(columns) > MOST_COLUMNS else [])], "; ")
 
     def _cell(self, column: str, row: NDArray[np.int64]) -> Html:
         """What the table holds."""
@@ -80,8 +86,7 @@ class Inputs:
         """A picture (C, H, W) of one or three channels."""
         if stored.dtype != np.uint8 or stored.shape[0] not in (1, 3):
             return None
-        data = png(stored)
-        return self._embedded(data, lambda source: tag("img", src=source, alt=f"the picture {name}"), "image/png")
+        return self._embedded(*picture_file(stored), lambda source: tag("img", src=source, alt=f"the picture {name}"))
 
     def _sound(self, stored: NDArray[Any], rate: int, name: str) -> Html:
         """A sound (T, C), mixed, with its spectrogram."""
@@ -89,37 +94,38 @@ class Inputs:
         step = max(1, rate // HIGHEST_RATE)
         sound = wav(mono[: len(mono) // step * step].reshape(-1, step).mean(1), rate // step)
         player = self._embedded(
-            sound, lambda source: tag("audio", src=source, controls=True, preload="none", aria_label=name), "audio/wav"
+            sound, "audio/wav", lambda source: tag("audio", src=source, controls=True, preload="none", aria_label=name)
         )
-        grid = spectrogram(mono)
-        shown = tag("img", src=_url(png(grid), "image/png"), alt=f"the spectrogram of {name}", class_="spectrogram")
-        return joined([player, shown]) if self._bytes < MOST_BYTES else player
+        grid, alt = spectrogram(mono), f"the spectrogram of {name}"
+        shown = self._embedded(
+            *picture_file(grid), lambda source: tag("img", src=source, alt=alt, class_="spectrogram")
+        )
+        return joined([player, shown])
 
-    def _embedded(self, data: bytes, element: Any, kind: str) -> Html:
+    def _embedded(self, data: bytes, kind: str, element: Callable[[str], Html]) -> Html:
         source = _url(data, kind)
         if self._bytes + len(source) > MOST_BYTES:
             self.left_out += 1
             return tag("em", "not shown")
         self._bytes += len(source)
-        shown: Html = element(source)
-        return shown
+        return element(source)
 
 
 def _url(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture (C, H, W) as a PNG file, no larger than a thumbnail."""
-    from torchvision.io import encode_png
+def picture_file(pixels: NDArray[np.uint8]) -> tuple[bytes, str]:
+    """A picture (C, H, W) as a file, and what kind it is: as it is, or a small one of a large one."""
+    from torchvision.io import encode_jpeg, encode_png
 
     picture = torch.from_numpy(np.ascontiguousarray(pixels))
     largest = max(picture.shape[1:])
-    if largest > LARGEST_SIDE:
-        size = [max(1, round(side * LARGEST_SIDE / largest)) for side in picture.shape[1:]]
-        small = torch.nn.functional.interpolate(picture[None].float(), size, mode="bilinear", antialias=True)[0]
-        picture = small.round().clamp(0, 255).to(torch.uint8)
-    return bytes(encode_png(picture).numpy().tobytes())
+    if largest <= LARGEST_SIDE:
+        return bytes(encode_png(picture).numpy().tobytes()), "image/png"
+    size = [max(1, round(side * LARGEST_SIDE / largest)) for side in picture.shape[1:]]
+    small = torch.nn.functional.interpolate(picture[None].float(), size, mode="bilinear", antialias=True)[0]
+    return bytes(encode_jpeg(small.round().clamp(0, 255).to(torch.uint8), 85).numpy().tobytes()), "image/jpeg"
 
 
 def wav(samples: NDArray[np.float64], rate: int) -> bytes:

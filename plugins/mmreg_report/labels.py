@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from mmreg import Task
+from mmreg.messages import shortened
+
+LONGEST = 120
+"""Characters of a label that are shown."""
 
 
 def label_names(task: Task) -> list[str] | None:
@@ -13,4 +17,4 @@ def label_names(task: Task) -> list[str] | None:
     labels = getattr(task, "labels", None)
     if not isinstance(labels, tuple | list) or len(labels) != task.num_outputs:
         return None
-    return [str(label) for label in labels]
+    return [shortened(str(label), LONGEST) for label in labels]

@@ -20,4 +20,4 @@ def spectrogram(samples: NDArray[np.float64]) -> NDArray[np.uint8]:
     decibels = 10 * np.log10(power / max(float(power.max()), 1e-20) + 1e-12)
     grey = ((decibels / RANGE + 1).clip(0, 1) * 255).astype(np.uint8)
     picture: NDArray[np.uint8] = grey.T[None, ::-1].reshape(1, WINDOW // 2 + 1, -1)
-    return picture[:, ::2]
+    return picture[:, ::2, :FRAMES]

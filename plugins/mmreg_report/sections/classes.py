@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmreg.console import by_target
-from mmreg.messages import cell, plural
+from mmreg.messages import cell, plural, shortened
 from mmreg_report.charts import Matrix
-from mmreg_report.labels import label_names
+from mmreg_report.labels import LONGEST, label_names
 from mmreg_report.markup import Html, joined, scrolled, table, tag
 from mmreg_report.subject import Subject
 from mmreg_report.tables import classes as class_tables
@@ -25,7 +25,9 @@ def classes(subject: Subject) -> list[Html]:
     parts = []
     for title, rows in class_tables(subject.facts):
         more = f"; the first {MOST_ROWS} of {len(rows):,}" if len(rows) > MOST_ROWS else ""
-        parts.append(table(rows[:MOST_ROWS], title + more))
+        parts.append(
+            table([{**row, "name": shortened(row["name"], LONGEST)} for row in rows[:MOST_ROWS]], title + more)
+        )
     matrices = (_grid(each) if len(each.labels) <= MOST_CLASSES else _pairs(each) for each in confusions(subject))
     return [*parts, *matrices]
 

@@ -10,7 +10,7 @@ import torch
 from mmreg.errors import MmregError
 from mmreg.messages import cell, shortened
 from mmreg_report.inputs import Inputs
-from mmreg_report.labels import label_names
+from mmreg_report.labels import LONGEST, label_names
 from mmreg_report.markup import Html, escaped, folded, table, tag
 from mmreg_report.subject import Subject, Target
 from mmreg_report.tables import rows_of
@@ -21,8 +21,6 @@ PER_PAIR = 2
 MOST_SHOWN = 60
 MOST_LOSS = 20
 EXAMPLES = 8
-LONGEST = 120
-"""Characters of a label that are shown."""
 
 
 def rows(subject: Subject) -> list[Html]:
@@ -57,7 +55,7 @@ def _classified(subject: Subject, target: Target, inputs: Inputs, of: str) -> li
 
     def row(n: int) -> dict[str, Any]:
         pair = int(target.targets[n]), int(told[n])
-        facts = {"true": _short(names[pair[0]]), "told": _short(names[pair[1]]), "probability": float(chances[n])}
+        facts = {"true": escaped(names[pair[0]]), "told": escaped(names[pair[1]]), "probability": float(chances[n])}
         facts |= {} if losses is None else {"loss": float(losses[n])}
         marker = tag("span", subject.keys[target.rows[n]], data_pair=f"{target.name}/{pair[0]}/{pair[1]}")
         return {subject.key: marker, **facts, **inputs.of(int(target.rows[n]))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ pytest.importorskip("matplotlib")
 
 def test_there_is_a_figure_for_each_kind() -> None:
     assert set(DRAWN) == {kind.value for kind in Kind}
+
+
+def test_the_page_in_the_documentation_names_every_kind() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "report.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) == list(Kind)
 
 
 @pytest.mark.parametrize("kind", ["curves", "confusion", "calibration", "roc", "precision-recall", "subsets"])
@@ -49,8 +55,8 @@ def test_mistakes_are_told_before_anything_is_computed(
     monkeypatch.setattr(plotting, "loaded", None)
     with pytest.raises(OptionError, match=r"x\.gif is no \.png, \.svg or \.pdf file"):
         write_plot(hostile, "roc", tmp_path / "x.gif")
+    (tmp_path / "x.png").mkdir()
     with pytest.raises(RunError, match="is a folder"):
-        (tmp_path / "x.png").mkdir()
         write_plot(hostile, "roc", tmp_path / "x.png")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(PlotError, match="pip install"):

@@ -22,7 +22,8 @@ from small import call
 
 import mmreg
 from mmreg_report import callback
-from mmreg_report.inputs import png, wav
+from mmreg_report.comparison import differing
+from mmreg_report.inputs import picture_file, wav
 from mmreg_report.intervals import bootstrap_intervals
 from mmreg_report.sections.probabilities import calibration_bins, curve_charts
 from mmreg_report.sections.subsets import measured_subsets
@@ -198,11 +199,22 @@ def test_intervals_hold_about_the_spread_of_a_share() -> None:
 
 
 def test_pictures_are_made_small_and_sounds_keep_within_their_range() -> None:
-    picture = Image.open(io.BytesIO(png(np.full((1, 300, 600), 77, np.uint8))))
-    assert picture.size == (112, 56)
+    file, kind = picture_file(np.full((1, 300, 600), 77, np.uint8))
+    picture = Image.open(io.BytesIO(file))
+    assert (kind, picture.size) == ("image/jpeg", (120, 60))
     assert set(np.asarray(picture).reshape(-1)) == {77}
     with wave.open(io.BytesIO(wav(np.array([0.0, 2.0, -2.0, np.nan]), 8000))) as file:
         assert np.frombuffer(file.readframes(4), "<i2").tolist() == [0, 32767, -32767, 0]
+
+
+def test_inputs_that_there_is_no_room_for_are_counted(
+    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmreg_report.inputs.MOST_BYTES", 20_000)
+    page = write_report([hostile], tmp_path / "small.html", "cpu")
+    text = page.read_text(encoding="utf-8")
+    assert re.search(r"\d+ inputs are not shown, as the file would become too large", text)
+    assert sum(map(len, re.findall('src="(data:[^"]*)"', text))) <= 20_000
 
 
 def test_a_spectrogram_is_brightest_at_the_tones_frequency() -> None:
@@ -243,6 +255,18 @@ def test_the_command_writes_into_the_runs_folder_or_where_it_is_told(
     called = call(monkeypatch, capsys, "report", str(tmp_path / "none"), "--device", "cpu")
     assert called.code != 0
     assert "there is no run folder" in called.err
+
+
+def test_keys_that_differ_are_told_without_those_below_what_only_some_have() -> None:
+    one = {"fusion": {"name": "sum", "lr": 1.0, "own": 3}, "training": {"epochs": 1, "seed": 0}, "inputs": {"a": 1}}
+    two = {"fusion": {"name": "mean", "lr": 2.0}, "training": {"epochs": 2, "seed": 0}, "inputs": {"b": {"type": "x"}}}
+    assert list(differing([one, two])) == [
+        ("fusion.name", ["sum", "mean"]),
+        ("fusion.lr", ["1.0", "2.0"]),
+        ("training.epochs", ["1", "2"]),
+        ("inputs.a", ["1", ""]),
+        ("inputs.b", ["", "x"]),
+    ]
 
 
 def test_several_runs_are_compared_on_the_same_rows(hostile: Path, tmp_path: Path) -> None:
