@@ -10,7 +10,7 @@ import numpy as np
 from mmreg.console import by_target, numbers
 from mmreg.messages import cell
 from mmreg_report.charts import Chart, Series
-from mmreg_report.intervals import resampled
+from mmreg_report.intervals import can_be_drawn, resampled
 from mmreg_report.markup import Html, table, tag
 from mmreg_report.page import page
 from mmreg_report.sections.curves import curve_charts
@@ -72,9 +72,11 @@ def _differences(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html
         gaps = np.asarray(_drawn(other, metric)) - np.asarray(_drawn(first, metric))
         gaps = gaps[np.isfinite(gaps)]
         value = _value(other, metric) - _value(first, metric)
-        low, high = np.percentile(gaps, [2.5, 97.5]) if len(gaps) > 1 else (np.nan, np.nan)
-        surely = "yes" if low > 0 or high < 0 else "no"
-        rows.append({"run": name, "difference": value, "from": float(low), "to": float(high), "beyond zero": surely})
+        row: dict[str, Any] = {"run": name, "difference": value}
+        if len(gaps) > 1:
+            low, high = np.percentile(gaps, [2.5, 97.5]).tolist()
+            row |= {"from": low, "to": high, "beyond zero": "yes" if low > 0 or high < 0 else "no"}
+        rows.append(row)
     if not rows:
         return []
     caption = f"{metric} less that of {names[0]} (95% interval; paired bootstrap over the {rows_of(first.split)})"
@@ -91,6 +93,8 @@ def _drawn(subject: Subject, metric: str) -> list[float]:
     """The metric of the same draws of rows for every run."""
     assert subject.scores is not None
     assert subject.targets is not None
+    if not can_be_drawn(subject.scores):
+        return []
     draws = resampled(subject.task, subject.scores, subject.targets)
     return [draw.get(metric, np.nan) for draw in draws]
 

@@ -15,6 +15,13 @@ from mmreg.errors import MmregError
 RESAMPLES = 300
 MOST_NUMBERS = 4_000_000
 """Scores up to which the rows are drawn anew; of more, an interval would be narrow and would take long."""
+MOST_OUTPUTS = 200
+"""Classes up to which they are: a confusion matrix of thousands would be made for each draw."""
+
+
+def can_be_drawn(scores: Tensor) -> bool:
+    """Whether there are enough rows, and few enough numbers, for rows to be drawn anew."""
+    return len(scores) > 1 and scores.numel() <= MOST_NUMBERS and scores.shape[1] <= MOST_OUTPUTS
 
 
 def bootstrap_intervals(
@@ -31,7 +38,7 @@ def bootstrap_intervals(
     Returns:
         By the metric's name its value and the interval; nothing where there are too few rows or too many numbers.
     """
-    if len(scores) < 2 or scores.numel() > MOST_NUMBERS:
+    if not can_be_drawn(scores):
         return {}
     value = numbers(task.evaluate(scores, targets))
     drawn: dict[str, list[float]] = {name: [] for name in value}

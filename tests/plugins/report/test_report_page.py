@@ -198,6 +198,11 @@ def test_intervals_hold_about_the_spread_of_a_share() -> None:
     assert high == pytest.approx(0.75 + 1.96 * deviation, abs=0.02)
 
 
+def test_of_thousands_of_classes_no_rows_are_drawn_anew() -> None:
+    right = target([0.9] * 4, [1] * 4)
+    assert bootstrap_intervals(right.task, torch.zeros(4, 5000), torch.zeros(4, dtype=torch.int64)) == {}
+
+
 def test_pictures_are_made_small_and_sounds_keep_within_their_range() -> None:
     file, kind = picture_file(np.full((1, 300, 600), 77, np.uint8))
     picture = Image.open(io.BytesIO(file))
