@@ -49,12 +49,14 @@ class KnownRows:
         rows: (R,) the numbers of the rows to measure on.
         targets: (R, ...) as the task encodes them.
         split: what these rows are called.
+        table: all rows of the table, as it was read.
     """
 
     prepared: Mapping[str, Prepared]
     rows: NDArray[np.int64]
     targets: NDArray[Any]
     split: str
+    table: Table
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class Run:
         rows = keep_rows(prepared, rows)
         if not len(rows):
             raise RunError(f"there are no {name} rows to evaluate on")
-        return KnownRows(prepared, rows, experiment.targets[rows], name)
+        return KnownRows(prepared, rows, experiment.targets[rows], name, experiment.table)
 
     def predict(
         self, rows: Any, *, batch_size: int | None = None, augmented: int = 0, progress: Any = None
