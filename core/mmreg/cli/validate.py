@@ -28,7 +28,7 @@ def validate(
     from mmreg.model.devices import resolve_device, resolve_precision
     from mmreg.recipe.columns import read_columns
     from mmreg.recipe.recipe import read_recipe
-    from mmreg.training.train import check_validation
+    from mmreg.training.validation_rows import check_validation
 
     plan = checked_plan(read_recipe(recipe, recipe_overrides(set_, precision, seed)))
     resolve_precision(plan.recipe.form.training.precision, resolve_device(device))

@@ -40,6 +40,7 @@ from mmreg.training.rows import TrainingRows
 from mmreg.training.saving import Kept, Saver
 from mmreg.training.soup import Soup, epoch_weights, greedy_soup
 from mmreg.training.stopping import Stop, Stopped
+from mmreg.training.validation_rows import check_validation
 
 
 class Session:
@@ -146,6 +147,7 @@ class Session:
             raise TableError("no training row is left after rows with bad cells were left out")
         if not self.experiment.task.needs_target and len(train) - rows_with_fewer(self.prepared, train, 2) < 2:
             raise TableError("there are no two training rows with two modalities or more, of which it could learn")
+        check_validation(self.plan, self.experiment)
 
     def _note(self, text: str) -> None:
         """Say something that a person should know, and keep it for the report."""
