@@ -30,7 +30,7 @@ from mmreg.runs.followers import Followers
 from mmreg.training.batch_size import find_batch_size
 from mmreg.training.checkpoint import BEST_WEIGHTS, load_checkpoint
 from mmreg.training.encode_once import encode_once
-from mmreg.training.fitting import fit_fusions
+from mmreg.training.fitting import fit_fusions, fit_task
 from mmreg.training.given import Given
 from mmreg.training.loop import Trainer
 from mmreg.training.nonfinite import NonFiniteError
@@ -123,6 +123,7 @@ class Session:
         values, held_out = self.given.in_place(self.prepared), experiment.splits["validation"]
         fit_fusions(run, values, held_out, experiment.targets, experiment.task, self._note)
         with region("evaluation"):
+            fit_task(run, values, experiment.splits["train"], experiment.targets)
             report = self._report(run, trainer, soup)
         runs.write_weights(self.folder / runs.WEIGHTS, runs.kept_weights(self.plan, model))
         self.followers.tell("on_end", run, report)

@@ -51,7 +51,8 @@ def _check_targets(plan: Plan, experiment: Experiment) -> None:
             f"the metric {metric!r} chooses the weights, but none of the {plural(len(rows), 'validation row')} has a "
             f"value of the target {name!r}; {others}give the table such rows"
         )
-    trained = [name for name in targets if plan.recipe.form.predicted[name].loss_weight != 0]
+    weights = {name: given.loss_weight for name, given in (plan.recipe.form.targets or {}).items()}
+    trained = [name for name in targets if weights[name] != 0]
     if name not in targets and not set(trained) & set(known):
         raise ValidationRowsError(
             f"the metric {metric!r} chooses the weights, but none of the {plural(len(rows), 'validation row')} has a "

@@ -25,7 +25,7 @@ def series() -> Signal:
 def test_rnn_is_a_component_of_its_own_for_vectors() -> None:
     assert registry.get("encoder", "rnn") is RNN
     assert RNN.accepts(VECTORS, {}) is None
-    with pytest.raises(SpecError, match='rnn does not take .*a sequence of vectors "TC".*tokens go to text_rnn'):
+    with pytest.raises(SpecError, match=r'rnn does not take .*a sequence of vectors "TC".*tokens go to text_rnn'):
         RNN(Spec("T", (None,), "int64", 20))
 
 
