@@ -21,6 +21,7 @@ from mmreg.errors import RecipeError, RunError, TableError, ValidationRowsError
 from mmreg.experiment import checked_plan, open_experiment
 from mmreg.recipe.recipe import Recipe
 from mmreg.runs.fuse import fuse
+from mmreg.studies.compare import compare
 
 COUNT = 40
 
@@ -263,3 +264,22 @@ def test_validation_rows_that_cannot_be_loaded_choose_no_weights(tmp_path: Path)
     with pytest.raises(ValidationRowsError, match="none of the 7 validation rows has a value of the target 'price'"):
         mmreg.train(data, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run" / "metrics.csv").exists(), "before the first epoch"
+
+
+def test_another_version_of_one_target_s_task_is_told(
+    run: mmreg.Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = type(run.task.target_tasks["price"])
+    for version in (2, 0):
+        monkeypatch.setattr(task, "version", version)
+        caplog.clear()
+        runs.load(run.folder, "cpu")
+        told = f"task.price of the run {run.folder} was saved by version 1 of regression"
+        assert [told in text for text in caplog.messages] == [True], caplog.messages
+
+
+def test_a_comparison_shows_the_main_metric_of_each_target(run: mmreg.Run, tmp_path: Path) -> None:
+    other = trained(tmp_path / "other", BOTH, training={"seed": 1})
+    table = compare({"first": run.folder, "other": other.folder}, resamples=100).table()
+    assert list(table[0])[:4] == ["variant", "relative_loss", "price.mae", "kind.accuracy"]
+    assert all(float(row["price.mae"]) > 0 for row in table)
