@@ -30,7 +30,7 @@ from mmreg.runs.followers import Followers
 from mmreg.training.batch_size import find_batch_size
 from mmreg.training.checkpoint import BEST_WEIGHTS, load_checkpoint
 from mmreg.training.encode_once import encode_once
-from mmreg.training.fitting import fit_fusions
+from mmreg.training.fitting import fit_fusions, fit_task
 from mmreg.training.given import Given
 from mmreg.training.loop import Trainer
 from mmreg.training.nonfinite import NonFiniteError
@@ -40,6 +40,7 @@ from mmreg.training.rows import TrainingRows
 from mmreg.training.saving import Kept, Saver
 from mmreg.training.soup import Soup, epoch_weights, greedy_soup
 from mmreg.training.stopping import Stop, Stopped
+from mmreg.training.validation_rows import check_validation
 
 
 class Session:
@@ -122,6 +123,7 @@ class Session:
         values, held_out = self.given.in_place(self.prepared), experiment.splits["validation"]
         fit_fusions(run, values, held_out, experiment.targets, experiment.task, self._note)
         with region("evaluation"):
+            fit_task(run, values, experiment.splits["train"], experiment.targets)
             report = self._report(run, trainer, soup)
         runs.write_weights(self.folder / runs.WEIGHTS, runs.kept_weights(self.plan, model))
         self.followers.tell("on_end", run, report)
@@ -146,6 +148,7 @@ class Session:
             raise TableError("no training row is left after rows with bad cells were left out")
         if not self.experiment.task.needs_target and len(train) - rows_with_fewer(self.prepared, train, 2) < 2:
             raise TableError("there are no two training rows with two modalities or more, of which it could learn")
+        check_validation(self.plan, self.experiment)
 
     def _note(self, text: str) -> None:
         """Say something that a person should know, and keep it for the report."""
