@@ -16,13 +16,22 @@ from mmreg.recipe.recipe import read_recipe
 from mmreg_tune import Tuning, study, trials
 
 
-def tune(recipe: Any, out: Path, count: int = 4, **options: Any) -> Tuning:
+def tune(recipe: Any, out: Path, count: int = 3, **options: Any) -> Tuning:
     return study.tune(recipe, out, trials=count, device="cpu", **{"pruner": "none", **options})
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
+    """A search of three trials that nothing has stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_rows(folder / "table.csv")
+    (folder / "search.yaml").write_text(RECIPE)
+    return tune(folder / "search.yaml", folder / "tuned")
+
+
 def test_the_best_recipe_is_an_ordinary_one_that_trains_to_the_best_figure(recipe: Path, tmp_path: Path) -> None:
-    tuning = tune(recipe, tmp_path / "tuned", 6)
-    assert [trial.state for trial in tuning.trials] == ["finished"] * 6
+    tuning = tune(recipe, tmp_path / "tuned")
+    assert [trial.state for trial in tuning.trials] == ["finished"] * 3
     values = [trial.value for trial in tuning.trials]
     assert tuning.best.value == max(values) > min(values)
     (tmp_path / "elsewhere").mkdir()
@@ -36,7 +45,7 @@ def test_the_best_recipe_is_an_ordinary_one_that_trains_to_the_best_figure(recip
 
 
 def test_tables_and_a_page_say_what_was_tried(recipe: Path, tmp_path: Path) -> None:
-    tuning = tune(recipe, tmp_path / "tuned", 6)
+    tuning = tune(recipe, tmp_path / "tuned", 5)
     with (tmp_path / "tuned" / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["validation accuracy"]) for row in rows] == [trial.value for trial in tuning.trials]
@@ -47,34 +56,33 @@ def test_tables_and_a_page_say_what_was_tried(recipe: Path, tmp_path: Path) -> N
     assert (tmp_path / "tuned" / "importance.csv").read_text() == "key,importance\ntraining.optimizer.lr,1.0\n"
     page = (tmp_path / "tuned" / "tune.md").read_text()
     assert f"The best is trial {tuning.best.number}, by validation accuracy" in page
-    assert page.count("| finished |") == 6
+    assert page.count("| finished |") == 5
 
 
-def test_no_trial_looks_at_a_test_row(recipe: Path, tmp_path: Path) -> None:
+def test_no_trial_looks_at_a_test_row(recipe: Path, tmp_path: Path, whole: Tuning) -> None:
     class Follower(mmreg.Callback):
         def on_start(self, run: Any, facts: Any) -> None:
             seen.append(facts["rows"]["test"])
 
     seen: list[int] = []
-    first = tune(recipe, tmp_path / "first", callback=Follower())
-    assert seen == [30] * 4
-    run = tmp_path / "first" / "trials" / f"{first.best.number:04}"
+    write_rows(tmp_path / "table.csv", other_test=True)
+    tuning = tune(recipe, tmp_path / "tuned", callback=Follower())
+    assert seen == [30] * 3
+    run = tmp_path / "tuned" / "trials" / f"{tuning.best.number:04}"
     assert "test" not in mmreg.load(run, device="cpu").report
     assert [each.name for each in (run / "predictions").iterdir()] == ["validation.parquet"]
-    write_rows(tmp_path / "table.csv", other_test=True)
-    assert told(tune(recipe, tmp_path / "second")) == told(first)
+    assert told(tuning) == told(whole)  # whose test rows have other targets
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_search_that_is_stopped_goes_on_to_what_it_would_have_come_to(
-    recipe: Path, tmp_path: Path, epochs: int
+    recipe: Path, tmp_path: Path, whole: Tuning, epochs: int
 ) -> None:
     class Stopping(mmreg.Callback):
         def on_epoch_end(self, run: Any, epoch: mmreg.Epoch) -> None:
             seen.append((run.folder.name, epoch.number))
             stop.wanted = run.folder.name == "0001" and epoch.number == epochs
 
-    whole = tune(recipe, tmp_path / "whole")
     seen: list[tuple[str, int]] = []
     stop = mmreg.Stop()
     with pytest.raises(mmreg.Stopped):
@@ -82,25 +90,24 @@ def test_a_search_that_is_stopped_goes_on_to_what_it_would_have_come_to(
     stop = mmreg.Stop()
     epochs = 0
     assert told(tune(recipe, tmp_path / "stopped", callback=Stopping(), stop=stop)) == told(whole)
-    assert sorted(seen) == [(f"{trial:04}", epoch) for trial in range(4) for epoch in (1, 2, 3)]  # and none twice
+    assert sorted(seen) == [(f"{trial:04}", epoch) for trial in range(3) for epoch in (1, 2, 3)]  # and none twice
 
 
-def test_a_trial_whose_process_died_is_gone_on_with(recipe: Path, tmp_path: Path) -> None:
+def test_a_trial_whose_process_died_is_gone_on_with(recipe: Path, tmp_path: Path, whole: Tuning) -> None:
     class Dying(mmreg.Callback):
         def on_epoch_end(self, run: Any, epoch: mmreg.Epoch) -> None:
             raise SystemExit
 
     with pytest.raises(SystemExit):
         tune(recipe, tmp_path / "tuned", callback=Dying())
-    tuning = tune(recipe, tmp_path / "tuned")
-    assert told(tuning) == told(tune(recipe, tmp_path / "whole"))
+    assert told(tune(recipe, tmp_path / "tuned")) == told(whole)
 
 
 def test_more_trials_are_added_to_those_that_are_there(recipe: Path, tmp_path: Path) -> None:
-    first = tune(recipe, tmp_path / "tuned", 2)
-    more = tune(recipe, tmp_path / "tuned", 4)
-    assert told(more)[:2] == told(first)
-    assert len(more.trials) == 4
+    first = tune(recipe, tmp_path / "tuned", 1)
+    more = tune(recipe, tmp_path / "tuned", 2)
+    assert told(more)[:1] == told(first)
+    assert len(more.trials) == 2
     assert told(tune(recipe, tmp_path / "tuned", 1)) == told(more)
 
 
@@ -117,38 +124,38 @@ def test_several_at_once_share_the_trials(recipe: Path, tmp_path: Path) -> None:
                 begun.append((run.folder.name, threading.current_thread().name))
 
     threads = [
-        threading.Thread(target=tune, args=(recipe, tmp_path / "tuned", 6), kwargs={"callback": Follower()})
+        threading.Thread(target=tune, args=(recipe, tmp_path / "tuned", 4), kwargs={"callback": Follower()})
         for _ in range(2)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(120)
-    assert sorted(trial for trial, _ in begun) == [f"{number:04}" for number in range(6)]
+    assert sorted(trial for trial, _ in begun) == [f"{number:04}" for number in range(4)]
     assert len({who for _, who in begun}) == 2
-    tuning = tune(recipe, tmp_path / "tuned", 6)
-    assert [trial.state for trial in tuning.trials] == ["finished"] * 6
-    assert len({trial.values["training.optimizer.lr"] for trial in tuning.trials}) == 6
+    tuning = tune(recipe, tmp_path / "tuned", 4)
+    assert [trial.state for trial in tuning.trials] == ["finished"] * 4
+    assert len({trial.values["training.optimizer.lr"] for trial in tuning.trials}) == 4
 
 
 def test_trials_that_fall_behind_are_pruned(recipe: Path, tmp_path: Path) -> None:
-    tuning = tune(recipe, tmp_path / "tuned", 12, pruner="hyperband", overrides=["training.epochs=9"])
+    tuning = tune(recipe, tmp_path / "tuned", 10, pruner="hyperband", overrides=["training.epochs=4"])
     pruned = [trial for trial in tuning.trials if trial.state == "pruned"]
     assert pruned
-    assert all(trial.epochs and trial.epochs < 9 and trial.value is not None for trial in pruned)
-    assert all(trial.epochs == 9 for trial in tuning.ranked)
+    assert all(trial.epochs and trial.epochs < 4 and trial.value is not None for trial in pruned)
+    assert all(trial.epochs == 4 for trial in tuning.ranked)
     assert f"{len(pruned)} pruned" in tuning.summary
 
 
 def test_the_median_ends_what_is_worse_than_half_of_those_before(recipe: Path, tmp_path: Path) -> None:
-    tuning = tune(recipe, tmp_path / "tuned", 9, pruner="median")
+    tuning = tune(recipe, tmp_path / "tuned", 8, pruner="median")
     assert all(trial.state == "finished" for trial in tuning.trials[:5])  # before which there is no median
     assert {trial.state for trial in tuning.trials} == {"finished", "pruned"}
 
 
 def test_a_loss_that_is_not_finite_fails_its_trial_alone(recipe: Path, tmp_path: Path) -> None:
     rates = "training.optimizer={name: SGD, lr: {choice: [0.1, 1.0e+30]}}"
-    tuning = tune(recipe, tmp_path / "tuned", 6, overrides=[rates])
+    tuning = tune(recipe, tmp_path / "tuned", 5, overrides=[rates])
     failed = [trial for trial in tuning.trials if trial.state == "failed"]
     assert failed
     assert all(trial.values["training.optimizer.lr"] == "1.0e+30" for trial in failed)
@@ -187,7 +194,7 @@ def test_a_search_whose_trials_all_fail_ends_and_says_why(
 
 
 def test_what_every_trial_would_meet_ends_the_search(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, tmp_path: Path, whole: Tuning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: Any, **options: Any) -> Any:
         raise OSError(28, "No space left on device")
@@ -196,7 +203,7 @@ def test_what_every_trial_would_meet_ends_the_search(
         patch.setattr(trials.mmreg, "train", full)
         with pytest.raises(OSError, match="No space left"):
             tune(recipe, tmp_path / "tuned")
-    assert told(tune(recipe, tmp_path / "tuned")) == told(tune(recipe, tmp_path / "whole"))
+    assert told(tune(recipe, tmp_path / "tuned")) == told(whole)
 
 
 def test_another_recipe_in_the_same_folder_is_refused(recipe: Path, tmp_path: Path) -> None:
