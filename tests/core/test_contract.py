@@ -65,6 +65,10 @@ JSON_COMMANDS = {
         *("--quiet", "--device", "cpu"),
     ],
     "neighbours": ["neighbours", "run", "rows.jsonl", "1", "--quiet", "--device", "cpu"],
+    "tune": [
+        *("tune", "recipe.yaml", "--set", "training.modality_dropout={choice: [0, 0.1]}", "--trials", "1"),
+        *("--quiet", "--device", "cpu"),
+    ],
 }
 """How each command that has `--format json` is called here."""
 

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from mmreg.cli.grids import read_seeds
-from mmreg.cli.signals import Signals
 from mmreg.console import (
     AcceptChanges,
     Debug,
@@ -32,6 +31,7 @@ from mmreg.console import (
 from mmreg.data.dialect import TableFile
 from mmreg.errors import OptionError, RecipeError, TrainingError
 from mmreg.files import write_text
+from mmreg.training.signals import Signals
 
 
 def train(

@@ -30,19 +30,14 @@ def validate(
 ) -> None:
     """Check a recipe and its table, and show shapes and sizes; decodes no file and trains nothing."""
     from mmreg.data.lookalikes import notes
-    from mmreg.experiment import checked_plan, open_experiment
-    from mmreg.model.devices import resolve_device, resolve_precision
     from mmreg.recipe.columns import read_columns
     from mmreg.recipe.recipe import read_recipe
-    from mmreg.training.validation_rows import check_validation
+    from mmreg.training.checking import checked_experiment
 
-    plan = checked_plan(read_recipe(recipe, recipe_overrides(set_, precision, seed)))
-    resolve_precision(plan.recipe.form.training.precision, resolve_device(device))
-    experiment = open_experiment(plan)
-    check_validation(plan, experiment)
+    experiment = checked_experiment(read_recipe(recipe, recipe_overrides(set_, precision, seed)), device)
     for text in [*experiment.messages, *missing_files(experiment)]:
         note(text)
-    for text in notes(experiment.table, read_columns(plan.recipe)):
+    for text in notes(experiment.table, read_columns(experiment.plan.recipe)):
         note(text)
     print_model(experiment)
     print(f"\n{recipe} is right: nothing was decoded or trained")

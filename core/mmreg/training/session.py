@@ -54,6 +54,7 @@ class Session:
         resumption: what is gone on with; None for a new training.
         stop: the wish that it end.
         check: raises where the folder is no longer the one that is held.
+        test: whether the test rows are measured at the end.
     """
 
     def __init__(
@@ -65,9 +66,11 @@ class Session:
         resumption: Resumption | None = None,
         stop: Stop | None = None,
         check: Callable[[], None] = lambda: None,
+        test: bool = True,
     ) -> None:
         self.folder, self.experiment, self.device, self.followers = folder, experiment, device, followers
         self.resumption, self.stop, self.check = resumption, stop or Stop(), check
+        self.measured = ("validation", "test") if test else ("validation",)
         self.plan = experiment.plan
         self.form = experiment.plan.recipe.form
         self.notes: list[str] = []
@@ -356,7 +359,7 @@ class Session:
             raise Stopped(f"stopped after step {step:,} of {trainer.steps:,}, in epoch {epoch}", step, epoch)
 
     def _report(self, run: Run, trainer: Trainer, soup: Soup | None) -> dict[str, Any]:
-        """Measure the kept weights on validation and test rows, and write predictions and figures."""
+        """Measure the kept weights on validation rows, and test rows if asked to; write predictions and figures."""
         experiment, values = self.experiment, self.given.in_place(self.prepared)
         report: dict[str, Any] = {
             "epochs": trainer.progress.epoch,
@@ -377,7 +380,7 @@ class Session:
             }
         if soup is not None:
             report["soup"] = {"metric": trainer.metric, "value": soup.value, "epochs": list(soup.epochs)}
-        for split in ("validation", "test"):
+        for split in self.measured:
             rows = experiment.splits[split]
             if not len(rows):
                 continue

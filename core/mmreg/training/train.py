@@ -40,6 +40,7 @@ def train(
     callback: Callback | None = None,
     stop: Stop | None = None,
     profile: bool = False,
+    test: bool = True,
 ) -> Run:
     """Train the model of a recipe.
 
@@ -55,6 +56,8 @@ def train(
         callback: who is told how it goes, besides the callbacks that plugins bring.
         stop: the wish that it end, which another thread may set by `stop.wanted = True`; a new one for each call.
         profile: whether to measure where the time goes, into the run's folder `profile`; the training is the same.
+        test: whether the test rows are measured at the end; a search that trains many times leaves them alone, and
+            measures its last training alone.
 
     Returns:
         The run, with the best weights.
@@ -85,7 +88,7 @@ def train(
             )
         else:
             check_recipe(folder, plan)
-        return _run(folder, plan, target, callback, goes_on, check, stop, profile)
+        return _run(folder, plan, target, callback, goes_on, check, stop, profile, test)
 
 
 def finish(
@@ -139,6 +142,7 @@ def _run(
     check: Callable[[], None],
     stop: Stop | None = None,
     profile: bool = False,
+    test: bool = True,
 ) -> Run:
     """Train in a folder that is held for writing, for as long as `check` finds it there."""
     runs.remove_leftovers(folder)
@@ -149,7 +153,7 @@ def _run(
     training = plan.recipe.form.training
     arithmetic = tuned(device, resolve_precision(training.precision, device), deterministic=training.deterministic)
     with deterministic(training.deterministic), arithmetic, random_state_kept(device), freed_memory_kept():
-        session = Session(folder, experiment, device, followers, goes_on, stop, check)
+        session = Session(folder, experiment, device, followers, goes_on, stop, check, test)
         try:
             with nullcontext() if profiled is None else profiled.active(followers.message):
                 return session.run()
