@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -68,9 +69,19 @@ def _no_number(text: str) -> Any:
 
 
 class _InMemory(MultiPartParser):
-    """A parser that writes nothing to a disk: the body is in memory already, within its limit."""
+    """A parser that writes nothing to a disk, as the body is in memory already, and knows whether a form has ended."""
 
     spool_max_size = 0  # no limit: SpooledTemporaryFile never rolls over
+    ended = False
+
+    def on_end(self) -> None:
+        """The last boundary was there."""
+        self.ended = True
+
+    def close(self) -> None:
+        """Let go of all files, those of parts that did not end included."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 async def of_form(headers: Headers, body: bytes, columns: Mapping[str, Column], limits: Limits) -> Request:
@@ -83,14 +94,12 @@ async def of_form(headers: Headers, body: bytes, columns: Mapping[str, Column], 
     """
     most = limits.rows * len(columns) + 1
     parser = _InMemory(headers, _once(body), max_files=most, max_fields=most, max_part_size=limits.bytes)
-    try:
-        form = await parser.parse()
-    except (MultiPartException, ValueError, LookupError) as error:
-        told = error.message if isinstance(error, MultiPartException) else str(error)
-        raise Refused(422, f"the body is no form: {shortened(told, 200)}") from error
     given: dict[str, list[Any]] = {}
     shares = False
     try:
+        form = await parser.parse()
+        if not parser.ended:
+            raise Refused(422, "the body is no form: its last boundary is missing")
         for name, value in form.multi_items():
             content = await value.read() if isinstance(value, UploadFile) else value
             if name == SHARES and name not in columns:
@@ -101,8 +110,11 @@ async def of_form(headers: Headers, body: bytes, columns: Mapping[str, Column], 
                 raise unknown_column(name, columns)
             else:
                 given.setdefault(name, []).append(_decoded(content, columns[name]))
+    except (MultiPartException, LookupError, UnicodeError, AssertionError, FormParserError) as error:
+        told = error.message if isinstance(error, MultiPartException) else str(error)
+        raise Refused(422, f"the body is no form: {shortened(told, 200)}") from error
     finally:
-        await form.close()
+        parser.close()
     counts = {name: len(values) for name, values in given.items()}
     if len(set(counts.values())) > 1:
         told = listed(f"{name!r} {plural(count, 'time')}" for name, count in counts.items())
