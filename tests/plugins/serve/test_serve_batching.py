@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from serving import among, as_json, check_same
+from served import among, as_json, check_same
 
 pytest.importorskip("fastapi", reason="needs mmreg[serve]")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import typer
-from serving import as_json, check_same
+from served import as_json, check_same
 
 pytest.importorskip("fastapi", reason="needs mmreg[serve]")
 httpx = pytest.importorskip("httpx")
@@ -62,8 +62,7 @@ def test_what_has_been_asked_is_answered_before_sigterm_ends_it(served_folder: P
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
-            line = process.stderr.readline()
-            assert line.startswith("serving "), line + process.stderr.read()
+            line = next(line for line in process.stderr if line.startswith("serving "))
             url = line.split()[3]
             body = {"rows": [as_json(values[0])] * 40, "shares": True}
             answers: list[Any] = []

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from serving import as_json
+from served import as_json
 
 pytest.importorskip("fastapi", reason="needs mmreg[serve]")
 

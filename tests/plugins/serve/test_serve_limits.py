@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from serving import among, as_json
+from served import among, as_json
 
 pytest.importorskip("fastapi", reason="needs mmreg[serve]")
 

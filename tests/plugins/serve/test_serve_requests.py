@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import as_json, check_same
+from served import as_json, check_same
 
 pytest.importorskip("fastapi", reason="needs mmreg[serve]")
 

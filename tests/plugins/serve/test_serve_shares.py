@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from serving import as_json
+from served import as_json
 
 pytest.importorskip("fastapi", reason="needs mmreg[serve]")
 
