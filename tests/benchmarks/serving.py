@@ -106,7 +106,7 @@ def measure(port: int, process: int, bodies: Sequence[bytes], clients: int, requ
     cpu, began = cpu_seconds(process), time.perf_counter()
     seconds = asyncio.run(load(port, bodies, clients, requests))
     wall, cpu = time.perf_counter() - began, cpu_seconds(process) - cpu
-    low, high = np.percentile(seconds, [50, 99]) * 1000
+    low, high = (1000 * np.percentile(seconds, [50, 99])).tolist()
     return {"rate": requests / wall, "cpu_rate": requests / cpu, "p50_ms": low, "p99_ms": high, "mb": memory(process)}
 
 
