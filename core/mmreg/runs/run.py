@@ -19,7 +19,7 @@ from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.dialect import TableFile
 from mmreg.data.lengths import WINDOW, unpadded_order
-from mmreg.data.prepared import Prepared, bad_texts, keep_rows
+from mmreg.data.prepared import OnBad, Prepared, bad_texts, keep_rows
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn, column_names
@@ -222,13 +222,29 @@ class Run:
 
     def _prepared(self, rows: Any, progress: Any) -> tuple[Table, dict[str, Prepared], NDArray[np.int64]]:
         """A table of rows to predict, their values, and the numbers of those that are not left out."""
-        rows = [rows] if isinstance(rows, Mapping) else rows
-        table = self.with_columns(self.open_table(rows))
-        keep = cache_dir() if isinstance(rows, str | Path | TableFile | Table) else None
-        prepared = prepare_all(self.plan, table, self.modalities, keep, progress)
+        table, prepared = self.prepare(rows, progress=progress)
         numbers = np.arange(len(table))
         _tell_bad(prepared, numbers)
         return table, prepared, keep_rows(prepared, numbers)
+
+    def prepare(
+        self, rows: Any, *, on_bad: OnBad | None = None, progress: Any = None
+    ) -> tuple[Table, dict[str, Prepared]]:
+        """Decode rows once, for any number of calls of `predict_rows`.
+
+        Args:
+            rows: as `predict` takes them.
+            on_bad: what to do about cells that cannot be loaded, instead of what the recipe says: "absent" leaves them
+                to the caller, who finds them as `bad` of each input's values.
+            progress: told of values being decoded: their count so far, their number, the modality.
+
+        Returns:
+            The rows' table, and each input's values.
+        """
+        rows = [rows] if isinstance(rows, Mapping) else rows
+        table = self.with_columns(self.open_table(rows))
+        keep = cache_dir() if isinstance(rows, str | Path | TableFile | Table) else None
+        return table, prepare_all(self.plan, table, self.modalities, keep, progress, on_bad)
 
     def open_table(self, table: Any) -> Table:
         """A table with what the recipe says of tables: which cells are absent, and how its own file is written."""
