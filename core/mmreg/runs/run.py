@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from mmreg.recipe.resolve import Plan
 from mmreg.runs.folder import OUT_OF_FOLD, REPORT, read_predictions, read_report
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
+from mmreg.runs.row_inputs import PreparedRows, RowInputs, row_inputs
 
 logger = logging.getLogger("mmreg")
 
@@ -183,15 +184,31 @@ class Run:
         self, rows: Any, *, batch_size: int | None = None, augmented: int = 0, progress: Any = None
     ) -> dict[str, list[Any]]:
         """As `predict`, with a list for each column instead of a dict for each row."""
+        given = self.prepare(rows, progress)
+        predicted = self.predict_rows(given.prepared, given.rows, batch_size, augmented=augmented)
+        return prediction_columns(self.plan, self.task, given.table, given.prepared, given.rows, predicted, self.inputs)
+
+    def prepare(self, rows: Any, progress: Any = None) -> PreparedRows:
+        """Prepare rows for several predictions; arguments and errors as of `predict`."""
         rows = [rows] if isinstance(rows, Mapping) else rows
         table = self.with_columns(self.open_table(rows))
         keep = cache_dir() if isinstance(rows, str | Path | TableFile | Table) else None
         prepared = prepare_all(self.plan, table, self.modalities, keep, progress)
         numbers = np.arange(len(table))
         _tell_bad(prepared, numbers)
-        numbers = keep_rows(prepared, numbers)
-        predicted = self.predict_rows(prepared, numbers, batch_size, augmented=augmented)
-        return prediction_columns(self.plan, self.task, table, prepared, numbers, predicted, self.inputs)
+        return PreparedRows(self.plan, self.modalities, table, prepared, keep_rows(prepared, numbers))
+
+    def row_inputs(self, given: PreparedRows, batch_size: int | None = None) -> Iterator[RowInputs]:
+        """Rows as the model sees them, a batch at a time, to be asked what they come to without or with other inputs.
+
+        Args:
+            given: as `prepare` gives them.
+            batch_size: rows at a time; the recipe's if not given.
+        """
+        size = batch_size or self.batch_size
+        order = unpadded_order(given.prepared, given.rows, size)
+        batches = iter(Batches(given.prepared, given.rows, None, None, size, order=order))
+        return row_inputs(self.model, self.modalities, self.dtype, self.device, batches)
 
     def open_table(self, table: Any) -> Table:
         """A table with what the recipe says of tables: which cells are absent, and how its own file is written."""
