@@ -11,13 +11,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Attribution", "Explanation", "explain", "explain_within"]
 
-_WHERE = {"Explanation": "explanation", "explain": "modalities", "Attribution": "within", "explain_within": "within"}
-
 
 def __getattr__(name: str) -> Any:
     """A public name, imported when it is first used: commands that only list plugins must not import torch."""
-    if name not in _WHERE:
+    if name not in __all__:
         raise AttributeError(f"module 'mmreg_explain' has no attribute {name!r}")
-    from importlib import import_module
+    from mmreg_explain import explanation, modalities, within
 
-    return getattr(import_module(f"mmreg_explain.{_WHERE[name]}"), name)
+    return next(getattr(module, name) for module in (explanation, modalities, within) if hasattr(module, name))

@@ -243,3 +243,17 @@ def test_explaining_leaves_no_gradient_and_the_same_predictions(alone_run: Run) 
     assert alone_run.predict(rows) == before
     assert all(parameter.grad is None for parameter in alone_run.model.parameters())
     assert torch.is_grad_enabled()
+
+
+def test_a_modality_that_several_fused_runs_have_is_one(folder: Path) -> None:
+    runs = [trained(folder / f"part{seed}", alone, epochs=2, seed=seed) for seed in (0, 1)]
+    fused = mmreg.fuse([run.folder for run in runs], "mean", folder / "fused", device="cpu")
+    rows = rows_of(alone, rows=5, seed=1)
+    found = explain(fused, rows, of="yes")
+    assert found.modalities == ["m0", "m1"]
+    shares_out(found)
+    without = [row["probability_yes"] for row in fused.predict([{**row, "m1": None} for row in rows])]
+    none = found.base
+    whole = found.values
+    second = [row["probability_yes"] for row in fused.predict([{**row, "m0": None} for row in rows])]
+    np.testing.assert_allclose(found.shapley[:, 0], (without - none + whole - second) / 2, atol=1e-6)

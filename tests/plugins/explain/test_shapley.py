@@ -97,9 +97,10 @@ def test_sampled_values_are_near_the_exact_ones_by_their_own_errors() -> None:
     np.testing.assert_allclose(pairs.sum((-1, -2)), estimates.sum(-1), atol=1e-9)
 
 
-def test_sampling_of_an_additive_game_is_exact() -> None:
-    weights = np.arange(12.0)
-    sampled = SampledCoalitions(12, rounds=2)
+@pytest.mark.parametrize("players", [11, 12])
+def test_sampling_of_an_additive_game_is_exact(players: int) -> None:
+    weights = np.arange(float(players))
+    sampled = SampledCoalitions(players, rounds=2)
     assert not sampled.members[0].any()
     assert sampled.members[-1].all()
     assert len(sampled.members) < 1 << 9
