@@ -47,7 +47,7 @@ class Predictor:
             return [Refused(500, f"the prediction failed: {type(error).__name__}")]
 
     def _together(self, requests: Sequence[Request]) -> list[Answer | Refused]:
-        _, prepared = self.run.prepare([row for request in requests for row in request.rows], on_bad="absent")
+        prepared = self.run.prepare([row for request in requests for row in request.rows], on_bad="absent").prepared
         bad = _bad_cells(prepared)
         answers: list[Answer | Refused] = []
         rows: list[int] = []  # of the requests that can be answered

@@ -36,6 +36,7 @@ from mmreg.recipe.resolve import Plan
 from mmreg.runs.folder import OUT_OF_FOLD, REPORT, read_predictions, read_report
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
+from mmreg.runs.row_inputs import PreparedRows, RowInputs, row_inputs
 
 logger = logging.getLogger("mmreg")
 
@@ -202,49 +203,55 @@ class Run:
         self, rows: Any, *, batch_size: int | None = None, augmented: int = 0, progress: Any = None
     ) -> dict[str, list[Any]]:
         """As `predict`, with a list for each column instead of a dict for each row."""
-        table, prepared, numbers = self._prepared(rows, progress)
-        predicted = self.predict_rows(prepared, numbers, batch_size, augmented=augmented)
-        return prediction_columns(self.plan, self.task, table, prepared, numbers, predicted, self.inputs)
+        given = self.prepare(rows, progress=progress)
+        predicted = self.predict_rows(given.prepared, given.rows, batch_size, augmented=augmented)
+        return prediction_columns(self.plan, self.task, given.table, given.prepared, given.rows, predicted, self.inputs)
 
     def vectors(self, rows: Any, *, batch_size: int | None = None, progress: Any = None) -> Iterator[RowVectors]:
         """The vectors that the model makes of rows, some rows at a time, so that memory does not grow with the table.
 
         Arguments as for `predict`.
         """
-        table, prepared, numbers = self._prepared(rows, progress)
+        given = self.prepare(rows, progress=progress)
         size = batch_size or self.batch_size
-        for first in range(0, len(numbers), size * WINDOW):
-            some = numbers[first : first + size * WINDOW]
-            batches = Batches(prepared, some, None, None, size, order=unpadded_order(prepared, some, size))
+        for first in range(0, len(given), size * WINDOW):
+            some = given.rows[first : first + size * WINDOW]
+            order = unpadded_order(given.prepared, some, size)
+            batches = Batches(given.prepared, some, None, None, size, order=order)
             with freed_memory_kept() if len(some) > size else nullcontext():
                 vectors = embed(self.model, self.modalities, batches, self.device, self.dtype)
-            yield RowVectors(*row_keys(self.plan, table, some), some, vectors)
+            yield RowVectors(*row_keys(self.plan, given.table, some), some, vectors)
 
-    def _prepared(self, rows: Any, progress: Any) -> tuple[Table, dict[str, Prepared], NDArray[np.int64]]:
-        """A table of rows to predict, their values, and the numbers of those that are not left out."""
-        table, prepared = self.prepare(rows, progress=progress)
-        numbers = np.arange(len(table))
-        _tell_bad(prepared, numbers)
-        return table, prepared, keep_rows(prepared, numbers)
-
-    def prepare(
-        self, rows: Any, *, on_bad: OnBad | None = None, progress: Any = None
-    ) -> tuple[Table, dict[str, Prepared]]:
-        """Decode rows once, for any number of calls of `predict_rows`.
+    def prepare(self, rows: Any, *, on_bad: OnBad | None = None, progress: Any = None) -> PreparedRows:
+        """Decode rows once, for any number of predictions.
 
         Args:
             rows: as `predict` takes them.
             on_bad: what to do about cells that cannot be loaded, instead of what the recipe says: "absent" leaves them
                 to the caller, who finds them as `bad` of each input's values.
             progress: told of values being decoded: their count so far, their number, the modality.
-
-        Returns:
-            The rows' table, and each input's values.
         """
         rows = [rows] if isinstance(rows, Mapping) else rows
         table = self.with_columns(self.open_table(rows))
         keep = cache_dir() if isinstance(rows, str | Path | TableFile | Table) else None
-        return table, prepare_all(self.plan, table, self.modalities, keep, progress, on_bad)
+        prepared = prepare_all(self.plan, table, self.modalities, keep, progress, on_bad)
+        numbers = np.arange(len(table))
+        if on_bad is None:
+            _tell_bad(prepared, numbers)
+            numbers = keep_rows(prepared, numbers)
+        return PreparedRows(self.plan, self.modalities, table, prepared, numbers)
+
+    def row_inputs(self, given: PreparedRows, batch_size: int | None = None) -> Iterator[RowInputs]:
+        """Rows as the model sees them, a batch at a time, to be asked what they come to without or with other inputs.
+
+        Args:
+            given: as `prepare` gives them.
+            batch_size: rows at a time; the recipe's if not given.
+        """
+        size = batch_size or self.batch_size
+        order = unpadded_order(given.prepared, given.rows, size)
+        batches = iter(Batches(given.prepared, given.rows, None, None, size, order=order))
+        return row_inputs(self.model, self.modalities, self.dtype, self.device, batches)
 
     def open_table(self, table: Any) -> Table:
         """A table with what the recipe says of tables: which cells are absent, and how its own file is written."""

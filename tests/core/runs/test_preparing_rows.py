@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import small
 
@@ -22,8 +21,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_prepared_rows_are_predicted_as_the_rows_are(folder):
     run = mmreg.load(folder / "run", "cpu")
     rows = [{"title": "a red thing"}, {"image": (folder / "images/1.png").read_bytes()}]
-    table, prepared = run.prepare(rows)
-    scores = run.predict_rows(prepared, np.arange(len(table))).scores
+    given = run.prepare(rows)
+    scores = run.predict_rows(given.prepared, given.rows).scores
     assert run.task.predictions(scores)["label"] == [row["label"] for row in run.predict(rows)]
 
 
@@ -32,6 +31,6 @@ def test_bad_cells_are_left_to_the_caller_who_asks_for_it(folder):
     rows = [{"image": b"no picture", "title": "x"}, {"title": "y"}]
     with pytest.raises(DataError):
         run.prepare(rows)
-    _, prepared = run.prepare(rows, on_bad="absent")
+    prepared = run.prepare(rows, on_bad="absent").prepared
     assert [cell.row for cell in prepared["image"].bad] == [0]
     assert not prepared["image"].present.any()
