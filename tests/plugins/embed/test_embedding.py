@@ -147,8 +147,9 @@ def test_tokens_are_told_as_their_mean(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def _batches(run: mmreg.Run, rows: Any) -> Any:
-    _, prepared, numbers = run._prepared(rows, None)
-    return Batches(prepared, numbers, None, None, 8, order=lengths.unpadded_order(prepared, numbers, 8))
+    given = run.prepare(rows)
+    order = lengths.unpadded_order(given.prepared, given.rows, 8)
+    return Batches(given.prepared, given.rows, None, None, 8, order=order)
 
 
 def test_a_column_that_is_not_there_and_a_table_without_rows_are_refused(
