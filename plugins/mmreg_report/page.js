@@ -27,7 +27,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const input = document.createElement("input");
   input.type = "search";
   label.append(input);
-  table.parentElement.before(label);
+  table.before(label); // within what scrolls and stands side by side with others
   input.addEventListener("input", () => {
     const wanted = input.value.toLowerCase();
     for (const row of body.rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);

@@ -107,7 +107,7 @@ def test_rows_are_filtered_by_what_is_typed(browser: Any, hostile_page: Path) ->
     page = Opened(browser, hostile_page).page
     wrong = page.locator("table", has_text="Most confident wrong rows")
     key = wrong.locator("tbody th").nth(3).inner_text()
-    page.locator(".wide", has=wrong).locator("xpath=preceding-sibling::label[1]//input").fill(key)
+    wrong.locator("xpath=preceding-sibling::label//input").fill(key)
     assert wrong.locator("tbody tr:visible th").all_inner_texts() == [key]
 
 
