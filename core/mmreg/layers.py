@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from mmreg.recurrence import scanned
+
 Pooling = Literal["last", "mean", "max", "attention"]
 _Steps = TypeVar("_Steps", Tensor, PackedSequence)
 GLOBAL_DRAWS = threading.RLock()
@@ -79,7 +81,7 @@ def masked_last(values: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return values[:, -1]
     index = (mask.sum(1) - 1).clamp(min=0)
-    return values[torch.arange(len(values), device=values.device), index]
+    return values[torch.arange(values.shape[0], device=values.device), index]
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -272,6 +274,8 @@ def recurrent_states(layer: nn.RNNBase, values: Tensor, lengths: Tensor | None =
     if not layer.bidirectional:  # no valid step comes after padding: nothing to keep away, and much faster
         lengths = None
     draws = layer.training and layer.dropout > 0 and layer.num_layers > 1
+    if torch.compiler.is_exporting():
+        return _layer_by_layer(layer, lengths, values, None)[0]
     if not on_host(values) and (lengths is not None or draws):
         return _in_precision(layer, values, None, partial(_layer_by_layer, layer, lengths))[0]
     if lengths is None:
@@ -285,7 +289,7 @@ def _layer_by_layer(layer: nn.RNNBase, lengths: Tensor | None, values: Tensor, s
 
     A packed sequence would need the lengths in host memory; cuDNN's own dropout draws from a state that nobody seeds.
     """
-    kernel = _KERNELS[layer.mode]
+    kernel = partial(scanned, layer.mode) if torch.compiler.is_exporting() else _KERNELS[layer.mode]
     steps = torch.arange(values.shape[1], device=values.device)
     order = steps.flip(0)[None].expand(values.shape[:2])
     if lengths is not None:
@@ -298,7 +302,7 @@ def _layer_by_layer(layer: nn.RNNBase, lengths: Tensor | None, values: Tensor, s
         for backward in (False, True)[: 1 + layer.bidirectional]:
             taken = _reordered(values, order) if backward else values
             sizes = [layer.proj_size or layer.hidden_size, layer.hidden_size][: 1 + (layer.mode == "LSTM")]
-            zeros = [taken.new_zeros(1, len(taken), size) for size in sizes]
+            zeros = [taken.new_zeros(1, taken.shape[0], size) for size in sizes]
             begin = tuple(zeros) if layer.mode == "LSTM" else zeros[0]
             with warnings.catch_warnings():  # that the weights of one layer alone are copied together
                 warnings.simplefilter("ignore")
