@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from mmreg.errors import MmregError
     from mmreg.experiment import build_model
     from mmreg.recipe.recipe import Recipe
+    from mmreg.recipe.search import SearchedRecipe
     from mmreg.runs.fuse import fuse
     from mmreg.runs.loading import load
     from mmreg.runs.run import Run
     from mmreg.studies.compare import compare
+    from mmreg.training.checking import validate
     from mmreg.training.find_lr import find_lr
+    from mmreg.training.signals import Signals
     from mmreg.training.stopping import Stop, Stopped
     from mmreg.training.train import finish, train
 
@@ -56,12 +59,15 @@ _NAMES = {
     "mmreg.errors": ["MmregError"],
     "mmreg.experiment": ["build_model"],
     "mmreg.recipe.recipe": ["Recipe"],
+    "mmreg.recipe.search": ["SearchedRecipe"],
     "mmreg.runs.fuse": ["fuse"],
     "mmreg.runs.loading": ["load"],
     "mmreg.runs.run": ["Run"],
     "mmreg.studies.compare": ["compare"],
     "mmreg.studies.ensembles": ["cross_validate", "train_seeds"],
+    "mmreg.training.checking": ["validate"],
     "mmreg.training.find_lr": ["find_lr"],
+    "mmreg.training.signals": ["Signals"],
     "mmreg.training.stopping": ["Stop", "Stopped"],
     "mmreg.training.train": ["finish", "train"],
 }
@@ -100,7 +106,9 @@ __all__ = [
     "Recipe",
     "Run",
     "Schedule",
+    "SearchedRecipe",
     "Signal",
+    "Signals",
     "SourceSpec",
     "Space",
     "Spec",
@@ -130,6 +138,7 @@ __all__ = [
     "testing",
     "train",
     "train_seeds",
+    "validate",
 ]
 
 

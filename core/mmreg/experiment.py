@@ -22,7 +22,7 @@ from mmreg.data.leaks import leaks, leaks_text
 from mmreg.data.list_cells import ListCells, list_cells
 from mmreg.data.lost import lost_cells
 from mmreg.data.prepare import prepare
-from mmreg.data.prepared import Prepared, raise_bad
+from mmreg.data.prepared import OnBad, Prepared, raise_bad
 from mmreg.data.sources import open_table
 from mmreg.data.splits import SPLITS, split_rows
 from mmreg.data.table import Table, concat_tables
@@ -292,6 +292,7 @@ def prepare_all(
     modalities: Mapping[str, Modality],
     cache: Path | None,
     progress: Callable[[int, int, str], None] | None = None,
+    on_bad: OnBad | None = None,
 ) -> dict[str, Prepared]:
     """Decode every modality's values once, or find them in the cache.
 
@@ -301,6 +302,7 @@ def prepare_all(
         modalities: after `fit_values`.
         cache: the cache folder; None to keep the arrays in memory.
         progress: told the values done, their number, and the modality's name.
+        on_bad: what to do about cells that cannot be loaded, instead of what the recipe says.
 
     Raises:
         DataError: cells cannot be loaded and the policy is to stop; lists the first of all modalities' bad cells.
@@ -313,7 +315,7 @@ def prepare_all(
             table if cells is None else cells.values,
             given.columns,
             name=name,
-            on_bad=given.on_bad,
+            on_bad=on_bad or given.on_bad,
             cache_dir=cache,
             progress=progress,
             options=given.modality.options_with(lambda path: digest(path) or path),

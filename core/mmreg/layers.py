@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cache, partial
 from typing import Any, Literal, TypeVar
 
@@ -237,25 +238,25 @@ def recurrent(layer: nn.RNNBase, values: _Steps, state: Any = None) -> tuple[_St
         What the layer returns, the last layer's states and the final state: under autocast in the dtype that it asks
         for, on every machine.
     """
-    return _in_precision(layer, values, state, layer)
-
-
-def _in_precision(
-    layer: nn.RNNBase, values: _Steps, state: Any, run: Callable[[_Steps, Any], tuple[_Steps, Any]]
-) -> tuple[_Steps, Any]:
-    """What running a layer gives, in float32 where torch has no kernel for it in what autocast asks for."""
-    device, dtype = values.data.device.type, values.data.dtype
-    if dtype == torch.float64 or not torch.is_autocast_enabled(device):  # autocast leaves float64 as it is
-        states, state = run(values, state)
+    device, dtype = values.data.device.type, _asked_for(values.data)
+    if dtype is None:
+        states, state = layer(values, state)
         return states, state
-    dtype = torch.get_autocast_dtype(device)
     if has_recurrent_kernel(layer.mode, device, dtype):
-        states, state = run(values, state)
+        states, state = layer(values, state)
     else:
         own = next(layer.parameters()).dtype
         with torch.autocast(device, enabled=False):
-            states, state = run(_cast(values, own), _cast(state, own))
+            states, state = layer(_cast(values, own), _cast(state, own))
     return _cast(states, dtype), _cast(state, dtype)
+
+
+def _asked_for(values: Tensor) -> torch.dtype | None:
+    """What autocast asks for where values are; None where it leaves them as they are, as it does with float64."""
+    device = values.device.type
+    if values.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
 
 
 def recurrent_states(layer: nn.RNNBase, values: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -274,42 +275,52 @@ def recurrent_states(layer: nn.RNNBase, values: Tensor, lengths: Tensor | None =
     if not layer.bidirectional:  # no valid step comes after padding: nothing to keep away, and much faster
         lengths = None
     draws = layer.training and layer.dropout > 0 and layer.num_layers > 1
-    if torch.compiler.is_exporting():
-        return _layer_by_layer(layer, lengths, values, None)[0]
-    if not on_host(values) and (lengths is not None or draws):
-        return _in_precision(layer, values, None, partial(_layer_by_layer, layer, lengths))[0]
+    asked = _asked_for(values)
+    if torch.compiler.is_exporting() or (not on_host(values) and (lengths is not None or draws or asked is not None)):
+        return _layer_by_layer(layer, lengths, values, asked)
     if lengths is None:
         return recurrent(layer, values)[0]
     packed = pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(recurrent(layer, packed)[0], batch_first=True, total_length=values.shape[1])[0]
 
 
-def _layer_by_layer(layer: nn.RNNBase, lengths: Tensor | None, values: Tensor, state: None) -> tuple[Tensor, None]:
+def _layer_by_layer(layer: nn.RNNBase, lengths: Tensor | None, values: Tensor, asked: torch.dtype | None) -> Tensor:
     """One layer and direction after the other: the backward one reads each row from its own last step.
 
-    A packed sequence would need the lengths in host memory; cuDNN's own dropout draws from a state that nobody seeds.
+    A packed sequence would need the lengths in host memory; cuDNN's own dropout draws from a state that nobody seeds;
+    and autocast would have it compute in float16 whatever is asked for, whose small gradients vanish.
     """
-    kernel = partial(scanned, layer.mode) if torch.compiler.is_exporting() else _KERNELS[layer.mode]
+    device, own = values.device.type, next(layer.parameters()).dtype
+    dtype = asked if asked is not None and has_recurrent_kernel(layer.mode, device, asked) else own
     steps = torch.arange(values.shape[1], device=values.device)
     order = steps.flip(0)[None].expand(values.shape[:2])
     if lengths is not None:
         order = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
     weights = iter(layer.all_weights)
-    for number in range(layer.num_layers):
-        if number:
-            values = nn.functional.dropout(values, layer.dropout, layer.training)
-        directions = []
-        for backward in (False, True)[: 1 + layer.bidirectional]:
-            taken = _reordered(values, order) if backward else values
-            sizes = [layer.proj_size or layer.hidden_size, layer.hidden_size][: 1 + (layer.mode == "LSTM")]
-            zeros = [taken.new_zeros(1, taken.shape[0], size) for size in sizes]
-            begin = tuple(zeros) if layer.mode == "LSTM" else zeros[0]
-            with warnings.catch_warnings():  # that the weights of one layer alone are copied together
-                warnings.simplefilter("ignore")
-                states = kernel(taken, begin, next(weights), layer.bias, 1, 0.0, layer.training, False, True)[0]
-            directions.append(_reordered(states, order) if backward else states)
-        values = torch.cat(directions, -1) if layer.bidirectional else directions[0]
-    return values, None
+    with torch.autocast(device, enabled=False) if asked is not None else nullcontext():
+        values = values.to(dtype)
+        for number in range(layer.num_layers):
+            if number:
+                values = nn.functional.dropout(values, layer.dropout, layer.training)
+            directions = [_one_direction(layer, values, next(weights))]
+            if layer.bidirectional:
+                back = _one_direction(layer, _reordered(values, order), next(weights))
+                directions.append(_reordered(back, order))
+            values = torch.cat(directions, -1) if layer.bidirectional else directions[0]
+    return values if asked is None else values.to(asked)
+
+
+def _one_direction(layer: nn.RNNBase, values: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """The states of a layer's one direction, in the dtype of the values."""
+    sizes = [layer.proj_size or layer.hidden_size, layer.hidden_size][: 1 + (layer.mode == "LSTM")]
+    zeros = [values.new_zeros(1, values.shape[0], size) for size in sizes]
+    begin = tuple(zeros) if layer.mode == "LSTM" else zeros[0]
+    own = [each.to(values.dtype) for each in weights]
+    kernel = partial(scanned, layer.mode) if torch.compiler.is_exporting() else _KERNELS[layer.mode]
+    with warnings.catch_warnings():  # that the weights of one layer alone are copied together
+        warnings.simplefilter("ignore")
+        states: Tensor = kernel(values, begin, own, layer.bias, 1, 0.0, layer.training, False, True)[0]
+    return states
 
 
 def _reordered(values: Tensor, order: Tensor) -> Tensor:
@@ -318,7 +329,7 @@ def _reordered(values: Tensor, order: Tensor) -> Tensor:
 
 
 def has_recurrent_kernel(mode: str, device: str, dtype: torch.dtype) -> bool:
-    """Whether torch trains a recurrent layer under autocast to this dtype here, found by trying it once a process.
+    """Whether torch trains a recurrent layer in this dtype here, found by trying it once a process.
 
     Args:
         mode: "LSTM", "GRU", "RNN_TANH" or "RNN_RELU", as `torch.nn.RNNBase.mode`.
@@ -332,10 +343,12 @@ def has_recurrent_kernel(mode: str, device: str, dtype: torch.dtype) -> bool:
 def _trains(mode: str, device: str, dtype: torch.dtype) -> bool:
     # Asked in the middle of a forward pass, this changes neither the random state nor what is recorded there.
     with GLOBAL_DRAWS, torch.random.fork_rng(devices=()), torch.inference_mode(False), torch.enable_grad():
-        layer = _CELLS[mode](1, 1, batch_first=True).to(device)
+        by_autocast = device == "cpu"  # elsewhere weights and values are brought into the dtype by hand
+        own = torch.float32 if by_autocast else dtype
+        layer = _CELLS[mode](1, 1, batch_first=True).to(device, own)
         try:
-            with torch.autocast(device, dtype):
-                states = layer(torch.zeros(1, 1, 1, device=device))[0]
+            with torch.autocast(device, dtype, enabled=by_autocast):
+                states = layer(torch.zeros(1, 1, 1, device=device, dtype=own))[0]
             states.float().sum().backward()
         except torch.OutOfMemoryError:
             raise  # it says nothing of the kernel

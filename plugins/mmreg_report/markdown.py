@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import mean, stdev
 from typing import Any
 
 from mmreg.console import by_target, figure_rows
 from mmreg.files import markdown_table
-from mmreg.messages import cell, listed, plural
+from mmreg.messages import cell
 from mmreg_report.reading import Facts
+from mmreg_report.tables import SPLITS, classes, summary, trainings
 
 BARS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 40
 """Bars of a learning curve at most."""
 MOST_EPOCHS = 12
 """Rows of the learning curve's table at most; epochs between are left out evenly."""
-OTHERS = (("per_direction", "Directions"), ("per_quantile", "Quantiles"))
-"""What figures are told apart by besides classes and labels, with the title of the table."""
-SPLITS = {"validation": "validation", "out_of_fold": "out of fold", "test": "test"}
-"""What is measured, and how it is called."""
 
 
 def render(facts: Facts) -> str:
@@ -30,8 +26,7 @@ def render(facts: Facts) -> str:
         _summary(facts),
         *_notes(facts),
         _figures(facts),
-        *_trainings(facts),
-        *_classes(facts),
+        *(f"## {title}\n\n{markdown_table(rows)}" for title, rows in [*trainings(facts), *classes(facts)]),
         *curve,
         *_statistics(facts),
         _components(facts),
@@ -63,30 +58,8 @@ def sparkline(values: Sequence[float | None]) -> str:
 
 
 def _summary(facts: Facts) -> str:
-    table, report = facts.components["table"], facts.report
-    if "fused" in report:
-        return "\n".join(["Combined of these runs:\n", *(f"- {cell(run)}" for run in report["fused"])])
-    rows = ", ".join(f"{count:,} {split}" for split, count in table["rows"].items())
-    found = facts.components.get("batch_size")  # where the recipe left it open
-    of = f" of {plural(found, 'row')}, as many as were found to pay" if found else ""
-    lines = [
-        f"- table: {cell(table['name'])} ({rows} rows)",
-        f"- {report['epochs']} epochs, {report['steps']} steps{of}",
-    ]
-    best, soup = report.get("best"), report.get("soup")
-    if best:
-        lines.append(
-            f"- weights of epoch {best['epoch']}, the best by validation {best['metric']} ({cell(best['value'])})"
-        )
-    elif soup and len(soup["epochs"]) > 1:
-        epochs, figure = listed(soup["epochs"]), f"validation {soup['metric']} {cell(soup['value'])}"
-        lines.append(f"- mean of the weights of the epochs {epochs} (soup; {figure})")
-    elif soup:
-        best = f"the best by validation {soup['metric']} ({cell(soup['value'])})"
-        lines.append(f"- weights of epoch {soup['epochs'][0]}, {best}: no other epoch's made them better (soup)")
-    else:
-        lines.append("- weights of the last epoch")
-    return "\n".join(lines)
+    heading = "Combined of these runs:\n\n" if "fused" in facts.report else ""
+    return heading + "\n".join(f"- {line}" for line in summary(facts))
 
 
 def _notes(facts: Facts) -> list[str]:
@@ -106,36 +79,6 @@ def _figures(facts: Facts) -> str:
         return "## Figures\n\nThere were neither validation nor test rows to measure on."
     titled = [f"### {cell(target)}\n\n" * bool(target) + markdown_table(rows) for target, rows in tables.items()]
     return "\n\n".join(["## Figures", *titled])
-
-
-def _trainings(facts: Facts) -> list[str]:
-    """The figures of each of the folds or seeds that the run is made of, with their means and deviations."""
-    sections = {f"Seeds ({split} rows)": each for split, each in facts.report.get("seeds", {}).items()}
-    if facts.report.get("folds"):
-        sections["Folds (test rows)"] = facts.report["folds"]
-    texts = []
-    for title, trained in sections.items():
-        names = [name for name in trained[0]["metrics"] if all(name in each["metrics"] for each in trained)]
-        columns = {name: [each["metrics"][name] for each in trained] for name in names}
-        rows = [{"training": each["name"], "rows": each["rows"], **each["metrics"]} for each in trained]
-        rows.append({"training": "mean", **{name: mean(values) for name, values in columns.items()}})
-        if len(trained) > 1:
-            rows.append({"training": "deviation", **{name: stdev(values) for name, values in columns.items()}})
-        texts.append(f"## {title}\n\n{markdown_table(rows)}")
-    return texts
-
-
-def _classes(facts: Facts) -> list[str]:
-    """The figures of each class, label or direction on the last split that there is, where the task has them."""
-    split = next((split for split in reversed(SPLITS) if split in facts.report), None)
-    of = f"{split} rows" if split != "out_of_fold" else "rows out of fold"
-    return [
-        f"## {title}{f' of {cell(target)}' if target else ''} ({of})\n\n"
-        + markdown_table([{"name": name, **each} for name, each in figures["metrics"][key].items()])
-        for target, figures in (by_target(facts.report[split]).items() if split else ())
-        for key, title in (("per_class", "Classes"), ("per_label", "Labels"), *OTHERS)
-        if figures["metrics"].get(key)
-    ]
 
 
 def _curve(facts: Facts) -> str:

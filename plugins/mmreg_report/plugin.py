@@ -1,10 +1,10 @@
-"""Declares the report of a training; imports nothing heavy."""
+"""Declares the reports of a training and their commands; imports nothing heavy."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmreg import hookimpl
+from mmreg import CommandSpec, hookimpl
 
 if TYPE_CHECKING:
     from mmreg import Callback
@@ -13,8 +13,19 @@ mmreg_api = 1
 
 
 @hookimpl
+def mmreg_commands() -> list[CommandSpec]:
+    """The commands `mmreg report` and `mmreg plot`."""
+    return [
+        CommandSpec(
+            "report", "Write a run, or the comparison of several, as one HTML file.", "mmreg_report.command:app"
+        ),
+        CommandSpec("plot", "Draw one figure of a run as a picture.", "mmreg_report.plot_command:app"),
+    ]
+
+
+@hookimpl
 def mmreg_callbacks() -> list[Callback]:
-    """Writes report.md, and curves.png where matplotlib is installed, when a training ends."""
+    """Writes report.md and report.html, and curves.png where matplotlib is installed, when a training ends."""
     from mmreg_report.callback import ReportWriter
 
     return [ReportWriter()]

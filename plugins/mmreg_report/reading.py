@@ -19,6 +19,8 @@ class Facts:
         components: components.json.
         history: the rows of metrics.csv, None where a column is empty; none of a combination of runs.
         statistics: the rows of statistics.csv, where the recipe asked for it.
+        timings: the rows of timings.csv.
+        folder: where all this is.
     """
 
     name: str
@@ -26,6 +28,14 @@ class Facts:
     components: dict[str, Any]
     history: list[dict[str, float | None]]
     statistics: list[dict[str, str]] = field(default_factory=list)
+    timings: list[dict[str, str]] = field(default_factory=list)
+    folder: Path = Path()
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """How many rows each split of the table has; none of a combination of runs."""
+        rows: dict[str, int] = self.components.get("table", {}).get("rows") or {}
+        return rows
 
 
 def read_run(folder: Path) -> Facts:
@@ -36,7 +46,8 @@ def read_run(folder: Path) -> Facts:
     components = json.loads((folder / "components.json").read_text(encoding="utf-8"))
     # An earlier training may have left its own.
     statistics = _table(folder / "statistics.csv") if "callback/statistics" in components["components"] else []
-    return Facts(folder.absolute().name, report, components, history, statistics)
+    timings = _table(folder / "timings.csv")
+    return Facts(folder.absolute().name, report, components, history, statistics, timings, folder)
 
 
 def _table(path: Path) -> list[dict[str, str]]:

@@ -6,18 +6,21 @@ Axes: B batch, N rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Ge, MinLen
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mmreg import Concern, Space, Task
-from mmreg.errors import TargetError
+from mmreg.errors import OptionError, TargetError
 from mmreg.layers import at_least_float32
 from mmreg.messages import plural
 from mmreg_tasks import survival_metrics
+from mmreg_tasks.baseline_hazard import BaselineHazard
 from mmreg_tasks.concerns import FEW_ROWS
 from mmreg_tasks.metrics import check_evaluation
 from mmreg_tasks.numbers import short
@@ -42,7 +45,15 @@ class Survival(Task):
 
     Only differences of log-hazards mean anything: exp(s_i - s_j) is how many times as likely the event of row i is at
     any time as that of row j. What averages log-hazards, such as the fusion `mean`, multiplies hazards (their geometric
-    mean). There are no probabilities of survival by a time, which would need a baseline hazard besides.
+    mean). For the probability of lasting beyond a time there are `times`: when a training is over, the baseline hazard
+    is learned from the training rows (Breslow 1974), in a pass over them, and predictions have a column for each time.
+
+    Args:
+        times: Times in the target's unit, ascending: predictions tell how probable it is that a row's event comes
+            later than each of them.
+
+    Raises:
+        OptionError: the times do not ascend.
 
     Example:
         >>> task = Survival()
@@ -57,8 +68,15 @@ class Survival(Task):
     columns: ClassVar[tuple[str, ...]] = (TIME, EVENT)
     compares_rows: ClassVar[bool] = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, times: Annotated[tuple[Annotated[float, Ge(0)], ...], MinLen(1)] | None = None) -> None:
+        if times is not None and any(later <= earlier for earlier, later in pairwise(times)):
+            raise OptionError(
+                f"times must ascend, each once, found {', '.join(f'{time:g}' for time in times)}: "
+                f"write {', '.join(f'{time:g}' for time in sorted(set(times)))}"
+            )
+        self.times = times or ()
         self.num_outputs = 1
+        self.module = self.baseline = BaselineHazard(times) if times else None
 
     def fit(self, values: Sequence[Any]) -> None:
         """Learn nothing but that there is something to learn.
@@ -89,7 +107,7 @@ class Survival(Task):
         return np.stack(times_and_events(values), 1).astype(np.float32)
 
     def concerns(self, targets: Mapping[str, NDArray[Any]]) -> list[Concern]:
-        """Few events to learn from, and splits without one."""
+        """Few events to learn from, splits without one, and times at which nobody was watched any more."""
         events = {split: int(rows[:, 1].sum()) for split, rows in targets.items()}
         found = []
         if events["train"] < FEW_ROWS:
@@ -98,7 +116,22 @@ class Survival(Task):
         lacking = [split for split, count in events.items() if not count]
         if lacking:
             found.append(Concern(f"no {' and no '.join(lacking)} row has an event; nothing is measured there"))
+        end = targets["train"][:, 0].max()
+        if self.times and self.times[-1] > end:
+            first = next(time for time in self.times if time > end)
+            told = f"no training row was watched until {short(first)} (the last until {short(end)})"
+            found.append(Concern(f"{told}: the probability of lasting beyond it is that of the last event before"))
         return found
+
+    @property
+    def learns_from_scores(self) -> bool:
+        """Whether it is asked for probabilities, which need the finished model."""
+        return self.baseline is not None
+
+    def fit_scores(self, scores: Tensor, targets: Tensor) -> None:
+        """Learn the baseline hazard of log-hazards (N, 1) and targets (N, 2)."""
+        if self.baseline is not None:
+            self.baseline.fit(scores[:, 0], targets[:, 0], targets[:, 1] > 0)
 
     def row_weights(self, targets: NDArray[Any]) -> NDArray[np.float32]:
         """1 for each row, (N,)."""
@@ -148,8 +181,13 @@ class Survival(Task):
         return {"c_index": found, "events": int(events.sum()), "baseline": baseline}
 
     def predictions(self, scores: Tensor) -> dict[str, list[Any]]:
-        """The log-hazard as "risk": the greater, the sooner the event is to be expected."""
-        return {"risk": scores.detach().cpu().double()[:, 0].tolist()}
+        """The log-hazard as "risk": the greater, the sooner the event is to be expected.
+
+        Beside it stands the probability that it comes later than each of the `times`, such as "survival_365".
+        """
+        risks = scores.detach().cpu().double()[:, 0]
+        lasting = {} if self.baseline is None else self.baseline.lasting(risks)
+        return {"risk": risks.tolist(), **{f"survival_{time:.10g}": each.tolist() for time, each in lasting.items()}}
 
     def headline(self, result: Mapping[str, Any], rows: int) -> str:
         """The C-index and the counts behind it."""

@@ -44,6 +44,7 @@ class TextRNN(Encoder):
     """
 
     provides: ClassVar[frozenset[Outputs]] = frozenset({"pooled", "tokens"})
+    drops_inputs: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -129,7 +130,8 @@ class TextRNN(Encoder):
             values = self.embedding(values if mask is None else values.masked_fill(~mask, 0))
         elif mask is not None:
             values = values.masked_fill(~mask.unsqueeze(-1), 0)
-        states = recurrent_states(self.rnn, self.dropout(values), None if mask is None else signal.lengths)
+        values = self.dropout(values) if self.drops_inputs else values
+        states = recurrent_states(self.rnn, values, None if mask is None else signal.lengths)
         if self.pool is None:
             return Features(tokens=self.linear(self.dropout(states)), mask=mask)
         return Features(pooled=self.linear(self.dropout(self._pooled(self.pool, states, mask))))

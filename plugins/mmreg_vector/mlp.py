@@ -49,7 +49,7 @@ class VectorMLP(Encoder):
         """It takes floating-point vectors of one size."""
         if spec.axes == VECTOR and spec.size("C") is not None and "float" in spec.dtype:
             return None
-        return f'it takes floating-point vectors "{VECTOR}", all of one size; sequences of them go to text_rnn'
+        return f'it takes floating-point vectors "{VECTOR}", all of one size; sequences of them go to rnn'
 
     def forward(self, signal: Signal) -> Features:
         """Encode (B, C) to pooled (B, D)."""

@@ -13,11 +13,11 @@ import pytest
 from small import Called, Caller
 
 import mmreg
-from mmreg.cli.signals import SIGNALS
 from mmreg.studies.compare import grid
 from mmreg.training import session, train
 from mmreg.training.checkpoint import load_checkpoint
 from mmreg.training.loop import Trainer
+from mmreg.training.signals import SIGNALS
 from mmreg.training.validation import Validation
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

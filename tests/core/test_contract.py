@@ -64,6 +64,11 @@ JSON_COMMANDS = {
         *("robustness", "recipe.yaml", "--training-rates", "0.5", "--use-rates", "0.5", "--seeds", "0"),
         *("--quiet", "--device", "cpu"),
     ],
+    "neighbours": ["neighbours", "run", "rows.jsonl", "1", "--quiet", "--device", "cpu"],
+    "tune": [
+        *("tune", "recipe.yaml", "--set", "training.modality_dropout={choice: [0, 0.1]}", "--trials", "1"),
+        *("--quiet", "--device", "cpu"),
+    ],
 }
 """How each command that has `--format json` is called here."""
 

@@ -178,3 +178,17 @@ def drawn(layer: nn.LSTM, seed: int) -> Tensor:
 def test_unseeded_evaluation_has_no_dropout() -> None:
     layer = nn.LSTM(3, 5, 2, batch_first=True, dropout=0.5).double().eval()
     torch.testing.assert_close(recurrent_states(layer, values(4, 6, 3)), layer(values(4, 6, 3))[0])
+
+
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+def test_under_autocast_states_are_near_those_of_full_precision(kind: str, lengths: Tensor | None) -> None:
+    torch.manual_seed(0)
+    layer = CELLS[kind](3, 4, batch_first=True, bidirectional=True, num_layers=2)
+    inputs = values(4, 6, 3).float()
+    expected = recurrent_states(layer, inputs, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = recurrent_states(layer, inputs, lengths)
+        assert torch.is_autocast_enabled("cpu")
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0.03)

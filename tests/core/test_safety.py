@@ -56,6 +56,7 @@ ALLOWED = {
     ("core/mmreg/cli/health.py", "subprocess"): "this Python, to see whether a device hangs or crashes",
     ("core/mmreg/studies/compare/jobs.py", "subprocess"): "this Python, to train a variant in a process of its own",
     ("plugins/mmreg_hf/folders.py", "huggingface_hub"): "models that a recipe names: settings and safetensors alone",
+    ("plugins/mmreg_serve/command.py", "socket"): "to listen at the address that the command line gives",
     ("core/mmreg/testing/general.py", "subprocess"): "this Python, to import a plugin afresh",
     ("plugins/mmreg_timm/weights.py", "huggingface_hub"): "weights that a recipe names, read as safetensors",
 }

@@ -685,6 +685,52 @@ class FitsInAnyOrder(Choice):
         self.words = self.words[first:] + self.words[:first]
 
 
+class Adjusted(Choice):
+    """Learns how often each word is right to be expected."""
+
+    learns_from_scores = True
+
+    def fit(self, values: Sequence[Any]) -> None:
+        super().fit(values)
+        self.module = Shares(self.num_outputs)
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        super().load_state(state)
+        self.module = Shares(self.num_outputs)
+
+    def fit_scores(self, scores: Tensor, targets: Tensor) -> None:
+        self.module.shares.copy_(torch.bincount(targets, minlength=self.num_outputs) / len(targets))
+
+
+class Shares(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("shares", torch.zeros(size))
+
+
+@caught_by("fit_scores")
+class KeepsWhatItLearnedToItself(Adjusted):
+    share = 0.0
+
+    def fit_scores(self, scores: Tensor, targets: Tensor) -> None:
+        self.share = float((targets == 0).float().mean())
+
+    def predictions(self, scores: Tensor) -> dict[str, list[Any]]:
+        return {**super().predictions(scores), "share": [self.share] * len(scores)}
+
+
+@caught_by("fit_scores")
+class LearnsNaN(Adjusted):
+    def fit_scores(self, scores: Tensor, targets: Tensor) -> None:
+        self.module.shares.fill_(float("nan"))
+
+
+@caught_by("fit_scores", "task_devices")
+class ChangesItsScores(Adjusted):
+    def scores(self, logits: Tensor) -> Tensor:
+        return (super().scores(logits) + getattr(self.module, "shares", torch.zeros(self.num_outputs))).log_softmax(-1)
+
+
 # --- tasks without a target
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mmreg.cli.grids import GridDisplay
-from mmreg.cli.signals import Signals
 from mmreg.console import print_table, say
 from mmreg.importing import stdout_to_stderr
+from mmreg.training.signals import Signals
 
 if TYPE_CHECKING:
     from mmreg.studies.ensembles import Ensemble

@@ -10,11 +10,11 @@ from typing import Any, Protocol, TypeVar
 
 import typer
 
-from mmreg.cli.signals import Signals
 from mmreg.console import Bar, Format, note, print_json, say
 from mmreg.contract.callback import TRAINING, Callback
 from mmreg.errors import OptionError
 from mmreg.importing import stdout_to_stderr
+from mmreg.training.signals import Signals
 
 
 class Study(Protocol):

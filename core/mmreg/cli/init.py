@@ -20,8 +20,12 @@ def init(
         str, typer.Argument(metavar="TABLE", help="A table's path, or scheme://... of a plugin.", show_default=False)
     ],
     target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="COLUMN", help="The column to predict; guessed by its name if not given."),
+        list[str] | None,
+        typer.Option(
+            "--target",
+            metavar="COLUMN",
+            help="The column to predict; guessed by its name if not given. Repeatable, for several targets.",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The recipe to write.")] = Path(
         "recipe.yaml"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mmreg.cli.grids import read_seeds
-from mmreg.cli.signals import Signals
 from mmreg.console import (
     AcceptChanges,
     Debug,
@@ -31,6 +31,7 @@ from mmreg.console import (
 from mmreg.data.dialect import TableFile
 from mmreg.errors import OptionError, RecipeError, TrainingError
 from mmreg.files import write_text
+from mmreg.training.signals import Signals
 
 
 def train(
@@ -39,9 +40,11 @@ def train(
     ],
     out: OutFolder = Path("run"),
     target: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            "--target", help="With a table: the column to predict; guessed by its name if not given.", metavar="COLUMN"
+            "--target",
+            help="With a table: the column to predict; guessed by its name if not given. Repeatable, for several.",
+            metavar="COLUMN",
         ),
     ] = None,
     separator: Separator = None,
@@ -225,7 +228,14 @@ def is_table(source: str) -> bool:
 
 
 def _recipe_for(
-    table: TableFile, target: str | None, out: Path, *, quiet: bool, overwrite: bool, resume: bool, several: bool
+    table: TableFile,
+    target: Sequence[str] | None,
+    out: Path,
+    *,
+    quiet: bool,
+    overwrite: bool,
+    resume: bool,
+    several: bool,
 ) -> Path:
     """Write a recipe for a table beside the run, so that it can be read and changed.
 

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 from mmreg.console import Debug, Device, Precision, RecipeArgument, Seed, Set, note, print_table, recipe_overrides
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mmreg.data.table import Table
     from mmreg.experiment import Experiment
 
 FILES = 1000
 """Files of a column that are looked for."""
+SEPARATORS = ("|", ";", ",")
+"""What may stand between several files in one cell."""
 
 
 def validate(
@@ -24,19 +30,14 @@ def validate(
 ) -> None:
     """Check a recipe and its table, and show shapes and sizes; decodes no file and trains nothing."""
     from mmreg.data.lookalikes import notes
-    from mmreg.experiment import checked_plan, open_experiment
-    from mmreg.model.devices import resolve_device, resolve_precision
     from mmreg.recipe.columns import read_columns
     from mmreg.recipe.recipe import read_recipe
-    from mmreg.training.train import check_validation
+    from mmreg.training.checking import checked_experiment
 
-    plan = checked_plan(read_recipe(recipe, recipe_overrides(set_, precision, seed)))
-    resolve_precision(plan.recipe.form.training.precision, resolve_device(device))
-    experiment = open_experiment(plan)
-    check_validation(plan, experiment)
+    experiment = checked_experiment(read_recipe(recipe, recipe_overrides(set_, precision, seed)), device)
     for text in [*experiment.messages, *missing_files(experiment)]:
         note(text)
-    for text in notes(experiment.table, read_columns(plan.recipe)):
+    for text in notes(experiment.table, read_columns(experiment.plan.recipe)):
         note(text)
     print_model(experiment)
     print(f"\n{recipe} is right: nothing was decoded or trained")
@@ -58,15 +59,45 @@ def missing_files(experiment: Experiment) -> list[str]:
             table, own = lists[name].values, lists[name].places(rows)[:FILES]
         for column in modality.columns if modality.modality.cls.paths else ():
             paths = list(iter_paths(table, column, own))
+            lists_unread = 0 if name in lists else _arrow_lists(table, column, own)
+            if lists_unread:
+                warnings.append(f"{name}: {lists_unread:,} of {len(own):,} cells looked at hold lists; set many: mean")
             missing = [at for at, path in enumerate(paths) if path is not None and not os.path.exists(path)]  # noqa: PTH110 (texts)
             if missing:
                 first = own[missing[0]]
                 files = sum(path is not None for path in paths)
                 warnings.append(
                     f"{name}: {len(missing):,} of {files:,} files looked at are missing (first: {table.where(first)}, "
-                    f"column {column}: {paths[missing[0]]})"
+                    f"column {column}: {paths[missing[0]]}){_several(table, column, first, name in lists)}"
                 )
     return warnings
+
+
+def _arrow_lists(table: Table, column: str, rows: NDArray[np.int64]) -> int:
+    """How many cells of some rows are lists."""
+    from mmreg.data.hashing import is_any_list
+
+    cells = table.column(column)
+    return len(rows) - cells.take(rows).null_count if is_any_list(cells.type) else 0
+
+
+def _several(table: Table, column: str, row: int, takes_lists: bool) -> str:
+    """What to set where a cell names several files, and the recipe reads one; empty where it does not."""
+    from mmreg.data.list_cells import json_list
+
+    (text,) = table.column(column).slice(row, 1).to_pylist()
+    if not isinstance(text, str):
+        return ""
+    many = "" if takes_lists else "many: mean"
+    if json_list(text):
+        return "" if takes_lists else f"; the cell is a list: set {many}"
+    folder = table.folders(slice(row, row + 1))[0]
+    for separator in SEPARATORS:
+        parts = [part.strip() for part in text.split(separator)]
+        if len(parts) > 1 and all(os.path.exists(os.path.join(folder, part)) for part in parts if part):  # noqa: PTH110, PTH118 (texts)
+            settings = ", ".join(filter(None, (many, f'separator: "{separator}"')))
+            return f"; the cell names several files: set {settings}"
+    return ""
 
 
 def print_model(experiment: Experiment) -> None:

@@ -215,6 +215,22 @@ class Task(Restorable, ABC):
     def prior(self, targets: NDArray[Any], weights: NDArray[np.float32]) -> Tensor:
         """The scores, (K,), of a row that has no modality at all: the training distribution."""
 
+    @property
+    def learns_from_scores(self) -> bool:
+        """Whether `fit_scores` is called once the model is trained, after a pass over the training rows."""
+        return False
+
+    def fit_scores(self, scores: Tensor, targets: Tensor) -> None:
+        """Learn what only the finished model tells, such as a baseline hazard, into buffers of `module`.
+
+        The state was saved before, so it must not change, nor may what `scores` and `loss` give. Of runs that are
+        combined it is called with rows that none of them learned from, and not at all where there are none.
+
+        Args:
+            scores: (N, K) of the training rows that have a modality.
+            targets: as the task encodes them, (N, ...).
+        """
+
     @abstractmethod
     def evaluate(self, scores: Tensor, targets: Tensor, metrics: Sequence[str] = ()) -> dict[str, Any]:
         """Metrics of N rows: always the task's own, further ones by name; plain numbers, lists and dicts.

@@ -76,8 +76,8 @@ def list_cells(
 ) -> ListCells:
     """Take a column's cells apart.
 
-    A list holds its elements, and so does a text that is one in JSON. With a separator a text holds its parts, without
-    the space around them. Anything else is a single value.
+    A list holds its elements, and so does a text that is one in JSON. With a separator another text holds its parts,
+    without the space around them. Anything else is a single value.
 
     Args:
         table: N rows.
@@ -109,13 +109,13 @@ def list_cells(
         _check_elements(table, column, kind)
         values = pa.chunked_array([chunk.flatten() for chunk in cells.chunks], kind.value_type)
         counts = _counts(cells)
+    elif is_text(kind) and _may_be_json(cells):
+        texts, counts = _from_json(cells, causes, separator)
+        values = pa.chunked_array([pa.array(texts, pa.large_string())])
     elif separator is not None and is_text(kind):
         parts = pc.split_pattern(cells, separator)
         trimmed = [pc.utf8_trim_whitespace(chunk.flatten()) for chunk in parts.chunks]
         values, counts = pa.chunked_array(trimmed, kind), _counts(parts)
-    elif is_text(kind) and _may_be_json(cells):
-        texts, counts = _from_json(cells, causes)
-        values = pa.chunked_array([pa.array(texts, pa.large_string())])
     else:
         values, counts = cells, np.ones(len(table), np.int64)
     flat = table.with_values(column, values, counts, objects).with_missing(missing)
@@ -182,12 +182,18 @@ def json_list(text: str) -> list[Any] | None:
     return found if isinstance(found, list) else None
 
 
-def _from_json(cells: pa.ChunkedArray, causes: dict[int, str]) -> tuple[list[str | None], NDArray[np.int64]]:
+def _from_json(
+    cells: pa.ChunkedArray, causes: dict[int, str], separator: str | None
+) -> tuple[list[str | None], NDArray[np.int64]]:
     """The texts of all cells, one after the other, and how many each has; lists of numbers stay as JSON."""
     found: list[str | None] = []
     counts = np.zeros(len(cells), np.int64)
     for row, text in enumerate(cells.to_pylist()):
         elements = json_list(text) if text else None
+        if separator is not None and elements and all(isinstance(each, int | float) for each in elements):
+            elements = None  # the numbers of a single vector
+        if elements is None and separator is not None:
+            elements = [] if text is None else [part.strip() for part in text.split(separator)]
         elements = [text] if elements is None else elements
         for each in elements:
             if isinstance(each, list) and _is_numeric(each):

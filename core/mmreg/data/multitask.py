@@ -236,6 +236,18 @@ class MultiTask(Task):
             found.append(torch.zeros(self.tasks[name].num_outputs) if prior is None else prior)
         return torch.cat(found)
 
+    @property
+    def learns_from_scores(self) -> bool:
+        """Whether any target's task does."""
+        return any(task.learns_from_scores for task in self.tasks.values())
+
+    def fit_scores(self, scores: Tensor, targets: Tensor) -> None:
+        """Let each target's task learn from its own scores of the rows that have it."""
+        for target in self.targets().values():
+            own_scores, own_targets = target.known(scores, targets)
+            if target.task.learns_from_scores and len(own_targets):
+                target.task.fit_scores(own_scores, own_targets)
+
     def evaluate(self, scores: Tensor, targets: Tensor, metrics: Sequence[str] = ()) -> dict[str, Any]:
         """Metrics of N rows: `relative_loss`, and each target's own as "TARGET.METRIC", of the rows that have it.
 

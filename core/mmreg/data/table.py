@@ -275,6 +275,8 @@ def read_table(source: Any, folder: str | Path | None = None, *, missing: Sequen
             f"a table is a path, a data frame or dataset (Arrow PyCapsule interface), a list of dicts or a dict of "
             f"lists; found {type(source).__name__}"
         )
+    if not len(table) and not table.columns:
+        raise TableError(f"{table.name} has no rows and no columns: give one row at least, as a dict by column")
     if not len(table):
         raise TableError(f"{table.name} has no rows: there is nothing to read but the names of its columns")
     if not table.columns:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from mmreg.contract.balance import Balance
 from mmreg.contract.signals import Features
 from mmreg.contract.task import Task
-from mmreg.layers import at_least_float32, masked_mean
-from mmreg.model.nodes import Branch, FeatureNode, Part, Pass, Supervised
+from mmreg.layers import at_least_float32
+from mmreg.model.nodes import Branch, FeatureNode, Part, Pass, Supervised, vector_of
 from mmreg.regions import region
 
 KEEP = "balance/keep"
@@ -65,7 +65,7 @@ class BalancedHead:
             weights: of some modalities' own losses, by which these are multiplied.
         """
         leaves = dict(batch.leaves)
-        vectors = {name: _vector(leaves[name]) for name in self.names}
+        vectors = {name: vector_of(leaves[name]) for name in self.names}
         present = torch.stack([leaves[name].present for name in self.names], 1)
         with region("balance"):
             if balance.shares_head:
@@ -114,16 +114,6 @@ class BalancedHead:
         assert features is not None
         assert features.pooled is not None
         return features.pooled
-
-
-def _vector(branch: Branch) -> Tensor:
-    """One vector (B, D) a row."""
-    features = branch.features
-    assert isinstance(features, Features)
-    if features.pooled is not None:
-        return at_least_float32(features.pooled)
-    assert features.tokens is not None
-    return at_least_float32(masked_mean(features.tokens, features.mask))
 
 
 def _detached(features: Features | None) -> Features:

@@ -14,7 +14,7 @@ from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, Rows
 from mmreg.model.augmented import Augmented, averaged
 from mmreg.model.devices import autocast
-from mmreg.model.model import MultimodalModel
+from mmreg.model.model import MultimodalModel, Vectors
 from mmreg.model.nodes import Part
 from mmreg.model.seeding import Draws
 from mmreg.regions import region
@@ -103,6 +103,34 @@ def predict(
             for name in first.parts
         },
         {name: joined(output.extras[name] for output in outputs) for name in first.extras},
+    )
+
+
+@torch.no_grad()
+def embed(
+    model: MultimodalModel,
+    modalities: Mapping[str, Modality],
+    batches: Iterable[Rows],
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Vectors:
+    """The vectors of every row of one or more batches, in the order of the split and in host memory."""
+    model.eval()
+    made, places = [], []
+    for batch in batches:
+        places.append(batch.index)
+        moved = batch.to(device)
+        with autocast(device, dtype):
+            made.append(model.vectors(transform(moved, modalities)))
+    order = torch.from_numpy(np.argsort(np.concatenate(places), kind="stable"))
+
+    def joined(tensors: Iterable[Tensor]) -> Tensor:
+        return torch.cat(list(tensors)).cpu()[order]
+
+    return Vectors(
+        joined(each.fused for each in made),
+        {name: joined(each.inputs[name] for each in made) for name in made[0].inputs},
+        joined(each.present for each in made),
     )
 
 

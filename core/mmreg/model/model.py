@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from mmreg.contract.balance import Balance
 from mmreg.contract.fusion import FeatureFusion, ModelFusion
@@ -20,7 +21,7 @@ from mmreg.contract.task import Task
 from mmreg.data.segments import Segments
 from mmreg.layers import at_least_float32
 from mmreg.model.balanced import BalancedHead, BalancedPass
-from mmreg.model.nodes import Branch, FeatureNode, FusionNode, ModelNode, Named, Part, Pass, Supervised
+from mmreg.model.nodes import Branch, FeatureNode, FusionNode, ModelNode, Named, Part, Pass, Supervised, vector_of
 from mmreg.model.pooling import ValuePooling, encoded_in_parts
 from mmreg.model.seeding import Draws
 from mmreg.regions import region
@@ -72,6 +73,22 @@ class Output:
     losses: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     balanced: BalancedPass | None = None
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What the model makes of the rows of a batch, as vectors.
+
+    Attributes:
+        fused: (B, D) what the head reads: the top operator's features, or a single encoder's. Of a model-level operator
+            its scores (B, K); of a task that learns unit vectors of the inputs, their sum brought to length one.
+        inputs: by name (B, D) what an encoder gives, of tokens their mean; of such a task, its unit vectors.
+        present: (B, M) bool, which row has which input, in the model's order; vectors of the others mean nothing.
+    """
+
+    fused: Tensor
+    inputs: Mapping[str, Tensor]
+    present: Tensor
 
 
 class MultimodalModel(nn.Module):
@@ -172,11 +189,7 @@ class MultimodalModel(nn.Module):
         Returns:
             Scores, and all that training needs besides.
         """
-        batch = Pass({}, self.task, draws)
-        batch.leaves = {
-            name: Branch(inputs.present[:, index], self._encode(name, inputs, batch))
-            for index, name in enumerate(self.modalities)
-        }
+        batch = self._encoded(inputs, draws)
         balanced = None
         if self.balance is not None and self.balanced is not None:
             balanced = self.balanced.enter(self.balance, batch, self.training, self.blended)
@@ -198,6 +211,34 @@ class MultimodalModel(nn.Module):
             top = self.root is not None and name == self.root.name
             extras |= {key if top else f"{name}_{key}": value for key, value in found.items()}
         return Output(scores, branch.present, tuple(batch.supervised), batch.parts, batch.losses, extras, balanced)
+
+    def vectors(self, inputs: Inputs) -> Vectors:
+        """The vectors of a batch: each input's, and what is made of all; in evaluation mode, without a balance's own.
+
+        Args:
+            inputs: as for `forward`.
+        """
+        batch = self._encoded(inputs, None)
+        own = {name: vector_of(leaf) for name, leaf in batch.leaves.items()}
+        branch = self._top(batch, inputs.present)
+        if branch.features is not None:
+            return Vectors(vector_of(branch), own, inputs.present)
+        assert branch.scores is not None
+        scores = self.task.scores(branch.scores)
+        if self.task.space == "vectors":  # a unit vector of each input, side by side
+            apart = scores.reshape(len(scores), len(self.modalities), -1)
+            own = dict(zip(self.modalities, apart.unbind(1), strict=True))
+            scores = normalize(apart.sum(1), dim=1)
+        return Vectors(scores, own, inputs.present)
+
+    def _encoded(self, inputs: Inputs, draws: Draws | None) -> Pass:
+        """A batch with every input encoded, at the beginning of its way through the tree."""
+        batch = Pass({}, self.task, draws)
+        batch.leaves = {
+            name: Branch(inputs.present[:, index], self._encode(name, inputs, batch))
+            for index, name in enumerate(self.modalities)
+        }
+        return batch
 
     def _top(self, batch: Pass, present: Tensor) -> Branch:
         """What is fused of all; of a task without a target, what its own head makes of the inputs (B, M)."""

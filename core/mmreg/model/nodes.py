@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmreg.contract.fusion import FeatureFusion, ModelFusion
 from mmreg.contract.signals import Features
 from mmreg.contract.task import Task
-from mmreg.layers import at_least_float32
+from mmreg.layers import at_least_float32, masked_mean
 from mmreg.model.seeding import Draws
 from mmreg.regions import region
 
@@ -70,6 +70,16 @@ class Branch:
     present: Tensor
     features: Features | None = None
     scores: Tensor | None = None
+
+
+def vector_of(branch: Branch) -> Tensor:
+    """One vector (B, D) a row of what has features; of tokens their mean."""
+    features = branch.features
+    assert features is not None
+    if features.pooled is not None:
+        return at_least_float32(features.pooled)
+    assert features.tokens is not None
+    return at_least_float32(masked_mean(features.tokens, features.mask))
 
 
 @dataclass

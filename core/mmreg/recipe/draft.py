@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from mmreg.data.table import SEPARATOR_HINT, Table
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.files import unwritable, write_text
 from mmreg.messages import listed, plural
-from mmreg.recipe.draft_target import choose_task
+from mmreg.recipe.draft_target import TaskChoice, choose_task
 from mmreg.recipe.suggestions import Suggestion, suggest, suggest_encoder, why_left_out
 from mmreg.recipe.yaml import yaml_text
 
@@ -45,12 +46,12 @@ class _Draft:
         self.lines.append(f"{text}  # {' '.join(reason.split())}" if reason else text)
 
 
-def write_recipe(table: TableFile, target: str | None, out: Path, *, overwrite: bool = False) -> str:
+def write_recipe(table: TableFile, target: str | Sequence[str] | None, out: Path, *, overwrite: bool = False) -> str:
     """Write a recipe for a table.
 
     Args:
         table: the table's file.
-        target: the column to predict; found by its name if it is None.
+        target: the column to predict, or several; found by its name if it is None.
         out: the file to write.
         overwrite: whether to replace a file that is there.
 
@@ -72,22 +73,22 @@ def write_recipe(table: TableFile, target: str | None, out: Path, *, overwrite: 
     return text
 
 
-def draft_recipe(table: TableFile, target: str | None = None, folder: Path | None = None) -> str:
+def draft_recipe(table: TableFile, target: str | Sequence[str] | None = None, folder: Path | None = None) -> str:
     """The text of a recipe for a table; see `write_recipe`. The table's path is written relative to the folder."""
     opened = open_table(table, cells=folder)
-    guessed = target is None
-    target = _target(opened, target)
+    given = [target] if isinstance(target, str) else target or ()
+    predicted = _predicted(opened, given)
     draft = _Draft()
     draft.add(f"table: {_table(table, folder)}")
-    split, why, train, left = _split(opened, target)
-    targets = TargetValues(opened.column(target), opened.objects.get(target))
-    values = targets.select(np.flatnonzero(~targets.missing()))
-    task = choose_task(opened, target, values, split)
-    draft.add(f"split: {_quoted(task.split) if isinstance(task.split, str) else _flow(task.split)}", why)
-    reason = f"{task.reason}; guessed by its name, --target names another" if guessed else task.reason
-    draft.add(f"target: {_flow({'column': target, 'task': task.name, **task.options})}", reason)
-    for concern in task.concerns:
-        draft.add("", concern.text)
+    split, why, train, left = _split(opened, predicted)
+    targets = {column: TargetValues(opened.column(column), opened.objects.get(column)) for column in predicted}
+    tasks = {
+        column: choose_task(opened, column, values.select(np.flatnonzero(~values.missing())), split)
+        for column, values in targets.items()
+    }
+    split = next((task.split for task in tasks.values() if task.split != split), split)
+    draft.add(f"split: {_quoted(split) if isinstance(split, str) else _flow(split)}", why)
+    _targets(draft, tasks, "" if given else "; guessed by its name, --target names another")
     key = next((c for c in left if c.lower() in KEY_NAMES and _is_unique(opened, c)), None)
     draft.add("modalities:")
     columns = [column for column in left if column != key]
@@ -98,45 +99,61 @@ def draft_recipe(table: TableFile, target: str | None = None, folder: Path | Non
             f"({', '.join(registry.names('modality'))}); are relative paths in it relative to the table?"
         )
     _inputs(draft, opened, columns, suggestions, train)
-    for note in notes(opened, [target]):
+    for note in notes(opened, predicted):
         draft.add("", f"note: {note}; then on_bad: skip leaves out rows without a target")
     for note in islice(notes(opened, columns), MOST_LINES):
         draft.add("", f"note: {note}")
-    _fusion(draft, task.name, len(suggestions))
-    if len(values) < len(opened):
-        rows = plural(len(opened) - len(values), "row has", "rows have")
-        draft.add("on_bad: skip", f"{rows} no {target}; left out, as are rows with cells that cannot be loaded")
+    _fusion(draft, [task.name for task in tasks.values()], len(suggestions))
+    lacking = int(np.all([values.missing() for values in targets.values()], axis=0).sum())
+    if lacking:
+        rows, named = plural(lacking, "row has", "rows have"), " nor ".join(predicted)
+        draft.add("on_bad: skip", f"{rows} no {named}; left out, as are rows with cells that cannot be loaded")
     epochs = int(np.clip(40_000 / max(train, 1), 20, 60))
     training: dict[str, Any] = {"epochs": epochs, "batch_size": 64 if train >= 640 else 32, "seed": 0}
-    if task.metric is None:
+    # Of several targets none is the one by which the weights are to be chosen.
+    metric = tasks[predicted[0]].metric if len(predicted) == 1 else None
+    if metric is None:
         draft.add(f"training: {_flow(training)}")
     else:
         draft.add(
-            f"training: {_flow({**training, 'metric': task.metric})}", "the metric that suits the target, as said there"
+            f"training: {_flow({**training, 'metric': metric})}", "the metric that suits the target, as said there"
         )
     if key is not None:
         draft.add(f"key: {_quoted(key)}", "it names a row in predictions")
     return "\n".join(draft.lines) + "\n"
 
 
-def _target(table: Table, target: str | None) -> str:
+def _predicted(table: Table, given: Sequence[str]) -> list[str]:
+    """The columns to predict: those that are given, each once, or the one that is guessed."""
     if len(table.columns) == 1:
         raise TableError(
             f"{table.name} has a single column, {table.columns[0]!r}, where a target and an input are needed "
             f"({SEPARATOR_HINT})"
         )
-    if target is not None:
-        table.column(target)
-        return target
+    if given:
+        for column in given:
+            table.column(column)
+        return list(dict.fromkeys(given))
     guess = next((c for name in TARGET_NAMES for c in table.columns if c.lower() == name), None)
     if guess is None:
         raise TableError(f"which column is to be predicted? Say it by --target; there are {listed(table.columns, 20)}")
-    return guess
+    return [guess]
 
 
-def _split(table: Table, target: str) -> tuple[str | dict[str, Any], str, int, list[str]]:
+def _targets(draft: _Draft, tasks: dict[str, TaskChoice], guessed: str) -> None:
+    """Write what is predicted, and what is odd about it: one target, or several by name."""
+    names = [""] if len(tasks) == 1 else _names(tasks, "./\\,=+: ")
+    draft.lines += [] if len(tasks) == 1 else ["targets:"]
+    for name, (column, task) in zip(names, tasks.items(), strict=True):
+        key = f"  {_quoted(name)}" if name else "target"
+        draft.add(f"{key}: {_flow({'column': column, 'task': task.name, **task.options})}", f"{task.reason}{guessed}")
+        for concern in task.concerns:
+            draft.add("", f"{name}: {concern.text}" if name else concern.text)
+
+
+def _split(table: Table, targets: Sequence[str]) -> tuple[str | dict[str, Any], str, int, list[str]]:
     """The split and why, the number of training rows, and the columns that are neither target nor split."""
-    left = [column for column in table.columns if column != target]
+    left = [column for column in table.columns if column not in targets]
     for column in left:
         counts = _split_counts(table, column)
         if counts:
@@ -161,7 +178,7 @@ def _split_counts(table: Table, column: str) -> dict[str, int]:
 def _inputs(draft: _Draft, table: Table, columns: list[str], suggestions: list[Suggestion], rows: int) -> None:
     """Write the modalities in the columns' order, and why a column is left out."""
     by_column: dict[str, list[tuple[str, Suggestion]]] = {}
-    for name, each in zip(_input_names([each.name for each in suggestions]), suggestions, strict=True):
+    for name, each in zip(_names([each.name for each in suggestions], "./\\,=+"), suggestions, strict=True):
         for column in each.columns:
             by_column.setdefault(column, []).append((name, each))
     left_out = 0
@@ -199,10 +216,13 @@ def _encoder(chosen: Suggestion, rows: int) -> tuple[str, str, frozenset[str]]:
     return _flow({"name": name, **proposal.options}) if proposal.options else name, proposal.reason, needs
 
 
-def _fusion(draft: _Draft, task: str, inputs: int) -> None:
+def _fusion(draft: _Draft, tasks: Sequence[str], inputs: int) -> None:
     if inputs < 2:
         return
-    if task == "regression":
+    if len(tasks) > 1:
+        draft.add("fusion: concat", "one model over all modalities, with a head for each target")
+        return
+    if tasks[0] == "regression":
         draft.add("fusion: concat", "one model over all modalities; mean averages a model of each")
         return
     draft.add(
@@ -217,13 +237,18 @@ def _is_unique(table: Table, column: str) -> bool:
     return len(np.unique(value_codes(table, column, paths=False))) == len(table)
 
 
-def _input_names(columns: list[str]) -> list[str]:
-    """For each column or modality the name of its input, none of which occurs twice."""
+def _names(columns: Iterable[str], refused: str) -> list[str]:
+    """For each column or modality the name of its input or target, none of which occurs twice.
+
+    Args:
+        columns: what they are called.
+        refused: characters that a name must not hold.
+    """
     given: dict[str, int] = {}
     names = []
     for column in columns:
-        # YAML takes no long keys; the other characters are what names of inputs must not hold.
-        plain = "".join("_" if c in "./\\,=+" or not c.isprintable() else c for c in column[:LONGEST_NAME])
+        # YAML takes no long keys.
+        plain = "".join("_" if c in refused or not c.isprintable() else c for c in column[:LONGEST_NAME])
         name = plain or "unnamed"
         while name in given:
             given[plain] = given.get(plain, 0) + 1

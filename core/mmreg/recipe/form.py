@@ -223,8 +223,8 @@ class Input(Open):
     becomes one vector a row, by its mean, its max or learned attention; or tokens, one a value, for operators that take
     them. Without it a cell is one value."""
     separator: Annotated[str, MinLen(1)] | None = None
-    """With `many`: what stands between the values of a text, such as "|"; without it a text that is a list in JSON
-    holds its elements, and any other is one value."""
+    """With `many`: what stands between the values of a text, such as "|". A text that is a list in JSON holds its
+    elements in any case; without a separator any other is one value."""
     ordered: bool = False
     """With `many: attention` or `tokens`: whether the order of a cell's values counts. Each value's place is then added
     to its features."""

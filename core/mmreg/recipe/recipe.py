@@ -12,7 +12,8 @@ from mmreg.files import irregular
 from mmreg.messages import is_unicode, near
 from mmreg.recipe.find import find_components
 from mmreg.recipe.form import Form
-from mmreg.recipe.yaml import MOST_BYTES, read_yaml
+from mmreg.recipe.ranges import open_keys
+from mmreg.recipe.yaml import MOST_BYTES, read_yaml, yaml_text
 from mmreg.registry import options
 from mmreg.registry.options import Problem
 
@@ -60,6 +61,8 @@ class Recipe:
         self.folder = folder
         self.lines = dict(lines or {})
         self.data, self.tables = _without_tables({**(data or {}), **keys})
+        told = f"is left open, where one value is needed; search for it (mmreg tune {self.name}), or write one value"
+        self.fail_if([Problem(path, told) for path in open_keys(self.data)])
         fields, problems = options.validate(Form, self.data)
         if problems:
             self.fail_if([*problems, *self._further_problems(problems)])
@@ -77,24 +80,17 @@ class Recipe:
 
     def fail_if(self, problems: Iterable[Problem]) -> None:
         """Raise a `RecipeError` that lists the problems, each with its line; nothing if there are none."""
-        listed = sorted(problems, key=lambda problem: self._line(problem.path))
-        if not listed:
-            return
-        texts = [f"  line {line}, {p}" if (line := self._line(p.path)) else f"  {p}" for p in listed]
-        count = "1 problem" if len(texts) == 1 else f"{len(texts)} problems"
-        raise RecipeError(f"{self.name}: {count}\n" + "\n".join(texts), [text.strip() for text in texts])
-
-    def _line(self, path: options.KeyPath) -> int:
-        """The line of a key, or of the nearest one above it; 0 if the recipe has no lines."""
-        while path and path not in self.lines:
-            path = path[:-1]
-        return self.lines.get(path, 0)
+        fail_if(self.name, self.lines, problems)
 
     def to_data(self) -> dict[str, Any]:
         """The recipe as plain data, the defaults of its own keys spelled out and the tables' paths made absolute."""
         data: dict[str, Any] = self.form.model_dump(mode="json")
         data["table"] = self._with_absolute(data["table"])
         return data
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, with its keys as they were given but for the tables' paths, which are absolute."""
+        return yaml_text({**self.data, "table": self._with_absolute(self.data["table"])})
 
     def _with_absolute(self, table: Any) -> Any:
         """What a recipe says of a table, with absolute paths and without keys that are not given."""
@@ -126,11 +122,28 @@ class Recipe:
         """The same recipe with some keys changed, each a dotted path such as "training.epochs"."""
         data = _copy(self.data)
         for key, value in changes.items():
-            _set(data, key.split("."), value, key)
+            set_key(data, key, value)
         tables = dict(self.tables)
         if tables and data["table"] == self.data["table"]:
             data["table"] = tables[""] if "" in tables else {**data["table"], **tables}
         return Recipe(data, name=self.name, folder=self.folder, lines=self.lines)
+
+
+def fail_if(name: str, lines: Mapping[options.KeyPath, int], problems: Iterable[Problem]) -> None:
+    """Raise a `RecipeError` that lists the problems of a recipe, each with its line; nothing if there are none."""
+    listed = sorted(problems, key=lambda problem: _line(lines, problem.path))
+    if not listed:
+        return
+    texts = [f"  line {line}, {p}" if (line := _line(lines, p.path)) else f"  {p}" for p in listed]
+    count = "1 problem" if len(texts) == 1 else f"{len(texts)} problems"
+    raise RecipeError(f"{name}: {count}\n" + "\n".join(texts), [text.strip() for text in texts])
+
+
+def _line(lines: Mapping[options.KeyPath, int], path: options.KeyPath) -> int:
+    """The line of a key, or of the nearest one above it; 0 if the recipe has no lines."""
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 0)
 
 
 def read_recipe(source: Recipe | Mapping[str, Any] | str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -143,18 +156,34 @@ def read_recipe(source: Recipe | Mapping[str, Any] | str | Path, overrides: Iter
     Raises:
         RecipeError: the file is missing or no YAML, or the recipe's form is wrong.
     """
-    changes = dict(map(_override, overrides))
+    changes = read_overrides(overrides)
     if isinstance(source, Recipe | Mapping):
         recipe = source if isinstance(source, Recipe) else Recipe(source)
         return recipe.replace(changes) if changes else recipe
     path = Path(source)
+    data, lines = read_keys(path, changes)
+    return Recipe(data, name=path.name, folder=path.parent, lines=lines)
+
+
+def read_keys(path: Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[options.KeyPath, int]]:
+    """What stands in a recipe's file, some keys changed, and the line of each key; its form is not looked at."""
     data, lines = _read_file(path)
     for key, value in changes.items():
         steps = key.split(".")
-        _set(data, steps, value, key)
+        set_key(data, key, value)
         lines = {path: line for path, line in lines.items() if path[: len(steps)] != tuple(steps)}
         lines[tuple(steps)] = 0  # what stands in the file is not what is used
-    return Recipe(data, name=path.name, folder=path.parent, lines=lines)
+    return data, lines
+
+
+def read_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """Values by dotted key, of texts such as "training.epochs=3"."""
+    return dict(map(_override, overrides))
+
+
+def set_key(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key of a recipe's plain data; a bare component name on the way becomes a mapping that holds it."""
+    _set(data, key.split("."), value, key)
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[options.KeyPath, int]]:

@@ -67,6 +67,22 @@ def fit_operator(node: ModelNode, task: Task, rows: CommonRows | None) -> list[s
     return node.fit_notes(targets, task)
 
 
+def fit_task(fusion: ModelFusion, task: Task, prior: Tensor, rows: CommonRows | None) -> list[str]:
+    """Let the task learn what the combination's scores tell, from rows that no run learned from.
+
+    Returns:
+        What a person should know of the result.
+    """
+    if not task.learns_from_scores:
+        return []
+    if rows is None:
+        return ["what the task learns of a finished model's scores is not known: not all runs have validation rows"]
+    predicted, _ = rows.predict(fusion, task, prior)
+    targets = torch.from_numpy(task.encode(rows.targets))
+    task.fit_scores(predicted.scores[predicted.present], targets[predicted.present])
+    return []
+
+
 def _minimise(
     fusion: ModelFusion, parameters: list[nn.Parameter], task: Task, rows: CommonRows, targets: Tensor
 ) -> None:

@@ -25,7 +25,7 @@ from mmreg.model.nodes import ModelNode
 from mmreg.recipe.recipe import Recipe
 from mmreg.recipe.resolve import resolve
 from mmreg.runs import Run
-from mmreg.runs.common_rows import CommonRows, fit_operator
+from mmreg.runs.common_rows import CommonRows, fit_operator, fit_task
 from mmreg.runs.followers import Followers
 from mmreg.runs.same_inputs import modality_texts, same_inputs
 
@@ -103,12 +103,15 @@ def combine(
     model = build(plan, specs, task, loaded[0].model.prior, parts.states)
     missing, unexpected = model.load_state_dict(parts.weights(), strict=False)
     assert not unexpected
-    assert all(name.startswith("root.fusion.") for name in missing)
+    learned_last = {f"task_module.{name}" for name in _learned_last(task)}
+    assert all(name.startswith("root.fusion.") or name in learned_last for name in missing)
     assert isinstance(model.root, ModelNode)
     inputs = same_inputs(plan, parts.called())
     common = {split: parts.common_rows(split, model.root.part_names, inputs) for split in splits}
     held_out = [common[split] for split in splits if split != "test" and common[split] is not None]
-    notes = fit_operator(model.root, task, held_out[0] if held_out else None)
+    rows = held_out[0] if held_out else None
+    notes = fit_operator(model.root, task, rows)
+    notes += fit_task(model.root.fusion, task, model.prior, rows)
     runs.clear(target)
     prints = {run.fingerprint for run in loaded}
     fingerprint = prints.pop() if len(prints) == 1 else ""
@@ -169,7 +172,9 @@ def _common_task(loaded: Sequence[Run]) -> Task:
                 f"{_short(run.task.state())}; runs can be combined only if these are the same: train on the same rows, "
                 "by a `split` column"
             )
-    return first.task
+    task = first.plan.new_task(restored=True)  # one that has learned nothing yet of any model's scores
+    task.load_state(first.task.state())
+    return task
 
 
 def _short(state: Mapping[str, Any]) -> str:
@@ -338,8 +343,13 @@ def _task_weights(loaded: Sequence[Run]) -> dict[str, Tensor]:
     Raises:
         RunError: the runs have learned different scales, by which each makes scores of its own logits alone.
     """
+    learned_last = {f"task_module.{name}" for name in _learned_last(loaded[0].task)}
     first, *others = (
-        {name: tensor for name, tensor in run.model.state_dict().items() if name.startswith("task_module.")}
+        {
+            name: tensor
+            for name, tensor in run.model.state_dict().items()
+            if name.startswith("task_module.") and name not in learned_last
+        }
         for run in loaded
     )
     for run, other in zip(loaded[1:], others, strict=True):
@@ -350,6 +360,11 @@ def _task_weights(loaded: Sequence[Run]) -> dict[str, Tensor]:
                     "so they cannot be combined; train them as one recipe with a model-level operator"
                 )
     return first
+
+
+def _learned_last(task: Task) -> set[str]:
+    """The names in a task's module of what it learned of a finished model's scores, which are not those of others."""
+    return {name for name, _ in task.module.named_buffers()} if task.module and task.learns_from_scores else set()
 
 
 def _renamed(tree: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mmreg.contract.lifecycle import migrated, migrates
 from mmreg.contract.spec import Specs, specs_from_json
 from mmreg.contract.task import Task
 from mmreg.errors import ComponentRestoreError, RunError
-from mmreg.messages import one_line
+from mmreg.messages import listed, one_line
 from mmreg.model.build import build
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.resolve import Plan
@@ -98,7 +98,7 @@ class Restoring:
         """Put a run's weights into its model.
 
         Raises:
-            RunError: they do not fit; names the components.
+            RunError: they do not fit, or are no finite numbers; names the components, or the weights.
         """
         built = tuple(f"encoders.{name}." for name in self.facts.get("references", {}))
         own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(built)}
@@ -107,6 +107,13 @@ class Restoring:
         if wrong:
             misfits = self._misfits(model, wrong)
             raise RunError(f"the weights of {self.folder} do not fit its components: {misfits}")
+        # Buffers may mark by them what is not known, or masked; a parameter would make every prediction such a number.
+        bad = [name for name, _ in model.named_parameters() if name in own and not weights[name].isfinite().all()]
+        if bad:
+            raise RunError(
+                f"the weights of {self.folder} hold numbers that are not finite: {listed(bad, 3)}; put back the file "
+                "that the training wrote, or train again"
+            )
         model.load_state_dict(dict(weights), strict=False)
         check_references(self.folder, self.facts, model)
 

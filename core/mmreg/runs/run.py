@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,8 @@ from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.dialect import TableFile
-from mmreg.data.lengths import unpadded_order
-from mmreg.data.prepared import Prepared, bad_texts, keep_rows
+from mmreg.data.lengths import WINDOW, unpadded_order
+from mmreg.data.prepared import OnBad, Prepared, bad_texts, keep_rows
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn, column_names
@@ -29,13 +29,14 @@ from mmreg.messages import listed
 from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.augmented import Augmented
 from mmreg.model.devices import resolve_precision
-from mmreg.model.inference import Predicted, predict
-from mmreg.model.model import MultimodalModel
+from mmreg.model.inference import Predicted, embed, predict
+from mmreg.model.model import MultimodalModel, Vectors
 from mmreg.recipe.columns import check_columns
 from mmreg.recipe.resolve import Plan
 from mmreg.runs.folder import OUT_OF_FOLD, REPORT, read_predictions, read_report
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
+from mmreg.runs.row_inputs import PreparedRows, RowInputs, row_inputs
 
 logger = logging.getLogger("mmreg")
 
@@ -49,12 +50,31 @@ class KnownRows:
         rows: (R,) the numbers of the rows to measure on.
         targets: (R, ...) as the task encodes them.
         split: what these rows are called.
+        table: all rows of the table, as it was read.
     """
 
     prepared: Mapping[str, Prepared]
     rows: NDArray[np.int64]
     targets: NDArray[Any]
     split: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class RowVectors:
+    """The vectors of some rows of a table.
+
+    Attributes:
+        key: the column of the rows' keys; "row" where they are numbers from 1.
+        keys: (n,) what the rows are called.
+        rows: (n,) which rows of the table they are.
+        vectors: theirs, in this order.
+    """
+
+    key: str
+    keys: list[Any]
+    rows: NDArray[np.int64]
+    vectors: Vectors
 
 
 class Run:
@@ -158,7 +178,7 @@ class Run:
         rows = keep_rows(prepared, rows)
         if not len(rows):
             raise RunError(f"there are no {name} rows to evaluate on")
-        return KnownRows(prepared, rows, experiment.targets[rows], name)
+        return KnownRows(prepared, rows, experiment.targets[rows], name, experiment.table)
 
     def predict(
         self, rows: Any, *, batch_size: int | None = None, augmented: int = 0, progress: Any = None
@@ -183,15 +203,55 @@ class Run:
         self, rows: Any, *, batch_size: int | None = None, augmented: int = 0, progress: Any = None
     ) -> dict[str, list[Any]]:
         """As `predict`, with a list for each column instead of a dict for each row."""
+        given = self.prepare(rows, progress=progress)
+        predicted = self.predict_rows(given.prepared, given.rows, batch_size, augmented=augmented)
+        return prediction_columns(self.plan, self.task, given.table, given.prepared, given.rows, predicted, self.inputs)
+
+    def vectors(self, rows: Any, *, batch_size: int | None = None, progress: Any = None) -> Iterator[RowVectors]:
+        """The vectors that the model makes of rows, some rows at a time, so that memory does not grow with the table.
+
+        Arguments as for `predict`.
+        """
+        given = self.prepare(rows, progress=progress)
+        size = batch_size or self.batch_size
+        for first in range(0, len(given), size * WINDOW):
+            some = given.rows[first : first + size * WINDOW]
+            order = unpadded_order(given.prepared, some, size)
+            batches = Batches(given.prepared, some, None, None, size, order=order)
+            with freed_memory_kept() if len(some) > size else nullcontext():
+                vectors = embed(self.model, self.modalities, batches, self.device, self.dtype)
+            yield RowVectors(*row_keys(self.plan, given.table, some), some, vectors)
+
+    def prepare(self, rows: Any, *, on_bad: OnBad | None = None, progress: Any = None) -> PreparedRows:
+        """Decode rows once, for any number of predictions.
+
+        Args:
+            rows: as `predict` takes them.
+            on_bad: what to do about cells that cannot be loaded, instead of what the recipe says: "absent" leaves them
+                to the caller, who finds them as `bad` of each input's values.
+            progress: told of values being decoded: their count so far, their number, the modality.
+        """
         rows = [rows] if isinstance(rows, Mapping) else rows
         table = self.with_columns(self.open_table(rows))
         keep = cache_dir() if isinstance(rows, str | Path | TableFile | Table) else None
-        prepared = prepare_all(self.plan, table, self.modalities, keep, progress)
+        prepared = prepare_all(self.plan, table, self.modalities, keep, progress, on_bad)
         numbers = np.arange(len(table))
-        _tell_bad(prepared, numbers)
-        numbers = keep_rows(prepared, numbers)
-        predicted = self.predict_rows(prepared, numbers, batch_size, augmented=augmented)
-        return prediction_columns(self.plan, self.task, table, prepared, numbers, predicted, self.inputs)
+        if on_bad is None:
+            _tell_bad(prepared, numbers)
+            numbers = keep_rows(prepared, numbers)
+        return PreparedRows(self.plan, self.modalities, table, prepared, numbers)
+
+    def row_inputs(self, given: PreparedRows, batch_size: int | None = None) -> Iterator[RowInputs]:
+        """Rows as the model sees them, a batch at a time, to be asked what they come to without or with other inputs.
+
+        Args:
+            given: as `prepare` gives them.
+            batch_size: rows at a time; the recipe's if not given.
+        """
+        size = batch_size or self.batch_size
+        order = unpadded_order(given.prepared, given.rows, size)
+        batches = iter(Batches(given.prepared, given.rows, None, None, size, order=order))
+        return row_inputs(self.model, self.modalities, self.dtype, self.device, batches)
 
     def open_table(self, table: Any) -> Table:
         """A table with what the recipe says of tables: which cells are absent, and how its own file is written."""

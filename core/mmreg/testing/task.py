@@ -344,3 +344,24 @@ def check_task_state(subject: Subject) -> None:
         same = torch.equal(rebuilt.loss(scores, targets), task.loss(scores, targets))
         expect(same, "the loss differs after a state was loaded")
     expect(json_text(rebuilt.state()) == text, "the state differs after a state was loaded")
+
+
+@check("task")
+def check_fit_scores(subject: Subject) -> None:
+    """What it learns of a finished model's scores is finite and in its module, and changes no state, score or loss."""
+    task, _, _, targets = fitted(subject)
+    if not task.learns_from_scores:
+        raise Skipped("it learns nothing of a finished model's scores")
+    guess = guesses(task, targets)[0]
+    state, before = json_text(task.state()), {"scores": task.scores(guess), "the loss": task.loss(guess, targets)}
+    task.fit_scores(guess, targets)
+    expect(json_text(task.state()) == state, "the state was saved before fit_scores, so this should not change it")
+    expect_same({"scores": task.scores(guess), "the loss": task.loss(guess, targets)}, before, "after fit_scores")
+    learned = {} if task.module is None else task.module.state_dict()
+    expect_finite(learned, "what fit_scores learned, as it is saved")
+    rebuilt = subject.new()
+    rebuilt.load_state(json.loads(state))
+    if rebuilt.module is not None:
+        rebuilt.module.load_state_dict(learned)
+    ours, theirs = (json_text(each.predictions(guess), "predictions", strict=False) for each in (task, rebuilt))
+    expect(ours == theirs, "predictions differ once state and module were loaded: put what is learned into buffers")

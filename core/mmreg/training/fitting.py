@@ -1,4 +1,4 @@
-"""Fitting the operators that are fitted on held-out rows, after what they combine was trained."""
+"""What is fitted after the model was trained: operators, on held-out rows, and what a task learns of its scores."""
 
 from __future__ import annotations
 
@@ -49,6 +49,21 @@ def fit_fusions(
             f"{name} was fitted after what is above it had learned from its unfitted scores, which may cost "
             "accuracy: an operator that is fitted belongs on top"
         )
+
+
+def fit_task(run: Run, values: Mapping[str, Prepared], rows: NDArray[np.int64], targets: NDArray[Any]) -> None:
+    """Let the task learn what the finished model's scores tell.
+
+    Args:
+        run: its task, which is changed.
+        values: of the modalities.
+        rows: the training rows.
+        targets: of all rows, as the task encodes them.
+    """
+    if run.task.learns_from_scores:
+        predicted = run.predict_rows(values, rows)
+        known = torch.from_numpy(targets[rows])
+        run.task.fit_scores(predicted.scores[predicted.present], known[predicted.present])
 
 
 def _model_nodes(model: MultimodalModel) -> list[ModelNode]:

@@ -219,7 +219,7 @@ class Trainer:
             torch.cuda.reset_peak_memory_stats(self.device)
         if self.position is None:
             rate = float(self.optimizer.param_groups[0]["lr"])
-            self.position = Position(self.progress.step, rate, torch.zeros((), device=self.device))
+            self.position = Position(self.progress.step, rate)
         position = self.position
         started = time.perf_counter() - position.seconds
         batches = self._batches(position.batches)
@@ -231,6 +231,9 @@ class Trainer:
             self.between_steps()
             if self._clock.is_over():
                 break
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            position.seconds = time.perf_counter() - started
         return self.progress.step >= self.steps or position.batches >= self._num_batches
 
     def _take_step(self, group: list[AnyBatch], position: Position) -> None:

@@ -122,7 +122,7 @@ class Watch:
         if isinstance(bad, bool):
             self._count(number, bad)
             return
-        self._waiting.append((number, weight, ~torch.isfinite(loss) if bad is None else bad))
+        self._waiting.append((number, weight, loss.clone() if bad is None else bad))  # one call, as a step is short
         if len(self._waiting) >= LOOK_EVERY:
             self.look()
 
@@ -134,7 +134,8 @@ class Watch:
         """
         waiting, self._waiting = self._waiting, []
         if waiting:
-            flags = torch.stack([bad for _, _, bad in waiting]).tolist()
+            shown = torch.stack([value for _, _, value in waiting])
+            flags = (shown if shown.dtype == torch.bool else ~torch.isfinite(shown)).tolist()
             for (number, weight, _), bad in zip(waiting, flags, strict=True):
                 self._left_out += weight if bad else 0.0
                 self._count(number, bad)

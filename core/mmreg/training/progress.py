@@ -60,19 +60,18 @@ class Position:
     Attributes:
         first_step: optimizer steps that were done before the epoch.
         learning_rate: at the epoch's beginning.
-        loss: (), the sum of the losses so far, each by the weight of its rows.
         batches: batches of the epoch that are done.
         weight: the weight of their rows.
-        terms: (), the sums of the losses' terms, by part and name.
+        sums: (1 + n,), the losses and terms so far, each by the weight of its rows: by the names of the terms, as steps
+            may differ in these.
         seconds: what the steps so far took.
     """
 
     first_step: int
     learning_rate: float
-    loss: Tensor
     batches: int = 0
     weight: float = 0.0
-    terms: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    sums: dict[tuple[tuple[str, str], ...], Tensor] = field(default_factory=dict)
     seconds: float = 0.0
 
     def add(self, batches: int, weight: float, losses: Losses, bad: bool | Tensor | None) -> None:
@@ -81,18 +80,26 @@ class Position:
         if bad is True:
             return
         self.weight += weight
-        self.loss += _unless(bad, losses.loss * weight)
-        for key, term in losses.terms.items():
-            self.terms[key] = self.terms.get(key, 0.0) + _unless(bad, term * weight)
+        # Without waiting for the device to say whether it was.
+        values = torch.where(bad, 0, losses.values) if isinstance(bad, Tensor) else losses.values
+        if losses.names in self.sums:
+            self.sums[losses.names].add_(values, alpha=weight)
+        else:
+            self.sums[losses.names] = values * weight
 
     def means(self) -> list[MetricValue]:
         """The means of the loss and of its terms over the rows so far."""
-        found = [("", "loss", self.loss), *((part, name, term) for (part, name), term in self.terms.items())]
-        return [MetricValue("train", part, name, float(total) / (self.weight or 1.0)) for part, name, total in found]
+        totals = {("", "loss"): 0.0}
+        for names, sums in self.sums.items():
+            for name, value in zip([("", "loss"), *names], sums.tolist(), strict=True):
+                totals[name] = totals.get(name, 0.0) + value
+        return [
+            MetricValue("train", part, name, total / (self.weight or 1.0)) for (part, name), total in totals.items()
+        ]
 
     def to_plain(self) -> dict[str, Any]:
         """All of it as tensors and plain data; `from_plain` reads it back."""
-        return {**vars(self), "terms": [[part, name, term] for (part, name), term in self.terms.items()]}
+        return {**vars(self), "sums": [[[list(name) for name in names], sums] for names, sums in self.sums.items()]}
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any], device: torch.device) -> Position:
@@ -104,19 +111,19 @@ class Position:
         _check_counts(data, ("first_step", "batches"))
         if not (0 <= float(data["weight"]) < math.inf):
             raise ValueError(f"weight is {data['weight']!r}")
-        terms = {(part, name): term.to(device) for part, name, term in data["terms"]}
-        return cls(**{**data, "loss": data["loss"].to(device), "terms": terms})
+        data = dict(data)
+        if "terms" in data:  # earlier releases kept the loss and each term by itself
+            terms = data.pop("terms")
+            values = torch.stack([data.pop("loss"), *(term for _, _, term in terms)])
+            data["sums"] = [[[[part, name] for part, name, _ in terms], values]]
+        sums = {tuple((part, name) for part, name in names): sums.to(device) for names, sums in data["sums"]}
+        return cls(**{**data, "sums": sums})
 
 
 def _check_counts(data: Mapping[str, Any], keys: Sequence[str]) -> None:
     for key in keys:
         if not isinstance(data[key], int) or data[key] < 0:
             raise ValueError(f"{key} is {data[key]!r}")
-
-
-def _unless(bad: Tensor | bool | None, value: Tensor) -> Tensor:
-    """A value, or zero where it is bad, without waiting for the device to say so."""
-    return torch.where(bad, 0, value) if isinstance(bad, Tensor) else value
 
 
 class Clock:

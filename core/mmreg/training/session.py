@@ -30,7 +30,7 @@ from mmreg.runs.followers import Followers
 from mmreg.training.batch_size import find_batch_size
 from mmreg.training.checkpoint import BEST_WEIGHTS, load_checkpoint
 from mmreg.training.encode_once import encode_once
-from mmreg.training.fitting import fit_fusions
+from mmreg.training.fitting import fit_fusions, fit_task
 from mmreg.training.given import Given
 from mmreg.training.loop import Trainer
 from mmreg.training.nonfinite import NonFiniteError
@@ -40,6 +40,7 @@ from mmreg.training.rows import TrainingRows
 from mmreg.training.saving import Kept, Saver
 from mmreg.training.soup import Soup, epoch_weights, greedy_soup
 from mmreg.training.stopping import Stop, Stopped
+from mmreg.training.validation_rows import check_validation
 
 
 class Session:
@@ -53,6 +54,7 @@ class Session:
         resumption: what is gone on with; None for a new training.
         stop: the wish that it end.
         check: raises where the folder is no longer the one that is held.
+        test: whether the test rows are measured at the end.
     """
 
     def __init__(
@@ -64,9 +66,11 @@ class Session:
         resumption: Resumption | None = None,
         stop: Stop | None = None,
         check: Callable[[], None] = lambda: None,
+        test: bool = True,
     ) -> None:
         self.folder, self.experiment, self.device, self.followers = folder, experiment, device, followers
         self.resumption, self.stop, self.check = resumption, stop or Stop(), check
+        self.measured = ("validation", "test") if test else ("validation",)
         self.plan = experiment.plan
         self.form = experiment.plan.recipe.form
         self.notes: list[str] = []
@@ -122,6 +126,7 @@ class Session:
         values, held_out = self.given.in_place(self.prepared), experiment.splits["validation"]
         fit_fusions(run, values, held_out, experiment.targets, experiment.task, self._note)
         with region("evaluation"):
+            fit_task(run, values, experiment.splits["train"], experiment.targets)
             report = self._report(run, trainer, soup)
         runs.write_weights(self.folder / runs.WEIGHTS, runs.kept_weights(self.plan, model))
         self.followers.tell("on_end", run, report)
@@ -146,6 +151,7 @@ class Session:
             raise TableError("no training row is left after rows with bad cells were left out")
         if not self.experiment.task.needs_target and len(train) - rows_with_fewer(self.prepared, train, 2) < 2:
             raise TableError("there are no two training rows with two modalities or more, of which it could learn")
+        check_validation(self.plan, self.experiment)
 
     def _note(self, text: str) -> None:
         """Say something that a person should know, and keep it for the report."""
@@ -353,7 +359,7 @@ class Session:
             raise Stopped(f"stopped after step {step:,} of {trainer.steps:,}, in epoch {epoch}", step, epoch)
 
     def _report(self, run: Run, trainer: Trainer, soup: Soup | None) -> dict[str, Any]:
-        """Measure the kept weights on validation and test rows, and write predictions and figures."""
+        """Measure the kept weights on validation rows, and test rows if asked to; write predictions and figures."""
         experiment, values = self.experiment, self.given.in_place(self.prepared)
         report: dict[str, Any] = {
             "epochs": trainer.progress.epoch,
@@ -374,7 +380,7 @@ class Session:
             }
         if soup is not None:
             report["soup"] = {"metric": trainer.metric, "value": soup.value, "epochs": list(soup.epochs)}
-        for split in ("validation", "test"):
+        for split in self.measured:
             rows = experiment.splits[split]
             if not len(rows):
                 continue

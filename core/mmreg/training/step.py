@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,17 +23,36 @@ from mmreg.training.mixing import Mixing
 from mmreg.training.nonfinite import StepGuard
 
 
-class Losses(NamedTuple):
-    """What a step came to, still on the device: the loss (), and its terms () by part and name."""
+@dataclass(frozen=True)
+class Losses:
+    """What a step came to, still on the device.
 
-    loss: Tensor
-    terms: dict[tuple[str, str], Tensor]
+    Attributes:
+        values: (1 + n,), the loss and then its terms: one tensor, so that keeping them is one call.
+        names: of the terms, by part and name.
+    """
+
+    values: Tensor
+    names: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, loss: Tensor, terms: Mapping[tuple[str, str], Tensor]) -> Losses:
+        """A loss () and its terms ()."""
+        return cls(torch.stack([loss, *(term.to(loss.dtype) for term in terms.values())]), tuple(terms))
+
+    @property
+    def loss(self) -> Tensor:
+        """(), what the weights move by."""
+        return self.values[0]
 
     def plus(self, other: Losses) -> Losses:
         """Those of two batches together."""
-        terms = {**self.terms, **other.terms}
-        both = {key: self.terms[key] + other.terms[key] for key in self.terms.keys() & other.terms.keys()}
-        return Losses(self.loss + other.loss, {**terms, **both})
+        if self.names == other.names:
+            return Losses(self.values + other.values, self.names)
+        both = dict(zip(self.names, self.values[1:], strict=True))
+        for name, term in zip(other.names, other.values[1:], strict=True):
+            both[name] = both[name] + term if name in both else term
+        return Losses.of(self.loss + other.loss, both)
 
 
 class TrainingStep:
@@ -142,7 +161,7 @@ class TrainingStep:
                 self.balancing.before_backward(self.scaler.scale(loss_of(self.balancing.own(output))[0]))
             with region("backward"):
                 torch.autograd.backward(self.scaler.scale(loss))
-        return Losses(loss.detach(), terms)
+        return Losses.of(loss.detach(), terms)
 
     def update(self, loss: Tensor, number: int) -> None:
         """Move the weights by the gradients of a loss, and forget these.

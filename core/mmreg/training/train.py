@@ -11,8 +11,8 @@ import torch
 
 from mmreg import runs
 from mmreg.contract.callback import Callback
-from mmreg.errors import OptionError, RunError, ValidationRowsError
-from mmreg.experiment import Experiment, checked_plan, open_experiment
+from mmreg.errors import OptionError, RunError
+from mmreg.experiment import checked_plan, open_experiment
 from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision, tuned
 from mmreg.model.seeding import random_state_kept
@@ -25,6 +25,7 @@ from mmreg.training.profiling import Profile
 from mmreg.training.resuming import Resumption, check_recipe, resumption
 from mmreg.training.session import Session
 from mmreg.training.stopping import Stop
+from mmreg.training.validation_rows import check_validation
 
 
 def train(
@@ -39,6 +40,7 @@ def train(
     callback: Callback | None = None,
     stop: Stop | None = None,
     profile: bool = False,
+    test: bool = True,
 ) -> Run:
     """Train the model of a recipe.
 
@@ -54,6 +56,8 @@ def train(
         callback: who is told how it goes, besides the callbacks that plugins bring.
         stop: the wish that it end, which another thread may set by `stop.wanted = True`; a new one for each call.
         profile: whether to measure where the time goes, into the run's folder `profile`; the training is the same.
+        test: whether the test rows are measured at the end; a search that trains many times leaves them alone, and
+            measures its last training alone.
 
     Returns:
         The run, with the best weights.
@@ -84,7 +88,7 @@ def train(
             )
         else:
             check_recipe(folder, plan)
-        return _run(folder, plan, target, callback, goes_on, check, stop, profile)
+        return _run(folder, plan, target, callback, goes_on, check, stop, profile, test)
 
 
 def finish(
@@ -138,6 +142,7 @@ def _run(
     check: Callable[[], None],
     stop: Stop | None = None,
     profile: bool = False,
+    test: bool = True,
 ) -> Run:
     """Train in a folder that is held for writing, for as long as `check` finds it there."""
     runs.remove_leftovers(folder)
@@ -148,41 +153,10 @@ def _run(
     training = plan.recipe.form.training
     arithmetic = tuned(device, resolve_precision(training.precision, device), deterministic=training.deterministic)
     with deterministic(training.deterministic), arithmetic, random_state_kept(device), freed_memory_kept():
-        session = Session(folder, experiment, device, followers, goes_on, stop, check)
+        session = Session(folder, experiment, device, followers, goes_on, stop, check, test)
         try:
             with nullcontext() if profiled is None else profiled.active(followers.message):
                 return session.run()
         except FileNotFoundError:
             check()  # says so where it is the folder that is gone
             raise
-
-
-def check_validation(plan: Plan, experiment: Experiment) -> None:
-    """Refuse what needs validation rows where there are too few of them.
-
-    Raises:
-        ValidationRowsError: names what needs them, and how many there are.
-    """
-    count = len(experiment.splits["validation"])
-    for node in plan.fusion.nodes() if plan.fusion else ():
-        if getattr(node.fusion.cls, "fitted", False) and not count:
-            needs = f"{node.name} is fitted on validation rows"
-        elif node.gradient_blending and not count:
-            needs = f"{node.name} blends its losses by what validation rows show"
-        else:
-            continue
-        raise _too_few(needs, count)
-    if plan.balance is not None and plan.balance.cls.blends and not count:
-        raise _too_few(f"{plan.balance.name} blends losses by what validation rows show", count)
-    training = plan.recipe.form.training
-    for key in ("early_stopping", "metric"):
-        if getattr(training, key) is not None and not count:
-            raise _too_few(f"training.{key} is judged on validation rows", count)
-    if training.keep == "soup" and not count:
-        raise _too_few("training.keep: soup is chosen by validation rows", count)
-
-
-def _too_few(needs: str, count: int) -> ValidationRowsError:
-    return ValidationRowsError(
-        f"{needs}; there are {count}; give the table such rows, or a split with a validation share"
-    )

@@ -88,8 +88,9 @@ def test_a_pandas_frame_may_hold_arrays() -> None:
     ("source", "message"),
     [
         (3, "found int"),
-        ([], "has no rows"),
-        ({"a": []}, "has no rows"),
+        ([], "has no rows and no columns: give one row at least, as a dict by column"),
+        ([{}], "has no rows and no columns"),
+        ({"a": []}, "has no rows: there is nothing to read but the names of its columns"),
         ([1, 2], "row 1 of the list is a int, where a dict is needed"),
         ({"a": [1], "b": [1, 2]}, "differ in length: 'a' has 1, 'b' has 2 values"),
         ({"a": "text"}, "column 'a' is a str, where a list of values is needed"),

@@ -72,6 +72,14 @@ def test_a_text_that_is_a_list_in_json_holds_its_elements_and_any_other_is_one_v
     ]
 
 
+def test_beside_a_separator_a_list_in_json_holds_its_elements_all_the_same() -> None:
+    texts = ['["a|b.png", "c.png"]', " d.png| e.png", None, "", "[]", '["f.png"|g.png']
+    expected = [["a|b.png", "c.png"], ["d.png", "e.png"], [], [None], [], ['["f.png"', "g.png"]]
+    assert taken(read_table({"photos": texts}), separator="|") == expected
+    vectors = ["[1, 2]|[3, 4]", "[[1, 2], [3, 4]]", "[5, 6]"]
+    assert taken(read_table({"photos": vectors}), separator="|") == [["[1, 2]", "[3, 4]"]] * 2 + [["[5, 6]"]]
+
+
 def test_lists_of_numbers_in_json_are_values_of_numbers() -> None:
     assert taken(read_table({"v": ["[[1, 2.5], [3, 4]]", "[[]]"]}), "v") == [["[1, 2.5]", "[3, 4]"], ["[]"]]
 

@@ -136,3 +136,34 @@ def test_files_that_lists_name_and_are_missing_are_told_by_validate(
     count = sum(len(names) for names in cells) + 1
     told = f"image: 1 of {count} files looked at are missing (first: t.csv, row 8, column photos: "
     assert f"{told}{tmp_path / 'gone.png'})" in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize(
+    ("written", "keys", "told"),
+    [
+        ("|".join, "", """the cell names several files: set many: mean, separator: "|\""""),
+        ("|".join, "many: mean, ", """the cell names several files: set separator: "|\""""),
+        (json.dumps, "", "the cell is a list: set many: mean"),
+        (list, "", "cells looked at hold lists; set many: mean"),
+        (json.dumps, "many: mean, ", ""),
+        (list, "many: mean, ", ""),
+    ],
+)
+def test_validate_says_what_reads_cells_that_name_several_files(
+    tmp_path: Path,
+    cells: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+    written: Any,
+    keys: str,
+    told: str,
+) -> None:
+    names = sorted({name for cell in cells for name in cell})[:2]
+    rows = [{"photos": written(names), "label": "ab"[at % 2]} for at in range(30)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    recipe = tmp_path / "recipe.yaml"
+    image = f"{{column: photos, {keys}size: 8}}"
+    recipe.write_text(f"table: t.parquet\ntarget: {{column: label}}\nmodalities: {{image: {image}}}")
+    done = call(monkeypatch, capsys, "validate", str(recipe))
+    assert (done.code, "image:" in done.err) == (0, bool(told))
+    assert told in " ".join(done.err.split())

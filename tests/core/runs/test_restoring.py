@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from toys import train
 import mmreg
 from mmreg import Asset, ComponentOf, Features, Signal, Spec, registry
 from mmreg.errors import RecipeError, RunError
+from mmreg.run_files.weights import read_weights, write_weights
 
 READ: list[str] = []
 """The files that `Pretrained` has read."""
@@ -374,3 +376,16 @@ def test_a_base_class_is_told_that_it_is_restored(tmp_path: Path) -> None:
     built = registry.build("encoder", encoder, Spec("C", (4,)), restored=True)
     assert READ == []
     assert not hasattr(built, "layer")
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_weights_that_are_no_finite_numbers_are_refused_and_named(tmp_path: Path, number: float) -> None:
+    table = [{**row, "a": [row["a"], row["a"]]} for row in toys.rows(40)]
+    modalities = {"a": {"type": "vector", "many": "attention", "encoder": "linear"}}
+    run = train(tmp_path / "run", table, modalities=modalities, fusion=None)
+    path = tmp_path / "run/model.safetensors"
+    weights = read_weights(path)
+    weights["pooling.a.attention.score.weight"][0, 0] = number
+    write_weights(path, weights)
+    with pytest.raises(RunError, match=r"the weights of .* hold numbers that are not finite: pooling\.a\.attention"):
+        mmreg.load(run.folder)

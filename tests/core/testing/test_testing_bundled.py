@@ -34,6 +34,8 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "encoder/transformer": [{"features": 4, "hidden_size": 8, "num_heads": 2, "pooling": "attention"}],
     "encoder/series_cnn": [{"features": 4, "channels": 6, "num_blocks": 3, "kernel": 3, "pooling": "max"}],
     "encoder/patch_transformer": [{"features": 4, "patch": 2, "hidden_size": 8, "num_heads": 2}],
+    "task/survival": [{"times": [2.0, 8.0]}],
+    "encoder/rnn": [{"hidden_size": 6, "features": 4, "pooling": "last", "cell": "gru"}],
     "encoder/text_rnn": [
         {"hidden_size": 6, "embedding_size": 5, "features": 4, "pooling": "last", "cell": "gru"},
         {"hidden_size": 6, "features": 4, "pooling": "attention", "bidirectional": False, "cell": "rnn"},

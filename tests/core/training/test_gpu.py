@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import mmreg
 from mmreg.data.prepared import fit_arrays
 from mmreg.data.table import Table
 from mmreg.experiment import open_experiment, prepare_all
+from mmreg.layers import recurrent_states
 from mmreg.recipe.resolve import resolve
 from mmreg.training.captured import CapturedStep, CudaRecorder
 from mmreg.training.loop import Trainer
@@ -156,6 +157,23 @@ def test_what_waits_for_the_device_runs_as_it_is(monkeypatch: pytest.MonkeyPatch
     for mine, other in zip(one.model.state_dict().values(), expected, strict=True):
         assert torch.equal(mine, other)
     torch.cuda.synchronize()
+
+
+@pytest.mark.parametrize("lengths", [None, [7, 3, 5, 1]])
+def test_a_recurrent_layer_in_bfloat16_keeps_gradients_that_float16_loses(lengths: list[int] | None) -> None:
+    torch.manual_seed(0)
+    layer = nn.LSTM(6, 8, num_layers=2, batch_first=True, bidirectional=True).to(GPU)
+    values = torch.randn(4, 7, 6, device=GPU)
+    given = None if lengths is None else torch.tensor(lengths, device=GPU)
+    expected = recurrent_states(layer, values, given)
+    with torch.autocast("cuda", torch.bfloat16):
+        found = recurrent_states(layer, values, given)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found[:, 0].float(), expected[:, 0], atol=0.03, rtol=0.03)
+    (found[:, 0].float().sum() * 1e-9).backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is not None
+        assert float(parameter.grad.abs().max()) > 0, name
 
 
 def test_values_that_do_not_fit_are_copied_ahead(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,8 +83,8 @@ def test_the_last_good_checkpoint_is_kept_and_told(tmp_path: Path, monkeypatch: 
     gradients = stepping.TrainingStep._batch_gradients
 
     def bad_later(step: Any, batch: Any, seed: int, weight: float, share: float, progress: float) -> Losses:
-        loss, terms = gradients(step, batch, seed, weight, share, progress)
-        return Losses(loss * (torch.nan if progress >= 19 / 24 else 1.0), terms)
+        losses = gradients(step, batch, seed, weight, share, progress)
+        return Losses(losses.values * (torch.nan if progress >= 19 / 24 else 1.0), losses.names)
 
     monkeypatch.setattr(stepping.TrainingStep, "_batch_gradients", bad_later)
     with pytest.raises(
@@ -208,15 +208,29 @@ def test_losses_are_looked_at_together_where_the_device_would_have_to_be_waited_
 
 def test_means_leave_out_what_a_device_has_skipped() -> None:
     watch = Watch(skips=True, explain=str)
-    position = Position(0, 0.1, torch.zeros(()))
+    position = Position(0, 0.1)
     for number, (loss, weight, bad) in enumerate([(1.0, 2.0, False), (torch.nan, 3.0, True), (4.0, 1.0, False)], 1):
         flag, value = torch.tensor(bad), torch.tensor(loss)
-        position.add(1, weight, Losses(value, {("a", "loss"): 2 * value}), flag)
+        position.add(1, weight, Losses.of(value, {("a", "loss"): 2 * value}), flag)
         watch.after(number, value, flag, weight)
     watch.look()
     position.weight -= watch.take_left_out()
     assert [mean.value for mean in position.means()] == pytest.approx([2.0, 4.0])
     assert (watch.skipped, watch.in_a_row) == (1, 0)
+
+
+def test_sums_of_steps_with_different_terms_are_kept_and_read_back() -> None:
+    position, device = Position(3, 0.1), torch.device("cpu")
+    for loss, terms in [(1.0, {("a", "loss"): 3.0}), (3.0, {}), (5.0, {("a", "loss"): 1.0})]:
+        named = {name: torch.tensor(value) for name, value in terms.items()}
+        position.add(1, 2.0, Losses.of(torch.tensor(loss), named), None)
+    again = Position.from_plain(position.to_plain(), device)
+    assert vars(again).keys() == vars(position).keys()
+    for one in (position, again):
+        assert [(mean.part, mean.value) for mean in one.means()] == [("", 3.0), ("a", pytest.approx(4 / 3))]
+    older = {"first_step": 3, "learning_rate": 0.1, "batches": 1, "weight": 2.0, "seconds": 1.0}
+    older |= {"loss": torch.tensor(6.0), "terms": [["a", "loss", torch.tensor(4.0)]]}
+    assert [mean.value for mean in Position.from_plain(older, device).means()] == [3.0, 2.0]
 
 
 def test_padding_is_no_value(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from toys import NOISY, Listening, assert_same, recipe
 
 import mmreg
 from mmreg import registry, runs
-from mmreg.errors import RecipeError, RunError, TableError
+from mmreg.errors import RecipeError, RunError, TableError, ValidationRowsError
 from mmreg.experiment import checked_plan, open_experiment
 from mmreg.recipe.recipe import Recipe
 from mmreg.runs.fuse import fuse
+from mmreg.studies.compare import compare
 
 COUNT = 40
 
@@ -237,3 +239,47 @@ def test_the_recipe_of_a_run_is_the_one_that_it_was_trained_with(run: mmreg.Run)
     assert data["metrics"] == [{"name": "kind.mmreg:brier"}]
     again = runs.load(run.folder, "cpu")
     assert json.dumps(again.plan.to_data()["targets"]) == json.dumps(data["targets"])
+
+
+def test_weights_are_not_chosen_by_a_target_that_no_validation_row_has(tmp_path: Path) -> None:
+    table = [{**row, "price": None if row["split"] == "validation" else 1.0 + row["id"]} for row in rows(False)]
+    data = {**changed({"price": PRICE, "kind": KIND}), "table": table}
+    for metric, targets in (("price.mae", {}), (None, {"kind": {**KIND, "loss_weight": 0}})):
+        wrong = {**data, "targets": {**data["targets"], **targets}, "training": {**data["training"], "metric": metric}}
+        told = r"the metric '(price.mae|relative_loss)' chooses the weights, but none of the 8 validation rows has a "
+        with pytest.raises(ValidationRowsError, match=f"{told}value of .*'price'"):
+            mmreg.train(wrong, tmp_path / "run", device="cpu")
+        assert not (tmp_path / "run" / "metrics.csv").exists(), "before the first epoch"
+    assert "kind.accuracy" in mmreg.train(data, tmp_path / "run", device="cpu").report["validation"]["metrics"]
+
+
+def test_validation_rows_that_cannot_be_loaded_choose_no_weights(tmp_path: Path) -> None:
+    table = rows(False)
+    for row in table:
+        if row["split"] == "validation":
+            row["price"] = 1.0 if row["id"] == 3 else None
+            row["a"] = [math.nan] * 4 if row["id"] == 3 else row["a"]
+    data = {**changed({"price": PRICE, "kind": KIND}, training={"metric": "price.mae"}), "table": table}
+    data |= {"on_bad": "skip", "modalities": {"a": {"type": "vector"}, "b": {"type": "vector"}}}
+    with pytest.raises(ValidationRowsError, match="none of the 7 validation rows has a value of the target 'price'"):
+        mmreg.train(data, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "metrics.csv").exists(), "before the first epoch"
+
+
+def test_another_version_of_one_target_s_task_is_told(
+    run: mmreg.Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = type(run.task.target_tasks["price"])
+    for version in (2, 0):
+        monkeypatch.setattr(task, "version", version)
+        caplog.clear()
+        runs.load(run.folder, "cpu")
+        told = f"task.price of the run {run.folder} was saved by version 1 of regression"
+        assert [told in text for text in caplog.messages] == [True], caplog.messages
+
+
+def test_a_comparison_shows_the_main_metric_of_each_target(run: mmreg.Run, tmp_path: Path) -> None:
+    other = trained(tmp_path / "other", BOTH, training={"seed": 1})
+    table = compare({"first": run.folder, "other": other.folder}, resamples=100).table()
+    assert list(table[0])[:4] == ["variant", "relative_loss", "price.mae", "kind.accuracy"]
+    assert all(float(row["price.mae"]) > 0 for row in table)

@@ -16,6 +16,12 @@ from mmreg_report.markdown import render, sparkline
 from mmreg_report.reading import read_run
 
 
+@pytest.fixture(autouse=True)
+def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page needs a run with its model, which is not what these tests are about."""
+    monkeypatch.setattr("mmreg_report.callback.write_page", lambda run: None)
+
+
 def component(name: str, distribution: str = "mmreg", version: str = "0.1.0") -> dict[str, str]:
     return {"name": name, "distribution": distribution, "version": version}
 

@@ -9,7 +9,7 @@ import torch
 from lifelines import CoxPHFitter
 from lifelines.utils import concordance_index
 
-from mmreg.errors import TargetError
+from mmreg.errors import OptionError, TargetError
 from mmreg.model.model import Output, Supervised
 from mmreg.testing import run_checks
 from mmreg.training.losses import total_loss
@@ -192,3 +192,63 @@ def test_few_events_and_splits_without_one_are_told():
     assert texts[1] == "no validation and no test row has an event; nothing is measured there"
     enough = task.encode(rows(range(20), [1] * 20))
     assert task.concerns({"train": enough, "validation": few}) == []
+
+
+def fitted_by_lifelines(rounded=False):
+    """A Cox model of lifelines, its table, and our task's baseline hazard learned from that model's log-hazards."""
+    random = np.random.default_rng(2)
+    table = pd.DataFrame(random.normal(size=(200, 2)), columns=["a", "b"])
+    times = random.exponential(10 * np.exp(-(0.7 * table["a"] - 1.1 * table["b"])))
+    ends = random.exponential(20, 200)
+    days = np.minimum(times, ends)
+    table["days"], table["died"] = np.ceil(days) if rounded else days.astype(np.float32).astype(float), times <= ends
+    fitter = CoxPHFitter().fit(table, "days", "died")
+    at = np.unique(table["days"])
+    task = Survival(times=tuple(at[[0, len(at) // 3, len(at) // 2, -1]].tolist()))
+    targets = torch.from_numpy(task.encode(rows(table["days"], table["died"])))
+    task.fit_scores(torch.from_numpy(fitter.predict_log_partial_hazard(table).to_numpy())[:, None], targets)
+    return fitter, table, task
+
+
+@pytest.mark.parametrize("rounded", [False, True], ids=["times alone", "tied times"])
+def test_probabilities_of_lasting_are_those_of_lifelines(rounded):
+    fitter, _, task = fitted_by_lifelines(rounded)
+    new = pd.DataFrame(np.random.default_rng(3).normal(size=(30, 2)), columns=["a", "b"])
+    expected = fitter.predict_survival_function(new, task.times)  # between times that rows have it interpolates
+    columns = task.predictions(torch.from_numpy(fitter.predict_log_partial_hazard(new).to_numpy())[:, None])
+    assert list(columns) == ["risk", *(f"survival_{time:.10g}" for time in task.times)]
+    for time, name in zip(task.times, list(columns)[1:], strict=True):
+        assert columns[name] == pytest.approx(expected.loc[time].tolist(), abs=1e-6)
+
+
+def test_between_events_a_probability_stays_as_it_is():
+    targets = torch.tensor([[1.0, 1.0], [2.0, 1.0], [3.0, 0.0]])
+    task = Survival(times=(0.5, 1.5, 2.5, 7.0))
+    task.fit_scores(torch.zeros(3, 1), targets)
+    columns = list(task.predictions(torch.zeros(1, 1)).values())[1:]
+    assert [column[0] for column in columns] == pytest.approx([1.0, *np.exp([-1 / 3, -5 / 6, -5 / 6])], abs=1e-6)
+
+
+def test_probabilities_need_a_finished_model_and_are_finite_at_the_ends():
+    task = Survival(times=(0.0, 1e-3, 1e30))
+    assert task.learns_from_scores
+    assert not Survival().learns_from_scores
+    assert list(task.predictions(torch.zeros(1, 1))) == ["risk"]
+    targets = torch.tensor([[1.0, 1.0], [2.0, 0.0], [3.0, 1.0]])
+    task.fit_scores(torch.tensor([[1e4], [-1e4], [0.0]]), targets)
+    columns = task.predictions(torch.tensor([[1e4], [-1e4], [0.0]]))
+    assert columns["survival_0"] == columns["survival_0.001"] == [1.0, 1.0, 1.0]
+    assert columns["survival_1e+30"][:2] == [0.0, 1.0]
+    assert columns["survival_1e+30"][2] == pytest.approx(math.exp(-1.0)), "the last one at risk, of exp(0)"
+
+
+def test_times_that_do_not_ascend_and_such_beyond_all_rows_are_told():
+    with pytest.raises(OptionError, match="times must ascend, each once, found 3, 1, 3: write 1, 3"):
+        Survival(times=(3.0, 1.0, 3.0))
+    targets = np.array([[4.0, 1.0], [9.0, 0.0]], np.float32).repeat(50, 0)
+    told = [each.text for each in Survival(times=(1.0, 10.0, 20.0)).concerns({"train": targets})]
+    assert told == [
+        "no training row was watched until 10 (the last until 9): the probability of lasting beyond it is that of the "
+        "last event before"
+    ]
+    assert Survival(times=(9.0,)).concerns({"train": targets}) == []

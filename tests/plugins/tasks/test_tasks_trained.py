@@ -271,3 +271,60 @@ def test_words_as_events_are_told_with_their_column(tmp_path):
     target = {"columns": {"time": "days", "event": "verdict"}, "task": "survival"}
     with pytest.raises(TargetError, match=r"columns 'days', 'verdict', train rows: \d+ of \d+ events are neither"):
         mmreg.train({**recipe("survival"), "table": TABLE, "target": target}, tmp_path / "run")
+
+
+def breslow(run, rows, time):
+    """The cumulative baseline hazard until a time, of some rows as the run sees them, as its formula has it."""
+    risks = np.exp(run.predict_columns(rows)["risk"])
+    days, died = np.array([row["days"] for row in rows]), np.array([row["died"] == "yes" for row in rows])
+    return sum(1 / risks[days >= day].sum() for day in days[died & (days <= time)])
+
+
+@pytest.mark.parametrize("training", [{}, {"average": 0.9}, {"keep": "last"}], ids=str)
+def test_probabilities_of_lasting_are_those_of_the_finished_model(training, folder, tmp_path):
+    made = recipe("survival", epochs=3, **training)
+    made |= {"table": {name: column[:200] for name, column in TABLE.items()}, "split": {"validation": 0.3, "test": 0}}
+    made["target"] = {**TARGETS["survival"], "times": [0.5, 2]}
+    run = mmreg.train(made, tmp_path / "run")
+    loaded = mmreg.load(tmp_path / "run")
+    columns = loaded.predict_columns(ROW_DICTS[:200])
+    assert list(columns)[1:4] == ["risk", "survival_0.5", "survival_2"]
+    assert columns == run.predict_columns(ROW_DICTS[:200])
+    held_out = pq.read_table(tmp_path / "run/predictions/validation.parquet")["id"].to_pylist()
+    learned = [row for row in ROW_DICTS[:200] if row["id"] not in held_out]
+    for time in (0.5, 2):
+        expected = np.exp(-breslow(loaded, learned, time) * np.exp(columns["risk"]))
+        assert columns[f"survival_{time:g}"] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_combinations_learn_probabilities_anew_of_rows_that_no_run_learned_from(folder, tmp_path):
+    for name in ("a", "b"):
+        made = {**recipe("survival", (name,), epochs=2), "table": str(folder / "table.parquet")}
+        made["target"] = {**TARGETS["survival"], "times": [1]}
+        mmreg.train(made, tmp_path / name)
+    parts = [tmp_path / "a", tmp_path / "b"]
+    alone = [mmreg.load(part).predict_columns(ROW_DICTS)["survival_1"] for part in parts]
+    fused = mmreg.fuse(parts, "mean", tmp_path / "fused")
+    found = mmreg.load(tmp_path / "fused").predict_columns(ROW_DICTS)
+    held_out = set(pq.read_table(tmp_path / "fused/predictions/validation.parquet")["id"].to_pylist())
+    expected = breslow(fused, [row for row in ROW_DICTS if row["id"] in held_out], 1)
+    assert found["survival_1"] == pytest.approx(np.exp(-expected * np.exp(found["risk"])).tolist(), abs=1e-4)
+    assert [mmreg.load(part).predict_columns(ROW_DICTS)["survival_1"] for part in parts] == alone
+
+
+@pytest.mark.slow
+def test_folds_have_no_rows_to_learn_probabilities_from_and_say_so(folder, tmp_path):
+    settings = ["training.epochs=1", "target.times=[1]"]
+    found = mmreg.cross_validate(folder / "survival-a.yaml", tmp_path / "folds", folds=2, overrides=settings)
+    assert any("not all runs have validation rows" in note for note in found.run.report["notes"])
+    assert list(found.run.predict_columns(ROW_DICTS[:3]))[1:] == ["risk", "modalities"]
+
+
+def test_a_target_beside_another_has_probabilities_of_its_own_rows(tmp_path):
+    made = recipe("survival", epochs=1) | {"table": TABLE}
+    del made["target"]
+    quantile = {**TARGETS["quantile"]}
+    made["targets"] = {"end": {**TARGETS["survival"], "times": [1]}, "price": quantile}
+    mmreg.train(made, tmp_path / "run")
+    columns = mmreg.load(tmp_path / "run").predict_columns(ROW_DICTS)
+    assert 0 < min(columns["end.survival_1"]) < max(columns["end.survival_1"]) < 1

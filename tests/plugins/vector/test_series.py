@@ -172,7 +172,7 @@ def test_long_series_are_cut_and_it_is_told() -> None:
     assert modality.notes(np.array([5, 3])) == ["1 of 2 series reaches max_steps: 5, where longer ones are cut"]
 
 
-@pytest.mark.parametrize("encoder", ["series_cnn", "patch_transformer", "text_rnn", "transformer"])
+@pytest.mark.parametrize("encoder", ["series_cnn", "rnn", "patch_transformer", "transformer"])
 def test_series_of_files_train_and_predict_from_the_run(tmp_path: Path, encoder: str) -> None:
     random = np.random.default_rng(0)
     lines = []
@@ -188,7 +188,7 @@ def test_series_of_files_train_and_predict_from_the_run(tmp_path: Path, encoder:
     small = {
         "patch_transformer": {"hidden_size": 16, "patch": 4},
         "series_cnn": {"channels": 16, "num_blocks": 3},
-        "text_rnn": {"hidden_size": 16, "num_layers": 1},
+        "rnn": {"hidden_size": 16, "num_layers": 1},
         "transformer": {"hidden_size": 16, "num_layers": 1},
     }
     recipe = {

@@ -123,7 +123,7 @@ def test_the_perceptron_is_its_formula() -> None:
     first, last = encoder.mlp[0], encoder.mlp[-1]
     expected = (values @ first.weight.T + first.bias).relu() @ last.weight.T + last.bias
     torch.testing.assert_close(encoder(Signal(values)).pooled, expected)
-    with pytest.raises(SpecError, match="sequences of them go to text_rnn"):
+    with pytest.raises(SpecError, match="sequences of them go to rnn"):
         VectorMLP(Spec("TC", (None, 3)))
 
 

@@ -1,11 +1,12 @@
-"""How torchcodec is used, tested with a stand-in of its documented interface: the real one needs FFmpeg's libraries.
+"""How torchcodec is used, tested with a stand-in of its documented interface, and with itself where it loads.
 
-The stand-in plays known frames; that the real one decodes is torchcodec's own business, and is not tested here.
+The stand-in plays known frames; the real one needs FFmpeg's libraries, and has to show the frames that PyAV does.
 """
 
 from __future__ import annotations
 
 import sys
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -15,8 +16,9 @@ import torch
 from videos import numbered, write_video
 
 from mmreg.errors import ValueLoadError
+from mmreg_video.container import ContainerFrames
 from mmreg_video.modality import Video
-from mmreg_video.torchcodec import video_decoder
+from mmreg_video.torchcodec import TorchcodecFrames, video_decoder
 
 FRAMES = numbered(10)
 START, RATE = 2.0, 10
@@ -150,3 +152,22 @@ def test_formats_that_may_refer_to_other_files_are_kept_from_it(stand_in: type[S
     with pytest.raises(ValueLoadError):
         Video().load(tmp_path / "v.mp4")
     assert stand_in.opened == []
+
+
+@pytest.mark.parametrize(("ending", "rotation"), [(".mp4", None), (".mp4", 90), (".mov", None), (".webm", None)])
+def test_the_real_one_shows_what_pyav_shows(tmp_path: Path, ending: str, rotation: int | None) -> None:
+    if video_decoder() is None:
+        pytest.skip("torchcodec is not installed, or FFmpeg's libraries are not found")
+    frames = np.kron(numbered(12, 4, 6), np.ones((1, 8, 8, 1), np.uint8))
+    path = write_video(tmp_path / f"v{ending}", frames, rotation=rotation)
+    ours = TorchcodecFrames(path)
+    assert ours.turns, "torchcodec of 0.11 or later"
+    with path.open("rb") as file:
+        other = ContainerFrames(file)
+        assert ours.span() == pytest.approx(other.span(), abs=1e-3)
+        times = [ours.span()[0] + Fraction(number, 13) for number in range(16)]
+        found, expected = (np.stack(list(each.at(times))) for each in (ours, other))
+        assert found.shape == expected.shape
+        # The two bring colours from YUV to RGB by other roundings.
+        assert np.abs(found.astype(int) - expected).mean() < 2
+        assert len(list(ours.each())) == len(list(other.each())) == 12

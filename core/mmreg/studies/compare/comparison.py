@@ -158,9 +158,15 @@ class Comparison:
         return rows
 
     def _further_metrics(self) -> list[str]:
-        """The metrics shown beside the main one: those that the recipe asks for, else the task's last one."""
-        others = [name for name in self.best.metrics if name != self.metric]
-        asked = [name for name in self.best.runs[0].plan.metric_names if name in others]
+        """The metrics shown beside the main one: each target's own main one, or those that the recipe asks for.
+
+        Of a single target that asks for none it is the task's last one.
+        """
+        others, plan = [name for name in self.best.metrics if name != self.metric], self.best.runs[0].plan
+        asked = [name for name in plan.metric_names if name in others]
+        of_targets = [f"{name}.{part.cls.main_metric}" for name, part in plan.task.targets.items() if name]
+        if of_targets:
+            return [name for name in dict.fromkeys([*of_targets, *asked[:2]]) if name in others]
         return asked[:2] or others[-1:]
 
     def to_json(self) -> dict[str, Any]:

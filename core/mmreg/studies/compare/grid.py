@@ -27,7 +27,7 @@ from mmreg.studies.compare.predictions import TrainedRun, trained_run
 from mmreg.studies.compare.results import FailedTraining
 from mmreg.studies.compare.variants import Choice, GridVariant, folder_names, grid_variants
 from mmreg.studies.predicting import expect_target
-from mmreg.training.train import check_validation
+from mmreg.training.validation_rows import check_validation
 
 RUNS = "runs"
 SEEDS = (0, 1, 2)

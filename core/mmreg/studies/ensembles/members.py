@@ -19,7 +19,7 @@ from mmreg.runs import Run
 from mmreg.runs.folder import read_report
 from mmreg.studies.compare.grid import check_unchanged, prepare_grid
 from mmreg.studies.compare.jobs import Job, is_finished, run_jobs
-from mmreg.training.train import check_validation
+from mmreg.training.validation_rows import check_validation
 
 MEMBER = re.compile(r"(fold|seed)-[0-9]+")
 """How the folders of the trainings are called."""

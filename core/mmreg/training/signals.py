@@ -1,4 +1,4 @@
-"""Signals that end a training: after its step, with a checkpoint, and with an exit code that says so."""
+"""Signals that end a training: after its step, with a checkpoint, and with an exit code that says so. No torch."""
 
 from __future__ import annotations
 

@@ -1,0 +1,84 @@
+"""Reads from a run's folder what its card tells; imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmreg.errors import RunError
+from mmreg.messages import one_line
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run's folder says.
+
+    Attributes:
+        name: the folder's name.
+        recipe: recipe.yaml.
+        report: report.json.
+        components: components.json.
+    """
+
+    name: str
+    recipe: Mapping[str, Any]
+    report: Mapping[str, Any]
+    components: Mapping[str, Any]
+
+    @property
+    def modalities(self) -> Mapping[str, Mapping[str, Any]]:
+        """The recipe's, by name."""
+        return self.recipe["modalities"]  # type: ignore[no-any-return]
+
+    @property
+    def targets(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is predicted, by its name: of one target, its column; a task without a target has none."""
+        if self.recipe.get("targets"):
+            return self.recipe["targets"]  # type: ignore[no-any-return]
+        target = self.recipe["target"]
+        return {str(target.get("column") or ""): target}
+
+
+def read_facts(folder: Path) -> Facts:
+    """The facts of a run whose training has ended.
+
+    Raises:
+        RunError: the folder is no run, or its training has not ended.
+    """
+    if not (folder / "components.json").is_file():
+        raise RunError(f"{str(folder)!r} is no run: it holds no components.json; name a folder that mmreg train wrote")
+    if not (folder / "report.json").is_file():
+        raise RunError(
+            f"the training of {str(folder)!r} has not ended; go on with it by mmreg train RECIPE --out {folder} "
+            f"--resume, or make a run of its best weights so far: mmreg finish {folder}"
+        )
+    with told(folder):
+        recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        components = json.loads((folder / "components.json").read_text(encoding="utf-8"))
+    return Facts(folder.absolute().name, recipe, report, components)
+
+
+@contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Let whoever reads a run's files say so where these are damaged.
+
+    Raises:
+        RunError: they are.
+    """
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise RunError(f"the run {str(folder)!r} is damaged, or was edited: {one_line(error)}") from error
+
+
+def plain_name(component: Any) -> str:
+    """A component's name of a recipe, without its distribution: "audio" of "mmreg:audio", also with its options."""
+    name = component["name"] if isinstance(component, Mapping) else component
+    return str(name).rpartition(":")[2]

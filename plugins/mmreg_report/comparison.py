@@ -1,0 +1,153 @@
+"""The page that compares several runs: figures, paired differences, curves over each other, differing recipe keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmreg.console import by_target, numbers
+from mmreg.messages import cell
+from mmreg_report.charts import Chart, Series
+from mmreg_report.intervals import can_be_drawn, resampled
+from mmreg_report.markup import Html, table, tag
+from mmreg_report.page import page
+from mmreg_report.sections.curves import curve_charts
+from mmreg_report.subject import Subject
+from mmreg_report.svg import draw
+from mmreg_report.tables import measured_split, rows_of
+
+OWN_KEYS = frozenset({"table"})
+"""Keys of a recipe whose values are paths, which say nothing when they differ."""
+
+
+def comparison_page(subjects: Sequence[Subject]) -> str:
+    """The text of the page; runs are told apart by their folders' names, and by number where these are the same."""
+    names = _names(subjects)
+    sections = {
+        "Figures": [table(_figures(subjects, names), "Figures of the held-out rows"), *_differences(subjects, names)],
+        "Learning curves": _curves(subjects, names),
+        "Differing recipe keys": _keys(subjects, names),
+    }
+    notes = [tag("p", note) for subject in subjects for note in subject.notes]
+    return page("Comparison of " + ", ".join(names), notes, sections)
+
+
+def _names(subjects: Sequence[Subject]) -> list[str]:
+    names = [subject.facts.name for subject in subjects]
+    return [f"{name} ({n})" if names.count(name) > 1 else name for n, name in enumerate(names, 1)]
+
+
+def _figures(subjects: Sequence[Subject], names: Sequence[str]) -> list[dict[str, Any]]:
+    rows = []
+    for subject, name in zip(subjects, names, strict=True):
+        split = measured_split(subject.facts)
+        facts: dict[str, Any] = {"run": name, "parameters": sum(p.numel() for p in subject.model.parameters())}
+        seconds = [float(row["seconds"]) for row in subject.facts.timings if row.get("seconds")]
+        facts |= {"seconds": sum(seconds)} if seconds else {}
+        for target, own in by_target(subject.facts.report[split]).items() if split else ():
+            start = f"{cell(target)}: " if target else ""
+            facts |= {"split": split, "rows": own["rows"]}
+            for metric, value in numbers(own["metrics"]).items():
+                facts[f"{start}{metric}"] = value
+                if metric in own["metrics"].get("intervals", {}):
+                    low, high = own["metrics"]["intervals"][metric]
+                    facts[f"{start}{metric} 95% interval"] = f"{low:.3g} to {high:.3g}"
+        rows.append(facts)
+    return rows
+
+
+def _differences(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html]:
+    """How each run differs from the first on the same rows, with paired intervals."""
+    first = subjects[0]
+    rows: list[dict[str, Any]] = []
+    metric = first.task.main_metric
+    if first.scores is None or first.targets is None or not first.task.needs_target:
+        return []
+    for other, name in zip(subjects[1:], names[1:], strict=True):
+        if not _same_rows(first, other) or metric not in other.task.metrics:
+            rows.append({"run": name, "difference": "other rows, or another target: not comparable row by row"})
+            continue
+        gaps = np.asarray(_drawn(other, metric)) - np.asarray(_drawn(first, metric))
+        gaps = gaps[np.isfinite(gaps)]
+        value = _value(other, metric) - _value(first, metric)
+        row: dict[str, Any] = {"run": name, "difference": value}
+        if len(gaps) > 1:
+            low, high = np.percentile(gaps, [2.5, 97.5]).tolist()
+            row |= {"from": low, "to": high, "beyond zero": "yes" if low > 0 or high < 0 else "no"}
+        rows.append(row)
+    if not rows:
+        return []
+    caption = f"{metric} less that of {names[0]} (95% interval; paired bootstrap over the {rows_of(first.split)})"
+    return [table(rows, caption)]
+
+
+def _value(subject: Subject, metric: str) -> float:
+    assert subject.scores is not None
+    assert subject.targets is not None
+    return float(subject.task.evaluate(subject.scores, subject.targets)[metric])
+
+
+def _drawn(subject: Subject, metric: str) -> list[float]:
+    """The metric of the same draws of rows for every run."""
+    assert subject.scores is not None
+    assert subject.targets is not None
+    if not can_be_drawn(subject.scores):
+        return []
+    draws = resampled(subject.task, subject.scores, subject.targets)
+    return [draw.get(metric, np.nan) for draw in draws]
+
+
+def _same_rows(first: Subject, other: Subject) -> bool:
+    if other.scores is None or other.targets is None or first.targets is None or first.split != other.split:
+        return False
+    same = first.targets.shape == other.targets.shape and bool((first.targets == other.targets).all())
+    return same and first.keys == other.keys and first.task.state() == other.task.state()
+
+
+def _curves(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html]:
+    """The validation loss and metric of the whole model, of all runs over each other."""
+    found: dict[str, list[Series]] = {}
+    for subject, name in zip(subjects, names, strict=True):
+        for chart in curve_charts(subject.facts):
+            for series in chart.series:
+                if series.name == f"validation {chart.y}".replace("_", " "):
+                    found.setdefault(series.name, []).append(Series(name, series.x, series.y))
+    charts = [Chart(f"Learning curves: {title}", "epoch", title, series) for title, series in found.items()]
+    return [tag("div", *map(draw, charts), class_="charts")] if charts else []
+
+
+def _keys(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html]:
+    """The keys of which not all recipes have the same value."""
+    recipes = [{key: each for key, each in subject.recipe.items() if key not in OWN_KEYS} for subject in subjects]
+    rows = [{"key": key, **dict(zip(names, values, strict=True))} for key, values in differing(recipes)]
+    return [table(rows, "Differing recipe keys")] if rows else [tag("p", "The recipes are the same.")]
+
+
+def differing(values: Sequence[Any], key: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Each dotted key of which not all of several values are the same, with these as texts.
+
+    Of what only some have, or of components of different names, the options that only some have are not told.
+
+    Example:
+        >>> list(differing([{"fusion": {"name": "sum"}, "seed": 0}, {"fusion": {"name": "mean"}, "seed": 0}]))
+        [('fusion.name', ['sum', 'mean'])]
+    """
+    if all(value == values[0] for value in values):
+        return
+    if not all(isinstance(value, Mapping) for value in values):
+        yield key, [_told(value) for value in values]
+        return
+    same = all(value.get("name") == values[0].get("name") for value in values)
+    for name in dict.fromkeys(name for value in values for name in value):
+        if same or all(name in value for value in values):
+            below = [value.get(name) for value in values]
+            yield from differing(below, f"{key}.{name}" if key else str(name))
+
+
+def _told(value: Any) -> str:
+    """A value in short: of a component or an input its name."""
+    if isinstance(value, Mapping):
+        return str(value.get("name") or value.get("type") or dict(value))
+    return "" if value is None else str(list(value) if isinstance(value, tuple) else value)

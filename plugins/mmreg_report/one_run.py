@@ -1,0 +1,44 @@
+"""The page of one run."""
+
+from __future__ import annotations
+
+from mmreg.errors import MmregError
+from mmreg.messages import one_line
+from mmreg_report.markup import Html, escaped, tag
+from mmreg_report.page import page
+from mmreg_report.sections import SECTIONS, Section
+from mmreg_report.subject import Subject
+from mmreg_report.tables import measured_split, rows_of, summary
+
+
+def run_page(subject: Subject) -> str:
+    """The text of the page of a run."""
+    sections = {title: _written(section, subject) for title, section in SECTIONS.items()}
+    return page(f"Run {subject.facts.name}", _lead(subject), sections)
+
+
+def _written(section: Section, subject: Subject) -> list[Html]:
+    """A section; where what a plugin's component gave cannot be told, why."""
+    try:
+        return list(map(escaped, section(subject)))
+    except (MmregError, ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
+        return [tag("p", f"This could not be told of the run: {one_line(error)}", class_="note")]
+
+
+def _lead(subject: Subject) -> list[Html]:
+    facts, split = subject.facts, measured_split(subject.facts)
+    parts = []
+    if split:
+        figures = facts.report[split]
+        try:
+            told = subject.task.headline(figures["metrics"], figures["rows"])
+            parts.append(tag("p", f"{told} ({rows_of(split)})", class_="headline"))
+        except (MmregError, ValueError, TypeError, KeyError):  # a plugin's task of another version
+            pass
+    if "fused" in facts.report:
+        parts.append(tag("p", "Combined of these runs:"))
+    parts.append(tag("ul", *(tag("li", line) for line in summary(facts))))
+    notes = [*facts.report.get("notes", []), *subject.notes]
+    if notes:
+        parts.append(tag("section", tag("h2", "Notes"), tag("ul", *(tag("li", note) for note in notes))))
+    return parts

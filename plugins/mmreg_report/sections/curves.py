@@ -1,0 +1,70 @@
+"""How the training went: losses and the metric over the epochs, of the whole and of each part; time and memory."""
+
+from __future__ import annotations
+
+from mmreg.messages import byte_size
+from mmreg_report.charts import Chart, Series
+from mmreg_report.markdown import shown_columns
+from mmreg_report.markup import Html, folded, table, tag
+from mmreg_report.reading import Facts
+from mmreg_report.subject import Subject
+from mmreg_report.svg import draw
+
+
+def curves(subject: Subject) -> list[Html]:
+    """Curves, the same as a table, and how long it took."""
+    facts = subject.facts
+    if not facts.history:
+        return []
+    columns = ["epoch", *_columns(facts, "loss"), *_columns(facts, _metric(facts))]
+    rows = [{name: row.get(name) for name in columns} for row in facts.history]
+    rows = [{**row, "epoch": int(row["epoch"] or 0)} for row in rows]
+    drawn = tag("div", *map(draw, curve_charts(facts)), class_="charts")
+    return [drawn, folded("The same as a table", table(rows, "Learning curves")), *_time(facts)]
+
+
+def curve_charts(facts: Facts) -> list[Chart]:
+    """The losses and, if a metric chose the weights, that metric."""
+    metric = _metric(facts)
+    charts = []
+    for name, columns in (("loss", _columns(facts, "loss")), (metric, _columns(facts, metric))):
+        epochs = [float(row["epoch"] or 0) for row in facts.history]
+        series = [
+            Series(column.replace("_", " "), epochs, [row.get(column) for row in facts.history]) for column in columns
+        ]
+        if series:
+            charts.append(Chart(f"Learning curves: {name}", "epoch", name, series))
+    return charts
+
+
+def _metric(facts: Facts) -> str:
+    """The metric that chose the weights; empty if none did."""
+    names = [name for name in shown_columns(facts) if not name.endswith("_loss")]
+    return names[0].removeprefix("validation_") if names else ""
+
+
+def _columns(facts: Facts, name: str) -> list[str]:
+    """The columns of metrics.csv of something that was measured of the whole and of each part."""
+    if not name:
+        return []
+    roles = facts.components["components"]
+    parts = [role.partition("/")[2] for role in roles if role.startswith(("modality/", "fusion/"))]
+    wanted = [f"{split}_{part}" for part in ("", *(f"{part}_" for part in parts)) for split in ("train", "validation")]
+    present = {column for row in facts.history for column, value in row.items() if value is not None}
+    return list(dict.fromkeys(f"{start}{name}" for start in wanted if f"{start}{name}" in present))
+
+
+def _time(facts: Facts) -> list[Html]:
+    """Seconds of all epochs, rows a second, and the most memory of the device."""
+    if not facts.timings:
+        return []
+    try:
+        seconds = sum(float(row["seconds"]) for row in facts.timings)
+        speeds = sorted(float(row["rows_per_second"]) for row in facts.timings)
+        memory = max(int(row.get("device_memory_bytes") or 0) for row in facts.timings)
+    except (KeyError, ValueError):
+        return []
+    told = (
+        f"{len(facts.timings)} epochs took {seconds:,.1f} s, at {speeds[len(speeds) // 2]:,.0f} rows a second (median)"
+    )
+    return [tag("p", f"{told}, with {byte_size(memory)} of the device's memory at most." if memory else f"{told}.")]

@@ -1,0 +1,66 @@
+"""What it was trained on: rows of each split, classes, and what is absent or could not be loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mmreg.messages import cell, plural
+from mmreg_report.labels import label_names
+from mmreg_report.markup import Html, folded, table, tag
+from mmreg_report.subject import Subject
+
+MOST_BAD = 20
+"""Cells that could not be loaded that are shown one by one."""
+MOST_CLASSES = 200
+
+
+def data(subject: Subject) -> list[Html]:
+    """Tables of rows, of classes, and of each modality's cells."""
+    parts = [table([{"split": name, "rows": count} for name, count in subject.facts.rows.items()], "Rows")]
+    parts = parts if subject.facts.rows else []
+    if counts := _classes(subject):
+        parts.append(table(counts[:MOST_CLASSES], "Rows of each class"))
+    if subject.known:
+        parts.append(table(_presence(subject), "Rows that have each modality"))
+    return [tag("div", *parts, class_="side"), *_bad(subject)] if parts else _bad(subject)
+
+
+def _classes(subject: Subject) -> list[dict[str, Any]]:
+    """How many rows of each split have each class, of a single target."""
+    names = label_names(subject.task)
+    if subject.task.space != "log_probabilities" or names is None:
+        return []
+    targets = {split: known.targets for split, known in subject.known.items()}
+    if not targets and subject.targets is not None:
+        targets = {str(subject.split): subject.targets.numpy()}
+    counts = {split: np.bincount(own, minlength=len(names)).tolist() for split, own in targets.items()}
+    return [{"class": name, **{s: own[k] for s, own in counts.items()}} for k, name in enumerate(names)]
+
+
+def _presence(subject: Subject) -> list[dict[str, Any]]:
+    rows = []
+    for split, known in subject.known.items():
+        for name, prepared in known.prepared.items():
+            there = int(prepared.present[known.rows].sum())
+            rows.append(
+                {"modality": name, "split": split, "rows": len(known.rows), "present": there}
+                | {"absent": len(known.rows) - there}
+            )
+    return rows
+
+
+def _bad(subject: Subject) -> list[Html]:
+    """The cells that could not be loaded."""
+    counts = {name: count for name, count in subject.facts.report.get("bad_cells", {}).items() if count}
+    if not counts:
+        return []
+    told = ", ".join(f"{cell(name)}: {count}" for name, count in counts.items())
+    known = next(iter(subject.known.values()), None)
+    bad = [] if known is None else [each for prepared in known.prepared.values() for each in prepared.bad]
+    shown = [{"row": b.where, "column": b.column, "cell": b.value, "cause": b.cause} for b in bad[:MOST_BAD]]
+    text = tag("p", f"Cells that could not be loaded: {told}.")
+    return [text, folded(plural(len(shown), "such cell"), table(shown, "Cells that could not be loaded"))][
+        : 1 + bool(bad)
+    ]
