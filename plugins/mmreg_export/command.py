@@ -26,6 +26,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file; RUN/model.pt2 or .onnx by default.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -46,6 +47,10 @@ def export(
     out = run / f"model{FORMATS[form]}" if out is None else out
     if out.suffix != FORMATS[form]:
         raise OptionError(f"--out must end in {FORMATS[form]} for --format {form}, found {str(out)!r}")
+    if out.is_dir():
+        raise OptionError(f"--out {str(out)!r} is a folder; name a file")
+    if out.exists() and not overwrite:
+        raise OptionError(f"{str(out)!r} is there already; replace it by --overwrite, or name another file by --out")
     if run.is_dir() and (reason := unwritable(out)) is not None:
         raise OptionError(f"--out {str(out)!r} {reason}")
 
