@@ -57,6 +57,8 @@ def conv_norm_pool(
     count = height * (len(convolved) * width if lengths is None else int(lengths.sum())) if fused else 0
     if not fused or (norm.training and count <= 1):
         normalised = norm(convolved, None if mask is None else mask[:, None, None, :])
+        if torch.compiler.is_exporting():
+            return _blocks_maximum(normalised, pool, ceil_mode).relu()
         return nn.functional.max_pool2d(normalised, pool, ceil_mode=ceil_mode).relu()
     assert norm.weight is not None
     # Of what a negative weight multiplies, the maximum comes from the minimum.
@@ -79,6 +81,17 @@ def conv_norm_pool(
         ceil_mode,
     )
     return result
+
+
+def _blocks_maximum(values: Tensor, pool: tuple[int, int], ceil_mode: bool) -> Tensor:
+    """As `max_pool2d`, whose own shape is traced for odd or for even sizes alone."""
+    down, across = pool
+    if ceil_mode:
+        values = nn.functional.pad(values, (0, across - 1, 0, down - 1), value=-torch.inf)
+    height, width = values.shape[2] // down, values.shape[3] // across
+    for axis, size in ((2, height * down), (3, width * across)):  # a slice would be traced for sizes that fit
+        values = values.index_select(axis, torch.arange(size, device=values.device))
+    return values.reshape(*values.shape[:2], height, down, width, across).amax((3, 5))
 
 
 def _can_fuse(conv: nn.Conv2d, norm: MaskedBatchNorm, values: Tensor) -> bool:

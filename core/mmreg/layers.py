@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from mmreg.recurrence import scanned
+
 Pooling = Literal["last", "mean", "max", "attention"]
 _Steps = TypeVar("_Steps", Tensor, PackedSequence)
 GLOBAL_DRAWS = threading.RLock()
@@ -80,7 +82,7 @@ def masked_last(values: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return values[:, -1]
     index = (mask.sum(1) - 1).clamp(min=0)
-    return values[torch.arange(len(values), device=values.device), index]
+    return values[torch.arange(values.shape[0], device=values.device), index]
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -274,7 +276,7 @@ def recurrent_states(layer: nn.RNNBase, values: Tensor, lengths: Tensor | None =
         lengths = None
     draws = layer.training and layer.dropout > 0 and layer.num_layers > 1
     asked = _asked_for(values)
-    if not on_host(values) and (lengths is not None or draws or asked is not None):
+    if torch.compiler.is_exporting() or (not on_host(values) and (lengths is not None or draws or asked is not None)):
         return _layer_by_layer(layer, lengths, values, asked)
     if lengths is None:
         return recurrent(layer, values)[0]
@@ -311,12 +313,13 @@ def _layer_by_layer(layer: nn.RNNBase, lengths: Tensor | None, values: Tensor, a
 def _one_direction(layer: nn.RNNBase, values: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """The states of a layer's one direction, in the dtype of the values."""
     sizes = [layer.proj_size or layer.hidden_size, layer.hidden_size][: 1 + (layer.mode == "LSTM")]
-    zeros = [values.new_zeros(1, len(values), size) for size in sizes]
+    zeros = [values.new_zeros(1, values.shape[0], size) for size in sizes]
     begin = tuple(zeros) if layer.mode == "LSTM" else zeros[0]
     own = [each.to(values.dtype) for each in weights]
+    kernel = partial(scanned, layer.mode) if torch.compiler.is_exporting() else _KERNELS[layer.mode]
     with warnings.catch_warnings():  # that the weights of one layer alone are copied together
         warnings.simplefilter("ignore")
-        states: Tensor = _KERNELS[layer.mode](values, begin, own, layer.bias, 1, 0.0, layer.training, False, True)[0]
+        states: Tensor = kernel(values, begin, own, layer.bias, 1, 0.0, layer.training, False, True)[0]
     return states
 
 

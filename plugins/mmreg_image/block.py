@@ -89,8 +89,9 @@ class ImageBlock(nn.Module):
         """
         if mask is None and isinstance(self.norm, MaskedBatchNorm) and not self.residual:
             return conv_norm_pool(self.conv, self.norm, values, pool=self._window(values))
-        if mask is not None:
-            mask = mask[:, :, :: self.stride, :: self.stride]
+        if mask is not None and self.stride > 1:
+            # By pooling, whose shape is told as a convolution's is, so that an export holds for any width.
+            mask = nn.functional.max_pool2d(mask.to(values.dtype), 1, self.stride) > 0
         result = _apply_norm(self.norm, _convolved(self.conv, values), mask)
         if self.residual:
             result = _apply_norm(self.second_norm, _convolved(self.second_conv, result.relu()), mask)
@@ -102,7 +103,8 @@ class ImageBlock(nn.Module):
     def _window(self, values: Tensor) -> tuple[int, int]:
         """Height and width of the pooling's window: 2, or 1 where there is one position."""
         height, width = values.shape[2:]
-        return min(2, -(-height // self.stride)), min(2, -(-width // self.stride))
+        rounded = self.stride - 1
+        return min(2, (height + rounded) // self.stride), min(2, (width + rounded) // self.stride)
 
 
 def pooled_size(size: int, blocks: int) -> int:

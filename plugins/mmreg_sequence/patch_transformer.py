@@ -85,9 +85,9 @@ class PatchTransformer(RotaryTransformer):
         even = lengths is None or (host is not None and bool((host == steps).all()))
         if lengths is not None and not even:
             values = values.masked_fill(~length_mask(lengths, steps).unsqueeze(-1), 0)
-        values = nn.functional.pad(values, (0, 0, 0, -steps % self.patch))
-        count = values.shape[1] // self.patch
+        count = (steps + self.patch - 1) // self.patch
+        values = nn.functional.pad(values, (0, 0, 0, count * self.patch - steps))
         mask = None
         if lengths is not None and not even:
             mask = length_mask(torch.div(lengths + self.patch - 1, self.patch, rounding_mode="floor"), count)
-        return values.reshape(len(values), count, -1), mask
+        return values.reshape(values.shape[0], count, -1), mask

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mmreg import ComponentOf, Encoder, Features, Outputs, Signal, Spec, registry
@@ -83,7 +84,8 @@ class PerStep(Encoder):
         """Encode (B, T, ...) to pooled (B, D), or to tokens (B, T, D) with a mask if rows differ in length."""
         rows, size = signal.values.shape[:2]
         steps = signal.values.flatten(0, 1)
-        valid = self._valid(signal)
+        exported = torch.compiler.is_exporting()  # then all steps are encoded, as their number may be any
+        valid = None if exported else self._valid(signal)
         if valid is not None:
             steps = steps.index_select(0, valid)
         encoded = self.encoder(self._steps_signal(steps, signal))
@@ -92,6 +94,8 @@ class PerStep(Encoder):
         if valid is not None:
             assert signal.lengths is not None
             vectors = vectors.new_zeros(rows * size, self.out_features).index_copy(0, valid, vectors)
+            mask = length_mask(signal.lengths, size)
+        elif exported and signal.lengths is not None and self.ragged_axis == 0:
             mask = length_mask(signal.lengths, size)
         tokens = vectors.view(rows, size, self.out_features)
         if self.pool is None:

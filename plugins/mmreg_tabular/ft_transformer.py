@@ -93,7 +93,7 @@ class FTTransformer(Encoder):
         """Encode numbers (B, N) and categories (B, C) to pooled (B, D), or to tokens (B, T, D)."""
         tokens = self.embeddings(signal) + self.bias
         if self.read is not None:
-            tokens = torch.cat([self.read.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], 1)
+            tokens = torch.cat([self.read.to(tokens.dtype).expand(tokens.shape[0], 1, -1), tokens], 1)
         for layer in self.layers:
             tokens = layer(tokens)
         if self.read is None:

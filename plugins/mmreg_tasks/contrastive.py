@@ -139,7 +139,7 @@ class Contrastive(Task):
 
     def _vectors(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """The unit vectors (B, M, D), and which there are, (B, M)."""
-        apart = at_least_float32(scores).reshape(len(scores), len(self._inputs), self._features)
+        apart = at_least_float32(scores).reshape(scores.shape[0], len(self._inputs), self._features)
         vectors = unit_vectors(apart)
         return vectors, vectors.square().sum(-1) > 0
 

@@ -111,7 +111,7 @@ class TextBag(Encoder):
         """How much of each shared vector texts are, (B, buckets), of tokens (B, T) and weights (B, T)."""
         places, signs = shared_vectors(tokens, self.buckets)
         signed = weights.unsqueeze(-1) * signs * (SCALE / len(_HASHES) ** 0.5)
-        shares: Tensor = signed.new_zeros(len(tokens), self.buckets)
+        shares: Tensor = signed.new_zeros(tokens.shape[0], self.buckets)
         return shares.scatter_add_(1, places.flatten(1), signed.flatten(1))
 
 

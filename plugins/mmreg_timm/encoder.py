@@ -153,8 +153,8 @@ class TimmEncoder(Encoder):
         alone = self.training and self.has_batch_norm and len(values) == 1
         given = values.expand(2, *values.shape[1:]) if alone else values
         if self.tokens:
-            return Features(tokens=network_tokens(self.network, given)[: len(values)])
-        return Features(pooled=self.network(given)[: len(values)])
+            return Features(tokens=network_tokens(self.network, given)[: values.shape[0]])
+        return Features(pooled=self.network(given)[: values.shape[0]])
 
 
 def _file(weights: str) -> str:

@@ -147,7 +147,7 @@ class PatchBackbone(Backbone):
     def forward(self, values: Tensor) -> Tensor:
         """Encode (B, C, H, W)."""
         patches = self.conv_proj(values).flatten(2).transpose(1, 2)
-        class_token = self.class_token.expand(len(patches), -1, -1)
+        class_token = self.class_token.expand(patches.shape[0], -1, -1)
         values = self.encoder.dropout(torch.cat([class_token, patches], 1) + self.encoder.pos_embedding)
         for layer in self.encoder.layers:
             values = self._staged([layer], values)

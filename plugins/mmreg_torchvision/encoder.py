@@ -173,7 +173,7 @@ class TorchvisionEncoder(Encoder):
         values = signal.values.transpose(1, 2) if self.is_clip else signal.values
         # A batch norm takes no single value of a channel, which a small picture alone may come to: it is there twice.
         alone = self.training and self.has_batch_norm and len(values) == 1
-        result = self.backbone(values.expand(2, *values.shape[1:]) if alone else values)[: len(values)]
+        result = self.backbone(values.expand(2, *values.shape[1:]) if alone else values)[: values.shape[0]]
         return Features(tokens=result) if self.backbone.tokens else Features(pooled=result)
 
 

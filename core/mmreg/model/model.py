@@ -259,7 +259,7 @@ class MultimodalModel(nn.Module):
     def _encode(self, name: str, inputs: Inputs, batch: Pass) -> Features:
         """One modality's features for all B rows: encoded where it is present, zeros elsewhere."""
         encoder, pooling = self.encoder_of(name), self.pooling_of(name)
-        size = len(inputs.present)
+        size = inputs.present.shape[0]
         signal, given = inputs.signals.get(name), inputs.features.get(name)
         if given is not None:
             features = given

@@ -89,8 +89,8 @@ class MCB(FeatureFusion):
     def sketch(self, index: int, vectors: Tensor) -> Tensor:
         """The count sketch (B, features) of one modality's vectors (B, D), without the one."""
         signed = at_least_float32(vectors) * at_least_float32(self.get_buffer(f"signs_{index}"))
-        places = self.get_buffer(f"places_{index}").expand(len(vectors), -1)
-        return signed.new_zeros(len(vectors), self.out_features).scatter_add(1, places, signed)
+        places = self.get_buffer(f"places_{index}").expand(vectors.shape[0], -1)
+        return signed.new_zeros(vectors.shape[0], self.out_features).scatter_add(1, places, signed)
 
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, features)."""
@@ -171,7 +171,7 @@ class MFH(FeatureFusion):
         expanded = [factor]
         for factor in further:
             expanded.append(expanded[-1] * factor)
-        blocks = torch.stack(expanded, 2).sum(1).view(len(present), self.order, -1, self.rank).sum(-1)
+        blocks = torch.stack(expanded, 2).sum(1).view(present.shape[0], self.order, -1, self.rank).sum(-1)
         return Features(narrow(power_normalize(blocks).flatten(1), factors.dtype))
 
 
@@ -234,7 +234,7 @@ class Mutan(FeatureFusion):
         reduced = self.dropout(torch.tanh(self.projections(features, present)))
         factors = self.factors(reduced.unbind(1))
         products = pair_products(at_least_float32(factors), present).sum(1)
-        core = products.view(len(present), self.rank, -1).sum(1) * self.rank**-0.5
+        core = products.view(present.shape[0], self.rank, -1).sum(1) * self.rank**-0.5
         return Features(self.output(narrow(core, factors.dtype)))
 
 
@@ -289,5 +289,5 @@ class Block(FeatureFusion):
         chunks = reduced.view(*reduced.shape[:2], self.chunks, -1)
         factors = at_least_float32(torch.einsum("bmcs,mcsr->bmcr", chunks, self.weight)) + at_least_float32(self.bias)
         products = pair_products(factors, present).sum(1)
-        blocks = power_normalize(products.view(len(present), self.chunks, self.rank, -1).sum(2))
+        blocks = power_normalize(products.view(present.shape[0], self.chunks, self.rank, -1).sum(2))
         return Features(self.output(narrow(blocks.flatten(1), reduced.dtype)))

@@ -81,7 +81,7 @@ class Bottleneck(TokenFusion):
 
     def fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         """See `TokenFusion`; gives (B, W)."""
-        rows, count = len(tokens[0]), len(self.bottlenecks)
+        rows, count = tokens[0].shape[0], len(self.bottlenecks)
         takes_part = torch.stack([mask.any(1) for mask in masks], 1)
         streams = [torch.cat([cls.expand(rows, 1, -1), each], 1) for cls, each in zip(self.cls, tokens, strict=True)]
         masks = [F.pad(mask, (1, count), value=True) for mask in masks]

@@ -123,7 +123,7 @@ class PairMaps(nn.Module):
         """Map M tensors (B, D), zero where absent, to (B, features) in float32 at least; 0 if there is no pair."""
         total: Tensor | int = 0
         for weight, (left, right) in zip(self.weights, combinations(vectors, 2), strict=True):
-            maps = nn.functional.linear(left, weight.flatten(0, 1)).view(len(left), self.features, -1)
+            maps = nn.functional.linear(left, weight.flatten(0, 1)).view(left.shape[0], self.features, -1)
             total = total + (at_least_float32(maps) * at_least_float32(right).unsqueeze(1)).sum(-1)
         return total
 

@@ -41,7 +41,7 @@ class Perceiver(TokenFusion):
     def fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         """See `TokenFusion`; gives (B, W)."""
         context, mask = torch.cat(tokens, 1), torch.cat(masks, 1)
-        values = self.latents.expand(len(context), -1, -1)
+        values = self.latents.expand(context.shape[0], -1, -1)
         every = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
         for read, think in zip(self.read, self.think, strict=True):
             values = think(read(values, mask, context), every)

@@ -115,7 +115,7 @@ class LowRank(FeatureFusion):
     def forward(self, features: Mapping[str, Features], present: Tensor) -> Features:
         """Fuse features (B, D) with present (B, M) bool to (B, features)."""
         factors = self.factors(pooled(features, present))
-        terms = product(at_least_float32(factors)).view(len(present), -1, self.out_features)
+        terms = product(at_least_float32(factors)).view(present.shape[0], -1, self.out_features)
         fused = (terms * at_least_float32(self.weights).unsqueeze(1)).sum(1) + at_least_float32(self.bias)
         return Features(narrow(fused, factors.dtype))
 

@@ -83,7 +83,7 @@ class TokenEmbedding(nn.Module):
             places, own = sinusoids(values.shape[1], values.shape[2], values), positions[index]
             values = values + (places if own is None else places[own])
             if self.absent is not None:
-                values = torch.cat([self.absent[index].expand(len(values), 1, -1), values], 1)
+                values = torch.cat([self.absent[index].expand(values.shape[0], 1, -1), values], 1)
                 mask = torch.cat([~present[:, index, None], mask], 1)
             embedded.append(values)
             masks.append(mask)

@@ -39,7 +39,7 @@ class Transformer(TokenFusion):
 
     def fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         """See `TokenFusion`; gives (B, W)."""
-        values = torch.cat([self.cls.expand(len(tokens[0]), 1, -1), *tokens], 1)
+        values = torch.cat([self.cls.expand(tokens[0].shape[0], 1, -1), *tokens], 1)
         mask = F.pad(torch.cat(masks, 1), (1, 0), value=True)
         fused: Tensor = self.norm(self.layers(values, mask)[:, 0])
         return fused

@@ -47,7 +47,7 @@ class Gated(ScoreFusion):
         """
         gates = []
         for index, name in enumerate(self.names):
-            gate = at_least_float32(self.bias[index]).expand(len(present))
+            gate = at_least_float32(self.bias[index]).expand(present.shape[0])
             if str(index) in self.weights:
                 if features is None or name not in features:
                     raise OptionError(f"Gated weighs {name} by its features, found none: pass `features`")

@@ -231,5 +231,5 @@ def with_each_alone(present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     several = present.sum(1, keepdim=True) > 1
     row, part = (present & several).nonzero(as_tuple=True)
     alone = functional.one_hot(part, present.shape[1]).bool()
-    rows = torch.cat([torch.arange(len(present)), row])
+    rows = torch.cat([torch.arange(present.shape[0]), row])
     return rows, torch.cat([present, alone]), 1 / rows.bincount()[rows]

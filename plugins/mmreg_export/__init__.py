@@ -1,0 +1,1 @@
+"""`mmreg export`: a run's whole model as one file, for torch.export or ONNX."""

@@ -1,0 +1,67 @@
+"""`mmreg export`: a run's whole model as one file."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmreg.console import Debug, Quiet, RunArgument, say
+from mmreg.errors import OptionError
+from mmreg.files import unwritable
+from mmreg.messages import byte_size, listed
+
+app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+
+FORMATS = {"torch-export": ".pt2", "onnx": ".onnx"}
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    form: Annotated[str, typer.Option("--format", "-f", help="torch-export (.pt2) or onnx (.onnx).")] = "torch-export",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file; RUN/model.pt2 or .onnx by default.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a run's whole model as one file, to use without mmreg.
+
+    The file takes arrays as the modalities load them, with each modality's
+    transform in it, in batches of any size and of any length; a mask says which
+    row lacks which modality. It is checked against the run before it is kept,
+    and FILE.json beside it says what it takes and gives.
+
+    Example: mmreg export runs/mine --format onnx --out mine.onnx
+    """
+    if form not in FORMATS:
+        raise OptionError(f"--format must be {' or '.join(FORMATS)}, found {form!r}")
+    missing = [package for package in ONNX_PACKAGES if form == "onnx" and find_spec(package) is None]
+    if missing:
+        raise OptionError(f"--format onnx needs {listed(missing)}, not installed here: pip install 'mmreg[export]'")
+    out = run / f"model{FORMATS[form]}" if out is None else out
+    if out.suffix != FORMATS[form]:
+        raise OptionError(f"--out must end in {FORMATS[form]} for --format {form}, found {str(out)!r}")
+    if out.is_dir():
+        raise OptionError(f"--out {str(out)!r} is a folder; name a file")
+    if out.exists() and not overwrite:
+        raise OptionError(f"{str(out)!r} is there already; replace it by --overwrite, or name another file by --out")
+    if run.is_dir() and (reason := unwritable(out)) is not None:
+        raise OptionError(f"--out {str(out)!r} {reason}")
+
+    import mmreg
+    from mmreg_export.export import export as export_run
+
+    loaded = mmreg.load(run, device="cpu", precision="float32")
+    written = export_run(loaded, form, out, (lambda text: None) if quiet else say)  # type: ignore[arg-type]
+    if not quiet:
+        size = byte_size(written.file.stat().st_size)
+        say(
+            f"{written.file} ({size}): scores at most {written.difference:.1g} off the run's; "
+            f"{written.description.name} says what it takes and gives"
+        )
