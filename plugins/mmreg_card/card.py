@@ -59,7 +59,7 @@ def _results(facts: Facts) -> Iterator[dict[str, Any]]:
         task = plain_name(facts.targets[target or next(iter(facts.targets))]["task"])
         yield {
             "task": {"type": task, "name": f"{target}: {task}" if target else task},
-            "dataset": {"type": "table", "name": str(facts.components["table"]["name"]), "split": str(split)},
+            "dataset": {"type": "table", "name": facts.table, "split": str(split)},
             "metrics": [{"type": name, "name": name, "value": value} for name, value in metrics.items()],
         }
 
@@ -105,7 +105,7 @@ def _use(facts: Facts) -> str:
 
 def _training(facts: Facts) -> str:
     table, report = facts.components["table"], facts.report
-    lines = [f"- table: {_safe(table['name'])}"]
+    lines = [f"- table: {_safe(facts.table)}"] if "name" in table else []
     lines += [f"- {split} rows: {count:,}" for split, count in table.get("rows", {}).items()]
     if "epochs" in report:
         lines.append(f"- {plural(report['epochs'], 'epoch')}, {plural(report['steps'], 'step')}")

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from mmreg.errors import RunError
-from mmreg.messages import one_line
+from mmreg.messages import listed, one_line
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Facts:
     def modalities(self) -> Mapping[str, Mapping[str, Any]]:
         """The recipe's, by name."""
         return self.recipe["modalities"]  # type: ignore[no-any-return]
+
+    @property
+    def table(self) -> str:
+        """What the table is called; of runs that were combined, these."""
+        table = self.components["table"]
+        return str(table["name"]) if "name" in table else "of " + listed(map(str, table["fused"]))
 
     @property
     def targets(self) -> Mapping[str, Mapping[str, Any]]:

@@ -149,10 +149,14 @@ def answer_of(task: Task, of: str | None = None, target: str | None = None) -> A
     else:
         chosen = targets[target]
     own = chosen.task
+    answer: Probabilities | Numbers | None = None
     if own.space in ("log_probabilities", "log_odds"):
-        return Probabilities(own, chosen.scores, of)
-    if own.space in ("values", "quantiles", "log_hazards"):
-        return Numbers(own, chosen.scores, of)
+        answer = Probabilities(own, chosen.scores, of)
+    elif own.space in ("values", "quantiles", "log_hazards"):
+        answer = Numbers(own, chosen.scores, of)
+    if answer is not None:
+        answer.what = answer.what if target is None else f"{answer.what} of {target}"
+        return answer
     raise OptionError(
         f"the task {type(own).__name__} predicts {own.space}, no probability or number that modalities could have a "
         "share in; explain a run that predicts a target"

@@ -62,8 +62,8 @@ def print_attributions(found: Sequence[Attribution], top: int) -> None:
             print()
         order = np.argsort(-np.abs(each.shares), kind="stable")[:top].tolist()
         title = (
-            f"row {each.key}, {each.modality}: {each.output} {_digits(each.value)}, with nothing {_digits(each.base)}; "
-            f"{each.kind} by {each.method}"
+            f"{each.key_name} {each.key}, {each.modality}: {each.output} {_digits(each.value)}, with nothing "
+            f"{_digits(each.base)}; {each.kind} by {each.method}"
         )
         print_table(
             [{"part": printable(each.names[k]), "adds": _signed(each.shares[k])} for k in order],

@@ -30,6 +30,7 @@ class Attribution:
 
     Attributes:
         modality: its name.
+        key_name: what the rows' key is called.
         key: the row's.
         output: the class, label or number that is explained.
         value: what the model predicts.
@@ -43,6 +44,7 @@ class Attribution:
     """
 
     modality: str
+    key_name: str
     key: Any
     output: str
     value: float
@@ -58,7 +60,7 @@ class Attribution:
         named = [{"part": name, "share": share} for name, share in zip(self.names, self.shares.tolist(), strict=True)]
         return {
             "modality": self.modality,
-            "key": self.key,
+            self.key_name: self.key,
             "output": self.output,
             "value": self.value,
             "base": self.base,
@@ -109,14 +111,14 @@ def explain_within(
     captum_methods.require_captum()
     answer = answer_of(run.task, of, target)
     given = run.prepare(chosen_rows(run, table, rows), progress=progress)
-    keys = given.keys()[1]
+    key_name, keys = given.keys()
     inputs = run.inputs[modality]
     found: list[tuple[int, Attribution]] = []
     for done, row in enumerate(run.row_inputs(given, 1)):
         if all(row.present[name][0] for name in inputs):
             place = int(row.index[0])
             one = _Row(run, row, answer, inputs, modality, given.value(inputs[0], place), method)
-            found.append((place, one.explain(keys[place])))
+            found.append((place, one.explain((key_name, keys[place]))))
         if progress is not None:
             progress(done + 1, len(given), f"explaining {modality}")
     return [each for _, each in sorted(found, key=lambda pair: pair[0])]
@@ -141,7 +143,7 @@ class _Row:
         self.chosen, (self.output,) = answer.choose(whole)
         self.whole = float(answer.worth(whole, self.chosen)[0])
 
-    def explain(self, key: Any) -> Attribution:
+    def explain(self, key: tuple[str, Any]) -> Attribution:
         """What counts within it."""
         if any(name in self.row.several for name in self.inputs):
             raise OptionError(
@@ -154,7 +156,7 @@ class _Row:
             return self._left_out(key, "words", parts.words(self.value))
         return self._signal(key)
 
-    def _left_out(self, key: Any, kind: str, versions: Sequence[tuple[str, Any]]) -> Attribution:
+    def _left_out(self, key: tuple[str, Any], kind: str, versions: Sequence[tuple[str, Any]]) -> Attribution:
         """By what the prediction changes when one part of the value is left out."""
         if self.method == "integrated_gradients":
             raise OptionError(
@@ -184,7 +186,7 @@ class _Row:
         scores = self.row.scores(absent=self.inputs if empty else (), changed=changed)
         return float(self.answer.worth(scores, self.chosen)[0])
 
-    def _signal(self, key: Any) -> Attribution:
+    def _signal(self, key: tuple[str, Any]) -> Attribution:
         """What each region of a signal adds."""
         name, spec = self.inputs[0], self.run.modalities[self.inputs[0]].spec
         if len(self.inputs) > 1:
@@ -236,7 +238,7 @@ class _Row:
 
     def _attribution(
         self,
-        key: Any,
+        key: tuple[str, Any],
         base: float,
         kind: str,
         method: Method,
@@ -244,4 +246,6 @@ class _Row:
         shares: NDArray[np.float64],
         array: NDArray[np.float64] | None = None,
     ) -> Attribution:
-        return Attribution(self.modality, key, self.output, self.whole, base, kind, method, names, shares, array)
+        name, own = key
+        told = (self.modality, name, own, self.output, self.whole, base, kind, method)
+        return Attribution(*told, names, shares, array)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,10 @@ def _curves(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html]:
 
 def _keys(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html]:
     """The keys of which not all recipes have the same value."""
-    recipes = [{key: each for key, each in subject.recipe.items() if key not in OWN_KEYS} for subject in subjects]
+    recipes = [
+        {key: _without_folders(each) for key, each in subject.recipe.items() if key not in OWN_KEYS}
+        for subject in subjects
+    ]
     rows = [{"key": key, **dict(zip(names, values, strict=True))} for key, values in differing(recipes)]
     return [table(rows, "Differing recipe keys")] if rows else [tag("p", "The recipes are the same.")]
 
@@ -144,6 +148,15 @@ def differing(values: Sequence[Any], key: str = "") -> Iterator[tuple[str, list[
         if same or all(name in value for value in values):
             below = [value.get(name) for value in values]
             yield from differing(below, f"{key}.{name}" if key else str(name))
+
+
+def _without_folders(value: Any) -> Any:
+    """A recipe's value with the files of a run's own folder by their names, which do not tell where that is."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(each) for key, each in value.items()}
+    if isinstance(value, str) and Path(value).parent.name == "assets":
+        return Path(value).name
+    return value
 
 
 def _told(value: Any) -> str:

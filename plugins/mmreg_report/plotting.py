@@ -80,7 +80,7 @@ def draw_figures(figures: Sequence[Figure], path: Path) -> None:
         warnings.filterwarnings("ignore", message="Glyph")
         sheet = Sheet(figsize=(5.2 * len(figures), 4.2), layout="constrained")
         for axes, figure in zip(sheet.subplots(1, len(figures), squeeze=False)[0], figures, strict=True):
-            axes.set_title(figure.title, fontsize=10)
+            axes.set_title(figure.title, fontsize=10, loc="left" if isinstance(figure, Bars) else "center", wrap=True)
             if isinstance(figure, Chart):
                 _chart(axes, figure)
             elif isinstance(figure, Matrix):
@@ -128,7 +128,7 @@ def _bars(axes: Any, bars: Bars) -> None:
     names = list(bars.values)[::-1]
     drawn = axes.barh([_short(name) for name in names], [bars.values[name] for name in names])
     axes.bar_label(drawn, fmt="%.3f", padding=2)
-    axes.margins(x=0.15)
+    axes.margins(x=0.25)
     axes.set_xlabel(bars.axis)
 
 

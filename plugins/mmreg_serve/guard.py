@@ -72,6 +72,9 @@ class Guard:
         headers = Headers(scope=scope)
         if self._hosts is not None and _name(headers.get("host", "")) not in self._hosts:
             return JSONResponse({"detail": "this service is called by another name"}, 400)
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower():
+            return JSONResponse({"detail": "a page from elsewhere may not ask"}, 403)  # nor have this one compute
         if self._token is None or scope["path"] in OPEN:
             return None
         given = headers.get("authorization", "").encode("latin-1")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import mmreg
 from mmreg.errors import MmregError, RunError
 from mmreg.files import unwritable
-from mmreg.messages import is_unicode, shown
+from mmreg.messages import is_unicode, one_line, shown
 from mmreg_tune.locks import waited_for
 
 if TYPE_CHECKING:
@@ -60,6 +60,21 @@ def claim(folder: Path) -> None:
 
 
 @contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Let a study's file that is damaged be told as that."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise RunError(
+            f"the search in {str(folder)!r} cannot be gone on with: {STUDY} cannot be read ({one_line(cause)}); what "
+            "its trials came to is in trials.csv; search in another folder"
+        ) from error
+
+
+@contextmanager
 def study(
     folder: Path, searched: mmreg.SearchedRecipe, facts: Mapping[str, Any], pruner: optuna.pruners.BasePruner
 ) -> Iterator[optuna.Study]:
@@ -78,7 +93,7 @@ def study(
 
     # A connection of our own making: the path may hold what an address gives a meaning.
     connect = partial(sqlite3.connect, folder / STUDY, timeout=SECONDS, check_same_thread=False)
-    with waited_for(folder / LOCK):
+    with waited_for(folder / LOCK), _told(folder):
         storage = optuna.storages.RDBStorage(f"sqlite:///{STUDY}", engine_kwargs={"creator": connect})
         direction: Literal["maximize", "minimize"] = "maximize" if facts["more_is_better"] else "minimize"
         opened = optuna.create_study(

@@ -234,7 +234,7 @@ class ModelNode(FusionNode):
             batch.parts[name] = Part(scores[name], branch.present)
             if self.own_losses[name] or self.blended:  # a blended weight of zero may grow again
                 batch.supervised.append(Supervised(name, logits, branch.present, self.own_losses[name], self.fusion))
-        if not self.joint_loss:
+        if self.training and not self.joint_loss:
             scores = {name: part.detach() for name, part in scores.items()}
             features = {name: part.detach() for name, part in features.items()}
         batch.reseed(self.name)

@@ -38,6 +38,8 @@ class Range(Closed):
             raise ValueError(f"a logarithm needs numbers above 0, found low: {self.low}")
         if logarithmic and self.step is not None:
             raise ValueError("step goes with numbers that are drawn evenly, not in their logarithm; leave it out")
+        if self.step is not None and not (self.high - self.low) / 1e6 <= self.step <= self.high - self.low:
+            raise ValueError(f"step must leave from 2 to a million numbers from low to high, found {self.step}")
         if self.log and self.search != "int":
             raise ValueError("log: true is for whole numbers (search: int); of others say search: log")
         if self.search == "int" and not all(float(each).is_integer() for each in (self.low, self.high, self.step or 1)):

@@ -147,6 +147,8 @@ class SearchedRecipe:
             return
         if _is_fixed(path):
             problems.append(Problem(path, "is the same for all trials, whose figures could not be compared else"))
+        elif "choice" in value and len(value) > 1:
+            problems.append(Problem(path, "is a choice with keys of its own beside it; a choice stands alone"))
         elif "choice" in value:
             self._read_choice(value["choice"], path, key, problems)
         else:

@@ -20,13 +20,17 @@ def model(subject: Subject) -> list[Html]:
             "part": role,
             "component": _named(subject, role),
             "parameters": _count(part),
-            "trained": _count(part, trained=True),
+            "trained": _trained(subject, role, part),
             "gives": _size(part),
         }
         for role, part in parts.items()
     ]
-    whole = subject.model
-    total = f"{_count(whole):,} parameters in all, of which {_count(whole, trained=True):,} were trained."
+    trained = [_trained(subject, role, part) for role, part in parts.items()]
+    known = [count for count in trained if count is not None]
+    told = (
+        f"{sum(known):,}" if len(known) == len(trained) else "some"
+    )  # of an encoder that was frozen in part or for a while
+    total = f"{_count(subject.model):,} parameters in all, of which {told} were trained."
     return [_diagram(subject, parts), tag("p", total), table(counted, "Parts of the model")]
 
 
@@ -61,7 +65,8 @@ def _diagram(subject: Subject, parts: Mapping[str, nn.Module]) -> Html:
     heads = [_box(name, plural(_count(part), "parameter")) for name, part in parts.items() if "head" in name]
     end = _box(_named(subject, "task") or "targets", f"{subject.task.num_outputs} outputs")
     after = joined([*fusions, *heads, end], _arrow())
-    return tag("div", tag("ul", *lines, class_="inputs"), _arrow(), tag("div", after, class_="then"), class_="diagram")
+    down = tag("span", "\N{DOWNWARDS ARROW}", class_="arrow", aria_hidden="true")
+    return tag("div", tag("ul", *lines, class_="inputs"), down, tag("div", after, class_="then"), class_="diagram")
 
 
 def _arrow() -> Html:
@@ -76,8 +81,19 @@ def _named(subject: Subject, role: str) -> str:
     return cell(subject.facts.components["components"].get(role, {}).get("name"))
 
 
-def _count(part: nn.Module, *, trained: bool = False) -> int:
-    return sum(each.numel() for each in part.parameters() if each.requires_grad or not trained)
+def _count(part: nn.Module) -> int:
+    return sum(each.numel() for each in part.parameters())
+
+
+def _trained(subject: Subject, role: str, part: nn.Module) -> int | None:
+    """How many parameters of a part the training moved; None where that is not known from the recipe alone."""
+    kind, _, name = role.partition("/")
+    encoder = subject.recipe["modalities"].get(name, {}).get("encoder") if kind == "encoder" else None
+    options = encoder if isinstance(encoder, Mapping) else {}
+    frozen = options.get("freeze", False)
+    if frozen is True and not options.get("lora"):
+        return 0
+    return _count(part) if frozen is False and not options.get("lora") else None
 
 
 def _size(part: nn.Module) -> str:

@@ -13,6 +13,7 @@ import toys
 import yaml
 from small import Called, call
 
+import mmreg
 from mmreg.errors import RunError
 from mmreg_card.card import model_card
 from mmreg_card.facts import Facts, read_facts, told
@@ -50,6 +51,13 @@ def test_people_read_what_goes_in_and_what_came_out(run: Path) -> None:
     assert "| test | all |" in text
     assert "license" not in front(text)
     assert {"mmreg", "multimodal", "numbers", "classification"} <= set(front(text)["tags"])
+
+
+def test_runs_that_were_combined_have_a_card(run: Path, tmp_path: Path) -> None:
+    combined = mmreg.fuse([run, run], "mean", tmp_path / "both", device="cpu").folder
+    text = model_card(read_facts(combined), "Both")
+    assert "- combined of these runs: " in text
+    assert front(text)["model-index"][0]["results"][0]["dataset"]["name"].startswith("of ")
 
 
 def test_names_from_a_table_are_no_markup(run: Path) -> None:

@@ -17,7 +17,7 @@ from mmreg.errors import OptionError
 
 pytest.importorskip("captum")
 
-from planted import rows_of, trained
+from planted import recipe_of, rows_of, trained
 
 from mmreg_explain import captum_methods, explain_within
 from mmreg_explain.parts import columns, regions, words
@@ -55,6 +55,17 @@ def test_the_number_that_tells_the_label_is_found(numbers_run: Run, method: Any)
     assert sizes.argmax() == 2
     assert sizes[2] > 3 * np.delete(sizes, 2).max()
     assert [each.key for each in found] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("fusion", ["product", "mean"])
+def test_gradients_go_through_decisions_that_are_fused(tmp_path: Path, fusion: str) -> None:
+    table = tmp_path / "rows.jsonl"
+    rows = rows_of(lambda third: np.where(third["m0"] > 0, "yes", "no"), rows=60)
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = mmreg.train({**recipe_of(table, ["m0", "m1"], epochs=1), "fusion": fusion}, tmp_path / "run", device="cpu")
+    (found,) = explain_within(run, numbers_rows(1), "m0", method="integrated_gradients", of="yes")
+    assert float(np.abs(found.shares).sum()) > 0
+    assert found.key_name == "row"
 
 
 def test_integrated_gradients_add_up_and_occlusion_is_what_prediction_changes(numbers_run: Run) -> None:

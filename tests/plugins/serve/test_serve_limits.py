@@ -130,6 +130,15 @@ def test_another_name_of_this_host_is_refused(run, host, status):
     assert ask(app, json=ROW, headers={"host": host}).status_code == status
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://evil.com", 403), ("null", 403), ("http://localhost:8000", 200), ("http://localhost:9000", 403)],
+)
+def test_a_page_from_elsewhere_may_not_ask(run, origin, status):
+    headers = {"origin": origin, "host": "localhost:8000"}
+    assert ask(create_app(run), json=ROW, headers=headers).status_code == status
+
+
 @pytest.mark.parametrize("path", ["/", "/page.js", "/page.css", "/healthz", "/metrics", "/nothing"])
 def test_every_answer_has_the_headers_that_keep_it_here(client, path):
     headers = client.get(path).headers

@@ -219,6 +219,13 @@ def test_another_table_in_the_same_folder_is_refused(recipe: Path, tmp_path: Pat
         tune(recipe, tmp_path / "tuned", 2)
 
 
+def test_a_damaged_study_is_told_as_that(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "search" / "trials").mkdir(parents=True)
+    (tmp_path / "search" / "study.db").write_text("garbage")
+    with pytest.raises(RunError, match=r"study\.db cannot be read \(.*not a database"):
+        tune(recipe, tmp_path / "search", 1)
+
+
 def test_a_folder_of_something_else_is_refused(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="something else than a search"):
         tune(recipe, tmp_path)
