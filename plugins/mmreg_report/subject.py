@@ -112,7 +112,10 @@ def loaded(folder: Path, device: str | None = None, *, rows: bool = True) -> Sub
     try:
         facts = read_run(folder)
     except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"the report.json of {folder} cannot be read: {one_line(error)}; train again") from error
+        raise RunError(
+            f"what the training of {folder} measured cannot be read: {one_line(error)}; the model itself is there, and "
+            f"mmreg evaluate {folder} measures it anew"
+        ) from error
     subject = Subject(facts, run.recipe, run.model, run.task)
     if rows:
         _take_rows(subject, run)
