@@ -10,6 +10,7 @@ from typing import Any
 import mmreg
 from mmreg.files import csv_text, markdown_table, write_text
 from mmreg.messages import cell, plural
+from mmreg_tune.storage import RESULTS
 
 SHOWN = 10
 """Trials that a terminal shows."""
@@ -125,7 +126,7 @@ class Tuning:
         )
         texts = {
             "best.yaml": f"{best}\n{mmreg.Recipe(mmreg.validate(self.recipe)['recipe']).to_yaml()}",
-            "trials.csv": csv_text(self.table()),
+            RESULTS: csv_text(self.table()),
             "importance.csv": csv_text(self.importance_table(), ["key", "importance"]),
             "tune.md": self.markdown(),
         }

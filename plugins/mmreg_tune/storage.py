@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 STUDY = "study.db"
 LOCK = "study.lock"
 TRIALS = "trials"
+RESULTS = "trials.csv"
 SECONDS = 60
 """How long one process waits for another to write into the study."""
 
@@ -120,6 +121,11 @@ def plain(searched: mmreg.SearchedRecipe) -> str:
 def _check_same(folder: Path, study: optuna.Study, told: str) -> None:
     before = study.user_attrs.get("recipe")
     if before is None:
+        if (folder / RESULTS).is_file():
+            raise RunError(
+                f"{RESULTS} in {str(folder)!r} tells of a search that {STUDY} no longer holds; nothing of it was "
+                "changed: search in another folder"
+            )
         study.set_user_attr("recipe", told)
         return
     differences = list(_differences(json.loads(before), json.loads(told), ""))

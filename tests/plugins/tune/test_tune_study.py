@@ -226,6 +226,15 @@ def test_a_damaged_study_is_told_as_that(recipe: Path, tmp_path: Path) -> None:
         tune(recipe, tmp_path / "search", 1)
 
 
+def test_results_of_a_study_that_was_emptied_are_kept(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "search" / "trials").mkdir(parents=True)
+    (tmp_path / "search" / "study.db").touch()
+    (tmp_path / "search" / "trials.csv").write_text("what was found")
+    with pytest.raises(RunError, match="search in another folder"):
+        tune(recipe, tmp_path / "search", 1)
+    assert (tmp_path / "search" / "trials.csv").read_text() == "what was found"
+
+
 def test_a_folder_of_something_else_is_refused(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="something else than a search"):
         tune(recipe, tmp_path)
