@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from mmreg.contract.metrics import by_target as by_target
-from mmreg.files import all_columns
+from mmreg.errors import OptionError, TableError
+from mmreg.files import all_columns, columns_csv, replacing, unwritable, write_text
 from mmreg.messages import cell
 
 if TYPE_CHECKING:
@@ -143,6 +144,56 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None
     widths = [max(len(column), *(len(line[n]) for line in cells), 0) for n, column in enumerate(columns)]
     for line in [list(columns), *cells]:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def table_source(table: str | None, separator: str | None, encoding: str | None) -> Any:
+    """A table as a run takes it: its path, which may be that of the run's own table, or all that was said of it.
+
+    Raises:
+        OptionError: something is said of no table.
+    """
+    if separator is None and encoding is None:
+        return table
+    if table is None:
+        raise OptionError("--separator and --encoding say how a TABLE is written; name the table")
+    from mmreg.data.dialect import TableFile
+
+    return TableFile(table, separator, encoding)
+
+
+def check_out(out: Path, endings: Sequence[str]) -> str:
+    """The ending of a file that can be written.
+
+    Raises:
+        TableError: it cannot, or ends otherwise.
+    """
+    if out.is_dir():
+        raise TableError(f"--out {str(out)!r} is a folder; name a file")
+    ending = out.suffix.lower()
+    if ending not in endings:
+        raise TableError(f"--out {str(out)!r} must end in {', '.join(endings)}")
+    if not out.parent.is_dir():
+        raise TableError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}")
+    why = unwritable(out)
+    if why is not None:
+        raise TableError(f"--out {str(out)!r}: {why}")
+    return ending
+
+
+def write_columns(out: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write columns of the same length to a .csv, .jsonl or .parquet file."""
+    ending = out.suffix.lower()
+    if ending == ".csv":
+        write_text(out, columns_csv(columns))
+    elif ending == ".jsonl":
+        rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+        write_text(out, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with replacing(out) as temporary:
+            pq.write_table(pa.table(dict(columns)), temporary)
 
 
 def say(text: str) -> None:

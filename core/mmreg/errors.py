@@ -43,6 +43,10 @@ class ComponentImportError(MmregError, ImportError):
     """A component that is declared but cannot be imported, as a package it needs is missing or broken."""
 
 
+class MissingPackageError(MmregError, ImportError):
+    """A package that what was asked for needs, and that is not installed; the message says what to type."""
+
+
 class PluginError(MmregError, ImportError):
     """A plugin that cannot be loaded; raised only in strict mode, recorded otherwise."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmreg.errors import MmregError
+from mmreg.errors import MissingPackageError
 from mmreg_demo.hints import hints
 from mmreg_demo.tones import SAMPLE_RATE, tone
 
@@ -21,10 +21,6 @@ SCALE = 8
 NOISE = 0.3
 COVERED = 4
 """Side of the square, in pixels of the scan, that hides a part of it."""
-
-
-class MissingPackageError(MmregError, ImportError):
-    """A package that only the demo needs is not installed."""
 
 
 def load_scans() -> tuple[NDArray[np.float64], list[int]]:

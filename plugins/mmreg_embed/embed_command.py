@@ -7,10 +7,21 @@ from typing import Annotated
 
 import typer
 
-from mmreg.console import BatchSize, Debug, Device, Encoding, Precision, Quiet, RunArgument, Separator, say
+from mmreg.console import (
+    BatchSize,
+    Debug,
+    Device,
+    Encoding,
+    Precision,
+    Quiet,
+    RunArgument,
+    Separator,
+    check_out,
+    say,
+    table_source,
+)
 from mmreg.messages import plural
 from mmreg_embed.options import Keep
-from mmreg_embed.writing import check_out
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -44,11 +55,11 @@ def embed(
     """
     check_out(out, [".parquet"])
     import mmreg
-    from mmreg_embed.sources import embedded, table_file
+    from mmreg_embed.sources import embedded
 
     loaded = mmreg.load(run, device, precision)
     vectors = embedded(
-        loaded, table_file(table, separator, encoding), out, keep=keep or [], batch_size=batch_size, quiet=quiet
+        loaded, table_source(table, separator, encoding), out, keep=keep or [], batch_size=batch_size, quiet=quiet
     )
     if not quiet:
         sizes = ", ".join(f"{name} ({vectors.width(name)})" for name in vectors.facts.names)

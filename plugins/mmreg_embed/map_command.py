@@ -8,11 +8,22 @@ from typing import Annotated
 
 import typer
 
-from mmreg.console import BatchSize, Debug, Device, Encoding, Precision, Quiet, Separator, say
+from mmreg.console import (
+    BatchSize,
+    Debug,
+    Device,
+    Encoding,
+    Precision,
+    Quiet,
+    Separator,
+    check_out,
+    say,
+    table_source,
+    write_columns,
+)
 from mmreg.errors import OptionError, TableError
 from mmreg.messages import near, plural
 from mmreg_embed.options import Keep
-from mmreg_embed.writing import check_out, write_columns
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 PICTURES = (".svg", ".png")
@@ -79,13 +90,13 @@ def draw_map(
         raise OptionError(f"{str(source)!r} is no run's folder; a TABLE is only read with a run")
     import mmreg
     from mmreg_embed.projection import beside, plane
-    from mmreg_embed.sources import is_vectors, opened, table_file
+    from mmreg_embed.sources import is_vectors, opened
 
     run = None if table is None else mmreg.load(source, device, precision)
     wanted = list(keep or [])
     if color is not None and color != "vector" and table is not None and not is_vectors(table):
         wanted.append(color)
-    given = table_file(table, separator, encoding)
+    given = table_source(table, separator, encoding)
     with opened(source, given, keep=wanted, run=run, batch_size=batch_size, quiet=quiet) as vectors:
         if color is not None and color != "vector" and color not in vectors.columns:
             raise OptionError(

@@ -18,14 +18,16 @@ from mmreg.console import (
     Precision,
     Quiet,
     Separator,
+    check_out,
     print_json,
     print_table,
     say,
+    table_source,
+    write_columns,
 )
 from mmreg.errors import OptionError, TableError
 from mmreg.messages import near, plural
 from mmreg_embed.options import Keep
-from mmreg_embed.writing import check_out, rows_of_columns, write_columns
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -109,12 +111,12 @@ def neighbours(
     import mmreg
     from mmreg_embed.embedding import embed
     from mmreg_embed.searching_rows import neighbours as search
-    from mmreg_embed.sources import opened, table_file
+    from mmreg_embed.sources import opened
 
     run = None if table is None else mmreg.load(source, device, precision)
     row = _row(value or [], [column for given in run.plan.inputs.values() for column in given.columns] if run else [])
     asked = embed(run, [row]) if run is not None and row else queries or None
-    given = table_file(table, separator, encoding)
+    given = table_source(table, separator, encoding)
     with opened(source, given, keep=keep or [], run=run, batch_size=batch_size, quiet=quiet) as vectors:
         found = search(
             vectors,
@@ -132,10 +134,12 @@ def neighbours(
         write_columns(out, found)
         if not quiet:
             say(f"wrote {plural(len(found['rank']), 'neighbour')} to {out}")
-    elif output_format is Format.JSON:
-        print_json(rows_of_columns(found))
+        return
+    rows = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+    if output_format is Format.JSON:
+        print_json(rows)
     else:
-        print_table(rows_of_columns(found), list(found))
+        print_table(rows, list(found))
 
 
 def _row(settings: list[str], columns: list[str]) -> dict[str, str]:

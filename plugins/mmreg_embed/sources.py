@@ -71,21 +71,6 @@ def embedded(run: Run, table: Any, out: Path, *, keep: Sequence[str], batch_size
     return made
 
 
-def table_file(table: str | None, separator: str | None, encoding: str | None) -> Any:
-    """A table as a run takes it: its path, or all that was said of it.
-
-    Raises:
-        OptionError: something is said of no table.
-    """
-    if separator is None and encoding is None:
-        return table
-    if table is None:
-        raise OptionError("--separator and --encoding say how a TABLE is written; name the table")
-    from mmreg import TableFile
-
-    return TableFile(table, separator, encoding)
-
-
 def is_vectors(path: str) -> bool:
     """Whether a table is a file that `mmreg embed` wrote."""
     import pyarrow as pa

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmreg.errors import MmregError
+from mmreg.errors import MissingPackageError
 
 AT_ONCE = 32
 """Changed versions of a row that are asked at a time."""
@@ -19,10 +19,6 @@ STEPS = 64
 """Points on the way from nothing to the value at which integrated gradients are taken."""
 
 Ask = Callable[[Tensor], Tensor]
-
-
-class MissingPackageError(MmregError, ImportError):
-    """A package that only explanations within a modality need is not installed."""
 
 
 def require_captum() -> Any:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmreg import TableFile
 from mmreg.console import (
     Bar,
     BatchSize,
@@ -26,6 +25,7 @@ from mmreg.console import (
     note,
     print_json,
     say,
+    table_source,
 )
 from mmreg.errors import OptionError
 from mmreg.files import unwritable, write_json
@@ -101,7 +101,7 @@ def explain(
     from mmreg_explain.choosing import read_rows
 
     numbers = None if rows is None else read_rows(rows)
-    source = table if separator is None and encoding is None else TableFile(table, separator, encoding)
+    source = table_source(table, separator, encoding)
     import mmreg
     from mmreg_explain import modalities, show
     from mmreg_explain.captum_methods import require_captum

@@ -11,17 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from mmreg.console import Debug, Device, Precision, Quiet, RunArgument, note, say
-from mmreg.errors import MmregError, OptionError, RunError
+from mmreg.errors import MissingPackageError, OptionError, RunError
 from mmreg_serve.limits import Limits
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 DEFAULT = Limits()
 SHORTEST_TOKEN = 16
-
-
-class MissingPackageError(MmregError, ImportError):
-    """A package that serving needs is not installed."""
 
 
 @app.command()

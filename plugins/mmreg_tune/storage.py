@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import mmreg
-from mmreg.errors import MmregError, RunError
+from mmreg.errors import MissingPackageError, RunError
 from mmreg.files import unwritable
 from mmreg.messages import is_unicode, one_line, shown
 from mmreg_tune.locks import waited_for
@@ -25,10 +25,6 @@ TRIALS = "trials"
 RESULTS = "trials.csv"
 SECONDS = 60
 """How long one process waits for another to write into the study."""
-
-
-class MissingPackageError(MmregError, ImportError):
-    """A package that only a search needs is not installed."""
 
 
 def require_optuna() -> None:

@@ -26,6 +26,7 @@ from mmreg.console import (
     numbers,
     print_json,
     print_table,
+    table_source,
 )
 from mmreg.errors import OptionError
 from mmreg.importing import stdout_to_stderr
@@ -155,21 +156,6 @@ def evaluate(
         _print_robustness(figures)
     else:
         _print_figures(loaded, figures)
-
-
-def table_source(table: str | None, separator: str | None, encoding: str | None) -> Any:
-    """A table as a run takes it: its path, which may be that of the run's own table, or all that was said of it.
-
-    Raises:
-        OptionError: something is said of no table.
-    """
-    if separator is None and encoding is None:
-        return table
-    if table is None:
-        raise OptionError("--separator and --encoding say how a TABLE is written; name the table")
-    from mmreg.data.dialect import TableFile
-
-    return TableFile(table, separator, encoding)
 
 
 PER = {"per_class": "class", "per_label": "class", "per_direction": "direction", "per_quantile": "quantile"}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mmreg.cli.evaluate import table_source
 from mmreg.console import (
     AugmentedVersions,
     BatchSize,
@@ -20,11 +19,14 @@ from mmreg.console import (
     Quiet,
     RunArgument,
     Separator,
+    check_out,
     note,
     say,
+    table_source,
+    write_columns,
 )
 from mmreg.errors import TableError
-from mmreg.files import columns_csv, replacing, unwritable, write_text
+from mmreg.files import columns_csv
 from mmreg.importing import stdout_to_stderr
 from mmreg.messages import listed, near, plural, without_modality
 
@@ -113,35 +115,9 @@ def _check_row(row: dict[str, str], columns: list[str], key: str | None) -> None
             )
 
 
-def _writer(out: Path | None) -> Any:
+def _writer(out: Path | None) -> Callable[[Mapping[str, Any]], object]:
     """What writes predictions to this file, chosen before any work is done."""
     if out is None:
         return lambda predictions: sys.stdout.write(columns_csv(predictions))
-    if out.is_dir():
-        raise TableError(f"--out {str(out)!r} is a folder; name a file")
-    writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
-    if out.suffix.lower() not in writers:
-        raise TableError(f"--out {str(out)!r} must end in {', '.join(writers)}")
-    if not out.parent.is_dir():
-        raise TableError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}")
-    why = unwritable(out)
-    if why is not None:
-        raise TableError(f"--out {str(out)!r}: {why}")
-    return lambda predictions: writers[out.suffix.lower()](out, predictions)
-
-
-def _write_csv(path: Path, columns: dict[str, list[Any]]) -> None:
-    write_text(path, columns_csv(columns))
-
-
-def _write_jsonl(path: Path, columns: dict[str, list[Any]]) -> None:
-    rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
-
-
-def _write_parquet(path: Path, columns: dict[str, list[Any]]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with replacing(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+    check_out(out, [".csv", ".jsonl", ".parquet"])
+    return lambda predictions: write_columns(out, predictions)
