@@ -49,6 +49,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but th
 Device = Annotated[
     str, typer.Option("--device", help="Where to compute: auto (the best one there is), cpu, cuda, cuda:1, mps.")
 ]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        "--devices",
+        min=1,
+        help="So many processes together, each on a device of its own; with --device cpu, on cores of this machine.",
+    ),
+]
 Precision = Annotated[
     str | None, typer.Option("--precision", help="auto, float32, bfloat16 or float16, instead of the recipe's.")
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 
 from mmreg.layers import MaskedBatchNorm, length_mask, on_host
@@ -55,7 +55,7 @@ def conv_norm_pool(
     height, width = convolved.shape[2:]
     lengths = None if mask is None else mask.sum(1)
     count = height * (len(convolved) * width if lengths is None else int(lengths.sum())) if fused else 0
-    if not fused or (norm.training and count <= 1):
+    if not fused or (norm.training and count <= 1 and norm.peers is None):
         normalised = norm(convolved, None if mask is None else mask[:, None, None, :])
         if torch.compiler.is_exporting():
             return _blocks_maximum(normalised, pool, ceil_mode).relu()
@@ -68,7 +68,7 @@ def conv_norm_pool(
     with torch.no_grad():
         if lengths is not None:  # the kernel reaches over one column of padding
             _fill(convolved, lengths, lengths < width, 0.0)
-        mean, variance = _statistics(norm, convolved, sign, count, lengths)
+        mean, variance, count = _statistics(norm, convolved, sign, count, lengths)
     result: Tensor = _NormPool.apply(  # type: ignore[no-untyped-call]
         convolved,
         norm.weight * sign,
@@ -77,6 +77,7 @@ def conv_norm_pool(
         (variance + norm.eps).rsqrt(),
         lengths,
         count if norm.training else None,
+        norm.peers,
         pool,
         ceil_mode,
     )
@@ -141,8 +142,8 @@ def _fill(values: Tensor, lengths: Tensor, which: Tensor, number: float) -> None
 
 def _statistics(
     norm: MaskedBatchNorm, values: Tensor, sign: Tensor, count: int, lengths: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """The mean and variance (C,) by which a norm goes; training moves the running ones.
+) -> tuple[Tensor, Tensor, int]:
+    """The mean and variance (C,) by which a norm goes, and of how many positions; training moves the running ones.
 
     Args:
         norm: whose running statistics are of the values without the sign.
@@ -155,7 +156,7 @@ def _statistics(
     assert running_mean is not None
     assert running_var is not None
     if not norm.training:
-        return running_mean * sign, running_var
+        return running_mean * sign, running_var, count
     mean, variance = torch.batch_norm_update_stats(values, None, None, 0.0)
     total = values.numel() // values.shape[1]
     if lengths is not None and total > count:
@@ -166,6 +167,8 @@ def _statistics(
         if bool((added > FAR * left).any()):
             wide, left = _centred(values, wide, lengths, count)
         mean, variance = wide.to(mean.dtype), left.to(variance.dtype)
+    if norm.peers is not None:
+        mean, variance, count = _of_peers(mean, variance, count, norm.peers)
     momentum = norm.momentum
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
@@ -173,7 +176,17 @@ def _statistics(
     assert momentum is not None
     running_mean.lerp_((mean * sign).to(running_mean.dtype), momentum)
     running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
-    return mean, variance
+    return mean, variance, count
+
+
+def _of_peers(mean: Tensor, variance: Tensor, count: int, peers: Any) -> tuple[Tensor, Tensor, int]:
+    """The mean and variance (C,) of the values of several processes, and how many they are, from each one's own."""
+    wide = mean.double()
+    sums = torch.cat([wide * count, (variance.double() + wide.square()) * count, wide.new_full((1,), count)])
+    distributed.all_reduce(sums, group=peers)
+    total = int(sums[-1])
+    wide, square = (sums[:-1] / total).chunk(2)
+    return wide.to(mean.dtype), (square - wide.square()).clamp(min=0).to(variance.dtype), total
 
 
 def _centred(values: Tensor, near: Tensor, lengths: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -198,6 +211,7 @@ class _NormPool(torch.autograd.Function):
         inverse: Tensor,
         lengths: Tensor | None,
         count: int | None,
+        peers: Any,
         pool: tuple[int, int],
         ceil_mode: bool,
     ) -> Tensor:
@@ -216,7 +230,7 @@ class _NormPool(torch.autograd.Function):
         if lengths is not None:
             result.masked_fill_(~length_mask((lengths + 1) // 2, result.shape[3])[:, None, None, :], 0)
         ctx.save_for_backward(values, pooled, places, result, weight, mean, inverse, lengths)
-        ctx.count, ctx.pooling = count, (pool, pool, (0, 0), (1, 1), ceil_mode)
+        ctx.count, ctx.peers, ctx.pooling = count, peers, (pool, pool, (0, 0), (1, 1), ceil_mode)
         return result
 
     @staticmethod
@@ -233,10 +247,13 @@ class _NormPool(torch.autograd.Function):
         )
         if ctx.count is not None:
             # The values move the mean and the variance as well.
-            of_mean = -scale * of_bias / ctx.count
-            of_variance = -weight * inverse.pow(3) * of_normalised / ctx.count
+            sums = torch.stack([of_bias, of_normalised])
+            if ctx.peers is not None:
+                distributed.all_reduce(sums, group=ctx.peers)
+            of_mean = -scale * sums[0] / ctx.count
+            of_variance = -weight * inverse.pow(3) * sums[1] / ctx.count
             of_values.addcmul_(values, of_variance[:, None, None])
             of_values.add_((of_mean - of_variance * mean)[:, None, None])
         if lengths is not None:
             _fill(of_values, lengths, lengths < values.shape[3], 0.0)
-        return of_values, of_normalised * inverse, of_bias, None, None, None, None, None, None
+        return of_values, of_normalised * inverse, of_bias, None, None, None, None, None, None, None

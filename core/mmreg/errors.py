@@ -114,5 +114,14 @@ class TrainingError(MmregError, RuntimeError):
     exit_code = 1
 
 
+class PeerLostError(TrainingError):
+    """Another of the processes that train or predict together has ended before this one; why, that one says.
+
+    Its exit code, which no other end has, keeps what is a consequence apart from what is the cause.
+    """
+
+    exit_code = 69
+
+
 class DeviceError(MmregError, RuntimeError):
     """A device or precision that this machine does not have."""

@@ -155,7 +155,13 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 
     Args:
         num_features: C.
+
+    Attributes:
+        peers: the processes that train together, a torch.distributed group: the statistics are then of the values of
+            all of them. None for those of this one.
     """
+
+    peers: Any = None
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
@@ -168,6 +174,8 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         step. Elsewhere their number is not asked for, as the host would have to wait for it.
         """
         self._check_input_dim(values)
+        if self.training and self.peers is not None:
+            return masked_batch_norm(self, values, mask, self.peers)
         if mask is None:
             if self.training and values.numel() <= values.shape[1]:
                 return nn.functional.batch_norm(
@@ -190,33 +198,125 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 
     def _masked(self, values: Tensor, mask: Tensor) -> Tensor:
         """Normalised in training by sums over all positions, to which padding adds nothing."""
-        wide = at_least_float32(values)
-        axes = [0, *range(2, wide.dim())]
-        shape = [1, self.num_features, *[1] * (wide.dim() - 2)]
-        valid = mask.expand(wide.shape[0], 1, *wide.shape[2:])
-        count = valid.sum().to(wide.dtype)
-        mean = wide.masked_fill(~mask, 0).sum(axes) / count.clamp(min=1)
-        centred = (wide - mean.view(shape)).masked_fill(~mask, 0)
-        variance = centred.square().sum(axes) / count.clamp(min=1)
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-            enough = count > 1  # of a single value there is no deviation: the running one is used for it
-            self.num_batches_tracked += enough
-            seen = self.num_batches_tracked.to(wide.dtype).clamp(min=1)
-            share = enough.to(wide.dtype) * (1 / seen if self.momentum is None else self.momentum)
-            with torch.no_grad():
-                unbiased = variance * (count / (count - 1).clamp(min=1))
-                self.running_mean += share * (mean - self.running_mean)
-                self.running_var += share * (unbiased - self.running_var)
-            shift = torch.where(enough, 0.0, (mean - self.running_mean)).view(shape)
-            centred = (centred + shift).masked_fill(~mask, 0)
-            variance = torch.where(enough, variance, self.running_var)
-        scale = (variance + self.eps).rsqrt()
-        if self.weight is not None:
-            scale = scale * self.weight
-        result = centred * scale.view(shape)
-        if self.bias is not None:
-            result = result + self.bias.view(shape)
-        return result.masked_fill(~mask, 0).to(values.dtype)
+        return masked_batch_norm(self, values, mask)
+
+
+def masked_batch_norm(
+    norm: nn.modules.batchnorm._BatchNorm, values: Tensor, mask: Tensor | None, peers: Any = None
+) -> Tensor:
+    """What a batch norm makes in training of (B, C, ...), by sums over valid positions.
+
+    Args:
+        norm: its weights, and the running statistics that it moves.
+        values: of any precision.
+        mask: (B, 1, ...) bool, broadcastable; None for all of them.
+        peers: the processes whose values are summed together, a torch.distributed group; None for this one's.
+    """
+    wide = at_least_float32(values)
+    axes = [0, *range(2, wide.dim())]
+    shape = [1, norm.num_features, *[1] * (wide.dim() - 2)]
+    if mask is None:
+        count = wide.new_full((), wide.numel() // norm.num_features)
+    else:
+        count = mask.expand(wide.shape[0], 1, *wide.shape[2:]).sum().to(wide.dtype)
+    total, count = _over_peers(_valid(wide, mask).sum(axes), count, peers)
+    mean = total / count.clamp(min=1)
+    centred = _valid(wide - mean.view(shape), mask)
+    variance = _over_peers(centred.square().sum(axes), count, peers)[0] / count.clamp(min=1)
+    if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
+        enough = count > 1  # of a single value there is no deviation: the running one is used for it
+        norm.num_batches_tracked += enough
+        seen = norm.num_batches_tracked.to(wide.dtype).clamp(min=1)
+        share = enough.to(wide.dtype) * (1 / seen if norm.momentum is None else norm.momentum)
+        with torch.no_grad():
+            unbiased = variance * (count / (count - 1).clamp(min=1))
+            norm.running_mean += share * (mean - norm.running_mean)
+            norm.running_var += share * (unbiased - norm.running_var)
+        shift = torch.where(enough, 0.0, (mean - norm.running_mean)).view(shape)
+        centred = _valid(centred + shift, mask)
+        variance = torch.where(enough, variance, norm.running_var)
+    scale = (variance + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    result = centred * scale.view(shape)
+    if norm.bias is not None:
+        result = result + norm.bias.view(shape)
+    return _valid(result, mask).to(values.dtype)
+
+
+def _valid(values: Tensor, mask: Tensor | None) -> Tensor:
+    """The values with zeros where a mask says that there are none."""
+    return values if mask is None else values.masked_fill(~mask, 0)
+
+
+def _over_peers(total: Tensor, count: Tensor, peers: Any) -> tuple[Tensor, Tensor]:
+    """A sum (C,) and what it is over, of all processes; gradients go back to each."""
+    if peers is None:
+        return total, count
+    from torch.distributed.nn.functional import all_reduce  # only where there are several
+
+    both = all_reduce(torch.cat([total, count[None]]), group=peers)  # type: ignore[no-untyped-call]
+    return both[:-1], both[-1].detach()
+
+
+def share_statistics(model: nn.Module, peers: Any) -> Callable[[], None]:
+    """Let the batch norms of a model, in training, take their statistics of the values of several processes.
+
+    Each process has to call every one of them as often as the others.
+
+    Args:
+        model: with batch norms of torch's, or this module's.
+        peers: the processes, a torch.distributed group.
+
+    Returns:
+        What undoes it.
+    """
+    changed: list[tuple[nn.Module, type[nn.Module]]] = []
+    for module in model.modules():
+        kind = type(module)
+        if isinstance(module, MaskedBatchNorm) or kind in _SHARED:
+            changed.append((module, kind))
+            module.__class__ = _SHARED.get(kind, kind)
+            module.peers = peers
+
+    def undo() -> None:
+        for module, kind in changed:
+            module.__class__ = kind
+            vars(module).pop("peers", None)
+        changed.clear()
+
+    return undo
+
+
+class _Shared(nn.modules.batchnorm._BatchNorm):
+    """A batch norm of torch's whose statistics, in training, are of several processes."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalise (B, C, ...)."""
+        if not self.training:
+            return super().forward(values)
+        self._check_input_dim(values)  # type: ignore[no-untyped-call]
+        return masked_batch_norm(self, values, None, vars(self)["peers"])
+
+
+class _Shared1d(_Shared, nn.BatchNorm1d):
+    pass
+
+
+class _Shared2d(_Shared, nn.BatchNorm2d):
+    pass
+
+
+class _Shared3d(_Shared, nn.BatchNorm3d):
+    pass
+
+
+_SHARED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: _Shared1d,
+    nn.BatchNorm2d: _Shared2d,
+    nn.BatchNorm3d: _Shared3d,
+}
+"""What takes the place of torch's own."""
 
 
 def on_host(values: Tensor) -> bool:

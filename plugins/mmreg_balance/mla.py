@@ -58,6 +58,7 @@ class Mla(Balance):
 
     detaches = True
     shares_head = True
+    among_processes = False
     own_loss = 1.0
     projection: Tensor
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from mmreg.console import (
     BatchSize,
     Debug,
     Device,
+    Devices,
     Encoding,
     Precision,
     Quiet,
@@ -25,7 +26,7 @@ from mmreg.console import (
     table_source,
     write_columns,
 )
-from mmreg.errors import TableError
+from mmreg.errors import OptionError, TableError
 from mmreg.files import columns_csv
 from mmreg.importing import stdout_to_stderr
 from mmreg.messages import listed, near, plural, without_modality
@@ -57,20 +58,35 @@ def predict(
     batch_size: BatchSize = None,
     augmented: AugmentedVersions = 0,
     device: Device = "auto",
+    devices: Devices = None,
     precision: Precision = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Predict rows: the target with its probabilities, the row's key, and which modalities it had."""
     write = _writer(out)
+    if devices is not None:
+        if table is None:
+            raise OptionError("--devices shares out the rows of a table; give one")
+        options = {
+            "--separator": separator,
+            "--encoding": encoding,
+            "--out": out,
+            "--batch-size": batch_size,
+            "--augmented": augmented,
+            "--device": device,
+            "--precision": precision,
+        }
+        raise typer.Exit(_launch(devices, [str(run), table], options))
     if (table is None) == (not value):
         raise TableError("predict needs either a table or --value COLUMN=VALUE for each column of one row")
     row = _row(value or [])
     source = table_source(table, separator, encoding)
     from mmreg.runs import load
+    from mmreg.training.distributed import joined
 
-    with stdout_to_stderr:
-        loaded = load(run, device, precision)
+    with stdout_to_stderr, joined(device) as (peers, own_device):
+        loaded = load(run, own_device, precision)
         columns = list(dict.fromkeys(column for modality in loaded.plan.inputs.values() for column in modality.columns))
         if source is None:
             _check_row(row, columns, loaded.plan.recipe.form.key)
@@ -79,7 +95,12 @@ def predict(
             opened = loaded.open_table(source)
             there = set(opened.columns)
             absent = [column for column in columns if column not in there]
-            predictions = loaded.predict_columns(opened, batch_size=batch_size, augmented=augmented)
+            own = opened if peers.trains_alone else opened.select(peers.own_rows(len(opened)))
+            predictions = loaded.predict_columns(own, batch_size=batch_size, augmented=augmented)
+            told = peers.to_first(predictions)
+            if told is None:
+                return
+            predictions = _joined(told)
             if absent:
                 named = listed(map(repr, absent))
                 lacks = f"column {named}; it counts" if len(absent) == 1 else f"columns {named}; they count"
@@ -90,6 +111,21 @@ def predict(
         note(without_modality(missing))
     if out is not None and not quiet:
         say(f"wrote {plural(len(predictions['modalities']), 'prediction')} to {out}")
+
+
+def _joined(parts: Sequence[dict[str, list[Any]]]) -> dict[str, list[Any]]:
+    """The predictions of all processes, one's rows after the other's; of no rows there may be fewer columns."""
+    parts = [part for part in parts if part["modalities"]] or parts[:1]
+    return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+
+
+def _launch(devices: int, arguments: Sequence[str], options: Mapping[str, Any]) -> int:
+    """Predict in several processes, each with some of the rows."""
+    from mmreg.cli.launch import check_count, launch
+
+    check_count(devices, options["--device"])
+    given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    return launch(devices, ["predict", *arguments, *given])
 
 
 def _row(settings: list[str]) -> dict[str, str]:

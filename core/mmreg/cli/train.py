@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ from mmreg.console import (
     AcceptChanges,
     Debug,
     Device,
+    Devices,
     Encoding,
     Jobs,
     OutFolder,
@@ -52,6 +52,7 @@ def train(
     set_: Set = None,
     seed: Seed = None,
     device: Device = "auto",
+    devices: Devices = None,
     precision: Precision = None,
     folds: Annotated[
         int | None,
@@ -127,6 +128,8 @@ def train(
     ):
         if given is not None and not is_table(source):
             raise OptionError(f'--{name} goes with a table, and {source} is a recipe; use --set "{key}"')
+    if devices is not None and (several or find_lr or dry_run):
+        raise OptionError("--devices goes neither with --folds nor with --seeds, --find-lr or --dry-run")
     settings = [*(set_ or []), *([] if max_minutes is None else [f"training.max_minutes={max_minutes}"])]
     if dry_run:
         from mmreg.cli.validate import validate
@@ -151,12 +154,28 @@ def train(
         options = {"overrides": overrides, "device": device, "jobs": jobs, "overwrite": overwrite, "resume": resume}
         train_ensemble(recipe, out, folds, numbers, quiet=quiet, **options)
         return
+    if devices is not None:
+        from mmreg.cli.launch import check_count, launch
+
+        check_count(devices, device)
+        overrides = recipe_overrides(settings, precision, seed)
+        flags = {
+            "--resume": resume,
+            "--accept-changes": accept_changes,
+            "--overwrite": overwrite,
+            "--profile": profile,
+            "--quiet": quiet,
+            "--debug": debug,
+        }
+        words = [str(recipe), "--out", str(out), "--device", device, *(flag for flag, given in flags.items() if given)]
+        raise typer.Exit(launch(devices, ["train", *words, *(word for each in overrides for word in ("--set", each))]))
     stop, display = Signals(), None
     if resume and not out.exists():
         note(f"there is no run in {str(out)!r} to go on with: it begins")
     try:
         with stop.watched():
             from mmreg.cli.display import Display
+            from mmreg.training.distributed import leads
             from mmreg.training.train import train as run_training
 
             display = Display(quiet)
@@ -173,7 +192,11 @@ def train(
                     stop=stop,
                     profile=profile,
                 )
+        if not leads():
+            return
     except KeyboardInterrupt as stopped:
+        if display and not leads():
+            raise typer.Exit(stop.exit_code) from None
         say(f"\n{stopped or 'stopped'}")
         if overwrite and not (display and display.begun):
             say(f"the run in {out} is as it was; the same command begins anew")
@@ -207,10 +230,11 @@ def _say_how_to_go_on(out: Path, *, fails_again: bool = False) -> None:
         out: its folder.
         fails_again: whether it would only come to the same end.
     """
+    from mmreg.cli.launch import typed
     from mmreg.training.checkpoint import has_checkpoint
 
     kept = has_checkpoint(out)
-    again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
+    again = [argument for argument in typed() if argument not in ("--overwrite", "--resume")]
     finish = f"mmreg finish {shlex.quote(str(out))}"
     if fails_again:
         if kept:

@@ -99,6 +99,8 @@ class Balance(nn.Module, Restorable, ABC):
         blends: whether training weighs the modalities' own losses and the fused one anew every few epochs, by how much
             each of them overfits (Wang et al. 2020), as it does for the parts of a model-level fusion.
         own_loss: the weight of the loss of each modality's own logits; with 0 there is no such loss.
+        among_processes: whether several processes can train with it, each with some of a batch's rows: what it
+            remembers then moves in `observe`, which sees the rows of all of them, and in `modulate` alone.
     """
 
     passed_in: ClassVar[frozenset[str]] = frozenset({"num_logits", "num_outputs", "space", "head_size", "restored"})
@@ -112,6 +114,7 @@ class Balance(nn.Module, Restorable, ABC):
     shares_head: ClassVar[bool] = False
     blends: ClassVar[bool] = False
     own_loss: float = 0.0
+    among_processes: ClassVar[bool] = True
 
     def own_logits(self, vectors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """What each modality says by itself, (B, num_logits); by these a run shows each modality's own figures.

@@ -202,6 +202,7 @@ class IndexedBatch:
         having: for each modality that any row has, the places in the batch of those that have it; None for all.
         lengths: of each such modality the length to which it is padded; None where none is ragged.
         groups: of each of which a row has any number of values, which these are.
+        own: how many of its rows, the first ones, have a loss; None for all of them.
     """
 
     source: ResidentRows
@@ -209,6 +210,7 @@ class IndexedBatch:
     having: Mapping[str, NDArray[np.int64] | None]
     lengths: Mapping[str, int | None] = field(default_factory=dict)
     groups: Mapping[str, _Grouped] = field(default_factory=dict)
+    own: int | None = None
 
     @property
     def size(self) -> int:
@@ -225,7 +227,7 @@ class IndexedBatch:
         """What two batches share whose tensors have the same shapes."""
         having = [(name, None if where is None else len(where)) for name, where in self.having.items()]
         groups = tuple((name, each.shape) for name, each in self.groups.items())
-        return self.size, tuple(having), tuple(self.lengths.items()), groups
+        return self.size, tuple(having), tuple(self.lengths.items()), groups, self.own
 
     @property
     def numbers(self) -> NDArray[np.int64]:
@@ -272,12 +274,15 @@ class IndexedBatch:
                 signals[name] = signal
             else:
                 features[name] = values.features(signal)
+        weights = source.weights.index_select(0, index)
+        if self.own is not None:
+            weights[self.own :] = 0
         return Batch(
             signals=signals,
             rows=places,
             present=present,
             targets=source.targets.index_select(0, index),
-            weights=source.weights.index_select(0, index),
+            weights=weights,
             index=self.index,
             features=features,
             segments=segments,

@@ -46,18 +46,27 @@ class Draws:
 
     Args:
         seed: of the pass.
+        process: which of several that train together draws for its own rows, from 0.
     """
 
-    def __init__(self, seed: int) -> None:
+    _own: tuple[int, ...] = ()
+
+    def __init__(self, seed: int, process: int = 0) -> None:
         self.seed = seed
+        if process:
+            self._own = (process,)
 
     def generator(self, device: torch.device, name: str) -> torch.Generator:
         """What a modality's `transform` draws from."""
-        return generator(device, self.seed, name)
+        return generator(device, self.seed, name, *self._own)
 
     def reseed(self, name: str) -> None:
         """Let torch's global random state be that of the component whose turn it is."""
-        reseed(self.seed, name)
+        reseed(self.seed, name, *self._own)
+
+    def of_all(self) -> Draws:
+        """Those that are the same in all processes."""
+        return Draws(self.seed) if self._own else self
 
 
 @contextmanager

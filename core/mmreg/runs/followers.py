@@ -36,6 +36,13 @@ class Followers:
             self._others.append((f"callback {component.entry.reference} {component.entry.version}", component.build()))
         self._others += call_hook(registry.all_plugins(), "mmreg_callbacks", Callback)
 
+    @classmethod
+    def nobody(cls) -> Followers:
+        """No one at all, as where another process tells of the same training."""
+        followers = cls.__new__(cls)
+        followers._own, followers._others = Callback(), []
+        return followers
+
     def tell(self, event: str, *facts: Any) -> None:
         """Call an event's method, such as "on_end", of all who have one."""
         with region("callbacks"):

@@ -12,14 +12,15 @@ from mmreg.data.batches import Batch
 from mmreg.model.model import MultimodalModel, Output
 from mmreg.model.seeding import Draws
 from mmreg.regions import region
+from mmreg.training.distributed import Part, Peers
 
 MODULATE = "balance/modulate"
 """What the draws of `modulate` are keyed by; no input or operator has such a name."""
 
 
-def balancing_of(model: MultimodalModel) -> Balancing | None:
+def balancing_of(model: MultimodalModel, peers: Peers) -> Balancing | None:
     """The balance of a model at work; None if it has none."""
-    return None if model.balance is None else Balancing(model, model.balance)
+    return None if model.balance is None else Balancing(model, model.balance, peers)
 
 
 class Balancing:
@@ -28,10 +29,11 @@ class Balancing:
     Args:
         model: that has one.
         balance: it.
+        peers: the processes that train together: it sees the rows of all of them.
     """
 
-    def __init__(self, model: MultimodalModel, balance: Balance) -> None:
-        self.model, self.balance = model, balance
+    def __init__(self, model: MultimodalModel, balance: Balance, peers: Peers) -> None:
+        self.model, self.balance, self.peers = model, balance, peers
         assert model.balanced is not None
         self.names = model.balanced.names
         self._sums: dict[str, Tensor] = {}
@@ -41,8 +43,8 @@ class Balancing:
         """A step begins."""
         self._sums, self._own = {}, {}
 
-    def seen(self, output: Output, inputs: Batch) -> Output:
-        """What the model gave for a batch, with the terms that the balance adds to the loss."""
+    def seen(self, output: Output, inputs: Batch, part: Part | None) -> Output:
+        """What the model gave for a batch, or for a part of it, with the terms that the balance adds to the loss."""
         passed = output.balanced
         if not self.balance.observes:
             return output
@@ -61,7 +63,7 @@ class Balancing:
             lambda kept: self.model.joint(passed, kept),
         )
         with region("balance"):
-            found = self.balance.observe(batch)
+            found = self.balance.observe(self.peers.whole(batch, task, part))
         for name, tensor in found.sums.items():
             self._sums[name] = self._sums[name] + tensor.detach() if name in self._sums else tensor.detach()
         return replace(
@@ -95,12 +97,12 @@ class Balancing:
             weights = [weight for weight in self._weights(name) if weight.grad is not None]
             whole = [weight.grad for weight in weights if weight.grad is not None]
             own = [
-                self._own[weight] if weight in self._own else torch.zeros_like(weight)
+                self.peers.total(self._own[weight] if weight in self._own else torch.zeros_like(weight))
                 for weight in weights
                 if self.balance.own_gradients
             ]
             gradients[name] = EncoderGradients(whole, own)
-        draws.reseed(MODULATE)
+        draws.of_all().reseed(MODULATE)
         with region("balance"):
             self.balance.modulate(gradients, self._sums)
 

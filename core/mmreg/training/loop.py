@@ -28,8 +28,9 @@ from mmreg.regions import region, waited
 from mmreg.training.averaging import Average
 from mmreg.training.blending import blending_weights
 from mmreg.training.captured import CapturedStep, CudaRecorder, make_capturable, with_own_flags
+from mmreg.training.distributed import Part, Peers, without_borrowed
 from mmreg.training.dropout import dropped_modalities
-from mmreg.training.nonfinite import REMEDY, NonFiniteError, Watch, reason
+from mmreg.training.nonfinite import ALL_FINITE, REMEDY, NonFiniteError, Watch, reason
 from mmreg.training.order import bucket_lengths, epoch_order
 from mmreg.training.parameters import Freezing, parameter_groups, trained_weights
 from mmreg.training.progress import Clock, Position, Progress, rates_after
@@ -56,6 +57,7 @@ class Trainer:
             raises ends the training.
         tell: told what a person should know.
         on_gradients: told the number of a step when its gradients are there; None if nobody follows it.
+        peers: the processes that train together.
 
     Attributes:
         average: the moving average of the weights, where the recipe asks for one.
@@ -77,7 +79,9 @@ class Trainer:
         between_steps: Callable[[], None] = lambda: None,
         on_gradients: Callable[[int], None] | None = None,
         tell: Callable[[str], None] = lambda text: None,
+        peers: Peers | None = None,
     ) -> None:
+        self.peers = peers or Peers()
         self.plan, self.model, self.modalities, self.rows = plan, model, modalities, rows
         self.device, self.dtype, self.on_step, self.between_steps = device, dtype, on_step, between_steps
         given = plan.recipe.form.training
@@ -87,7 +91,7 @@ class Trainer:
         self.metric = plan.metric or self.task.main_metric
         metrics = list(dict.fromkeys([*plan.metric_names, self.metric]))
         self.validation = Validation(
-            rows, modalities, self.measures, metrics, self.metric, options.batch_rows, device, dtype
+            rows, modalities, self.measures, metrics, self.metric, options.batch_rows, device, dtype, self.peers
         )
         per_epoch = math.ceil(math.ceil(len(rows.train) / options.batch_rows) / options.accumulate)
         self.steps = min(options.epochs * per_epoch, options.max_steps or options.epochs * per_epoch)
@@ -100,7 +104,10 @@ class Trainer:
         vars(self.optimizer)["_opt_called"] = True
         self.classes = row_classes(self.task.space, rows.targets[rows.train]) if options.class_balance else None
         self.lengths = bucket_lengths(rows.prepared, rows.train, options, model)
-        self.step = TrainingStep(model, modalities, self.optimizer, options, self.steps, device, dtype, on_gradients)
+        self.step = TrainingStep(
+            model, modalities, self.optimizer, options, self.steps, device, dtype, on_gradients, self.peers
+        )
+        self._together: frozenset[int] | None = None  # the parameters whose gradients are added up over processes
         self.average = None if options.average is None else Average(model, options.average)
         self._compile(tell)
         self.watch = Watch(options.on_nonfinite == "skip", self._explain)
@@ -128,6 +135,10 @@ class Trainer:
         """Put values on the device, and record and compile the step, where recipe and device allow it."""
         self.captured: CapturedStep | None = None
         resident = self.rows.keep_on(self.device)
+        if not self.peers.trains_alone:
+            if self.options.compile is True:
+                tell("encoders are not compiled where several processes train together")
+            return
         if not self.options.compile or self.step.on_gradients is not None:  # a recorded step shows nobody its gradients
             return
         if self.options.compile is True:
@@ -203,6 +214,8 @@ class Trainer:
         if self.position is not None:
             self.within_epoch = True
             yield self._end_epoch()
+        self.step.forward = self.model
+        self.peers.end()
         self.freezing.end()
         self.model.compile_encoders(False)
         if self.average is not None:
@@ -212,6 +225,7 @@ class Trainer:
         """Train to the end of an epoch, from where it stands; False where the time is over before."""
         self.model.train()
         self.freezing.begin(self.progress.epoch)
+        self._join()
         self._blend()
         if self.captured is not None:
             self.captured.begin_epoch()
@@ -222,24 +236,43 @@ class Trainer:
             self.position = Position(self.progress.step, rate)
         position = self.position
         started = time.perf_counter() - position.seconds
-        batches = self._batches(position.batches)
+        parts, batches = self._batches(position.batches)
+        first = position.batches
         for group in waited("waiting for data", _groups(batches, self.options.accumulate)):
             if self.progress.step >= self.steps:
                 break
-            self._take_step(group, position)
+            done = position.batches - first
+            self._take_step(group, position, parts and parts[done : done + len(group)])
             position.seconds = time.perf_counter() - started
             self.between_steps()
-            if self._clock.is_over():
+            if self._is_time_over():
                 break
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
             position.seconds = time.perf_counter() - started
         return self.progress.step >= self.steps or position.batches >= self._num_batches
 
-    def _take_step(self, group: list[AnyBatch], position: Position) -> None:
+    def _is_time_over(self) -> bool:
+        """Whether there is no time left, for this process or another."""
+        return self.options.max_minutes is not None and self.peers.any(self._clock.is_over())
+
+    def _join(self) -> None:
+        """Have the gradients of the weights that are trained now added up over all processes."""
+        together = frozenset(id(weight) for weight in self.model.parameters() if weight.requires_grad)
+        if together != self._together:
+            self._together = together
+            self.step.forward = self.peers.forward(self.model)
+
+    def _take_step(self, group: list[AnyBatch], position: Position, parts: list[Part] | None) -> None:
         """One optimizer step, and what it comes to."""
-        weight = sum(batch.weight for batch in group)
-        losses = (self.captured or self.step)(group, self.progress.step, weight)
+        if parts is None:
+            weight, rows = sum(batch.weight for batch in group), sum(batch.size for batch in group)
+        else:
+            weight, rows = sum(part.weight for part in parts), sum(part.rows for part in parts)
+        if self.captured is not None:
+            losses = self.captured(group, self.progress.step, weight)
+        else:
+            losses = self.step(group, self.progress.step, weight, parts)
         if self.average is not None and self.step.guard.bad is not True:
             self.average.update(self.progress.step)
         self.progress.step += 1
@@ -248,15 +281,20 @@ class Trainer:
         bad = self.step.guard.bad
         position.add(len(group), weight, losses, bad)
         self.watch.after(self.progress.step, losses.loss, bad, weight)
-        rows = sum(batch.size for batch in group)
         self.on_step(Step(self.progress.epoch + 1, self.progress.step, self.steps, rows, losses.loss.item))
 
-    def _batches(self, first: int, last: int | None = None) -> Iterator[AnyBatch]:
-        """The batches of this epoch from one on, up to another."""
+    def _batches(self, first: int, last: int | None = None) -> tuple[list[Part] | None, Iterator[AnyBatch]]:
+        """The batches of this epoch from one on, up to another; and what part this process takes of each, if so."""
         order = epoch_order(len(self.rows.train), self.options, self.progress.epoch, self.lengths, self.classes)
         self._num_batches = len(order)
         drop = dropped_modalities(self.rows.prepared, self.rows.train, self.options, self.progress.epoch)
-        return self.rows.training_batches(order[first:last], drop, self.device, self.progress.epoch)
+        order = order[first:last]
+        weights = self.rows.weights[self.rows.train]
+        parts = self.peers.parts(order, lambda: self.rows.present(drop), weights)
+        if parts is None:
+            return None, self.rows.training_batches(order, drop, self.device, self.progress.epoch)
+        own = self.rows.training_batches([part.places for part in parts], drop, self.device, self.progress.epoch)
+        return parts, (without_borrowed(batch, part.own) for batch, part in zip(own, parts, strict=True))
 
     def _look(self) -> None:
         """Have a look at the losses that an accelerator has not shown yet, and take skipped steps out of the means."""
@@ -269,10 +307,14 @@ class Trainer:
         position, options = self.position, self.options
         assert position is not None
         first = (number - 1 - position.first_step) * options.accumulate
-        batches = list(self._batches(first, first + options.accumulate))
-        draws = [Draws(self.step.seed(number - 1, index)) for index in range(len(batches))]
+        batches = list(self._batches(first, first + options.accumulate)[1])
+        draws = [Draws(self.step.seed(number - 1, index), self.peers.rank) for index in range(len(batches))]
         rows = self.rows.named(np.concatenate([batch.index for batch in batches]))
-        why = reason(self.model, self.modalities, list(zip(batches, draws, strict=True)), self.device, self.rows.named)
+        group = list(zip(batches, draws, strict=True))
+        with self.peers.alone():
+            why = reason(self.model, self.modalities, group, self.device, self.rows.named)
+        told = self.peers.from_all((why.startswith(ALL_FINITE), rows, why))
+        _, rows, why = min(told, key=lambda each: each[0])  # of a process that has found where it comes from
         return (
             f"the loss is not a finite number at step {number:,} (epoch {self.progress.epoch + 1}), over the rows "
             f"{listed(rows, 5)}: {why}"

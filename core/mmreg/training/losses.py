@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ def total_loss(
     total_weight: float | Tensor,
     share: float,
     progress: float | Tensor,
+    among: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, dict[tuple[str, str], Tensor]]:
     """The loss of a batch, as its part of a step that may take several batches.
 
@@ -32,6 +35,7 @@ def total_loss(
         total_weight: the weight of all rows of the step.
         share: the share of the step's rows that are in this batch; weighs the extra terms, which are means.
         progress: the part of the training that is done.
+        among: what is called in the place of the task's `loss_among`, where several processes train.
 
     Returns:
         The loss, and detached, by part and name: the unweighted "loss" of each part, and each extra term (one that a
@@ -44,7 +48,7 @@ def total_loss(
         if supervised.fusion is not None:
             rows = supervised.fusion.part_loss(supervised.logits, targets, progress)
         if rows is None:
-            rows = task.loss_among(supervised.logits, targets, supervised.present)
+            rows = (among or task.loss_among)(supervised.logits, targets, supervised.present)
         own = torch.where(supervised.present, rows * weights, 0).sum() / total_weight
         loss = loss + supervised.weight * own
         if supervised.name:

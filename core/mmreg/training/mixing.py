@@ -7,7 +7,7 @@ Axes: B batch, n rows that have a modality, M modalities, H W height and width, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,7 +41,13 @@ class Mixed:
     share: Tensor
 
     def loss(
-        self, output: Output, task: Task, total_weight: float | Tensor, share: float, progress: float | Tensor
+        self,
+        output: Output,
+        task: Task,
+        total_weight: float | Tensor,
+        share: float,
+        progress: float | Tensor,
+        among: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, dict[tuple[str, str], Tensor]]:
         """The loss for each row's own target and for its partner's, weighted by how much of each there is.
 
@@ -50,10 +56,10 @@ class Mixed:
         targets, weights = self.batch.targets, self.batch.weights
         assert targets is not None
         assert weights is not None
-        own, terms = total_loss(output, targets, weights * self.share, task, total_weight, share, progress)
+        own, terms = total_loss(output, targets, weights * self.share, task, total_weight, share, progress, among)
         others = targets[self.partners], weights[self.partners] * (1 - self.share)
         without_extras = replace(output, losses={})
-        other, more = total_loss(without_extras, *others, task, total_weight, share, progress)
+        other, more = total_loss(without_extras, *others, task, total_weight, share, progress, among)
         return own + other, {key: term + more[key] if key in more else term for key, term in terms.items()}
 
 

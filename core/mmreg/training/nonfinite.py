@@ -29,6 +29,8 @@ LOOK_EVERY = 50
 """Steps on an accelerator after which their losses are looked at."""
 IN_A_ROW = 20
 """Steps in a row that may be skipped."""
+ALL_FINITE = "all inputs"
+"""How a reason begins that names no row."""
 REMEDY = "lower the learning rate, set training.gradient_clip, or use precision float32"
 
 SKIPPING = "leave such steps out by training.on_nonfinite: skip"
@@ -211,10 +213,10 @@ def reason(
         return f"{' and '.join(told)}; use precision float32, or other weights, or {SKIPPING}"
     weights = [role for role, part in model.components().items() if bad_tensors(dict(part.named_parameters()))]
     if weights:
-        return f"all inputs are finite, but the weights of {listed(sorted(weights))} no longer are; {REMEDY}"
+        return f"{ALL_FINITE} are finite, but the weights of {listed(sorted(weights))} no longer are; {REMEDY}"
     if features:
-        return f"all inputs and weights are finite, but the features of {listed(sorted(features))} are not; {REMEDY}"
-    return f"all inputs, weights and features are finite, so they have grown too large above; {REMEDY}"
+        return f"{ALL_FINITE} and weights are finite, but the features of {listed(sorted(features))} are not; {REMEDY}"
+    return f"{ALL_FINITE}, weights and features are finite, so they have grown too large above; {REMEDY}"
 
 
 def _positions(inputs: Batch, name: str) -> NDArray[np.int64]:

@@ -60,6 +60,17 @@ class TrainingRows:
             targets, weights = self.targets[rows], np.asarray(self.weights[rows], np.float32)
             self._resident[split] = ResidentRows(own, rows, targets, weights, device)
 
+    def present(self, drop: Mapping[str, NDArray[np.bool_]] | None) -> NDArray[np.bool_]:
+        """Which of the training rows have which modality (R, M), but for what is dropped."""
+        kept = [part.present[self.train] for part in self.prepared.values()]
+        return np.stack(
+            [
+                own & ~drop[name] if drop and name in drop else own
+                for name, own in zip(self.prepared, kept, strict=True)
+            ],
+            1,
+        )
+
     def training_batches(
         self,
         order: Sequence[NDArray[np.int64]],

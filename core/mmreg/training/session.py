@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.training.batch_size import find_batch_size
 from mmreg.training.checkpoint import BEST_WEIGHTS, load_checkpoint
+from mmreg.training.distributed import Peers, check_same
 from mmreg.training.encode_once import encode_once
 from mmreg.training.fitting import fit_fusions, fit_task
 from mmreg.training.given import Given
@@ -55,6 +57,7 @@ class Session:
         stop: the wish that it end.
         check: raises where the folder is no longer the one that is held.
         test: whether the test rows are measured at the end.
+        peers: the processes that train together, of which the first one alone writes.
     """
 
     def __init__(
@@ -67,7 +70,9 @@ class Session:
         stop: Stop | None = None,
         check: Callable[[], None] = lambda: None,
         test: bool = True,
+        peers: Peers | None = None,
     ) -> None:
+        self.peers = peers or Peers()
         self.folder, self.experiment, self.device, self.followers = folder, experiment, device, followers
         self.resumption, self.stop, self.check = resumption, stop or Stop(), check
         self.measured = ("validation", "test") if test else ("validation",)
@@ -77,8 +82,8 @@ class Session:
         self.best = ""  # the checksum of the best weights so far
         self.holds_best = False  # whether the model has better weights than those that were kept as the best
 
-    def run(self) -> Run:
-        """Do all of it; the run has the best weights."""
+    def run(self) -> Run | None:
+        """Do all of it; the run has the best weights. None for a process that does not lead."""
         experiment, resumption = self.experiment, self.resumption
         for text in experiment.messages:
             self._note(text)
@@ -87,7 +92,7 @@ class Session:
         self.split_fingerprint = experiment.split_fingerprint()  # before rows with bad cells are left out
         if resumption is not None and resumption.facts["table"]["fingerprint"] != self.fingerprint:
             raise RunError(f"{experiment.table.name} has changed since the run in {str(self.folder)!r} was started")
-        with region("preparing"):
+        with region("preparing"), self.peers.in_turn():
             self.prepared = prepare_all(
                 self.plan, experiment.table, experiment.modalities, cache_dir(), self.followers.preparing
             )
@@ -99,9 +104,14 @@ class Session:
             fit_arrays(self.prepared, experiment.learning, experiment.splits["train"])
         states = None if resumption is None else resumption.restoring.states()
         model = experiment.build_model(states).to(self.device)
-        self.given = self._encode_once(model)
+        self._check_peers()
+        with self.peers.in_turn():
+            self.given = self._encode_once(model)
         self.batch_size = self._batch_size(model)
         trainer = self._trainer(model)
+        if not self.peers.leads:
+            self._follow(trainer)
+            return None
         if resumption is None:
             self._start_folder(model)
         else:
@@ -188,7 +198,8 @@ class Session:
         if self.resumption is not None:
             return int(self.resumption.facts["batch_size"])
         dtype = resolve_precision(self.form.training.precision, self.device)
-        return find_batch_size(self.plan, model, self.experiment.modalities, self._rows(), self.device, dtype)
+        parts = self.plan, model, self.experiment.modalities, self._rows(), self.device, dtype
+        return self.peers.size * self.peers.from_first(lambda: find_batch_size(*parts))
 
     def _rows(self) -> TrainingRows:
         experiment, splits = self.experiment, self.experiment.splits
@@ -217,7 +228,32 @@ class Session:
             self.batch_size,
             on_gradients=on_gradients,
             tell=self._note,
+            peers=self.peers,
         )
+
+    def _check_peers(self) -> None:
+        """Refuse processes that are not about the same training, and what several of them cannot train."""
+        check_same(
+            self.peers,
+            {
+                "version of mmreg": version("mmreg"),
+                "version of torch": torch.__version__,
+                "recipe": self.identity,
+                "table": self.fingerprint,
+                "split": self.split_fingerprint,
+                **{f"prepared {name}": values.contents for name, values in self.prepared.items()},
+            },
+        )
+
+    def _follow(self, trainer: Trainer) -> None:
+        """Take the steps that the leading process takes, and write nothing."""
+        if self.resumption is not None:
+            load_checkpoint(self.folder, list(trainer.model.parts()), self.identity, trainer.load_state)
+            trainer.progress.finished |= self.resumption.finishes
+        trainer.progress.best = self.peers.from_first(lambda: None)
+        trainer.between_steps = partial(self._heed, trainer)
+        for _ in trainer.epochs():
+            pass
 
     def _go_on(self, resumption: Resumption, trainer: Trainer) -> None:
         """Take up a training where its last checkpoint left it."""
@@ -279,6 +315,7 @@ class Session:
         weights = {name for name, _ in trainer.model.named_parameters()}
         saver = Saver(self.folder, self.form.training.checkpoint, step, weights, self.check, self.identity, self.best)
         trainer.between_steps = partial(self._between_steps, trainer, saver)
+        self.peers.from_first(lambda: trainer.progress.best)  # once they have read what is written from here on
         try:
             with saver:
                 if self.resumption is not None:  # the tables may be of a later state, which is damaged
@@ -350,13 +387,18 @@ class Session:
         """Keep the training if it is time to, and end it if that is wished."""
         saver.raise_failure()
         step = trainer.progress.step
-        ends = (self.stop.wanted or trainer.out_of_time) and step != saver.step
+        stops = self.peers.any(self.stop.wanted)
+        ends = (stops or trainer.out_of_time) and step != saver.step
         if ends or saver.is_due(step):
             with region("checkpoint"):
                 saver.save(Kept(state=trainer.state()), step)
-        if self.stop.wanted:
-            epoch = trainer.progress.epoch + 1
-            raise Stopped(f"stopped after step {step:,} of {trainer.steps:,}, in epoch {epoch}", step, epoch)
+        if stops:
+            raise _stopped(trainer)
+
+    def _heed(self, trainer: Trainer) -> None:
+        """End a training that another process keeps, if that is wished."""
+        if self.peers.any(self.stop.wanted):
+            raise _stopped(trainer)
 
     def _report(self, run: Run, trainer: Trainer, soup: Soup | None) -> dict[str, Any]:
         """Measure the kept weights on validation rows, and test rows if asked to; write predictions and figures."""
@@ -412,3 +454,9 @@ class Session:
             "resumed_after_step": trainer.progress.step,
             "resumed_within_epoch": trainer.position is not None,
         }
+
+
+def _stopped(trainer: Trainer) -> Stopped:
+    """What ends a training between two steps."""
+    step, epoch = trainer.progress.step, trainer.progress.epoch + 1
+    return Stopped(f"stopped after step {step:,} of {trainer.steps:,}, in epoch {epoch}", step, epoch)

@@ -18,6 +18,7 @@ from mmreg.model.seeding import Draws, derive
 from mmreg.recipe.training_form import Training
 from mmreg.regions import region
 from mmreg.training.balancing import balancing_of
+from mmreg.training.distributed import Part, Peers
 from mmreg.training.losses import total_loss
 from mmreg.training.mixing import Mixing
 from mmreg.training.nonfinite import StepGuard
@@ -67,6 +68,7 @@ class TrainingStep:
         device: where to compute.
         dtype: the dtype of the forward pass.
         on_gradients: told the number of a step, from 1, when its gradients are there; None if nobody follows it.
+        peers: the processes that train together.
     """
 
     def __init__(
@@ -79,26 +81,32 @@ class TrainingStep:
         device: torch.device,
         dtype: torch.dtype,
         on_gradients: Callable[[int], None] | None = None,
+        peers: Peers | None = None,
     ) -> None:
+        self.peers = peers or Peers()
+        self.forward: Callable[..., Output] = model
         self.model, self.modalities, self.optimizer = model, modalities, optimizer
         self.options, self.steps, self.device, self.dtype = options, steps, device, dtype
         self.on_gradients = on_gradients
-        self.balancing = balancing_of(model)
+        self.balancing = balancing_of(model, self.peers)
         self.mixing = Mixing(options, modalities) if options.mixup or options.cutmix else None
         self.scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=dtype == torch.float16)
         skips, scaled = options.on_nonfinite == "skip", self.scaler.is_enabled()
         self.guard = StepGuard(model, optimizer, skips=skips, scaled=scaled, device=device)
 
-    def __call__(self, group: Sequence[Rows], number: int, weight: float) -> Losses:
+    def __call__(
+        self, group: Sequence[Rows], number: int, weight: float, parts: Sequence[Part] | None = None
+    ) -> Losses:
         """Move the weights once.
 
         Args:
             group: batches whose gradients are added up.
             number: how many steps there were before.
-            weight: of all rows of the group together.
+            weight: of all rows of the group together, those of other processes included.
+            parts: what part of each batch is this process's; None where it trains alone.
         """
-        draws = [Draws(self.seed(number, index)) for index in range(len(group))]
-        losses = self.gradients(group, draws, weight or 1.0, number / self.steps)
+        draws = [Draws(self.seed(number, index), self.peers.rank) for index in range(len(group))]
+        losses = self.gradients(group, draws, weight or 1.0, number / self.steps, parts)
         self.update(losses.loss, number)
         return losses
 
@@ -107,7 +115,12 @@ class TrainingStep:
         return derive(self.options.seed, "step", number, index)
 
     def gradients(
-        self, group: Sequence[Rows], draws: Sequence[Draws], weight: float | Tensor, progress: float | Tensor
+        self,
+        group: Sequence[Rows],
+        draws: Sequence[Draws],
+        weight: float | Tensor,
+        progress: float | Tensor,
+        parts: Sequence[Part] | None = None,
     ) -> Losses:
         """Add up the gradients of a group's losses.
 
@@ -116,23 +129,34 @@ class TrainingStep:
             draws: for each batch.
             weight: of all their rows together, above 0; a tensor () where the step is recorded.
             progress: the part of the training that is done; likewise.
+            parts: see `__call__`.
         """
-        rows = sum(batch.size for batch in group)
+        rows = sum(batch.size for batch in group) if parts is None else sum(part.rows for part in parts)
         self.guard.begin()
         if self.balancing is not None:
             self.balancing.begin()
         losses: Losses | None = None
-        for batch, own in zip(group, draws, strict=True):
-            part = self._batch_gradients(batch, own, weight, batch.size / rows, progress)
-            losses = part if losses is None else losses.plus(part)
+        for index, (batch, own) in enumerate(zip(group, draws, strict=True)):
+            part = None if parts is None else parts[index]
+            share = (batch.size if part is None else part.own) / rows
+            with self.peers.adding_up(self.forward, index == len(group) - 1):
+                found = self._batch_gradients(batch, own, weight, share, progress, part)
+            losses = found if losses is None else losses.plus(found)
         assert losses is not None
+        losses = Losses(self.peers.total(losses.values), losses.names)
         if self.balancing is not None:
             with GLOBAL_DRAWS:
                 self.balancing.modulate(draws[-1])
         return losses
 
     def _batch_gradients(
-        self, batch: Rows, draws: Draws, weight: float | Tensor, share: float, progress: float | Tensor
+        self,
+        batch: Rows,
+        draws: Draws,
+        weight: float | Tensor,
+        share: float,
+        progress: float | Tensor,
+        part: Part | None,
     ) -> Losses:
         with region("copies"):
             here = batch.to(self.device)
@@ -141,12 +165,12 @@ class TrainingStep:
         assert inputs.weights is not None
         host = batch.present if isinstance(batch, Batch) else None
         mixed = None if self.mixing is None else self.mixing(inputs, host, draws)
-        scale = (weight, share, progress)
+        scale = (weight, share, progress, self.peers.among(self.model.task, part))
         with GLOBAL_DRAWS:  # backward, too: a checkpointed layer draws again there
             with autocast(self.device, self.dtype):
-                output = self.model(inputs if mixed is None else mixed.batch, draws)
+                output = self.forward(inputs if mixed is None else mixed.batch, draws)
                 if self.balancing is not None:
-                    output = self.balancing.seen(output, inputs)
+                    output = self.balancing.seen(output, inputs, part)
 
             def loss_of(given: Output) -> tuple[Tensor, dict[tuple[str, str], Tensor]]:
                 if mixed is not None:

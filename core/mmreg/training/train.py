@@ -21,6 +21,7 @@ from mmreg.recipe.resolve import Plan
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.training.checkpoint import has_checkpoint
+from mmreg.training.distributed import Peers, check_plan, joined
 from mmreg.training.profiling import Profile
 from mmreg.training.resuming import Resumption, check_recipe, resumption
 from mmreg.training.session import Session
@@ -72,23 +73,41 @@ def train(
     if stop is not None and not isinstance(stop, Stop):
         raise OptionError(f"stop must be a mmreg.Stop, found {type(stop).__name__}")
     folder = Path(out)
-    target = resolve_device(device)
-    plan = checked_plan(read_recipe(recipe, overrides))
-    resolve_precision(plan.recipe.form.training.precision, target)
-    with runs.writing(folder) as check:
-        goes_on = None
-        if not resume or overwrite or not runs.is_run(folder):
-            runs.claim(folder, overwrite=overwrite)
-        elif has_checkpoint(folder):
-            goes_on = resumption(folder, plan, accept_changes=accept_changes)
-        elif (folder / runs.WEIGHTS).is_file():
-            raise RunError(
-                f"there is no checkpoint in {str(folder)!r} to go on from; the run there is whole: train anew by "
-                "--overwrite, or into another folder"
-            )
-        else:
-            check_recipe(folder, plan)
-        return _run(folder, plan, target, callback, goes_on, check, stop, profile, test)
+    with joined(device) as (peers, target):
+        plan = checked_plan(read_recipe(recipe, overrides))
+        resolve_precision(plan.recipe.form.training.precision, target)
+        check_plan(peers, plan)
+        if not peers.leads:
+            begun = peers.from_first(lambda: False)
+            goes_on = resumption(folder, plan, accept_changes=accept_changes) if begun else None
+            _run(folder, plan, target, Followers.nobody(), goes_on, stop=stop, peers=peers)
+            peers.wait()  # until it is measured and written
+            return runs.load(folder, target)
+        with runs.writing(folder) as check:
+            goes_on = _begun(folder, plan, overwrite=overwrite, resume=resume, accept_changes=accept_changes)
+            peers.from_first(lambda: goes_on is not None)
+            profiled = Profile(folder, target) if profile else None
+            followers = Followers(callback, plan.callbacks, profiled)
+            run = _run(folder, plan, target, followers, goes_on, check, stop, profiled, test, peers)
+            assert run is not None
+        peers.wait()
+        return run
+
+
+def _begun(folder: Path, plan: Plan, *, overwrite: bool, resume: bool, accept_changes: bool) -> Resumption | None:
+    """What there is to go on with in a folder that is held for writing; None for a new training."""
+    if not resume or overwrite or not runs.is_run(folder):
+        runs.claim(folder, overwrite=overwrite)
+        return None
+    if has_checkpoint(folder):
+        return resumption(folder, plan, accept_changes=accept_changes)
+    if (folder / runs.WEIGHTS).is_file():
+        raise RunError(
+            f"there is no checkpoint in {str(folder)!r} to go on from; the run there is whole: train anew by "
+            "--overwrite, or into another folder"
+        )
+    check_recipe(folder, plan)
+    return None
 
 
 def finish(
@@ -130,30 +149,32 @@ def finish(
                 "go on with it by --resume, which begins anew"
             )
         ends = resumption(folder, plan, accept_changes=accept_changes, finishes=True)
-        return _run(folder, plan, target, callback, ends, check)
+        run = _run(folder, plan, target, Followers(callback, plan.callbacks), ends, check)
+        assert run is not None
+        return run
 
 
 def _run(
     folder: Path,
     plan: Plan,
     device: torch.device,
-    callback: Callback | None,
+    followers: Followers,
     goes_on: Resumption | None,
-    check: Callable[[], None],
+    check: Callable[[], None] = lambda: None,
     stop: Stop | None = None,
-    profile: bool = False,
+    profiled: Profile | None = None,
     test: bool = True,
-) -> Run:
-    """Train in a folder that is held for writing, for as long as `check` finds it there."""
-    runs.remove_leftovers(folder)
+    peers: Peers | None = None,
+) -> Run | None:
+    """Train in a folder that is held for writing, for as long as `check` finds it there; None for who only helps."""
+    if peers is None or peers.leads:
+        runs.remove_leftovers(folder)
     experiment = open_experiment(plan, None if goes_on is None else goes_on.restoring.modalities())
     check_validation(plan, experiment)
-    profiled = Profile(folder, device) if profile else None
-    followers = Followers(callback, plan.callbacks, profiled)
     training = plan.recipe.form.training
     arithmetic = tuned(device, resolve_precision(training.precision, device), deterministic=training.deterministic)
     with deterministic(training.deterministic), arithmetic, random_state_kept(device), freed_memory_kept():
-        session = Session(folder, experiment, device, followers, goes_on, stop, check, test)
+        session = Session(folder, experiment, device, followers, goes_on, stop, check, test, peers)
         try:
             with nullcontext() if profiled is None else profiled.active(followers.message):
                 return session.run()

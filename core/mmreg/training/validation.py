@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.metrics import MetricValue
+from mmreg.contract.task import Task
 from mmreg.data.lengths import unpadded_order
-from mmreg.model.inference import mean_loss, predict
+from mmreg.model.inference import Predicted, mean_loss, predict
 from mmreg.model.measures import Measures
 from mmreg.model.model import MultimodalModel
+from mmreg.training.distributed import Peers
 from mmreg.training.rows import AnyBatch, TrainingRows
 
 
@@ -27,6 +31,7 @@ class Validation:
         batch_size: rows that are predicted at a time.
         device: where to compute.
         dtype: the dtype of the forward pass.
+        peers: the processes that train together; each predicts its share of the batches.
     """
 
     def __init__(
@@ -39,7 +44,9 @@ class Validation:
         batch_size: int,
         device: torch.device,
         dtype: torch.dtype,
+        peers: Peers | None = None,
     ) -> None:
+        self.peers = peers or Peers()
         self.rows, self.modalities, self.measures = rows, modalities, measures
         self.metrics, self.metric, self.batch_size = metrics, metric, batch_size
         self.order = unpadded_order(rows.prepared, rows.validation, batch_size)
@@ -54,8 +61,12 @@ class Validation:
         """
         if not len(self.rows.validation):
             return []
-        task = model.task
-        predicted = predict(model, self.modalities, self._batches(between), self.device, self.dtype)
+        order = self.peers.batches_of(len(self.rows.validation), self.batch_size, self.order)
+        predicted = predict(model, self.modalities, self._batches(order, between), self.device, self.dtype)
+        predicted = self.peers.predicted(predicted, order)
+        return self.peers.from_first(lambda: self._measured(model.task, predicted))
+
+    def _measured(self, task: Task, predicted: Predicted) -> list[MetricValue]:
         targets = torch.from_numpy(self.rows.targets[self.rows.validation])
         weights = torch.from_numpy(self.rows.weights[self.rows.validation])
         found = [("", "loss", mean_loss(task, predicted.scores, targets, weights))]
@@ -69,7 +80,8 @@ class Validation:
                 found += [(name, self.metric, result[self.metric])] if self.metric in result else []
         return [MetricValue("validation", *each) for each in found]
 
-    def _batches(self, between: Callable[[], None]) -> Iterator[AnyBatch]:
-        for batch in self.rows.validation_batches(self.batch_size, self.order, self.device):
-            between()
+    def _batches(self, order: Sequence[NDArray[np.int64]] | None, between: Callable[[], None]) -> Iterator[AnyBatch]:
+        for batch in self.rows.validation_batches(self.batch_size, order, self.device):
+            if self.peers.size == 1:  # others may have fewer batches, and ask less often
+                between()
             yield batch

@@ -1,0 +1,129 @@
+"""Starting a command in several processes, by torch's own launcher, and one message of what ended them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmreg.cli import is_debug
+from mmreg.console import say
+from mmreg.data.decode import num_workers
+from mmreg.errors import DeviceError, OptionError, PeerLostError, TrainingError
+from mmreg.messages import listed
+from mmreg.training.signals import INTERRUPTED, SIGNALS
+
+COMMAND = "MMREG_COMMAND"
+"""The environment variable that tells a process what a person has typed."""
+LONGEST = 1 << 14
+"""Bytes of what a process has said of its end that are read."""
+
+
+def typed() -> list[str]:
+    """The arguments that a person has typed, also in a process that was started for them."""
+    return shlex.split(os.environ[COMMAND]) if COMMAND in os.environ else sys.argv[1:]
+
+
+def launch(count: int, arguments: Sequence[str]) -> int:
+    """Run a command in several processes of this machine, which train or predict together; the first one is seen.
+
+    Args:
+        count: how many.
+        arguments: of `mmreg`.
+
+    Returns:
+        The exit code of the command.
+
+    Raises:
+        OptionError: torch cannot start processes here.
+        TrainingError: one of them has failed, other than by what the first one has said already; says which and why.
+    """
+    from torch import distributed
+
+    if not distributed.is_available():
+        raise OptionError("this build of torch cannot train in several processes; leave --devices out")
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if not is_debug():
+        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_workers() // count)))
+    os.environ[COMMAND] = shlex.join(typed())
+    with tempfile.TemporaryDirectory(prefix="mmreg-processes-", ignore_cleanup_errors=True) as folder:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id="mmreg",
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            signals_to_handle=",".join(signal.Signals(number).name for number in (*SIGNALS, signal.SIGHUP)),
+            logs_specs=DefaultLogsSpecs(folder, redirects=dict.fromkeys(range(1, count), Std.ALL)),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", "mmreg", *arguments)
+        except SignalException as stopped:
+            return SIGNALS.get(stopped.sigval, INTERRUPTED)
+        except ChildFailedError as failed:
+            return _failed(failed.failures, count, Path(folder))
+    return 0
+
+
+def _failed(failures: Mapping[int, Any], count: int, folder: Path) -> int:
+    """The exit code of a command of which processes have failed.
+
+    Raises:
+        TrainingError: it is not the first one, whose message is seen, that failed by itself.
+    """
+    by_itself = {rank: each for rank, each in failures.items() if each.exitcode != PeerLostError.exit_code}
+    killed = {rank: each for rank, each in by_itself.items() if each.exitcode < 0 and -each.exitcode != signal.SIGTERM}
+    rank, failure = next(iter((killed or by_itself or failures).items()))
+    if rank == 0 and failure.exitcode > 0:
+        return int(failure.exitcode)
+    if failure.exitcode < 0:
+        why = f"was ended by {signal.Signals(-failure.exitcode).name}"
+        why += " (as where memory runs out)" if -failure.exitcode == signal.SIGKILL else ""
+    else:
+        why = f"has failed: {_last_words(folder, rank) or f'its exit code is {failure.exitcode}'}"
+    raise TrainingError(f"process {rank} of {count} (0 to {count - 1}) {why}; all of them have ended")
+
+
+def _last_words(folder: Path, rank: int) -> str:
+    """What a process that nobody sees has said last."""
+    for path in folder.glob(f"*/attempt_0/{rank}/stderr.log"):
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LONGEST))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+        said = [line.removeprefix("mmreg: ") for line in lines if line.startswith("mmreg: ")]
+        if said:
+            return said[-1]
+    return ""
+
+
+def check_count(count: int, device: str) -> None:
+    """Refuse a number of processes that this machine has no devices for, before any is started.
+
+    Raises:
+        DeviceError: there are fewer devices of the kind.
+    """
+    from mmreg.model.devices import available_devices, resolve_device
+
+    best = resolve_device(device)
+    if ":" in device:
+        raise DeviceError(f"--devices {count} takes one device each; name {best.type!r} instead of {device}")
+    there = [each for each in available_devices() if each.startswith(best.type)]
+    if best.type != "cpu" and count > len(there):
+        raise DeviceError(
+            f"--devices {count}, and this machine has {len(there)} ({listed(there)}); ask for fewer, or train on the "
+            "CPU by --device cpu"
+        )
+    say(f"{count} processes, each with {'a share of the CPU' if best.type == 'cpu' else 'a ' + best.type + ' device'}")

@@ -1,0 +1,469 @@
+"""Training by several processes, one a device: who takes which rows of a step, and what they tell each other.
+
+Every process goes through the same steps with the same weights. Of the rows of each step it takes its share; losses are
+sums over rows, divided by the weight of those of all processes, so gradients are added up. Whatever else depends on
+other rows is computed of those of all processes as well: the statistics of batch norms, losses that compare rows, and
+what a balance sees. torch.distributed carries it: `torchrun`, or `mmreg train --devices`, starts the processes.
+
+Axes: B batch, M modalities, R training rows.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+from torch.nn.parallel import DistributedDataParallel
+
+from mmreg.contract.balance import BalanceBatch
+from mmreg.contract.task import Task
+from mmreg.data.batches import Batch
+from mmreg.errors import DeviceError, OptionError, PeerLostError, TrainingError
+from mmreg.layers import share_statistics
+from mmreg.messages import listed, plural
+from mmreg.model.devices import available_devices, resolve_device
+from mmreg.model.inference import Predicted
+from mmreg.recipe.resolve import Plan
+from mmreg.training.rows import AnyBatch
+
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for another in a step: the first ones may compile kernels."""
+LONG = timedelta(days=14)
+"""How long they wait where one does something for all, such as decoding a table or measuring the run."""
+Value = TypeVar("Value")
+Among = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""As `Task.loss_among`."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A process's part of a batch.
+
+    Attributes:
+        places: (B,) of its rows among the training rows: its own, and after them those that it borrows.
+        own: how many are its own. Those borrowed have no loss; they stand in for a modality, or for all rows, of which
+            it has none, so that all processes go through the same encoders.
+        rows: how many rows the batch has on all processes.
+        weight: of all of these.
+    """
+
+    places: NDArray[np.int64]
+    own: int
+    rows: int
+    weight: float
+
+    @property
+    def share(self) -> float:
+        """The share of the batch's rows that are its own."""
+        return self.own / self.rows
+
+
+def part_of(
+    batch: NDArray[np.int64], present: NDArray[np.bool_], weights: NDArray[np.floating[Any]], rank: int, size: int
+) -> Part:
+    """What one of several processes takes of a batch: every row is taken by one of them.
+
+    Args:
+        batch: (B,) the places of its rows.
+        present: (R, M) which of the training rows have which modality.
+        weights: (R,) of the training rows.
+        rank: of the process.
+        size: how many processes there are.
+    """
+    own = batch[rank::size]
+    lacking = present[batch].any(0) & ~present[own].any(0)
+    borrowed: list[int] = []
+    for column in np.flatnonzero(lacking):
+        if not present[borrowed, column].any():
+            borrowed.append(int(batch[present[batch, column].argmax()]))
+    if not len(own) and not borrowed:
+        borrowed.append(int(batch[0]))
+    places = np.concatenate([own, np.array(borrowed, np.int64)])
+    return Part(places, len(own), len(batch), float(weights[batch].sum(dtype=np.float64)))
+
+
+class Peers:
+    """The processes that train a model together; this is one that trains by itself.
+
+    Attributes:
+        rank: which of them this is, from 0; the first one leads: it alone writes.
+        size: how many there are.
+        trains_alone: whether none of it needs another process.
+    """
+
+    rank = 0
+    size = 1
+
+    trains_alone = True
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def parts(
+        self,
+        order: Sequence[NDArray[np.int64]],
+        present: Callable[[], NDArray[np.bool_]],
+        weights: NDArray[np.floating[Any]],
+    ) -> list[Part] | None:
+        """What this process takes of each batch; None for all of it. See `part_of`."""
+        return None
+
+    def forward(self, model: nn.Module) -> Callable[..., Any]:
+        """What is called in the place of a model, so that its gradients come to be those of all processes."""
+        return model
+
+    def adding_up(self, forward: Callable[..., Any], last: bool) -> AbstractContextManager[object]:
+        """A context for one of the batches of a step: after the last one, gradients are those of all processes."""
+        return nullcontext()
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes."""
+        return tensor
+
+    def any(self, wish: bool) -> bool:
+        """Whether one of them wishes something."""
+        return wish
+
+    def from_first(self, find: Callable[[], Value]) -> Value:
+        """What the first of them finds."""
+        return find()
+
+    def from_all(self, value: Value) -> list[Value]:
+        """What each of them has."""
+        return [value]
+
+    def batches_of(
+        self, rows: int, batch_size: int, order: Sequence[NDArray[np.int64]] | None
+    ) -> Sequence[NDArray[np.int64]] | None:
+        """Which of the batches of some rows this process predicts; None for all, as they come."""
+        return order
+
+    def predicted(self, own: Predicted, order: Sequence[NDArray[np.int64]] | None) -> Predicted:
+        """The predictions of all rows, of those of each process's batches."""
+        return own
+
+    def own_rows(self, rows: int) -> NDArray[np.int64]:
+        """Which of some rows this process predicts: those that follow on those of the one before."""
+        return np.arange(rows * self.rank // self.size, rows * (self.rank + 1) // self.size)
+
+    def to_first(self, value: Value) -> list[Value] | None:
+        """What each of them has, for the first one; None for the others."""
+        return [value]
+
+    def among(self, task: Task, part: Part | None) -> Among:
+        """The loss of rows that are compared with those of all processes."""
+        return task.loss_among
+
+    def whole(self, batch: BalanceBatch, task: Task, part: Part | None) -> BalanceBatch:
+        """A batch with the rows of all processes."""
+        return batch
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """A block that the first process of each machine goes through before the others there."""
+        yield
+
+    def wait(self) -> None:
+        """Wait until all of them are here."""
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """A block in which this process computes by itself."""
+        yield
+
+    def end(self) -> None:
+        """Leave the model as it was."""
+
+
+class _Joined(Peers):
+    """Several processes that train together, in torch.distributed's default group."""
+
+    trains_alone = False
+
+    def __init__(self) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        # Apart from the gradients', which are on their way while others are asked for.
+        self._rows = dist.new_group()
+        self._wishes = dist.new_group(backend="gloo", timeout=PATIENCE)
+        self._patient = dist.new_group(backend="gloo", timeout=LONG)
+        self._local = int(os.environ.get("LOCAL_RANK", self.rank))
+        self._undo: Callable[[], None] = lambda: None
+        self._model: nn.Module | None = None
+
+    def parts(
+        self,
+        order: Sequence[NDArray[np.int64]],
+        present: Callable[[], NDArray[np.bool_]],
+        weights: NDArray[np.floating[Any]],
+    ) -> list[Part] | None:
+        there = present()
+        return [part_of(batch, there, weights, self.rank, self.size) for batch in order]
+
+    def forward(self, model: nn.Module) -> Callable[..., Any]:
+        self._undo()
+        self._model, self._undo = model, share_statistics(model, self._rows)
+        wrapped = DistributedDataParallel(model, broadcast_buffers=False)
+        wrapped.register_comm_hook(None, lambda state, bucket: _added(bucket.buffer()))
+        return wrapped
+
+    def adding_up(self, forward: Callable[..., Any], last: bool) -> AbstractContextManager[object]:
+        assert isinstance(forward, DistributedDataParallel)
+        return nullcontext() if last else forward.no_sync()
+
+    def total(self, tensor: Tensor) -> Tensor:
+        summed = tensor.clone()
+        dist.all_reduce(summed, group=self._rows)
+        return summed
+
+    def any(self, wish: bool) -> bool:
+        told = torch.tensor(int(wish))
+        dist.all_reduce(told, dist.ReduceOp.MAX, group=self._wishes)
+        return bool(told)
+
+    def from_first(self, find: Callable[[], Value]) -> Value:
+        found: list[Any] = [find() if self.leads else None]
+        dist.broadcast_object_list(found, 0, group=self._patient)
+        value: Value = found[0]
+        return value
+
+    def from_all(self, value: Value) -> list[Value]:
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self._patient)
+        return values
+
+    def to_first(self, value: Value) -> list[Value] | None:
+        values: list[Any] | None = [None] * self.size if self.leads else None
+        dist.gather_object(value, values, 0, group=self._patient)
+        return values
+
+    def batches_of(
+        self, rows: int, batch_size: int, order: Sequence[NDArray[np.int64]] | None
+    ) -> Sequence[NDArray[np.int64]] | None:
+        if order is None:
+            places = np.arange(rows)
+            order = [places[first : first + batch_size] for first in range(0, rows, batch_size)]
+        return order[self.rank :: self.size]
+
+    def predicted(self, own: Predicted, order: Sequence[NDArray[np.int64]] | None) -> Predicted:
+        places = np.sort(np.concatenate([np.empty(0, np.int64), *(order or ())]))
+        told = [pair for pair in self.from_all((places, own)) if len(pair[0])]
+        back = torch.from_numpy(np.argsort(np.concatenate([places for places, _ in told]), kind="stable"))
+        parts = [each for _, each in told]
+
+        def joined(tensors: Iterable[Tensor]) -> Tensor:
+            return torch.cat(list(tensors))[back]
+
+        return Predicted(
+            joined(each.scores for each in parts),
+            joined(each.present for each in parts),
+            {
+                name: type(part)(
+                    joined(each.parts[name].scores for each in parts),
+                    joined(each.parts[name].present for each in parts),
+                )
+                for name, part in parts[0].parts.items()
+            },
+            {name: joined(each.extras[name] for each in parts) for name in parts[0].extras},
+        )
+
+    def among(self, task: Task, part: Part | None) -> Among:
+        if part is None or not _compares(task):
+            return task.loss_among
+        return lambda scores, targets, present: self._loss_among(task, part, scores, targets, present)
+
+    def _loss_among(self, task: Task, part: Part, scores: Tensor, targets: Tensor, present: Tensor) -> Tensor:
+        losses = task.loss_among(*(self._rows_of_all(each, part) for each in (scores, targets, present)))
+        own = losses[self._own(part)]
+        return torch.cat([own, own.new_zeros(len(scores) - part.own)])
+
+    def whole(self, batch: BalanceBatch, task: Task, part: Part | None) -> BalanceBatch:
+        if part is None:
+            return batch
+
+        def whole(rows: Tensor) -> Tensor:
+            return self._rows_of_all(rows, part)
+
+        def joint(kept: Tensor) -> Tensor:
+            own = torch.zeros_like(batch.present)
+            own[: part.own] = kept[self._own(part)]
+            return whole(batch.joint(own))
+
+        targets = whole(batch.targets)
+        return BalanceBatch(
+            {name: whole(vector) for name, vector in batch.vectors.items()},
+            {name: whole(logits) for name, logits in batch.logits.items()},
+            whole(batch.present),
+            targets,
+            whole(batch.weights),
+            batch.prior,
+            lambda scores: task.loss(scores, targets),
+            joint,
+        )
+
+    def _own(self, part: Part) -> slice:
+        """Where this process's own rows are among those of all."""
+        first = sum(self._sizes(part)[: self.rank])
+        return slice(first, first + part.own)
+
+    def _sizes(self, part: Part) -> list[int]:
+        """How many rows of a batch are each process's own."""
+        return [len(range(rank, part.rows, self.size)) for rank in range(self.size)]
+
+    def _rows_of_all(self, rows: Tensor, part: Part) -> Tensor:
+        """The own rows of all processes, one process after the other; gradients go back to where rows come from."""
+        sizes = self._sizes(part)
+        wide = rows.to(torch.uint8) if rows.dtype == torch.bool else rows
+        padded = nn.functional.pad(wide[: part.own], (*(0, 0) * (rows.dim() - 1), 0, max(sizes) - part.own))
+        found = all_gather(padded.contiguous(), self._rows)  # type: ignore[no-untyped-call]
+        return torch.cat([each[:size] for each, size in zip(found, sizes, strict=True)]).to(rows.dtype)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        if self._local:
+            self.wait()
+        yield
+        if not self._local:
+            self.wait()
+
+    def wait(self) -> None:
+        dist.barrier(group=self._patient)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        self._undo()
+        try:
+            yield
+        finally:
+            if self._model is not None:
+                self._undo = share_statistics(self._model, self._rows)
+
+    def end(self) -> None:
+        self._undo()
+        self._model = None
+
+
+def leads() -> bool:
+    """Whether this process is the first of those that train together, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def joined(device: str | torch.device | None) -> Iterator[tuple[Peers, torch.device]]:
+    """The processes that train together, and the device of this one; the process alone if nobody has started more.
+
+    Args:
+        device: where to compute, by name; of a kind with several devices each process takes one of its own.
+
+    Raises:
+        DeviceError: there is no such device, or there are fewer than processes.
+        PeerLostError: another process has ended before.
+    """
+    if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+        yield Peers(), resolve_device(device)
+        return
+    own = _own_device(device)
+    if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE, device_id=own if own.type == "cuda" else None)
+        atexit.register(dist.destroy_process_group)  # not before, as another training may follow
+    peers = _Joined()
+    try:
+        yield peers, own
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
+            raise PeerLostError("another process of this training has ended") from error
+        raise
+    finally:
+        peers.end()
+
+
+def _own_device(device: str | torch.device | None) -> torch.device:
+    """The device of this process among those of its machine."""
+    local, here = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    name = "auto" if device is None else str(device)
+    best = resolve_device(name)
+    if best.type == "cpu" or (":" in name and here == 1):
+        return best
+    if ":" in name:
+        raise DeviceError(f"{plural(here, 'process')} cannot share {name}; name {best.type!r}, for one each")
+    there = [each for each in available_devices() if each.startswith(best.type)]
+    if local >= len(there):
+        raise DeviceError(
+            f"{plural(here, 'process')} need as many devices, and this machine has {listed(there)}; start fewer, or "
+            "train on the CPU by --device cpu"
+        )
+    found = torch.device(there[local])
+    if found.type == "cuda":
+        torch.cuda.set_device(found)
+    return found
+
+
+def check_plan(peers: Peers, plan: Plan) -> None:
+    """Refuse what several processes cannot train.
+
+    Raises:
+        OptionError: names it.
+    """
+    if peers.size > 1 and plan.balance is not None and not plan.balance.cls.among_processes:
+        raise OptionError(
+            f"training.balance: {plan.balance.entry.reference} goes by the rows of one process alone, and so cannot be "
+            "trained by several; choose another balance, or leave --devices out"
+        )
+
+
+def check_same(peers: Peers, facts: Mapping[str, str]) -> None:
+    """Refuse a training whose processes are not about the same thing.
+
+    Args:
+        peers: the processes.
+        facts: what has to be the same, by what it is called.
+
+    Raises:
+        TrainingError: something differs; names it, and the first process whose is another.
+    """
+    told = peers.from_all(dict(facts))
+    for rank, other in enumerate(told):
+        for name, value in told[0].items():
+            if other.get(name) != value:
+                raise TrainingError(
+                    f"process {rank} has another {name} than process 0 ({other.get(name)} instead of {value}); start "
+                    "all processes with the same command, files and versions"
+                )
+
+
+def without_borrowed(batch: AnyBatch, own: int) -> AnyBatch:
+    """A batch of which the first rows alone have a loss."""
+    if len(batch.index) == own:
+        return batch
+    if isinstance(batch, Batch):
+        assert batch.weights is not None
+        weights = batch.weights.clone()
+        weights[own:] = 0
+        return replace(batch, weights=weights)
+    return replace(batch, own=own)
+
+
+def _compares(task: Task) -> bool:
+    """Whether a row's loss depends on other rows."""
+    return any(each.compares_rows or not each.needs_target for each in task.target_tasks.values())
+
+
+def _added(gradients: Tensor) -> torch.futures.Future[Tensor]:
+    """The gradients of all processes added up, as losses are divided by the weight of all their rows already."""
+    work = dist.all_reduce(gradients, async_op=True)
+    assert work is not None
+    future: torch.futures.Future[Tensor] = work.get_future().then(lambda done: done.value()[0])
+    return future

@@ -1,0 +1,131 @@
+"""Training by several processes: which rows each takes, and that it comes to what one process comes to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trained_together
+from safetensors.torch import load_file
+from trained_together import CASES, figures, recipe, start, train_all, write_table
+
+import mmreg
+from mmreg.errors import OptionError
+from mmreg.layers import MaskedBatchNorm, masked_batch_norm
+from mmreg.training.distributed import Part, part_of
+
+SCRIPT = str(Path(trained_together.__file__))
+TOLERANCE = 2e-5
+"""Of losses and weights: sums in another order, over some ten steps."""
+
+
+def parts_of(batch: list[int], present: Any, size: int, weights: Any = None) -> list[Part]:
+    there = np.asarray(present, bool)
+    weighs = np.ones(len(there)) if weights is None else np.asarray(weights)
+    return [part_of(np.array(batch), there, weighs, rank, size) for rank in range(size)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("rows", [1, 2, 5, 8])
+def test_every_row_is_taken_once(size: int, rows: int) -> None:
+    batch = np.random.default_rng(rows).permutation(20)[:rows].tolist()
+    parts = parts_of(batch, np.ones((20, 2)), size)
+    own = [place for part in parts for place in part.places[: part.own].tolist()]
+    assert sorted(own) == sorted(batch)
+    assert [part.rows for part in parts] == [rows] * size
+    assert sum(part.share for part in parts) == pytest.approx(1)
+    assert max(part.own for part in parts) - min(part.own for part in parts) <= 1
+
+
+def test_a_process_without_a_row_borrows_one_that_has_no_loss() -> None:
+    first, second = parts_of([3], np.ones((5, 2)), 2)
+    assert (first.own, second.own) == (1, 0)
+    assert second.places.tolist() == [3]
+
+
+def test_each_process_has_a_row_of_each_modality_of_the_batch() -> None:
+    present = [[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0]]
+    for part in parts_of([0, 1, 2, 3], present, 2):
+        there = np.asarray(present, bool)[part.places]
+        assert there.any(0).tolist() == [True, True, False]
+    assert [part.places.tolist() for part in parts_of([0, 1, 2, 3], present, 2)] == [[0, 2], [1, 3, 2]]
+
+
+def test_the_weight_is_that_of_all_rows() -> None:
+    parts = parts_of([0, 2, 3], np.ones((4, 1)), 2, [0.5, 9.0, 1.5, 1.0])
+    assert [part.weight for part in parts] == [3.0, 3.0]
+
+
+def test_the_sums_of_a_norm_give_what_torch_gives() -> None:
+    torch.manual_seed(0)
+    values = torch.randn(6, 3, 5, requires_grad=True)
+    ours, theirs = MaskedBatchNorm(3), torch.nn.BatchNorm1d(3)
+    for step in range(3):
+        found, expected = masked_batch_norm(ours, values * (step + 1), None), theirs(values * (step + 1))
+        torch.testing.assert_close(found, expected)
+        gradients = [torch.autograd.grad((each**3).sum(), values)[0] for each in (found, expected)]
+        torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
+    for name, buffer in theirs.named_buffers():
+        torch.testing.assert_close(ours.get_buffer(name), buffer)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """By the number of processes, where each case was trained."""
+    folder = tmp_path_factory.mktemp("together")
+    write_table(folder)
+    processes = start(2, [SCRIPT, str(folder), str(folder / "2")], {"MMREG_CACHE_DIR": str(folder / "cache")})
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("MMREG_CACHE_DIR", str(folder / "own cache"))
+            train_all(folder, folder / "1")
+    except BaseException:
+        for process in processes:
+            process.kill()
+            process.communicate()
+        raise
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    for rank, process in enumerate(processes):
+        assert process.returncode == 0, f"process {rank}: {said[rank]}"
+    return {1: folder / "1", 2: folder / "2"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_come_to_what_one_comes_to(name: str, trained: dict[int, Path]) -> None:
+    alone, together = (trained[size] / str(list(CASES).index(name)) for size in (1, 2))
+    for one, two in zip(figures(alone), figures(together), strict=True):
+        for key, value in one.items():
+            assert two[key] == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE, nan_ok=True), key
+    one, two = (load_file(folder / "model.safetensors") for folder in (alone, together))
+    assert list(one) == list(two)
+    for key, value in one.items():
+        torch.testing.assert_close(
+            two[key], value, atol=10 * TOLERANCE, rtol=10 * TOLERANCE, msg=lambda text: key + text
+        )
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (alone, together)]
+    assert [report["test"]["rows"] for report in reports] == [5, 5]
+
+
+def test_a_run_of_several_processes_is_an_ordinary_one(trained: dict[int, Path]) -> None:
+    run = mmreg.load(trained[2] / "0")
+    assert len(run.predict(str(trained[2].parent / "table.csv"))) == 60
+
+
+def test_a_balance_that_goes_by_one_process_is_refused(tmp_path: Path) -> None:
+    from mmreg.recipe.recipe import read_recipe
+    from mmreg.recipe.resolve import resolve
+    from mmreg.training.distributed import Peers, check_plan
+
+    class Two(Peers):
+        size = 2
+
+    write_table(tmp_path)
+    data = recipe(tmp_path, "three modalities, some absent")
+    data["training"]["balance"] = "mla"
+    with pytest.raises(OptionError, match="mla goes by the rows of one process"):
+        check_plan(Two(), resolve(read_recipe(data)))
+    check_plan(Peers(), resolve(read_recipe(data)))

@@ -1,0 +1,155 @@
+"""Trainings that one process does, or several together: `python trained_together.py FOLDER`, once for each process."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
+SPLIT = [*["train"] * 44, *["validation"] * 11, *["test"] * 5]
+CNN = {"name": "image_cnn", "dropout": 0.0, "channels": [4, 8], "features": 8}
+RNN = {"name": "text_rnn", "dropout": 0.0, "features": 8, "hidden_size": 8, "embedding_size": 8}
+IMAGE = {"type": "image", "column": "image", "size": 12, "augment": "none"}
+PLAIN = {**IMAGE, "encoder": {**CNN, "normalization": "group"}}
+TEXT = {"type": "text", "column": "text", "token_dropout": 0.0, "encoder": RNN}
+NUMBERS = {"type": "tabular", "columns": ["a", "b"], "encoder": {"name": "tabular_mlp", "dropout": 0.0}}
+TRAINING = {"epochs": 2, "batch_size": 8, "optimizer": {"name": "SGD", "lr": 0.05}, "schedule": None}
+BALANCES = ("own_losses", "ogm_ge", "agm", "mmpareto", "pmr", "reconboost", "gradient_blending")
+CASES: dict[str, dict[str, Any]] = {
+    "three modalities, some absent": {},
+    "a batch of fewer rows than processes": {"training": {"batch_size": 3}},
+    "batch norms": {"modalities": {"whole": {**IMAGE, "column": "whole", "encoder": CNN}}},
+    "batch norms of torch's": {
+        "modalities": {
+            "whole": {
+                **IMAGE,
+                "column": "whole",
+                "size": 32,
+                "encoder": {"name": "torchvision", "model": "resnet18", "weights": "none"},
+            }
+        },
+        "training": {"epochs": 1, "batch_size": 22, "optimizer": {"name": "SGD", "lr": 0.001}},
+    },
+    "gradients added up over batches": {"training": {"accumulate": 3, "batch_size": 4}},
+    "averaged, clipped": {"training": {"average": 0.9, "gradient_clip": 0.1}},
+    "frozen at first": {
+        "modalities": {"image": {**PLAIN, "encoder": {**PLAIN["encoder"], "freeze": {"until_epoch": 1}}}, "text": TEXT}
+    },
+    "modalities left out": {"training": {"modality_dropout": 0.3}},
+    "rare classes more often": {"training": {"class_balance": 0.5}},
+    "decisions fused": {"fusion": "product"},
+    "rows that are compared": {"target": {"columns": {"time": "time", "event": "event"}, "task": "survival"}},
+    "no target": {"target": {"task": "contrastive"}, "fusion": None, "modalities": {"image": PLAIN, "text": TEXT}},
+    "several targets": {
+        "targets": {
+            "label": {"column": "label", "task": "classification"},
+            "lasts": {"columns": {"time": "time", "event": "event"}, "task": "survival"},
+        }
+    },
+    **{f"balance {name}": {"training": {"balance": name}} for name in BALANCES},
+}
+"""Recipes by name, each with what is other than in `recipe`. Nothing in them draws at random for single rows."""
+
+
+def write_table(folder: Path) -> Path:
+    """A table of pictures, texts and numbers, some of them absent, with a label and a time."""
+    random = np.random.default_rng(0)
+    rows = []
+    for row, split in enumerate(SPLIT):
+        label = row % 3
+        pixels = (random.random((12, 12, 3)) * 120).astype(np.uint8)
+        pixels[:, :, label] += 100
+        Image.fromarray(pixels).save(folder / f"{row}.png")
+        words = random.choice(WORDS[label : label + 4], random.integers(1, 7))
+        rows.append(
+            {
+                "split": split,
+                "image": f"{row}.png" if random.random() > 0.4 else "",
+                "whole": f"{row}.png",
+                "text": " ".join(words) if random.random() > 0.4 else "",
+                "a": round(label + random.normal(), 3),
+                "b": round(random.normal(), 3),
+                "label": "xyz"[label],
+                "time": round(random.exponential() + 0.1, 3),
+                "event": int(random.random() < 0.7),
+            }
+        )
+    path = folder / "table.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def recipe(folder: Path, name: str) -> dict[str, Any]:
+    """The recipe of a case, over the table in a folder."""
+    case = CASES[name]
+    modalities = case.get("modalities") or {"image": PLAIN, "text": TEXT, "numbers": NUMBERS}
+    goal = {key: case[key] for key in ("target", "targets") if key in case}
+    goal = goal or {"target": {"column": "label", "task": "classification"}}
+    return {
+        "table": str(folder / "table.csv"),
+        "split": "split",
+        **goal,
+        "modalities": modalities,
+        "fusion": case.get("fusion", "concat" if len(modalities) > 1 else None),
+        "training": {**TRAINING, **case.get("training", {})},
+    }
+
+
+def train_all(folder: Path, out: Path) -> None:
+    """Train every case into a folder of its own."""
+    import torch
+
+    import mmreg
+
+    torch.set_num_threads(1)
+    for number, name in enumerate(CASES):
+        mmreg.train(recipe(folder, name), out / str(number), device="cpu")
+
+
+def start(size: int, arguments: list[str], env: dict[str, str] | None = None) -> list[subprocess.Popen[str]]:
+    """Start this Python with the same arguments in several processes that find each other."""
+    from torch.distributed import TCPStore
+
+    port = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False).port
+    common = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        **(env or {}),
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+
+
+def figures(out: Path) -> list[dict[str, float]]:
+    """The figures of each epoch of a run."""
+    with (out / "metrics.csv").open() as file:
+        return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+if __name__ == "__main__":
+    train_all(Path(sys.argv[1]), Path(sys.argv[2]))
+    if "RANK" not in os.environ:
+        print(json.dumps(list(CASES)))
