@@ -19,7 +19,7 @@ from mmreg import registry
 from mmreg.registry.options import describe_options
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE))  # the tests run this file from elsewhere
+sys.path.append(str(HERE.parent))  # the tests run this file from elsewhere
 
 import drawing  # noqa: E402
 
@@ -29,7 +29,6 @@ TEMPLATE = HERE / "page.txt"
 MEASURED = HERE / "measured.json"
 FIGURES = HERE.parent / "figures.md"
 SETS = ("avmnist_small", "emoji")
-UNKNOWN = "not measured"
 SPACES = {
     "log_probabilities": "classes",
     "log_odds": "labels",
@@ -160,7 +159,7 @@ def _overview(measured: dict[str, Any], accuracy: dict[str, dict[str, str]]) -> 
         parameters = count(sum(each.numel() for each in operator.parameters()))
         cells = [f"[`{name}`](#{name})", level, _takes(entry), result, parameters]
         cells.append(f"{measured['operators'][name]['ratio']:g}")
-        yield "| " + " | ".join([*cells, *(accuracy.get(name, {}).get(each, UNKNOWN) for each in SETS)]) + " |"
+        yield "| " + " | ".join([*cells, *(accuracy.get(name, {}).get(each, "see there") for each in SETS)]) + " |"
     yield ""
 
 
@@ -194,7 +193,8 @@ def _section(entry: registry.Entry, measured: dict[str, Any], accuracy: dict[str
     took = measured["operators"][name]
     beside = f", {took['ratio']:g} times that of `concat`" if name != "concat" else ""
     yield f"- **Step**: {took['milliseconds']:g} ms{beside}."
-    yield ("- **Accuracy**: " + ", ".join(f"{each} {accuracy.get(name, {}).get(each, UNKNOWN)}" for each in SETS) + ".")
+    reached = told.get("accuracy") or ", ".join(f"{each} {cell}" for each, cell in accuracy[name].items())
+    yield f"- **Accuracy**: {reached}."
     yield f"- **Absent modality**: {_lowered(told['absent'])}"
     yield f"- **Use it for**: {_lowered(told['use'])}"
     yield f"- **Rather not for**: {_lowered(told['avoid'])}"

@@ -46,10 +46,11 @@ def rectangle(x: float, y: float, width: float, height: float, style: str) -> st
 
 
 def arrow(x1: float, y1: float, x2: float, y2: float) -> str:
-    """A line with a tip at its end, which looks to the right or upwards."""
-    tip = f"{x2:g},{y2:g} "
-    tip += f"{x2 - 8:g},{y2 - 4:g} {x2 - 8:g},{y2 + 4:g}" if x2 > x1 else f"{x2 - 4:g},{y2 + 8:g} {x2 + 4:g},{y2 + 8:g}"
-    end = (x2 - 7, y2) if x2 > x1 else (x2, y2 + 7)
+    """A line with a tip at its end, which points to the right, or down where the line is upright."""
+    across = x2 > x1
+    end = (x2 - 7, y2) if across else (x2, y2 - 7)
+    corners = [(-8, -4), (-8, 4)] if across else [(-4, -8), (4, -8)]
+    tip = " ".join(f"{x2 + dx:g},{y2 + dy:g}" for dx, dy in [(0, 0), *corners])
     line = f'<line class="arrow" x1="{x1:g}" y1="{y1:g}" x2="{end[0]:g}" y2="{end[1]:g}"/>'
     return f'{line}<polygon class="tip" points="{tip}"/>'
 
