@@ -149,17 +149,22 @@ def _overview(measured: dict[str, Any], accuracy: dict[str, dict[str, str]]) -> 
     yield from textwrap.wrap(paragraph, 120, break_long_words=False, break_on_hyphens=False)
     yield from (
         "",
-        "| operator | level | takes | size of F | parameters | time | avmnist_small | emoji |",
-        "|---|---|---|---|---|---|---|---|",
+        "| operator | takes | size of F | parameters | time | avmnist_small | emoji |",
+        "|---|---|---|---|---|---|---|",
     )
     for entry in operators():
         name, level = entry.spec.name, entry.spec.level
         operator = build(entry, sizes, measured["options"].get(name, {}))
         result = str(operator.out_features) if level == "feature" else ""
         parameters = count(sum(each.numel() for each in operator.parameters()))
-        cells = [f"[`{name}`](#{name})", level, _takes(entry), result, parameters]
+        takes = "predictions" if level == "model" else _takes(entry)
+        cells = [f"[`{name}`](#{name})", takes, result, parameters]
         cells.append(f"{measured['operators'][name]['ratio']:g}")
-        yield "| " + " | ".join([*cells, *(accuracy.get(name, {}).get(each, "see there") for each in SETS)]) + " |"
+        yield (
+            "| "
+            + " | ".join([*cells, *(accuracy.get(name, {}).get(each, f"[below](#{name})") for each in SETS)])
+            + " |"
+        )
     yield ""
 
 
@@ -192,7 +197,8 @@ def _section(entry: registry.Entry, measured: dict[str, Any], accuracy: dict[str
     yield f"- **Multiply-adds a row**: {shown(told['products'])}, in matrix products.{note}"
     took = measured["operators"][name]
     beside = f", {took['ratio']:g} times that of `concat`" if name != "concat" else ""
-    yield f"- **Step**: {took['milliseconds']:g} ms{beside}."
+    options = ", ".join(f"{key}: {value}" for key, value in measured["options"].get(name, {}).items())
+    yield f"- **Step**: {took['milliseconds']:g} ms{beside}{f', with `{options}`' if options else ''}."
     reached = told.get("accuracy") or ", ".join(f"{each} {cell}" for each, cell in accuracy[name].items())
     yield f"- **Accuracy**: {reached}."
     yield f"- **Absent modality**: {_lowered(told['absent'])}"
