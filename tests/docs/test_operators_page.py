@@ -41,7 +41,9 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 def options_of(name: str) -> dict[str, Any]:
-    return {key: value for each in ENTRIES[name].get("letters", {}).values() for key, value in OTHERS[each].items()}
+    return {
+        key: value for each in ENTRIES.get(name, {}).get("letters", {}).values() for key, value in OTHERS[each].items()
+    }
 
 
 CASES = [
