@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from mmreg.completion import complete_recipes as complete_recipes
+from mmreg.completion import complete_runs as complete_runs
 from mmreg.contract.metrics import by_target as by_target
 from mmreg.errors import OptionError, TableError
 from mmreg.files import all_columns, columns_csv, replacing, unwritable, write_text
@@ -82,8 +84,17 @@ Encoding = Annotated[
     str | None,
     typer.Option("--encoding", metavar="NAME", help="Of a delimited TABLE: cp1252, latin-1, utf-16, ...; else UTF-8."),
 ]
-RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).", show_default=False)]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
+RecipeArgument = Annotated[
+    Path,
+    typer.Argument(metavar="RECIPE", help="A recipe (YAML).", show_default=False, autocompletion=complete_recipes),
+]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False, autocompletion=complete_runs)
+]
+RunsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", help="The runs' folders.", show_default=False, autocompletion=complete_runs),
+]
 AcceptChanges = Annotated[
     bool,
     typer.Option("--accept-changes", help="Go on although components, versions or files have changed since."),

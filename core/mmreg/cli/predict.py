@@ -61,7 +61,10 @@ def predict(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Predict rows: the target with its probabilities, the row's key, and which modalities it had."""
+    """Predict rows: the target with its probabilities, the row's key, and which modalities it had.
+
+    Example: mmreg predict runs/first new.csv --out predictions.csv
+    """
     write = _writer(out)
     if (table is None) == (not value):
         raise TableError("predict needs either a table or --value COLUMN=VALUE for each column of one row")
