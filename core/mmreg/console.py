@@ -23,9 +23,12 @@ from mmreg.files import all_columns, columns_csv, replacing, unwritable, write_t
 from mmreg.messages import cell
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 
+NARROWEST = 8
+"""Characters of a longer column below which nobody reads a table on a terminal."""
 SILENCE = 30.0
 """Seconds after which something is said, whatever is going on."""
 
@@ -142,19 +145,31 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None
         from rich.table import Table
         from rich.text import Text
 
+        terminal = Console()
+        longest = [max(map(len, texts)) for texts in zip(columns, *cells, strict=True)]
+        if sum(min(each, NARROWEST) + 3 for each in longest) > terminal.width:
+            _print_blocks(cells, columns, title, terminal)
+            return
         table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
         for number, column in enumerate(columns):
             right = bool(cells) and all(_is_number(line[number]) for line in cells if line[number])
             table.add_column(column, overflow="fold", justify="right" if right else "left")
         for line in cells:
             table.add_row(*map(Text, line))
-        Console().print(table)
+        terminal.print(table)
         return
     if title:
         print(title)
     widths = [max(len(column), *(len(line[n]) for line in cells), 0) for n, column in enumerate(columns)]
     for line in [list(columns), *cells]:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _print_blocks(cells: Sequence[Sequence[str]], columns: Sequence[str], title: str, terminal: Console) -> None:
+    """Rows one below the other, each with its columns' names, for a terminal that is too narrow for a table."""
+    blocks = ["\n".join(f"{name}: {text}" for name, text in zip(columns, line, strict=True) if text) for line in cells]
+    text = "\n\n".join([*([title] if title else []), *blocks])
+    terminal.print(text, markup=False, highlight=False, overflow="fold")
 
 
 def table_source(table: str | None, separator: str | None, encoding: str | None) -> Any:

@@ -28,7 +28,7 @@ def main() -> None:
     from mmreg.completion import typed_words
 
     try:
-        build_app(sys.argv[1:] or typed_words())()
+        build_app(sys.argv[1:] or typed_words())(prog_name="mmreg")  # also for what shells are told to call
     except SystemExit as leaving:
         # Typer makes exit codes of Ctrl-C and of a closed pipe, and says nothing of the one.
         reason = leaving.__context__

@@ -114,7 +114,7 @@ def evaluate(
 ) -> None:
     """Measure a run on rows whose targets are known, also with modalities missing or signals corrupted.
 
-    Example: mmreg evaluate runs/first --missing image
+    Example: mmreg evaluate runs/first --missing all
     """
     robustness = missing is not None or missing_rate is not None or bool(corrupt)
     if augmented and robustness:

@@ -14,7 +14,7 @@ from mmreg.cli.run_conditions import Named, filtered, ordered, read_condition, r
 from mmreg.console import Debug, RunArgument, RunsArgument, print_json, print_table, say
 from mmreg.errors import RunError
 from mmreg.files import csv_text, markdown_table
-from mmreg.messages import byte_size, plural, printable
+from mmreg.messages import byte_size, cell, near, plural, printable
 from mmreg.run_files.facts import read_facts
 from mmreg.run_files.removing import check_removable, remove_run
 from mmreg.run_files.summary import RunSummary, find_runs, summarize
@@ -31,11 +31,16 @@ class _ListIsMeant(TyperGroup):
     """A group whose command `list` is called where none is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        asks_for_help = bool(args) and args[0] in ctx.help_option_names
-        # A shell that completes the first word is told the commands.
-        if not asks_for_help and not (args and args[0] in self.commands) and not (ctx.resilient_parsing and not args):
+        first = args[0] if args else ""
+        asks_for_help = first in ctx.help_option_names
+        completes_the_first_word = ctx.resilient_parsing and not args
+        if not (first in self.commands or asks_for_help or completes_the_first_word or self._mistyped(first)):
             args = ["list", *args]
         return super().parse_args(ctx, args)
+
+    def _mistyped(self, word: str) -> bool:
+        """Whether a word is a command of the group rather than a folder, but for a letter or two."""
+        return bool(near(word, self.commands)) and not Path(word).exists()
 
 
 class ListFormat(StrEnum):
@@ -93,12 +98,12 @@ def list_runs(
     if format is ListFormat.JSON:
         print_json([{**run.listed, "metrics": dict(run.summary.metrics)} for run in kept])
         return
-    rows = [_row(run.listed) for run in kept]
+    rows = [_row(run.listed, short=format is ListFormat.TABLE) for run in kept]
     if rows:
         _print(rows, format)
     if format is ListFormat.TABLE:
-        of = f" of {len(found):,}" if len(kept) < len(found) else ""
-        say(f"{len(kept):,}{of} runs below {printable(str(folder))}" if found else _none(folder))
+        shown = f"{len(kept):,} of " if len(kept) < len(found) else ""
+        say(f"{shown}{plural(len(found), 'run')} below {printable(str(folder))}" if found else _none(folder))
 
 
 @runs.command("diff")
@@ -177,15 +182,20 @@ def _written(run: Named) -> float:
     return run.summary.date.timestamp() if run.summary.date else 0.0
 
 
-def _row(listed: Mapping[str, Any]) -> dict[str, Any]:
-    """A run for people."""
+def _row(listed: Mapping[str, Any], *, short: bool) -> dict[str, Any]:
+    """A run for people; in a table that is `short`, its metric is told in one cell."""
     seconds = listed["seconds"]
-    return {
+    row = {
         **listed,
         "date": (listed["date"] or "")[:16],
         "modalities": ", ".join(listed["modalities"]),
-        "seconds": None if seconds is None else f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.1f}",
+        "seconds": None if seconds is None else round(seconds, 1 if seconds < 10 else None),
     }
+    if short:
+        metric, value, split = (row.pop(name) for name in ("metric", "value", "split"))
+        row["result"] = f"{metric} {cell(value)} ({split})" if metric else None
+        row["about"] = row.pop("about")
+    return row
 
 
 def _print(rows: list[dict[str, Any]], format: ListFormat) -> None:
