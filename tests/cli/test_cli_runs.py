@@ -110,6 +110,7 @@ def test_csv_and_markdown_have_every_column(cli: Caller) -> None:
         (["status='stopped'"], ["stopped"]),
         (["accuracy>abc"], []),
         (["status>0"], []),
+        (["accuracy!=0.9"], ["more/third", "first"]),  # and not the one without any
     ],
 )
 @pytest.mark.usefixtures("place")

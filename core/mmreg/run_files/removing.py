@@ -73,12 +73,13 @@ def remove_run(folder: Path, *, others: bool = False) -> None:
         OSError: something in it cannot be.
     """
     check_removable(folder, others=others)
-    with writing(folder):
+    with writing(folder) as check_held:
         if folder.is_symlink() or not is_run(folder):
             raise RunError(f"{shown(str(folder))} has just become something else; nothing is removed")
         # What makes it a run goes last: half removed, it is still one, which can be removed.
         last = [folder / name for name in (RECIPE, COMPONENTS)]
         for path in [path for path in folder.iterdir() if path.name != LOCK and path not in last] + last:
+            check_held()  # it is still the folder that was looked at
             # A link is no folder here: it goes itself, and what it leads to stays.
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     folder.rmdir()
