@@ -15,15 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from mmreg.completion import complete_recipes as complete_recipes
+from mmreg.completion import complete_runs as complete_runs
 from mmreg.contract.metrics import by_target as by_target
 from mmreg.errors import OptionError, TableError
 from mmreg.files import all_columns, columns_csv, replacing, unwritable, write_text
 from mmreg.messages import cell
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 
+NARROWEST = 8
+"""Characters of a longer column below which nobody reads a table on a terminal."""
 SILENCE = 30.0
 """Seconds after which something is said, whatever is going on."""
 
@@ -90,8 +95,17 @@ Encoding = Annotated[
     str | None,
     typer.Option("--encoding", metavar="NAME", help="Of a delimited TABLE: cp1252, latin-1, utf-16, ...; else UTF-8."),
 ]
-RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).", show_default=False)]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
+RecipeArgument = Annotated[
+    Path,
+    typer.Argument(metavar="RECIPE", help="A recipe (YAML).", show_default=False, autocompletion=complete_recipes),
+]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False, autocompletion=complete_runs)
+]
+RunsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", help="The runs' folders.", show_default=False, autocompletion=complete_runs),
+]
 AcceptChanges = Annotated[
     bool,
     typer.Option("--accept-changes", help="Go on although components, versions or files have changed since."),
@@ -139,19 +153,31 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None
         from rich.table import Table
         from rich.text import Text
 
+        terminal = Console()
+        longest = [max(map(len, texts)) for texts in zip(columns, *cells, strict=True)]
+        if sum(min(each, NARROWEST) + 3 for each in longest) > terminal.width:
+            _print_blocks(cells, columns, title, terminal)
+            return
         table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
         for number, column in enumerate(columns):
             right = bool(cells) and all(_is_number(line[number]) for line in cells if line[number])
             table.add_column(column, overflow="fold", justify="right" if right else "left")
         for line in cells:
             table.add_row(*map(Text, line))
-        Console().print(table)
+        terminal.print(table)
         return
     if title:
         print(title)
     widths = [max(len(column), *(len(line[n]) for line in cells), 0) for n, column in enumerate(columns)]
     for line in [list(columns), *cells]:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _print_blocks(cells: Sequence[Sequence[str]], columns: Sequence[str], title: str, terminal: Console) -> None:
+    """Rows one below the other, each with its columns' names, for a terminal that is too narrow for a table."""
+    blocks = ["\n".join(f"{name}: {text}" for name, text in zip(columns, line, strict=True) if text) for line in cells]
+    text = "\n\n".join([*([title] if title else []), *blocks])
+    terminal.print(text, markup=False, highlight=False, overflow="fold")
 
 
 def table_source(table: str | None, separator: str | None, encoding: str | None) -> Any:

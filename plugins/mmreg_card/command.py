@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mmreg.console import Debug, say
+from mmreg.console import Debug, RunArgument, say
 from mmreg.errors import RunError
 from mmreg.files import write_text
 from mmreg_card.card import model_card
@@ -20,7 +20,7 @@ LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 @app.command()
 def card(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)],
+    run: RunArgument,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file to write; RUN/README.md by default.")
     ] = None,

@@ -39,6 +39,8 @@ def demo(
     Makes a table of scikit-learn's 1,797 scanned digits, each with the tone of
     its telephone key and a hint in English, trains each modality alone and all
     of them fused, and compares them on test rows. Data, recipes and runs stay.
+
+    Example: mmreg demo --out demo
     """
     results = run_demo(out, seed, device, overwrite=overwrite, quiet=quiet)
     rows = [{**result, **{name: f"{result[name]:.3f}" for name in COLUMNS[1:]}} for result in results]

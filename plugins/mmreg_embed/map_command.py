@@ -17,6 +17,7 @@ from mmreg.console import (
     Quiet,
     Separator,
     check_out,
+    complete_runs,
     say,
     table_source,
     write_columns,
@@ -40,7 +41,12 @@ class Method(StrEnum):
 def draw_map(
     source: Annotated[
         Path,
-        typer.Argument(metavar="RUN|VECTORS", help="A run's folder, or a file of mmreg embed.", show_default=False),
+        typer.Argument(
+            metavar="RUN|VECTORS",
+            help="A run's folder, or a file of mmreg embed.",
+            show_default=False,
+            autocompletion=complete_runs,
+        ),
     ],
     out: Annotated[
         Path,

@@ -19,6 +19,7 @@ from mmreg.console import (
     Quiet,
     Separator,
     check_out,
+    complete_runs,
     print_json,
     print_table,
     say,
@@ -43,7 +44,12 @@ class Measure(StrEnum):
 def neighbours(
     source: Annotated[
         Path,
-        typer.Argument(metavar="RUN|VECTORS", help="A run's folder, or a file of mmreg embed.", show_default=False),
+        typer.Argument(
+            metavar="RUN|VECTORS",
+            help="A run's folder, or a file of mmreg embed.",
+            show_default=False,
+            autocompletion=complete_runs,
+        ),
     ],
     rest: Annotated[
         list[str] | None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mmreg.console import Debug, Device, Quiet
+from mmreg.console import Debug, Device, Quiet, RunsArgument
 from mmreg.messages import byte_size
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False, context_settings={"help_option_names": [
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)],
+    runs: RunsArgument,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="The file; else report.html in the run's folder."),

@@ -64,7 +64,7 @@ def tune(
     A recipe leaves a value open where a range or choice stands in its place:
     lr: {search: log, low: 1e-4, high: 1e-2}; or a choice, whose values stand in a list.
 
-    Example: mmreg tune recipe.yaml --trials 30 --out tuned, then mmreg train tuned/best.yaml.
+    Example: mmreg tune recipe.yaml --trials 30 --out tuned
 
     The same command goes on with a search that was stopped by Ctrl-C (exit code 130) or SIGTERM (75), also by a crash,
     and several of them in one folder share its trials. The best recipe is written to DIR/best.yaml.

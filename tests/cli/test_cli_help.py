@@ -35,7 +35,7 @@ print(json.dumps(pages))
 
 COMMANDS = (
     *("list", "info", "plugins", "init", "validate", "train", "evaluate", "predict", "fuse", "compare", "robustness"),
-    *("schema", "check", "cache", "doctor", "new-plugin", "demo"),
+    *("schema", "check", "cache", "doctor", "new-plugin", "demo", "runs"),
 )
 
 

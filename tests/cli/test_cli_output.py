@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -77,6 +77,12 @@ def test_every_component_is_described_with_options_and_a_snippet(cli: Caller) ->
         (["info"], "Missing argument"),
         (["list", "--format", "xml"], "'table', 'json'"),
         (["plugin"], "Did you mean"),
+        (["trian", "recipe.yaml"], "Did you mean 'train'"),
+        (["eval", "run"], "Did you mean 'evaluate'"),
+        (["reprot", "run"], "'report'"),  # of a plugin
+        (["cache", "prun"], "Did you mean 'prune'"),
+        (["train", "recipe.yaml", "--overwrit"], "--overwrite"),
+        (["card", "run", "--licence", "mit"], "--license"),
     ],
 )
 def test_what_is_not_there_is_said_with_the_nearest(arguments: list[str], said: str, cli: Caller) -> None:
@@ -238,3 +244,37 @@ def test_a_panic_is_told_without_a_traceback(cli: Caller, monkeypatch: pytest.Mo
     done = cli("list")
     assert done.code == 1
     assert "an error inside mmreg or a plugin: Panic: index out of bounds" in done.err
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What is printed on a terminal of some columns."""
+
+    def printed(columns: int, *arguments: Any, **options: Any) -> str:
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        monkeypatch.setenv("TERM", "xterm-256color")
+        monkeypatch.setenv("COLUMNS", str(columns))
+        print_table(*arguments, **options)
+        return capsys.readouterr().out
+
+    return printed
+
+
+def test_a_terminal_that_is_too_narrow_for_a_table_gets_rows_below_each_other(terminal: Callable[..., str]) -> None:
+    row = {"run": "runs/first", "status": "whole", "modalities": "image, title", "fusion": "concat", "none": None}
+    rows = [row, {**row, "run": "[red]x[/red]" * 5}]
+    narrow = terminal(40, rows, title="Runs").splitlines()
+    assert all(len(line) <= 40 for line in narrow)
+    assert narrow[:7] == [
+        *("Runs", "", "run: runs/first", "status: whole", "modalities: image, title", "fusion: concat", ""),
+    ]
+    assert "".join(narrow[7:10]).partition("status")[0] == "run: " + "[red]x[/red]" * 5
+    assert "─" in terminal(100, rows)
+    assert "─" in terminal(40, [{"a": "x" * 100, "b": 1}])  # of few columns a table can be read
+
+
+def test_no_colour_is_used_where_none_is_wanted(terminal: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    colour = re.compile(r"\x1b\[[0-9;]*(3[0-7]|4[0-7]|9[0-7]|38;|48;)[0-9;]*m")
+    for width in (40, 100):
+        assert not colour.search(terminal(width, [{"name": "x", "value": 0.5}] * 3, title="Title"))

@@ -25,9 +25,10 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     wait_briefly()
     from mmreg.cli.app import build_app
+    from mmreg.completion import typed_words
 
     try:
-        build_app(sys.argv[1:])()
+        build_app(sys.argv[1:] or typed_words())(prog_name="mmreg")  # also for what shells are told to call
     except SystemExit as leaving:
         # Typer makes exit codes of Ctrl-C and of a closed pipe, and says nothing of the one.
         reason = leaving.__context__

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mmreg.cli import plugin_commands
+from mmreg.completion import complete_plugins
 from mmreg.importing import import_target
 
 COMMANDS = {
@@ -18,6 +19,7 @@ COMMANDS = {
     "validate": "mmreg.cli.validate:validate",
     "train": "mmreg.cli.train:train",
     "finish": "mmreg.cli.finish:finish",
+    "runs": "mmreg.cli.runs:runs",
     "evaluate": "mmreg.cli.evaluate:evaluate",
     "predict": "mmreg.cli.predict:predict",
     "fuse": "mmreg.cli.fuse:fuse",
@@ -42,7 +44,6 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
         name="mmreg",
         help="Assemble image, text, audio and other encoders into multimodal models, and train them.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -78,7 +79,12 @@ def _print_version(value: bool) -> None:
 def _globals(
     no_plugin: Annotated[
         list[str] | None,
-        typer.Option("--no-plugin", metavar="NAME", help="Leave out a plugin, by its own or its distribution's name."),
+        typer.Option(
+            "--no-plugin",
+            metavar="NAME",
+            help="Leave out a plugin, by its own or its distribution's name.",
+            autocompletion=complete_plugins,
+        ),
     ] = None,
     version_: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)

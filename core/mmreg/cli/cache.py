@@ -28,12 +28,17 @@ from mmreg.messages import byte_size, plural
 LAST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 """Times that are told come before this."""
 
-cache = typer.Typer(no_args_is_help=True, help="List, verify or prune the cache of prepared values.")
+cache = typer.Typer(
+    no_args_is_help=True, help="List, verify or prune the cache of prepared values.\n\nExample: mmreg cache list"
+)
 
 
 @cache.command("list")
 def list_entries(format: FormatOption = Format.TABLE, debug: Debug = False) -> None:
-    """List what is in the cache, the most recently used first, and where it is."""
+    """List what is in the cache, the most recently used first, and where it is.
+
+    Example: mmreg cache list
+    """
     root, limit = cache_dir(), size_limit()
     found = inventory(root)
     total = sum(entry.bytes for entry in found)
@@ -53,6 +58,8 @@ def verify(format: FormatOption = Format.TABLE, debug: Debug = False) -> None:
 
     What is damaged is discarded, where the cache can be written to, so that it is prepared anew when it is needed; the
     exit code is 1 if there was any.
+
+    Example: mmreg cache verify
     """
     root = cache_dir()
     found = [entry for entry in inventory(root) if entry.state != "unfinished"]
@@ -89,7 +96,10 @@ def prune_entries(
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
 ) -> None:
-    """Remove what is unfinished or damaged, and what is large or old; never what a running job uses."""
+    """Remove what is unfinished or damaged, and what is large or old; never what a running job uses.
+
+    Example: mmreg cache prune --max-size 10GB --older-than 30d
+    """
     root = cache_dir()
     before = sum(entry.bytes for entry in inventory(root))
     removed = prune(

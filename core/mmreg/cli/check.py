@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmreg import registry
+from mmreg.completion import components
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table, say
 from mmreg.contract.components import CommandSpec, SourceSpec
 from mmreg.contract.spec import Specs, specs_from_json
@@ -38,6 +39,7 @@ def check(
             metavar="NAME_OR_DIST",
             help="A component (name, kind/name, dist:name) or a distribution.",
             show_default=False,
+            autocompletion=components(),
         ),
     ],
     value: Annotated[
@@ -72,7 +74,10 @@ def check(
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
 ) -> None:
-    """Check that components do what they promise; the exit code is 1 where one does not."""
+    """Check that components do what they promise; the exit code is 1 where one does not.
+
+    Example: mmreg check encoder/image_cnn
+    """
     plugins = [plugin for plugin in registry.all_plugins() if normalize(plugin.distribution) == normalize(name)]
     entries = [entry for entry in registry.specs() if normalize(entry.distribution) == normalize(name)]
     if not plugins and not entries:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mmreg.cli.grids import read_choices, read_seeds, show_study
+from mmreg.completion import components
 from mmreg.console import (
     Debug,
     Device,
@@ -47,6 +48,7 @@ def compare(
             "--fusion",
             help='Operators, such as concat,low_rank or "{name: low_rank, rank: 8}", or all; the recipe\'s own if left '
             "out. May be repeated.",
+            autocompletion=components("fusion", many=True),
         ),
     ] = None,
     level: Annotated[Level | None, typer.Option("--level", help="All operators of this level.")] = None,
@@ -64,6 +66,7 @@ def compare(
             "--balance",
             help='Balances, such as none,own_losses or "{name: ogm_ge, alpha: 0.5}"; the recipe\'s own if left out. '
             "May be repeated.",
+            autocompletion=components("balance", many=True),
         ),
     ] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, such as 0..4 or 0,1,2.")] = "0..2",
@@ -92,6 +95,8 @@ def compare(
 
     Called again, it keeps what is finished, goes on with what was stopped, and trains what is new; it compares what
     the call names. Ctrl-C (exit code 130), SIGTERM and SIGUSR1 (75) end it; finished trainings stay.
+
+    Example: mmreg compare recipe.yaml --fusion concat,low_rank --seeds 0..4 --out comparison
     """
     choices = None if fusion is None else [choice for text in fusion for choice in read_choices(text, "--fusion")]
     encoders = dict(_encoder(text) for text in encoder or ())

@@ -32,7 +32,10 @@ def doctor(
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
 ) -> None:
-    """Check versions, devices, cache and plugins, and say what to do; the exit code is 1 if there is an error."""
+    """Check versions, devices, cache and plugins, and say what to do; the exit code is 1 if there is an error.
+
+    Example: mmreg doctor
+    """
     if clear:
         use = clear_cache(cache_dir())
         say(f"removed {use.entries:,} prepared columns ({byte_size(use.bytes)}) from {cache_dir()}")

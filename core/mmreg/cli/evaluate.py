@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmreg.completion import complete_runs
 from mmreg.console import (
     AugmentedVersions,
     BatchSize,
@@ -92,7 +93,12 @@ def evaluate(
     ] = None,
     baseline: Annotated[
         Path | None,
-        typer.Option("--baseline", metavar="RUN", help="A late-fusion run for the effective robustness to --corrupt."),
+        typer.Option(
+            "--baseline",
+            metavar="RUN",
+            help="A late-fusion run for the effective robustness to --corrupt.",
+            autocompletion=complete_runs,
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
@@ -106,7 +112,10 @@ def evaluate(
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
 ) -> None:
-    """Measure a run on rows whose targets are known, also with modalities missing or signals corrupted."""
+    """Measure a run on rows whose targets are known, also with modalities missing or signals corrupted.
+
+    Example: mmreg evaluate runs/first --missing all
+    """
     robustness = missing is not None or missing_rate is not None or bool(corrupt)
     if augmented and robustness:
         raise OptionError("--augmented does not go with --missing, --missing-rate or --corrupt")

@@ -7,12 +7,19 @@ from typing import Annotated
 
 import typer
 
+from mmreg.completion import complete_runs
 from mmreg.console import AcceptChanges, Debug, Device, Quiet
 
 
 def finish(
     folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The folder of a training that was stopped.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="The folder of a training that was stopped.",
+            show_default=False,
+            autocompletion=complete_runs,
+        ),
     ],
     table: Annotated[
         str | None,
@@ -23,7 +30,10 @@ def finish(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Make a run of a training that was stopped: with its best weights so far, measured as at the end of any."""
+    """Make a run of a training that was stopped: with its best weights so far, measured as at the end of any.
+
+    Example: mmreg finish runs/first
+    """
     from mmreg.cli.display import Display
     from mmreg.training.train import finish as finish_training
 

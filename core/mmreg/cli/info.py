@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from mmreg import registry
+from mmreg.completion import components
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table
 from mmreg.contract.kinds import KINDS
 
@@ -22,12 +23,16 @@ def info(
             metavar="NAME",
             help="A component: name, or kind/name, dist:name or kind/dist:name where there are several.",
             show_default=False,
+            autocompletion=components(),
         ),
     ],
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
 ) -> None:
-    """Describe a component: its options with types, defaults and bounds, and how a recipe names it."""
+    """Describe a component: its options with types, defaults and bounds, and how a recipe names it.
+
+    Example: mmreg info encoder/image_cnn
+    """
     facts = registry.describe(None, name)
     facts["recipe"] = recipe_snippet(facts)
     if format is Format.JSON:

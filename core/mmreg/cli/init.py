@@ -35,7 +35,10 @@ def init(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a recipe that is there.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Look at a table and write a recipe for it that trains as it stands, with the reason for each choice."""
+    """Look at a table and write a recipe for it that trains as it stands, with the reason for each choice.
+
+    Example: mmreg init products.csv --target label --out recipe.yaml
+    """
     from mmreg.data.dialect import TableFile
     from mmreg.recipe.draft import write_recipe
 

@@ -22,7 +22,10 @@ def new_plugin_command(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write NAME into.")] = Path(),
     debug: Debug = False,
 ) -> None:
-    """Write a complete project for a new plugin, with tests: install it, and what it brings can be used."""
+    """Write a complete project for a new plugin, with tests: install it, and what it brings can be used.
+
+    Example: mmreg new-plugin depth --kind encoder
+    """
     from mmreg.cli.app import COMMANDS  # which imports this module by name
 
     for path in new_plugin(name, kind, out, COMMANDS if kind == "command" else ()):

@@ -45,6 +45,8 @@ class _Group(TyperGroup):
         name = args[0]
         if super().get_command(ctx, name) is None and name in self._plugged:
             return name, _load(*self._plugged[name]), args[1:]
+        if super().get_command(ctx, name) is None:  # so that those of plugins are among what is suggested
+            self.commands.update({each: self.get_command(ctx, each) for each in self._plugged})
         return super().resolve_command(ctx, args)
 
     @cached_property

@@ -11,7 +11,10 @@ COLUMNS = ("distribution", "version", "entry_point", "status", "brings", "compon
 
 
 def plugins(format: FormatOption = Format.TABLE, debug: Debug = False) -> None:
-    """List the installed plugins: whether they load, why not, what they bring and how long they take."""
+    """List the installed plugins: whether they load, why not, what they bring and how long they take.
+
+    Example: mmreg plugins --format json
+    """
     rows: list[dict[str, Any]] = [
         {
             "distribution": plugin.distribution,

@@ -63,7 +63,10 @@ def predict(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Predict rows: the target with its probabilities, the row's key, and which modalities it had."""
+    """Predict rows: the target with its probabilities, the row's key, and which modalities it had.
+
+    Example: mmreg predict runs/first new.csv --out predictions.csv
+    """
     write = _writer(out)
     if devices is not None:
         if table is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmreg.cli.grids import read_choices, read_seeds, show_study
+from mmreg.completion import components
 from mmreg.console import (
     Debug,
     Device,
@@ -37,6 +38,7 @@ def robustness(
             "--fusions",
             help='Operators, such as concat,product or "{name: late_transformer, absent_token: true}", or all; the '
             "recipe's own if left out. May be repeated.",
+            autocompletion=components("fusion", many=True),
         ),
     ] = None,
     training_rates: Annotated[
@@ -66,6 +68,8 @@ def robustness(
     Called again, it keeps what is finished, goes on with what was stopped, and trains what is new. Ctrl-C (exit code
     130), SIGTERM and SIGUSR1 (75) end it; finished trainings stay. A finished run is measured by mmreg evaluate RUN
     --missing-rate.
+
+    Example: mmreg robustness recipe.yaml --fusions concat,product --use-rates 0,0.5
     """
     choices = None if fusions is None else [choice for text in fusions for choice in read_choices(text, "--fusions")]
     numbers = read_seeds(seeds)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mmreg.cli.grids import read_seeds
+from mmreg.completion import complete_recipes_and_tables
 from mmreg.console import (
     AcceptChanges,
     Debug,
@@ -36,7 +37,13 @@ from mmreg.training.signals import Signals
 
 def train(
     source: Annotated[
-        str, typer.Argument(metavar="RECIPE|TABLE", help="A recipe, or a table to write one for.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="RECIPE|TABLE",
+            help="A recipe, or a table to write one for.",
+            show_default=False,
+            autocompletion=complete_recipes_and_tables,
+        ),
     ],
     out: OutFolder = Path("run"),
     target: Annotated[
@@ -102,6 +109,8 @@ def train(
 
     Ctrl-C, SIGTERM and SIGUSR1 end it after the step that is under way, with a checkpoint to go on from by --resume.
     The exit code is then 130 after Ctrl-C, and 75 ("try again") after the others. A second one ends it at once.
+
+    Example: mmreg train recipe.yaml --out runs/first --set training.epochs=20
     """
     if resume and overwrite:
         raise OptionError("--resume goes on with a run and --overwrite replaces it; give one of them")

@@ -28,7 +28,10 @@ def validate(
     precision: Precision = None,
     debug: Debug = False,
 ) -> None:
-    """Check a recipe and its table, and show shapes and sizes; decodes no file and trains nothing."""
+    """Check a recipe and its table, and show shapes and sizes; decodes no file and trains nothing.
+
+    Example: mmreg validate recipe.yaml --set training.epochs=3
+    """
     from mmreg.data.lookalikes import notes
     from mmreg.recipe.columns import read_columns
     from mmreg.recipe.recipe import read_recipe

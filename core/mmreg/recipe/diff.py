@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmreg.recipe.assets import digest
-from mmreg.recipe.resolve import Plan
+
+if TYPE_CHECKING:  # it imports torch, which looking at two recipes does without
+    from mmreg.recipe.resolve import Plan
 
 Difference = tuple[str, Any, Any]
 """A dotted key, and what stands there in the first and in the second recipe; None where nothing does."""
@@ -23,7 +25,7 @@ def comparable(plan: Plan) -> dict[str, Any]:
 
 
 def recipe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
-    """Where two recipes differ that `comparable` gave."""
+    """Where two recipes differ, as plain data."""
     return list(_differences(before, now, ""))
 
 

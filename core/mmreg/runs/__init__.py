@@ -1,6 +1,8 @@
 """A run: the folder that training leaves behind, and how it is loaded, evaluated and used to predict."""
 
 from mmreg.run_files.facts import COMPONENTS, FORMAT, RECIPE, WEIGHTS, is_run, read_facts, run_file
+from mmreg.run_files.figures import REPORT, TIMINGS, read_timings
+from mmreg.run_files.lock import LOCK, writer, writing
 from mmreg.run_files.weights import read_weights, told_checksum, write_weights
 from mmreg.runs.folder import (
     BEST,
@@ -12,20 +14,16 @@ from mmreg.runs.folder import (
     OUT_OF_FOLD,
     PREDICTIONS,
     PROFILE,
-    REPORT,
-    TIMINGS,
     claim,
     clear,
     keep_assets,
     own_folder,
     read_predictions,
-    read_timings,
     remove_leftovers,
     write_facts,
     write_predictions,
 )
 from mmreg.runs.loading import load
-from mmreg.runs.lock import LOCK, writer, writing
 from mmreg.runs.matching import Targets, check_same_task, matching_key, written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, report_split, row_keys, with_keys
 from mmreg.runs.references import check_references, kept_weights, load_kept_weights

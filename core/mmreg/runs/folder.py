@@ -5,8 +5,6 @@ Nothing in it can run code; it can be moved and renamed, and is read offline.
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 import shutil
 import sys
@@ -44,12 +42,11 @@ from mmreg.run_files.facts import (
     run_file,
     text_hash,
 )
-from mmreg.runs.lock import LOCK
+from mmreg.run_files.figures import REPORT, TIMINGS, read_report
+from mmreg.run_files.lock import LOCK
 from mmreg.runs.references import references
 
 METRICS = "metrics.csv"
-TIMINGS = "timings.csv"
-REPORT = "report.json"
 PREDICTIONS = "predictions"
 OUT_OF_FOLD = "out_of_fold"
 """What the rows of a cross-validation are called, each predicted by the run that has not seen it."""
@@ -261,28 +258,6 @@ class _Assets:
         for path in folder.glob("*"):
             if f"{ASSETS}/{path.name}" not in self.kept and OWN_ASSET.match(path.name):
                 path.unlink()
-
-
-def read_report(folder: Path) -> dict[str, Any]:
-    """What a run's report holds.
-
-    Raises:
-        OSError, ValueError: there is none, or it cannot be read.
-    """
-    report: dict[str, Any] = json.loads(run_file(folder, REPORT).read_text(encoding="utf-8"))
-    return report
-
-
-def read_timings(folder: Path) -> list[dict[str, str]]:
-    """The rows of timings.csv, whose "epoch" and "seconds" are numbers; none where it is missing or damaged."""
-    try:
-        with run_file(folder, TIMINGS).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        for row in rows:
-            int(row["epoch"]), float(row["seconds"]), int(row.get("device_memory_bytes") or 0)
-    except (OSError, ValueError, KeyError, TypeError, csv.Error):  # nothing but a table of seconds depends on it
-        return []
-    return rows
 
 
 def write_predictions(

@@ -15,9 +15,10 @@ from mmreg.model.devices import resolve_device
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, find_problems, resolve
 from mmreg.run_files.facts import COMPONENTS, RECIPE, WEIGHTS, read_facts, run_file
+from mmreg.run_files.figures import REPORT
+from mmreg.run_files.lock import writer
 from mmreg.run_files.weights import read_weights
-from mmreg.runs.folder import REPORT, recipe_was_edited
-from mmreg.runs.lock import writer
+from mmreg.runs.folder import recipe_was_edited
 from mmreg.runs.references import with_files_at_hand
 from mmreg.runs.restoring import Restoring
 from mmreg.runs.run import Run

@@ -33,7 +33,8 @@ from mmreg.model.inference import Predicted, embed, predict
 from mmreg.model.model import MultimodalModel, Vectors
 from mmreg.recipe.columns import check_columns
 from mmreg.recipe.resolve import Plan
-from mmreg.runs.folder import OUT_OF_FOLD, REPORT, read_predictions, read_report
+from mmreg.run_files.figures import REPORT, read_report
+from mmreg.runs.folder import OUT_OF_FOLD, read_predictions
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
 from mmreg.runs.row_inputs import PreparedRows, RowInputs, row_inputs

@@ -66,7 +66,7 @@ def test_a_second_training_into_the_same_folder_is_told_who_is_at_it(tmp_path: P
 
 def test_another_process_that_holds_a_folder_is_named_and_its_end_frees_it(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mmreg.runs.lock import writing\n"
+        "import sys; from pathlib import Path; from mmreg.run_files.lock import writing\n"
         "with writing(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     folder = tmp_path / "run"

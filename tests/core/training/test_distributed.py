@@ -104,7 +104,7 @@ def test_two_processes_come_to_what_one_comes_to(name: str, trained: dict[int, P
     assert list(one) == list(two)
     for key, value in one.items():
         torch.testing.assert_close(
-            two[key], value, atol=10 * TOLERANCE, rtol=10 * TOLERANCE, msg=lambda text: key + text
+            two[key], value, atol=10 * TOLERANCE, rtol=10 * TOLERANCE, msg=lambda text, key=key: key + text
         )
     reports = [json.loads((folder / "report.json").read_text()) for folder in (alone, together)]
     assert [report["test"]["rows"] for report in reports] == [5, 5]

@@ -15,8 +15,8 @@ from mmreg.contract.callback import Callback
 from mmreg.errors import RunError, TrainingError
 from mmreg.experiment import checked_plan, open_experiment
 from mmreg.recipe.recipe import Recipe
+from mmreg.run_files.figures import read_report
 from mmreg.runs import Run
-from mmreg.runs.folder import read_report
 from mmreg.studies.compare.grid import check_unchanged, prepare_grid
 from mmreg.studies.compare.jobs import Job, is_finished, run_jobs
 from mmreg.training.validation_rows import check_validation

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mmreg.console import Debug, Format, FormatOption, print_json, print_table
+from mmreg.console import Debug, Format, FormatOption, RunsArgument, print_json, print_table
 from mmreg.errors import RunError
 
 app = typer.Typer()
@@ -16,12 +16,15 @@ app = typer.Typer()
 
 @app.command()
 def show(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The runs' folders.", show_default=False)],
+    runs: RunsArgument,
     split: Annotated[str, typer.Option(help="Which rows: test or validation.")] = "test",
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
 ) -> None:
-    """Show the figures of several runs, side by side."""
+    """Show the figures of several runs, side by side.
+
+    Example: mmreg skeleton-name runs/first runs/second --split validation
+    """
     rows = [{"run": str(run), **figures(run, split)} for run in runs]
     if format is Format.JSON:
         print_json(rows)
