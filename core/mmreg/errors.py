@@ -114,5 +114,11 @@ class TrainingError(MmregError, RuntimeError):
     exit_code = 1
 
 
+class EngineError(MmregError, RuntimeError):
+    """The workers of an engine cannot be reached, or fail."""
+
+    exit_code = 1
+
+
 class DeviceError(MmregError, RuntimeError):
     """A device or precision that this machine does not have."""

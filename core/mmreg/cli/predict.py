@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmreg.console import (
     AugmentedVersions,
+    Bar,
     BatchSize,
     Debug,
     Device,
     Encoding,
+    On,
     Precision,
     Quiet,
     RunArgument,
@@ -25,10 +27,16 @@ from mmreg.console import (
     table_source,
     write_columns,
 )
-from mmreg.errors import TableError
+from mmreg.errors import OptionError, TableError
 from mmreg.files import columns_csv
 from mmreg.importing import stdout_to_stderr
 from mmreg.messages import listed, near, plural, without_modality
+from mmreg.registry.engines import engine
+
+if TYPE_CHECKING:
+    from mmreg.contract.engine import Engine
+    from mmreg.data.table import Table
+    from mmreg.runs.run import Run
 
 
 def predict(
@@ -58,6 +66,7 @@ def predict(
     augmented: AugmentedVersions = 0,
     device: Device = "auto",
     precision: Precision = None,
+    on: On = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -67,6 +76,10 @@ def predict(
         raise TableError("predict needs either a table or --value COLUMN=VALUE for each column of one row")
     row = _row(value or [])
     source = table_source(table, separator, encoding)
+    if on is not None and (source is None or augmented):
+        other = "--augmented" if augmented else "--value"
+        raise OptionError(f"--on works on tables, and not with {other}; leave it out")
+    chosen = None if on is None else engine(on)
     from mmreg.runs import load
 
     with stdout_to_stderr:
@@ -79,7 +92,10 @@ def predict(
             opened = loaded.open_table(source)
             there = set(opened.columns)
             absent = [column for column in columns if column not in there]
-            predictions = loaded.predict_columns(opened, batch_size=batch_size, augmented=augmented)
+            if chosen is None:
+                predictions = loaded.predict_columns(opened, batch_size=batch_size, augmented=augmented)
+            else:
+                predictions = _elsewhere(chosen, loaded, opened, batch_size, device, precision, quiet)
             if absent:
                 named = listed(map(repr, absent))
                 lacks = f"column {named}; it counts" if len(absent) == 1 else f"columns {named}; they count"
@@ -90,6 +106,24 @@ def predict(
         note(without_modality(missing))
     if out is not None and not quiet:
         say(f"wrote {plural(len(predictions['modalities']), 'prediction')} to {out}")
+
+
+def _elsewhere(
+    chosen: Engine, loaded: Run, table: Table, batch_size: int | None, device: str, precision: str | None, quiet: bool
+) -> dict[str, list[Any]]:
+    """Predictions of an engine's workers."""
+    from mmreg.runs.elsewhere import predict_elsewhere
+
+    with Bar(not quiet, None if quiet else say) as bar:
+        return predict_elsewhere(
+            chosen,
+            loaded,
+            table,
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+            progress=lambda done, total, what: bar.advance(what, done, total),
+        )
 
 
 def _row(settings: list[str]) -> dict[str, str]:
