@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from mmreg import console, convolution, errors, files, layers, messages, pretrained, registry, testing
     from mmreg.contract.balance import Balance, BalanceBatch, EncoderGradients, Observed
     from mmreg.contract.callback import Callback, FollowedRun, Step
-    from mmreg.contract.components import CommandSpec, ComponentSpec, SourceSpec
+    from mmreg.contract.components import CommandSpec, ComponentSpec, EngineSpec, SourceSpec
+    from mmreg.contract.engine import Engine
     from mmreg.contract.fusion import FeatureFusion, ModelFusion
     from mmreg.contract.hookspecs import hookimpl
     from mmreg.contract.interfaces import Encoder, EncoderSuggestion, Modality, Outputs
@@ -44,7 +45,8 @@ _MODULES = ("console", "convolution", "errors", "files", "layers", "messages", "
 _NAMES = {
     "mmreg.contract.balance": ["Balance", "BalanceBatch", "EncoderGradients", "Observed"],
     "mmreg.contract.callback": ["Callback", "FollowedRun", "Step"],
-    "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "SourceSpec"],
+    "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "EngineSpec", "SourceSpec"],
+    "mmreg.contract.engine": ["Engine"],
     "mmreg.contract.hookspecs": ["hookimpl"],
     "mmreg.contract.fusion": ["FeatureFusion", "ModelFusion"],
     "mmreg.contract.interfaces": ["Encoder", "EncoderSuggestion", "Modality", "Outputs"],
@@ -89,6 +91,8 @@ __all__ = [
     "Encoder",
     "EncoderGradients",
     "EncoderSuggestion",
+    "Engine",
+    "EngineSpec",
     "Epoch",
     "FeatureFusion",
     "Features",

@@ -95,6 +95,14 @@ Encoding = Annotated[
     str | None,
     typer.Option("--encoding", metavar="NAME", help="Of a delimited TABLE: cp1252, latin-1, utf-16, ...; else UTF-8."),
 ]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="ENGINE[:ADDRESS]",
+        help="Work in other processes, of this machine or of many, by a plugin's engine such as ray.",
+    ),
+]
 RecipeArgument = Annotated[
     Path,
     typer.Argument(metavar="RECIPE", help="A recipe (YAML).", show_default=False, autocompletion=complete_recipes),

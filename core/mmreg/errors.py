@@ -123,5 +123,11 @@ class PeerLostError(TrainingError):
     exit_code = 69
 
 
+class EngineError(MmregError, RuntimeError):
+    """The workers of an engine cannot be reached, or fail."""
+
+    exit_code = 1
+
+
 class DeviceError(MmregError, RuntimeError):
     """A device or precision that this machine does not have."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmreg.contract.engine import Engine
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Specs
 from mmreg.contract.task import Task
@@ -293,6 +294,7 @@ def prepare_all(
     cache: Path | None,
     progress: Callable[[int, int, str], None] | None = None,
     on_bad: OnBad | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, Prepared]:
     """Decode every modality's values once, or find them in the cache.
 
@@ -303,6 +305,7 @@ def prepare_all(
         cache: the cache folder; None to keep the arrays in memory.
         progress: told the values done, their number, and the modality's name.
         on_bad: what to do about cells that cannot be loaded, instead of what the recipe says.
+        engine: what loads them; threads of this process if not given.
 
     Raises:
         DataError: cells cannot be loaded and the policy is to stop; lists the first of all modalities' bad cells.
@@ -320,6 +323,7 @@ def prepare_all(
             progress=progress,
             options=given.modality.options_with(lambda path: digest(path) or path),
             store=given.store,
+            engine=engine,
         )
         prepared[name] = values if cells is None else cells.grouped(values)
     raise_bad(prepared.values())

@@ -64,6 +64,7 @@ JSON_COMMANDS = {
         *("robustness", "recipe.yaml", "--training-rates", "0.5", "--use-rates", "0.5", "--seeds", "0"),
         *("--quiet", "--device", "cpu"),
     ],
+    "prepare": ["prepare", "recipe.yaml", "--quiet"],
     "explain": ["explain", "run", "rows.jsonl", "--device", "cpu"],
     "neighbours": ["neighbours", "run", "rows.jsonl", "1", "--quiet", "--device", "cpu"],
     "tune": [

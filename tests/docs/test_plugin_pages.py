@@ -28,6 +28,7 @@ CLASSES = (
     *("Modality", "Encoder", "FeatureFusion", "ModelFusion", "Task", "Spec", "Signal", "Features", "Fused"),
     *("Balance", "BalanceBatch", "Observed", "EncoderGradients"),
     *("Metric", "Optimizer", "ParameterGroup", "Schedule", "ComponentSpec", "CommandSpec", "SourceSpec"),
+    *("Engine", "EngineSpec"),
     *("Callback", "FollowedRun", "Step", "Epoch", "MetricValue"),
 )
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "plugins": "mmreg.cli.plugins:plugins",
     "init": "mmreg.cli.init:init",
     "validate": "mmreg.cli.validate:validate",
+    "prepare": "mmreg.cli.prepare:prepare",
     "train": "mmreg.cli.train:train",
     "finish": "mmreg.cli.finish:finish",
     "runs": "mmreg.cli.runs:runs",

@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmreg.console import (
     AugmentedVersions,
+    Bar,
     BatchSize,
     Debug,
     Device,
     Devices,
     Encoding,
+    On,
     Precision,
     Quiet,
     RunArgument,
@@ -30,6 +32,12 @@ from mmreg.errors import OptionError, TableError
 from mmreg.files import columns_csv
 from mmreg.importing import stdout_to_stderr
 from mmreg.messages import listed, near, plural, without_modality
+from mmreg.registry.engines import engine
+
+if TYPE_CHECKING:
+    from mmreg.contract.engine import Engine
+    from mmreg.data.table import Table
+    from mmreg.runs.run import Run
 
 
 def predict(
@@ -60,6 +68,7 @@ def predict(
     device: Device = "auto",
     devices: Devices = None,
     precision: Precision = None,
+    on: On = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -85,6 +94,10 @@ def predict(
         raise TableError("predict needs either a table or --value COLUMN=VALUE for each column of one row")
     row = _row(value or [])
     source = table_source(table, separator, encoding)
+    if on is not None and (source is None or augmented):
+        other = "--augmented" if augmented else "--value"
+        raise OptionError(f"--on works on tables, and not with {other}; leave it out")
+    chosen = None if on is None else engine(on)
     from mmreg.runs import load
     from mmreg.training.distributed import joined
 
@@ -98,12 +111,14 @@ def predict(
             opened = loaded.open_table(source)
             there = set(opened.columns)
             absent = [column for column in columns if column not in there]
-            own = opened if peers.trains_alone else opened.select(peers.own_rows(len(opened)))
-            predictions = loaded.predict_columns(own, batch_size=batch_size, augmented=augmented)
-            told = peers.to_first(predictions)
-            if told is None:
-                return
-            predictions = _joined(told)
+            if chosen is None:
+                own = opened if peers.trains_alone else opened.select(peers.own_rows(len(opened)))
+                told = peers.to_first(loaded.predict_columns(own, batch_size=batch_size, augmented=augmented))
+                if told is None:
+                    return
+                predictions = _joined(told)
+            else:
+                predictions = _elsewhere(chosen, loaded, opened, batch_size, device, precision, quiet)
             if absent:
                 named = listed(map(repr, absent))
                 lacks = f"column {named}; it counts" if len(absent) == 1 else f"columns {named}; they count"
@@ -129,6 +144,24 @@ def _launch(devices: int, arguments: Sequence[str], options: Mapping[str, Any]) 
     check_count(devices, options["--device"])
     given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
     return launch(devices, ["predict", *arguments, *given])
+
+
+def _elsewhere(
+    chosen: Engine, loaded: Run, table: Table, batch_size: int | None, device: str, precision: str | None, quiet: bool
+) -> dict[str, list[Any]]:
+    """Predictions of an engine's workers."""
+    from mmreg.runs.elsewhere import predict_elsewhere
+
+    with Bar(not quiet, None if quiet else say) as bar:
+        return predict_elsewhere(
+            chosen,
+            loaded,
+            table,
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+            progress=lambda done, total, what: bar.advance(what, done, total),
+        )
 
 
 def _row(settings: list[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a plugin declares: components, commands and sources as plain data, so that listing them imports nothing."""
+"""What a plugin declares: components, commands, sources and engines, as data, so that listing imports nothing."""
 
 from __future__ import annotations
 
@@ -141,3 +141,31 @@ class SourceSpec:
                 "'.sas7bdat', in lower case"
             )
         _check_target(f"source {self.name!r}", self.target)
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What computes parts of a large work in other processes, of this machine or of many.
+
+    Attributes:
+        name: it is chosen by `--on NAME`.
+        target: a class that implements `Engine`, as "package.module:Class"; imported when it is chosen.
+        summary: one sentence for messages.
+        install_hint: what to type when a package that only this engine needs is missing, such as
+            "pip install mmreg-depth[dask]".
+
+    Raises:
+        TypeError: a field that is no text.
+        ValueError: a name that cannot be typed, or a target of another form.
+    """
+
+    name: str
+    target: str
+    summary: str = ""
+    install_hint: str = ""
+
+    def __post_init__(self) -> None:
+        _check_texts("engine", vars(self))
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", self.name):
+            raise ValueError(f"{self.name!r} is no name for an engine: it must be lower case letters, digits, - and _")
+        _check_target(f"engine {self.name!r}", self.target)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from mmreg.contract.components import CommandSpec, ComponentSpec, SourceSpec
+from mmreg.contract.components import CommandSpec, ComponentSpec, EngineSpec, SourceSpec
 
 if TYPE_CHECKING:
     from mmreg.contract.callback import Callback
@@ -62,4 +62,15 @@ def mmreg_sources() -> Sequence[SourceSpec]:  # type: ignore[empty-body]
 
     Returns:
         A list of the sources that the plugin adds, as data. A place that two plugins read is an error that names both.
+    """
+
+
+@hookspec
+def mmreg_engines() -> Sequence[EngineSpec]:  # type: ignore[empty-body]
+    """What predicts and prepares large tables in other processes, of this machine or of many.
+
+    Called when a command is told where to work by `--on NAME`.
+
+    Returns:
+        A list of the engines that the plugin adds, as data. A name that two plugins bring is an error that names both.
     """

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmreg.contract.engine import Engine
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Spec, Specs, by_name, specs_text
 from mmreg.data.cells import Unreadable, several
+from mmreg.data.elsewhere import compute_elsewhere
 from mmreg.data.journal import ABSENT, BAD, Work
 from mmreg.errors import SpecError, ValueLoadError
 from mmreg.messages import listed, one_line
@@ -54,6 +56,7 @@ def decode(
     total: int,
     work: Work,
     progress: Callable[[int, int], object] | None = None,
+    engine: Engine | None = None,
 ) -> Decoded:
     """Load values and append their arrays to files, in order.
 
@@ -63,6 +66,7 @@ def decode(
         total: how many there are.
         work: where they go, and what of them is done already.
         progress: called with how many are done, and the total.
+        engine: what loads them; threads of this process if not given.
 
     Raises:
         SpecError: `load` gives something else than `stored` says, which is an error in the modality's code.
@@ -70,7 +74,12 @@ def decode(
     loaded = loaded_bytes = 0
     # Closed at once when this raises, so that no thread goes on behind an error or Ctrl-C.
     chunk_size = lambda: _chunk_size(loader.specs, loaded, loaded_bytes)  # noqa: E731 (it sees the counts grow)
-    with closing(_in_parallel(loader, values, chunk_size)) as chunks:
+    parallel = (
+        _in_parallel(loader, values, chunk_size)
+        if engine is None
+        else _elsewhere(engine, loader, values, chunk_size, total - len(work.sizes))
+    )
+    with closing(parallel) as chunks:
         for results in chunks:
             sizes: list[int] = []
             causes: list[str] = []
@@ -126,6 +135,16 @@ def _in_parallel(
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _elsewhere(
+    engine: Engine, loader: CellLoader, values: Iterator[Any], chunk_size: Callable[[], int], remaining: int
+) -> Generator[list[Loaded | str | None]]:
+    """The results of chunk after chunk, each loaded by an engine's worker."""
+    size = chunk_size()  # of all, as nothing is known yet when they are sent
+    count = -(-remaining // size)
+    chunks = (list(itertools.islice(values, size)) for _ in range(count))
+    return compute_elsewhere(engine, loader.load_all, chunks, count)
 
 
 def item_bytes(spec: Spec) -> int:

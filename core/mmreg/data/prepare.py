@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmreg.contract.engine import Engine
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Spec, by_name, specs_text
 from mmreg.data.cached import CachedValues, files_of
@@ -44,6 +45,7 @@ def prepare(
     progress: Callable[[int, int, str], object] | None = None,
     options: Mapping[str, Any] | None = None,
     store: Store = "decoded",
+    engine: Engine | None = None,
 ) -> Prepared:
     """Load a modality's value in every row of a table, or map what an earlier call has loaded.
 
@@ -65,6 +67,7 @@ def prepare(
         progress: called with how many cells are done, how many there are, and the name, while cells are loaded.
         options: the modality's options as JSON data.
         store: whether arrays are kept, or files as they are, which are then decoded whenever they are gathered.
+        engine: what loads cells the first time; threads of this process if not given.
 
     Raises:
         TableError: the table lacks a column, or holds something else than files where these are to be kept.
@@ -82,7 +85,7 @@ def prepare(
     arrays: dict[str, NDArray[Any]]
     if cache_dir is None:
         buffers = {array: io.BytesIO() for array in loader.specs}
-        index, offsets, bad = source.load_into(Work(buffers), {}, report)
+        index, offsets, bad = source.load_into(Work(buffers), {}, report, engine)
         read, contents = None, ""
         arrays = {
             array: shaped(
@@ -101,7 +104,9 @@ def prepare(
         def fill(new: NewEntry, show: bool) -> None:
             with new.growing(files_of(loader.stored), code_facts(modality)) as journal:
                 source.check_disk(cache_dir, name, journal)
-                index, offsets, bad = source.load_into(journal, refused, report if show else None)
+                # Later, in the midst of its use, the engine may be gone.
+                told_to, by = (report, engine) if show else (None, None)
+                index, offsets, bad = source.load_into(journal, refused, told_to, by)
             new.write_array("index.bin", index)
             if offsets is not None:
                 new.write_array("offsets.bin", offsets)
@@ -141,13 +146,18 @@ class _Source:
         check_disk(root, name, self._loader, cells, len(rows) - done)
 
     def load_into(
-        self, work: Work, refused: Mapping[Path, str], report: Callable[[int, int], object] | None
+        self,
+        work: Work,
+        refused: Mapping[Path, str],
+        report: Callable[[int, int], object] | None,
+        engine: Engine | None,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, list[BadCell]]:
         """Load all values; which of them each row has, where ragged ones begin, and the bad cells."""
         rows = self._first_rows
-        cells = iter_cells(self._modality, self._table, self._columns, rows[len(work.sizes) :])
+        table = self._table if engine is None else self._table.absolute()
+        cells = iter_cells(self._modality, table, self._columns, rows[len(work.sizes) :])
         cells = _without(cells, refused) if refused else cells
-        decoded = decode(self._loader, cells, len(rows), work, report)
+        decoded = decode(self._loader, cells, len(rows), work, report, engine)
         return decoded.position[self._codes], decoded.offsets, self._bad_cells(decoded.causes)
 
     def _bad_cells(self, causes: Mapping[int, str]) -> list[BadCell]:

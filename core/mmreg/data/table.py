@@ -187,6 +187,12 @@ class Table:
         folders = [folder or Path() for _, folder in self._sources]
         return [folders[source] for source in self._source[rows]]
 
+    def absolute(self) -> Table:
+        """The same rows, for a process that works in another folder: what paths are relative to is told in full."""
+        result = copy.copy(self)
+        result._sources = [(name, (folder or Path()).absolute()) for name, folder in self._sources]
+        return result
+
     def folder_numbers(self) -> NDArray[np.int32]:
         """For each row (N,), a number that tells apart the folders that its relative paths are relative to."""
         numbers: dict[Path | None, int] = {}

@@ -201,10 +201,16 @@ class Run:
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def predict_columns(
-        self, rows: Any, *, batch_size: int | None = None, augmented: int = 0, progress: Any = None
+        self,
+        rows: Any,
+        *,
+        batch_size: int | None = None,
+        augmented: int = 0,
+        progress: Any = None,
+        cached: bool = True,
     ) -> dict[str, list[Any]]:
-        """As `predict`, with a list for each column instead of a dict for each row."""
-        given = self.prepare(rows, progress=progress)
+        """As `predict`, with a list for each column instead of a dict for each row; `cached` as for `prepare`."""
+        given = self.prepare(rows, progress=progress, cached=cached)
         predicted = self.predict_rows(given.prepared, given.rows, batch_size, augmented=augmented)
         return prediction_columns(self.plan, self.task, given.table, given.prepared, given.rows, predicted, self.inputs)
 
@@ -223,7 +229,9 @@ class Run:
                 vectors = embed(self.model, self.modalities, batches, self.device, self.dtype)
             yield RowVectors(*row_keys(self.plan, given.table, some), some, vectors)
 
-    def prepare(self, rows: Any, *, on_bad: OnBad | None = None, progress: Any = None) -> PreparedRows:
+    def prepare(
+        self, rows: Any, *, on_bad: OnBad | None = None, progress: Any = None, cached: bool = True
+    ) -> PreparedRows:
         """Decode rows once, for any number of predictions.
 
         Args:
@@ -231,10 +239,11 @@ class Run:
             on_bad: what to do about cells that cannot be loaded, instead of what the recipe says: "absent" leaves them
                 to the caller, who finds them as `bad` of each input's values.
             progress: told of values being decoded: their count so far, their number, the modality.
+            cached: whether the values of a table that lies in a file are kept in the cache.
         """
         rows = [rows] if isinstance(rows, Mapping) else rows
         table = self.with_columns(self.open_table(rows))
-        keep = cache_dir() if isinstance(rows, str | Path | TableFile | Table) else None
+        keep = cache_dir() if cached and isinstance(rows, str | Path | TableFile | Table) else None
         prepared = prepare_all(self.plan, table, self.modalities, keep, progress, on_bad)
         numbers = np.arange(len(table))
         if on_bad is None:

@@ -20,7 +20,7 @@ import pytest
 from mmreg import registry
 from mmreg.contract import hookspecs
 from mmreg.contract.callback import Callback
-from mmreg.contract.components import CommandSpec, ComponentSpec, SourceSpec
+from mmreg.contract.components import CommandSpec, ComponentSpec, EngineSpec, SourceSpec
 from mmreg.errors import PluginError
 from mmreg.importing import import_target, stdout_to_stderr
 from mmreg.messages import one_line
@@ -309,6 +309,9 @@ def test_two_plugins_of_one_distribution_cannot_declare_one_component(
         (lambda: SourceSpec("sqlite://", "a:b"), "no name for a source"),
         (lambda: SourceSpec(".CSV", "a:b"), "no name for a source"),
         (lambda: SourceSpec("s3", ":b"), "must read 'package.module:name'"),
+        (lambda: EngineSpec("ray:1", "a:b"), "no name for an engine"),
+        (lambda: EngineSpec("ray", "a"), "must read 'package.module:name'"),
+        (lambda: EngineSpec("ray", "a:b", None), "summary must be text"),  # type: ignore[arg-type]
         (lambda: ComponentSpec("encoder", "x", "a.b"), "must read 'package.module:name'"),
     ],
 )
@@ -342,7 +345,12 @@ def test_every_hook_and_argument_is_documented() -> None:
 
 @pytest.mark.parametrize(
     ("hook", "spec"),
-    [("mmreg_components", ComponentSpec), ("mmreg_commands", CommandSpec), ("mmreg_sources", SourceSpec)],
+    [
+        ("mmreg_components", ComponentSpec),
+        ("mmreg_commands", CommandSpec),
+        ("mmreg_sources", SourceSpec),
+        ("mmreg_engines", EngineSpec),
+    ],
 )
 def test_every_field_of_what_a_hook_returns_is_documented(hook: str, spec: Any) -> None:
     text = documented(hook)

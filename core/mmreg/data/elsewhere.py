@@ -1,0 +1,104 @@
+"""Shards of a work computed by an engine's workers: results in order, with what they had to say and what went wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+from mmreg import errors
+from mmreg.contract.engine import Engine
+from mmreg.errors import EngineError, MmregError
+from mmreg.messages import one_line
+
+logger = logging.getLogger("mmreg")
+
+Failure = tuple[str, str]
+"""An error as plain data, which can be sent whatever the error holds: its class's name, and what it says."""
+
+
+def compute_elsewhere(
+    engine: Engine,
+    function: Callable[[Any], Any],
+    shards: Iterable[Any],
+    total: int,
+    *,
+    accelerator: bool = False,
+) -> Generator[Any]:
+    """The results of all shards, in order and each once; arguments as `Engine.map` takes them.
+
+    What workers warn of is said here, once.
+
+    Raises:
+        EngineError: the workers cannot be reached, have another mmreg, or something in them failed; or the engine
+            breaks its promise.
+        MmregError: the function raised it.
+    """
+    said: set[str] = set()
+    done = 0
+    worker = _Worker(function, version("mmreg"))
+    for number, result, failure, notes in engine.map(worker, enumerate(shards), total, accelerator=accelerator):
+        for text in notes:
+            if text not in said:
+                said.add(text)
+                logger.warning("%s", text)
+        if number != done:
+            raise EngineError(f"the engine {type(engine).__name__} gave shard {number} in the place of shard {done}")
+        if failure is not None:
+            raise _error(*failure)
+        done += 1
+        yield result
+    if done != total:
+        raise EngineError(f"the engine {type(engine).__name__} gave {done} of {total} shards")
+
+
+class _Worker:
+    """What is sent to a worker: the function, called so that nothing it raises is lost on the way back."""
+
+    def __init__(self, function: Callable[[Any], Any], wanted: str) -> None:
+        self._function, self._wanted = function, wanted
+
+    def __call__(self, shard: tuple[int, Any]) -> tuple[int, Any, Failure | None, list[str]]:
+        number, value = shard
+        with _warnings() as notes:
+            try:
+                self._check()
+                return number, self._function(value), None, notes
+            except MmregError as error:
+                return number, None, (type(error).__name__, str(error)), notes
+            except Exception as error:  # of a plugin, or of a library under it
+                what = f"an error in a worker: {one_line(error)}"
+                return number, None, (EngineError.__name__, what), notes
+
+    def _check(self) -> None:
+        if version("mmreg") != self._wanted:
+            raise EngineError(
+                f"a worker has mmreg {version('mmreg')}, and this is mmreg {self._wanted}; install the same everywhere"
+            )
+
+
+def _error(name: str, text: str) -> MmregError:
+    """An error of a worker, raised again: of mmreg's own classes the same one, as it has the same exit code."""
+    found = vars(errors).get(name)
+    kind = found if isinstance(found, type) and issubclass(found, MmregError) else EngineError
+    error = kind.__new__(kind)
+    error.args = (text,)
+    return error
+
+
+@contextmanager
+def _warnings() -> Generator[list[str]]:
+    """What is warned of inside, kept instead of written."""
+    kept: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: kept.append(record.getMessage())  # type: ignore[method-assign]
+    propagates = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield kept
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates

@@ -1,0 +1,1 @@
+"""Large tables predicted and prepared on a Ray cluster, by Ray Data."""
