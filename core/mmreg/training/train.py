@@ -20,6 +20,7 @@ from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
+from mmreg.runs.notebook_bar import follower
 from mmreg.training.checkpoint import has_checkpoint
 from mmreg.training.profiling import Profile
 from mmreg.training.resuming import Resumption, check_recipe, resumption
@@ -53,7 +54,8 @@ def train(
             otherwise when to end (epochs, max_steps, max_minutes, early_stopping), but nothing else.
         accept_changes: whether to resume although components or versions have changed since.
         device: where to compute; the best one there is if it is not given.
-        callback: who is told how it goes, besides the callbacks that plugins bring.
+        callback: who is told how it goes, besides the callbacks that plugins bring. Without one, a notebook shows a bar
+            and anything else nothing; `mmreg.Callback()` is silent in both.
         stop: the wish that it end, which another thread may set by `stop.wanted = True`; a new one for each call.
         profile: whether to measure where the time goes, into the run's folder `profile`; the training is the same.
         test: whether the test rows are measured at the end; a search that trains many times leaves them alone, and
@@ -149,7 +151,7 @@ def _run(
     experiment = open_experiment(plan, None if goes_on is None else goes_on.restoring.modalities())
     check_validation(plan, experiment)
     profiled = Profile(folder, device) if profile else None
-    followers = Followers(callback, plan.callbacks, profiled)
+    followers = Followers(follower(callback), plan.callbacks, profiled)
     training = plan.recipe.form.training
     arithmetic = tuned(device, resolve_precision(training.precision, device), deterministic=training.deterministic)
     with deterministic(training.deterministic), arithmetic, random_state_kept(device), freed_memory_kept():
