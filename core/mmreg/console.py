@@ -85,7 +85,26 @@ Encoding = Annotated[
     typer.Option("--encoding", metavar="NAME", help="Of a delimited TABLE: cp1252, latin-1, utf-16, ...; else UTF-8."),
 ]
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).", show_default=False)]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
+
+
+def _run_folder(context: typer.Context, run: Path) -> Path:
+    """A run's folder; one that is on the Hugging Face hub is downloaded."""
+    if run.parts[:1] != ("hf:",) or context.resilient_parsing:
+        return run
+    from mmreg.runs.hub import fetch
+
+    return fetch(run)
+
+
+RunArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="A run's folder; or hf://USER/NAME, of one on the Hugging Face hub.",
+        show_default=False,
+        callback=_run_folder,
+    ),
+]
 AcceptChanges = Annotated[
     bool,
     typer.Option("--accept-changes", help="Go on although components, versions or files have changed since."),
