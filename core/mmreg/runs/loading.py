@@ -37,7 +37,8 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
 
     Raises:
         MissingPackageError: it is on the hub, and huggingface_hub is not installed.
-        RunError: the folder is no run, cannot be downloaded, is incomplete, or needs a component that is not installed or registered.
+        RunError: the folder is no run, cannot be downloaded, is incomplete, or needs a component that is not installed
+            or registered.
     """
     folder = fetch(folder) if is_on_hub(folder) else Path(folder)
     facts = read_facts(folder)

@@ -1,4 +1,4 @@
-"""Runs on the Hugging Face hub, from a stand-in for it on this computer: what is fetched, and what is said otherwise."""
+"""Runs on the Hugging Face hub, from a stand-in on this computer: what is fetched, and what is said otherwise."""
 
 from __future__ import annotations
 
