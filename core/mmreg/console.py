@@ -18,6 +18,8 @@ import typer
 from mmreg.completion import complete_recipes as complete_recipes
 from mmreg.completion import complete_runs as complete_runs
 from mmreg.contract.metrics import by_target as by_target
+from mmreg.contract.metrics import figure_rows as figure_rows
+from mmreg.contract.metrics import numbers as numbers
 from mmreg.errors import OptionError, TableError
 from mmreg.files import all_columns, columns_csv, replacing, unwritable, write_text
 from mmreg.messages import cell
@@ -107,12 +109,30 @@ RecipeArgument = Annotated[
     Path,
     typer.Argument(metavar="RECIPE", help="A recipe (YAML).", show_default=False, autocompletion=complete_recipes),
 ]
-RunArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False, autocompletion=complete_runs)
-]
 RunsArgument = Annotated[
     list[Path],
     typer.Argument(metavar="RUN...", help="The runs' folders.", show_default=False, autocompletion=complete_runs),
+]
+
+
+def _run_folder(context: typer.Context, run: Path) -> Path:
+    """A run's folder; one that is on the Hugging Face hub is downloaded."""
+    if run.parts[:1] != ("hf:",) or context.resilient_parsing:
+        return run
+    from mmreg.runs.hub import fetch
+
+    return fetch(run)
+
+
+RunArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="A run's folder; or hf://USER/NAME, of one on the Hugging Face hub.",
+        show_default=False,
+        callback=_run_folder,
+        autocompletion=complete_runs,
+    ),
 ]
 AcceptChanges = Annotated[
     bool,
@@ -252,32 +272,6 @@ def note(text: str, line: Callable[[str], None] = say) -> None:
         line: how the line is written.
     """
     line(f"note: {text}")
-
-
-def figure_rows(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The figures of a split, as `Run.evaluate` gives them, as the rows of a table for people.
-
-    The whole model comes first, an interval beside its metric; then each part of it, and what one answer for all rows
-    would give.
-    """
-    metrics, rows = figures["metrics"], figures["rows"]
-    whole: dict[str, Any] = {"part": "all", "rows": rows}
-    for name, value in numbers(metrics).items():
-        whole[name] = value
-        if name in metrics.get("intervals", {}):
-            low, high = metrics["intervals"][name]
-            whole[f"{name} 95% interval"] = f"{low:.3g} to {high:.3g}"
-    parts = [{"part": name, **part} for name, part in metrics["modalities"].items()]
-    if "baseline" in metrics:
-        answer = metrics["baseline"]["prediction"]
-        told = "the means" if isinstance(answer, list) else cell(answer)
-        parts.append({"part": f"always {told}", "rows": rows, **numbers(metrics["baseline"])})
-    return [whole, *parts]
-
-
-def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Those of a split's metrics that are numbers."""
-    return {name: value for name, value in metrics.items() if isinstance(value, float)}
 
 
 def _is_number(text: str) -> bool:

@@ -66,7 +66,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         keys = {"split": split, **keys, "target": target, "training": training, "table": as_table(data, further)}
         folder = _folder_of(self) if self.folder is None else Path(self.folder)
         recipe = mmreg.Recipe(keys, folder=given_in)
-        self.run_ = mmreg.train(recipe, folder, overwrite=True, device=self.device)
+        self.run_ = mmreg.train(recipe, folder, overwrite=True, device=self.device, callback=mmreg.Callback())
         return self
 
     def _keys(self, data: Any) -> tuple[dict[str, Any], Path | None]:

@@ -55,6 +55,7 @@ ALLOWED = {
     ("core/mmreg/cli/probe.py", "importlib.import_module"): "installed packages whose names stand in the code",
     ("core/mmreg/cli/health.py", "subprocess"): "this Python, to see whether a device hangs or crashes",
     ("core/mmreg/studies/compare/jobs.py", "subprocess"): "this Python, to train a variant in a process of its own",
+    ("core/mmreg/runs/hub.py", "huggingface_hub"): "runs that a user names by hf://, the files of a run alone",
     ("plugins/mmreg_hf/folders.py", "huggingface_hub"): "models that a recipe names: settings and safetensors alone",
     ("plugins/mmreg_serve/command.py", "socket"): "to listen at the address that the command line gives",
     ("core/mmreg/testing/general.py", "subprocess"): "this Python, to import a plugin afresh",

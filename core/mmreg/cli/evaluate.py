@@ -24,7 +24,6 @@ from mmreg.console import (
     by_target,
     figure_rows,
     note,
-    numbers,
     print_json,
     print_table,
     table_source,
@@ -188,55 +187,18 @@ def _print_figures(run: Run, figures: Mapping[str, Any]) -> None:
 
 def _print_robustness(robustness: Mapping[str, Any]) -> None:
     """A table for each thing that was asked for, and notes on how to read them."""
-    split, seed, metric = robustness["split"], robustness["seed"], robustness["metric"]
-    subsets, rates = robustness.get("subsets", []), robustness.get("rates", [])
-    curves = robustness.get("corruptions", [])
-    sampled = bool(subsets) and len(subsets) < robustness["possible_subsets"]
-    tables = []
-    if subsets:
-        which = f"{len(subsets)} of {robustness['possible_subsets']:,} subsets" if sampled else "each subset"
-        rows = [{"modalities": "+".join(each["modalities"]), **_row(each)} for each in subsets]
-        tables.append((f"{split} rows with {which} of the modalities", rows))
-    if rates:
-        rows = [{"missing rate": each["rate"], **_row(each)} for each in rates]
-        tables.append((f"{split} rows with each modality left out at random (seed {seed})", rows))
-    for curve in curves:
-        rows = []
-        for point in curve["strengths"]:
-            row = {"strength": point["strength"], **_row(point)}
-            rows.append({**row, f"baseline {metric}": point["baseline"]} if "baseline" in point else row)
-        tables.append((f"{split} rows under {_name(curve)} (strength: {curve['unit']}; seed {seed})", rows))
-    if curves:
-        rows = [
-            {
-                "corruption": _name(curve),
-                "relative robustness": curve["relative_robustness"],
-                "effective robustness": curve["effective_robustness"],
-            }
-            for curve in curves
-        ]
-        better = "more" if robustness["more_is_better"] else "less"
-        tables.append((f"robustness by {metric} ({better} is better)", rows))
-    for number, (title, rows) in enumerate(tables):
+    from mmreg.studies.robustness.tables import is_sampled, tables
+
+    for number, (title, rows) in enumerate(tables(robustness)):
         if number:
             print()
         print_table(rows, title=title)
-    points = [*subsets, *rates, *(point for curve in curves for point in curve["strengths"])]
+    curves = robustness.get("corruptions", [])
+    measured = (*robustness.get("subsets", []), *robustness.get("rates", []))
+    points = [*measured, *(point for curve in curves for point in curve["strengths"])]
     if any("rows_without_any_modality" in point for point in points):
         note('the rows counted under "without any" have none of the modalities; they get the training prior')
-    if sampled:
-        note(f"of this many modalities a sample of the subsets is measured (seed {seed})")
+    if is_sampled(robustness):
+        note(f"of this many modalities a sample of the subsets is measured (seed {robustness['seed']})")
     if curves and robustness["baseline"] is None:
         note("effective robustness compares with a late-fusion run; give one by --baseline RUN")
-
-
-def _name(curve: Mapping[str, Any]) -> str:
-    return f"{curve['modality']}:{curve['corruption']}"
-
-
-def _row(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """One measurement as a table's row."""
-    row = {"rows": figures["rows"], **numbers(figures["metrics"])}
-    if "rows_without_any_modality" in figures:
-        row["without any"] = figures["rows_without_any_modality"]
-    return row

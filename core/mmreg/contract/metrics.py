@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mmreg.messages import cell
+
 
 @dataclass(frozen=True)
 class MetricValue:
@@ -69,6 +71,32 @@ class Epoch:
     def from_plain(cls, data: Mapping[str, Any]) -> Epoch:
         """The epoch that `to_plain` gave."""
         return cls(**{**data, "values": tuple(MetricValue(**each) for each in data["values"])})
+
+
+def figure_rows(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The figures of a split, as `Run.evaluate` gives them, as the rows of a table for people.
+
+    The whole model comes first, an interval beside its metric; then each part of it, and what one answer for all rows
+    would give.
+    """
+    metrics, rows = figures["metrics"], figures["rows"]
+    whole: dict[str, Any] = {"part": "all", "rows": rows}
+    for name, value in numbers(metrics).items():
+        whole[name] = value
+        if name in metrics.get("intervals", {}):
+            low, high = metrics["intervals"][name]
+            whole[f"{name} 95% interval"] = f"{low:.3g} to {high:.3g}"
+    parts = [{"part": name, **part} for name, part in metrics["modalities"].items()]
+    if "baseline" in metrics:
+        answer = metrics["baseline"]["prediction"]
+        told = "the means" if isinstance(answer, list) else cell(answer)
+        parts.append({"part": f"always {told}", "rows": rows, **numbers(metrics["baseline"])})
+    return [whole, *parts]
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Those of a split's metrics that are numbers."""
+    return {name: value for name, value in metrics.items() if isinstance(value, float)}
 
 
 def by_target(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

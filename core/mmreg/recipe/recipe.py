@@ -9,9 +9,10 @@ from typing import Any
 
 from mmreg.errors import RecipeError
 from mmreg.files import irregular
-from mmreg.messages import is_unicode, near
+from mmreg.messages import is_unicode, listed, near, shortened
+from mmreg.notebook import harmless, html_facts, html_table
 from mmreg.recipe.find import find_components
-from mmreg.recipe.form import Form
+from mmreg.recipe.form import Form, Input
 from mmreg.recipe.ranges import open_keys
 from mmreg.recipe.yaml import MOST_BYTES, read_yaml, yaml_text
 from mmreg.registry import options
@@ -67,6 +68,32 @@ class Recipe:
         if problems:
             self.fail_if([*problems, *self._further_problems(problems)])
         self.form = Form.model_construct(**fields)
+
+    @harmless
+    def __repr__(self) -> str:
+        return f"<Recipe {self.name!r}: {self._trains()}>"
+
+    @harmless
+    def _repr_html_(self) -> str:
+        form = self.form
+        training = {key: value for key, value in vars(form.training).items() if key in form.training.model_fields_set}
+        inputs = (
+            {"input": name, "type": each.type or name, "columns": listed(each.reads(name)), "encoder": _named(each)}
+            for name, each in form.modalities.items()
+        )
+        shown = html_facts(
+            f"{self.name}: {self._trains()}", {"table": self.data["table"], "split": self.data.get("split")}
+        )
+        return shown + html_table(inputs, count=len(form.modalities)) + html_facts("training", training)
+
+    def _trains(self) -> str:
+        """What is trained to predict what, in a line."""
+        targets = (
+            f"{each.task} of {reads}" if (reads := name or each.reads) else each.task
+            for name, each in self.form.predicted.items()
+        )
+        fusion = "" if self.form.fusion is None else f" by {self.form.fusion.name}"
+        return shortened(f"{listed(targets)} from {listed(self.form.modalities)}{fusion}", 300)
 
     def _further_problems(self, problems: Iterable[Problem]) -> list[Problem]:
         """What is wrong with the components, as far as the recipe can be read without the keys that are wrong."""
@@ -127,6 +154,14 @@ class Recipe:
         if tables and data["table"] == self.data["table"]:
             data["table"] = tables[""] if "" in tables else {**data["table"], **tables}
         return Recipe(data, name=self.name, folder=self.folder, lines=self.lines)
+
+
+def _named(given: Input) -> str | None:
+    """How a recipe names the encoder of an input; None where the modality chooses it."""
+    choice = given.encoder
+    return (
+        None if choice is None else choice.name or (f"from {choice.run}" if choice.run else f"that of {choice.share}")
+    )
 
 
 def fail_if(name: str, lines: Mapping[options.KeyPath, int], problems: Iterable[Problem]) -> None:

@@ -19,6 +19,7 @@ from mmreg.registry.lookup import (
     specs,
     unregister,
 )
+from mmreg.registry.lookup import _repr_html_ as _repr_html_
 
 __all__ = [
     "LOCAL",

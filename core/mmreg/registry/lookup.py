@@ -17,7 +17,8 @@ from mmreg.contract.components import ComponentSpec, check_name
 from mmreg.contract.kinds import KINDS
 from mmreg.errors import ComponentImportError, ComponentNotFoundError, RegistrationError
 from mmreg.importing import import_target
-from mmreg.messages import near
+from mmreg.messages import listed, near, plural
+from mmreg.notebook import harmless, html_facts, html_table
 from mmreg.registry import plugins
 from mmreg.registry.interfaces import check_class, level_of
 from mmreg.registry.plugins import Plugin, normalize
@@ -30,7 +31,7 @@ LOCAL = "local"
 Class = TypeVar("Class", bound=type)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Entry:
     """A component and where it comes from.
 
@@ -50,6 +51,27 @@ class Entry:
     def reference(self) -> str:
         """The name that always means this component and no other."""
         return f"{self.distribution}:{self.spec.name}"
+
+    @harmless
+    def __repr__(self) -> str:
+        return f"<{self.spec.kind} {self.spec.name} of {f'{self.distribution} {self.version}'.rstrip()}>"
+
+    @harmless
+    def _repr_html_(self) -> str:
+        facts = {"kind": self.spec.kind, "name": self.spec.name, "from": f"{self.distribution} {self.version}"}
+        needs = {"level": self.spec.level, "needs": ", ".join(self.spec.requires), "summary": self.spec.summary}
+        return html_facts(self.reference, facts | {name: value for name, value in needs.items() if value})
+
+
+class Entries(list[Entry]):
+    """A list of components, which a notebook shows as a table."""
+
+    @harmless
+    def _repr_html_(self) -> str:
+        rows = (
+            {"kind": e.spec.kind, "name": e.spec.name, "from": e.distribution, "summary": e.spec.summary} for e in self
+        )
+        return html_table(rows, plural(len(self), "component"), len(self))
 
 
 _lock = threading.RLock()
@@ -98,7 +120,7 @@ def specs(kind: str | None = None) -> list[Entry]:
     if kind is not None:
         _check_kind(kind)
     order = list(KINDS)
-    return sorted(entries(kind), key=lambda e: (order.index(e.spec.kind), e.spec.name, e.distribution))
+    return Entries(sorted(entries(kind), key=lambda e: (order.index(e.spec.kind), e.spec.name, e.distribution)))
 
 
 def entries(kind: str | None, name: str | None = None) -> Iterator[Entry]:
@@ -110,6 +132,14 @@ def entries(kind: str | None, name: str | None = None) -> Iterator[Entry]:
     for entry in list(_local.values()):
         if kind in (None, entry.spec.kind) and name in (None, entry.spec.name):
             yield entry
+
+
+def _repr_html_() -> str:
+    """What a notebook shows of the registry: the names of each kind, as far as plugins were looked for by now."""
+    if _plugins is None:
+        return "<p>mmreg.registry: no plugin was looked for yet; mmreg.registry.specs() does, and lists components</p>"
+    rows = ({"kind": kind, "components": listed(found, 20)} for kind in KINDS if (found := names(kind)))
+    return html_table(rows, f"mmreg.registry: {plural(len(specs()), 'component')}")
 
 
 def names(kind: str) -> list[str]:

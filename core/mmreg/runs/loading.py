@@ -19,6 +19,7 @@ from mmreg.run_files.figures import REPORT
 from mmreg.run_files.lock import writer
 from mmreg.run_files.weights import read_weights
 from mmreg.runs.folder import recipe_was_edited
+from mmreg.runs.hub import fetch, is_on_hub
 from mmreg.runs.references import with_files_at_hand
 from mmreg.runs.restoring import Restoring
 from mmreg.runs.run import Run
@@ -30,14 +31,17 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
     """Load a run from its folder.
 
     Args:
-        folder: where training wrote it.
+        folder: where training wrote it; or `hf://USER/NAME` (with `@REVISION`) for one on the Hugging Face hub, which
+            is downloaded to the cache folder.
         device: where to compute; the best one there is if it is not given.
         precision: "auto", "float32", "bfloat16" or "float16"; the recipe's if it is not given.
 
     Raises:
-        RunError: the folder is no run, is incomplete, or needs a component that is not installed or registered.
+        MissingPackageError: it is on the hub, and huggingface_hub is not installed.
+        RunError: the folder is no run, cannot be downloaded, is incomplete, or needs a component that is not installed
+            or registered.
     """
-    folder = Path(folder)
+    folder = fetch(folder) if is_on_hub(folder) else Path(folder)
     facts = read_facts(folder)
     try:
         return _loaded(folder, facts, resolve_device(device), precision)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,18 +25,20 @@ from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn, column_names
 from mmreg.errors import RunError
 from mmreg.experiment import Experiment, open_experiment, prepare_all, target_column
-from mmreg.messages import listed
+from mmreg.messages import listed, shortened
 from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.augmented import Augmented
 from mmreg.model.devices import resolve_precision
 from mmreg.model.inference import Predicted, embed, predict
 from mmreg.model.model import MultimodalModel, Vectors
+from mmreg.notebook import harmless, html_facts, html_table
 from mmreg.recipe.columns import check_columns
 from mmreg.recipe.resolve import Plan
 from mmreg.run_files.figures import REPORT, read_report
 from mmreg.runs.folder import OUT_OF_FOLD, read_predictions
 from mmreg.runs.matching import written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, row_keys
+from mmreg.runs.results import Evaluation, Predictions
 from mmreg.runs.row_inputs import PreparedRows, RowInputs, row_inputs
 
 logger = logging.getLogger("mmreg")
@@ -127,6 +129,31 @@ class Run:
             wanted = "float32"  # a run that was trained on an accelerator is of use elsewhere, too
         self.dtype = resolve_precision(wanted, device)
 
+    @harmless
+    def __repr__(self) -> str:
+        return f"<Run {str(self.folder)!r}: {self._predicts()}, on {self.device}>"
+
+    @harmless
+    def _repr_html_(self) -> str:
+        plan = self.plan
+        facts = {"predicts": self._predicts(), "parameters": sum(each.numel() for each in self.model.parameters())}
+        facts |= {"device": f"{self.device}, {str(self.dtype).removeprefix('torch.')}"}
+        inputs = (
+            {"input": name, "type": each.modality.name, "columns": listed(each.columns), "encoder": each.encoder.name}
+            for name, each in plan.inputs.items()
+        )
+        shown = html_facts(str(self.folder), facts) + html_table(inputs, count=len(plan.inputs))
+        with suppress(OSError, ValueError):  # its folder may be gone or damaged by now
+            splits = [split for split in ("validation", "test") if split in self.report]
+            shown += "".join(Evaluation(self.report[split])._repr_html_() for split in splits)
+        return shown
+
+    def _predicts(self) -> str:
+        """What it predicts, from what and how, in a line."""
+        targets = (f"{part.name} of {name}" if name else part.name for name, part in self.plan.task.targets.items())
+        fused = "" if self.plan.fusion is None else f" by {self.plan.fusion.fusion.name}"
+        return shortened(f"{listed(targets)} from {listed(self.plan.inputs)}{fused}", 300)
+
     @property
     def recipe(self) -> dict[str, Any]:
         """The recipe as plain data, every default spelled out."""
@@ -169,7 +196,7 @@ class Run:
         """
         known = self.known_rows(table, split, progress)
         predicted = self.predict_rows(known.prepared, known.rows, batch_size, augmented=augmented)
-        return evaluation(self.plan, self.task, predicted, known.targets, known.split, metrics)
+        return Evaluation(evaluation(self.plan, self.task, predicted, known.targets, known.split, metrics))
 
     def known_rows(self, table: Any = None, split: str | None = None, progress: Any = None) -> KnownRows:
         """Prepare the rows that `evaluate` measures on, for several measurements; arguments and errors as there."""
@@ -198,7 +225,8 @@ class Run:
             For each row its key, the prediction in the task's words, and which modalities it had.
         """
         columns = self.predict_columns(rows, batch_size=batch_size, augmented=augmented, progress=progress)
-        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        rows = zip(*columns.values(), strict=True)
+        return Predictions(dict(zip(columns, values, strict=True)) for values in rows)
 
     def predict_columns(
         self,

@@ -19,6 +19,7 @@ from mmreg.model.devices import deterministic, resolve_device, resolve_precision
 from mmreg.model.seeding import random_state_kept
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.runs.followers import Followers
+from mmreg.runs.notebook_bar import follower
 from mmreg.training.encode_once import encode_once
 from mmreg.training.loop import Trainer
 from mmreg.training.rate_range import RangeTest, RateRange
@@ -74,7 +75,7 @@ def find_lr(
     training = plan.recipe.form.training
     dtype = resolve_precision(training.precision, target)
     experiment = open_experiment(plan)
-    told = Followers(callback)
+    told = Followers(follower(callback))
     for text in experiment.messages:
         told.message(text)
     prepared = prepare_all(plan, experiment.table, experiment.modalities, cache_dir(), told.preparing)

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mmreg.messages import plural
+from mmreg.notebook import harmless
+
 SMOOTHING = 0.9
 """How much of the running loss remains in a step, for the decision to stop alone."""
 WORSE = 3.0
@@ -24,7 +27,7 @@ ROUNDING = 1e-6
 """A fall of the smoothed loss by no more than this share of the losses is taken for rounding."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RateRange:
     """The losses of a training whose learning rate has grown from step to step.
 
@@ -37,6 +40,12 @@ class RateRange:
     rates: Sequence[float]
     losses: Sequence[float]
     diverged: bool
+
+    @harmless
+    def __repr__(self) -> str:
+        told = "no rate to suggest" if self.suggestion is None else f"suggestion {self.suggestion:.3g}"
+        end = "; the loss diverged" if self.diverged else ""
+        return f"<RateRange of {plural(len(self.rates), 'step')}: {told}, least loss at {self.minimum:.3g}{end}>"
 
     @property
     def smoothed(self) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
+from mmreg.runs.notebook_bar import follower
 from mmreg.training.checkpoint import has_checkpoint
 from mmreg.training.distributed import Peers, check_plan, joined
 from mmreg.training.profiling import Profile
@@ -54,7 +55,8 @@ def train(
             otherwise when to end (epochs, max_steps, max_minutes, early_stopping), but nothing else.
         accept_changes: whether to resume although components or versions have changed since.
         device: where to compute; the best one there is if it is not given.
-        callback: who is told how it goes, besides the callbacks that plugins bring.
+        callback: who is told how it goes, besides the callbacks that plugins bring. Without one, a notebook shows a bar
+            and anything else nothing; `mmreg.Callback()` is silent in both.
         stop: the wish that it end, which another thread may set by `stop.wanted = True`; a new one for each call.
         profile: whether to measure where the time goes, into the run's folder `profile`; the training is the same.
         test: whether the test rows are measured at the end; a search that trains many times leaves them alone, and
@@ -87,7 +89,7 @@ def train(
             goes_on = _begun(folder, plan, overwrite=overwrite, resume=resume, accept_changes=accept_changes)
             peers.from_first(lambda: goes_on is not None)
             profiled = Profile(folder, target) if profile else None
-            followers = Followers(callback, plan.callbacks, profiled)
+            followers = Followers(follower(callback), plan.callbacks, profiled)
             run = _run(folder, plan, target, followers, goes_on, check, stop, profiled, test, peers)
             assert run is not None
         peers.wait()
@@ -149,7 +151,7 @@ def finish(
                 "go on with it by --resume, which begins anew"
             )
         ends = resumption(folder, plan, accept_changes=accept_changes, finishes=True)
-        run = _run(folder, plan, target, Followers(callback, plan.callbacks), ends, check)
+        run = _run(folder, plan, target, Followers(follower(callback), plan.callbacks), ends, check)
         assert run is not None
         return run
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmreg.files import csv_text, markdown_table, write_json, write_text
+from mmreg.messages import listed, plural
+from mmreg.notebook import harmless, html_table
 from mmreg.studies.compare.own_figures import OwnFigure, own_figures
 from mmreg.studies.compare.plot import draw_variants
 from mmreg.studies.compare.results import FailedTraining, Pair, Variant, Verdict
@@ -23,7 +25,7 @@ MARKS: dict[Standing, str] = {"best": "best", "not distinguishable": "=", "worse
 """How a table shows that."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Comparison:
     """The result of comparing variants on the same rows.
 
@@ -48,6 +50,17 @@ class Comparison:
     failed: list[FailedTraining] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     resamples: int = RESAMPLES
+
+    @harmless
+    def __repr__(self) -> str:
+        shown = listed((f"{each.name} {_mean_text(each, self.metric)}" for each in self.variants), 5)
+        return f"<Comparison by {self.metric} on {plural(self.rows, f'{self.split} row')}: {shown}>"
+
+    @harmless
+    def _repr_html_(self) -> str:
+        title = f"{self.metric} on {plural(self.rows, f'{self.split} row')}"
+        conclusions = html_table({"conclusions": text} for text in self.conclusions)
+        return html_table(self.table(), title) + conclusions
 
     @property
     def best(self) -> Variant:

@@ -20,6 +20,7 @@ from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.recipe.diff import comparable, recipe_differences
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, resolve
+from mmreg.runs.notebook_bar import follower
 from mmreg.studies.compare.analysis import chosen_metric, compare_variants
 from mmreg.studies.compare.comparison import RESAMPLES, Comparison
 from mmreg.studies.compare.jobs import Job, device_slots, is_finished, run_jobs
@@ -84,7 +85,7 @@ def run_grid(
         RunError: `out` holds something else, or trainings of another recipe.
         TrainingError: fewer than two variants are left, as the others failed; says why.
     """
-    callback = callback or Callback()
+    callback = follower(callback)
     check_numbers(seeds, jobs)
     slots = device_slots(device, jobs)
     base = read_recipe(recipe, overrides)

@@ -14,6 +14,8 @@ from mmreg import runs
 from mmreg.contract.callback import Callback
 from mmreg.errors import RunError, TrainingError
 from mmreg.experiment import checked_plan, open_experiment
+from mmreg.messages import cell, listed, plural
+from mmreg.notebook import harmless, html_table
 from mmreg.recipe.recipe import Recipe
 from mmreg.run_files.figures import read_report
 from mmreg.runs import Run
@@ -25,7 +27,7 @@ MEMBER = re.compile(r"(fold|seed)-[0-9]+")
 """How the folders of the trainings are called."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ensemble:
     """Several trainings as one run, which predicts by the mean of their predictions.
 
@@ -38,6 +40,16 @@ class Ensemble:
     run: Run
     trained: Mapping[str, Path]
     metrics: Mapping[str, Mapping[str, float]]
+
+    @harmless
+    def __repr__(self) -> str:
+        figures = listed((f"{name} {cell(each['mean'])}" for name, each in self.metrics.items()), 5)
+        return f"<Ensemble {str(self.run.folder)!r} of {plural(len(self.trained), 'training')}: {figures}>"
+
+    @harmless
+    def _repr_html_(self) -> str:
+        rows = [{"metric": name, **each} for name, each in self.metrics.items()]
+        return html_table(rows, f"{self.run.folder}: {plural(len(self.trained), 'training')} as one run")
 
 
 def claim_members(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> None:

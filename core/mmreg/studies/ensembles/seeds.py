@@ -15,6 +15,7 @@ from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.recipe.form import Form, Fractions
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.runs.fuse import combine, tell_end
+from mmreg.runs.notebook_bar import follower
 from mmreg.studies.compare.jobs import device_slots
 from mmreg.studies.ensembles.members import Ensemble, claim_members, figures, open_members, spread, train_members
 from mmreg.studies.predicting import expect_target
@@ -59,7 +60,7 @@ def train_seeds(
         raise OptionError(f"seeds must be at least two different numbers from 0 on, found {found}")
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs must be at least 1, found {jobs}")
-    slots, folder, told = device_slots(device, jobs), Path(out), callback or Callback()
+    slots, folder, told = device_slots(device, jobs), Path(out), follower(callback)
     base = read_recipe(recipe, overrides)
     expect_target(base, "a mean over seeds")
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))

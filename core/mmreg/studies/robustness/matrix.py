@@ -26,6 +26,7 @@ from mmreg.experiment import list_inputs, lost_modalities, prepare_all
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan
+from mmreg.runs.notebook_bar import follower
 from mmreg.studies.compare.analysis import chosen_metric
 from mmreg.studies.compare.grid import RUNS, SEEDS, check_grid, check_numbers, train_in
 from mmreg.studies.compare.jobs import Job, device_slots
@@ -113,7 +114,7 @@ def run_matrix(
             rows, or sets `training.missing_rate` itself.
         TrainingError: no operator could be trained.
     """
-    callback = callback or Callback()
+    callback = follower(callback)
     check_numbers(seeds, jobs)
     slots = device_slots(device, jobs)
     base = read_recipe(recipe, overrides)

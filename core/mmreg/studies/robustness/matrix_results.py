@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mmreg.files import csv_text, markdown_table, write_json, write_text
-from mmreg.messages import plural
+from mmreg.messages import listed, plural
+from mmreg.notebook import harmless, html_table
 from mmreg.studies.compare.results import FailedTraining
 from mmreg.studies.robustness.cells import Cell
 from mmreg.studies.robustness.plotting import draw_matrix
 
 
-@dataclass
+@dataclass(repr=False)
 class RobustnessMatrix:
     """The result of `run_matrix`.
 
@@ -76,6 +77,15 @@ class RobustnessMatrix:
     def conclusions(self) -> list[str]:
         """For each operator, whether it falls below the best present modality, where most, and what may help."""
         return [self._conclusion(name) for name in self.operators]
+
+    @harmless
+    def __repr__(self) -> str:
+        return f"<RobustnessMatrix by {self.metric} of {listed(self.names)} on {plural(self.rows, 'test row')}>"
+
+    @harmless
+    def _repr_html_(self) -> str:
+        found = [html_table(self.table(name), self.title(name)) for name in self.names]
+        return "".join([*found, html_table({"conclusions": text} for text in self.conclusions)])
 
     def _conclusion(self, name: str) -> str:
         compared = [cell for cell in self.of(name) if cell.standard_error is not None]

@@ -18,6 +18,7 @@ from mmreg.runs import KnownRows, Run, evaluation
 from mmreg.studies.robustness.corruption import CORRUPTIONS, check_corruption, corrupting
 from mmreg.studies.robustness.levels import CorruptionRequest, check_rates, read_corruptions
 from mmreg.studies.robustness.missing import all_but, at_rate, subsets
+from mmreg.studies.robustness.tables import Robustness
 
 
 def evaluate_robustness(
@@ -109,7 +110,7 @@ def evaluate_robustness(
             _check_rows(measured, late, same_table=table is not None or run.fingerprint == baseline.fingerprint)
         robustness["baseline"] = None if baseline is None else str(baseline.folder)
         robustness["corruptions"] = _curves(measured, late, requests)
-    return robustness
+    return Robustness(robustness)
 
 
 def relative_robustness(strengths: Sequence[float], values: Sequence[float]) -> float:
