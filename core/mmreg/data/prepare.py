@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Spec, by_name, specs_text
+from mmreg.data.addresses import shown_address
 from mmreg.data.cached import CachedValues, files_of
 from mmreg.data.cells import Unreadable, iter_cells
 from mmreg.data.decode import CellLoader, decode
@@ -193,4 +194,4 @@ def _in_short(value: Any) -> str:
         return f"an array {tuple(value.shape)}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    return shortened(str(value))
+    return shortened(shown_address(str(value)))
