@@ -1,1 +1,1 @@
-"""Tables and files from elsewhere: http, S3, Google Cloud Storage and the Hugging Face Hub, by fsspec."""
+"""Tables and files from elsewhere, by fsspec; tables of WebDataset's shards and of Hugging Face data sets."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from mmreg.errors import TableError
 from mmreg.files import replacing
 from mmreg.messages import byte_size, one_line
-
 from mmreg_remote.systems import file_system
 
 if TYPE_CHECKING:
@@ -99,11 +98,11 @@ def _fetched(
         os.utime(arriving, (0, 0))  # the copy's name says all of its version
         with replacing(place) as new:
             arriving.rename(new)
-        return place
     except _TooLargeError:
         return _too_large(address, limit)
     finally:
         arriving.unlink(missing_ok=True)
+    return place
 
 
 class _TooLargeError(Exception):

@@ -15,8 +15,13 @@ SCHEMES = {
 
 @hookimpl
 def mmreg_sources() -> list[SourceSpec]:
-    """`https://HOST/FILE`, `s3://BUCKET/FILE` and the like."""
+    """`https://HOST/FILE`, `s3://BUCKET/FILE` and the like, `*.tar`, and `datasets://NAME`."""
     return [
-        SourceSpec(scheme, "mmreg_remote.fetching:fetch", f"Tables, and files that cells name, of {what}.", fetches=True)
+        SourceSpec(
+            scheme, "mmreg_remote.fetching:fetch", f"Tables, and files that cells name, of {what}.", fetches=True
+        )
         for scheme, what in SCHEMES.items()
+    ] + [
+        SourceSpec(".tar", "mmreg_remote.shards:read", "Tar shards of WebDataset, such as train-{000..009}.tar."),
+        SourceSpec("datasets", "mmreg_remote.huggingface:read", "A data set of Hugging Face: datasets://NAME#SPLIT."),
     ]

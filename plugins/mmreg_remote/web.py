@@ -71,8 +71,8 @@ def check_redirect(asked: str, target: str, allowed: tuple[str, ...]) -> None:
         if "@" not in new.netloc and ".." not in new.path and f"{bare}/".startswith(start):
             return
     raise TableError(
-        f"its server leads to another host, {place}, which is not followed; name the file's own address, or allow it in "
-        f"the recipe: remote: [{place}/]"
+        f"its server leads to another host, {place}, which is not followed; name the file's own address, or allow it "
+        f"in the recipe: remote: [{place}/]"
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from mmreg.errors import TableError
+from mmreg.messages import shown_address
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 """How a place begins that a plugin reads."""
@@ -83,14 +84,6 @@ def checked_prefix(text: str) -> str:
         )
     check_address(text)
     return text
-
-
-def shown_address(text: str) -> str:
-    """A text without what an address in it may hold of a right: user, password and all parameters."""
-    if "://" not in text:
-        return text
-    text = re.sub(r"(://)[^/@\s]*@", r"\1", text)
-    return re.sub(r"(https?://[^\s?]*)\?[^\s'\")]*", r"\1?...", text, flags=re.IGNORECASE)
 
 
 def place_of(address: str) -> str:

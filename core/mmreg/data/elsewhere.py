@@ -1,4 +1,4 @@
-"""Where the cells of a table find their files: in a folder, or elsewhere, whence they are fetched if that is allowed."""
+"""Where the cells of a table find their files: in a folder, or elsewhere, if they may be fetched from there."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from mmreg.data.addresses import (
     is_within,
     place_of,
     scheme_of,
-    shown_address,
 )
 from mmreg.errors import TableError
-from mmreg.messages import listed
+from mmreg.messages import listed, shown_address
 
 Fetch = Callable[[str, Sequence[str], Sequence[str]], Sequence[Path | str]]
-"""Fetches files: of a scheme, these addresses; what redirects may lead to. Of each its local copy, or why there is none."""
+"""Fetches files: of a scheme, these addresses, and where redirects may lead to; gives each one's copy, or why not."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,9 @@ class Elsewhere:
             return Unreadable(str(error))
         if is_within(text, self.places):
             return text
-        told = f"files are fetched from {listed(self.places)} alone" if self.places else "files elsewhere are not fetched"
+        told = (
+            f"files are fetched from {listed(self.places)} alone" if self.places else "files elsewhere are not fetched"
+        )
         return Unreadable(
             f"{told}, and not from {shown_address(place_of(text))}; where you trust the table, allow it in the recipe: "
             f"remote: [{shown_address(place_of(text))}]"

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Spec, by_name, specs_text
-from mmreg.data.addresses import shown_address
 from mmreg.data.cached import CachedValues, files_of
-from mmreg.data.cells import Unreadable, iter_cells
+from mmreg.data.cells import iter_cells
 from mmreg.data.decode import CellLoader, decode
 from mmreg.data.disk import check_disk
+from mmreg.data.elsewhere import Unreadable
 from mmreg.data.encoded import EncodedLoader, EncodedValues, Store
 from mmreg.data.entry import NewEntry
 from mmreg.data.identity import cell_codes
@@ -29,7 +29,7 @@ from mmreg.data.mapped import shaped
 from mmreg.data.prepared import BadCell, OnBad, Prepared, raise_bad
 from mmreg.data.table import Table
 from mmreg.errors import SpecError, TableError
-from mmreg.messages import plural, shortened
+from mmreg.messages import plural, shortened, shown_address
 
 __all__ = ["BadCell", "OnBad", "Prepared", "prepare", "raise_bad"]
 

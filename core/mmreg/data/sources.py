@@ -10,7 +10,7 @@ from typing import Any
 
 from mmreg import registry
 from mmreg.contract.components import SourceSpec
-from mmreg.data.addresses import SCHEME, check_address, scheme_of, shown_address
+from mmreg.data.addresses import SCHEME, check_address, scheme_of
 from mmreg.data.cache import cache_dir
 from mmreg.data.dialect import TableFile
 from mmreg.data.elsewhere import Elsewhere
@@ -19,7 +19,7 @@ from mmreg.data.files import ENDINGS
 from mmreg.data.table import Table, read_table
 from mmreg.errors import MmregError, TableError
 from mmreg.importing import import_target, stdout_to_stderr
-from mmreg.messages import near, one_line, plural
+from mmreg.messages import near, one_line, plural, shown_address
 from mmreg.registry.plugins import Plugin, call_hook
 
 
@@ -92,10 +92,10 @@ def _fetched_table(file: TableFile, address: str, missing: Sequence[str], here: 
     if isinstance(copy, str):
         raise TableError(f"the table {name} cannot be fetched: {shown_address(copy)}")
     try:
-        table = read_table(replace(file, path=copy), missing=missing)
+        table = _open_file(replace(file, path=copy), None, None, missing, here)
     except TableError as error:
         raise TableError(str(error).replace(str(copy), name).replace(copy.name, name)) from error
-    return Table(table.arrow, name=name, elsewhere=elsewhere)
+    return Table(table.arrow, name=name, objects=table.objects, elsewhere=elsewhere)
 
 
 def _fetch(scheme: str, addresses: Sequence[str], allowed: Sequence[str]) -> Sequence[Path | str]:

@@ -279,8 +279,8 @@ class Form(Closed):
     """Texts that mark an absent cell, such as [NA, "null"]: cells that hold exactly one of them count as empty, and a
     column of delimited text that holds numbers else is numeric."""
     remote: list[Annotated[str, AfterValidator(checked_prefix)]] = Field(default_factory=list)
-    """Addresses from which files that cells name are fetched, with all below them, such as [s3://bucket/images/]; beside
-    them, what is on the host or in the bucket that the table itself is fetched from."""
+    """Addresses from which files that cells name are fetched, with all below them, such as [s3://bucket/images/]; what
+    is on the host or in the bucket that the table itself is fetched from is fetched in any case."""
     split: str | Fractions | None = None
     """A column that says which split a row belongs to, or the shares of a random split."""
     target: Target | None = None

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from mmreg import registry
 from mmreg.contract.interfaces import Encoder, EncoderSuggestion, Modality
-from mmreg.data.cells import Unreadable, iter_column
+from mmreg.data.cells import iter_column
+from mmreg.data.elsewhere import Unreadable
 from mmreg.data.list_cells import json_list
 from mmreg.data.table import Table
 from mmreg.errors import MmregError, ValueLoadError

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
+from tests.helpers.web_server import WebServer, serving
 
 from mmreg import registry
 from mmreg.data.dialect import TableFile
@@ -20,7 +21,6 @@ from mmreg.data.prepare import Prepared, prepare
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
 from mmreg.errors import TableError
-from tests.helpers.web_server import WebServer, serving
 
 pytest.importorskip("aiohttp", reason="needs the extra remote")
 
@@ -42,7 +42,9 @@ def png(color: int) -> bytes:
 
 def pictures(table: Table, column: str = "image") -> Prepared:
     modality = registry.build("modality", "image", size=4)
-    return prepare(modality, table, [column], name=column, on_bad="absent", cache_dir=Path(os.environ["MMREG_CACHE_DIR"]))
+    return prepare(
+        modality, table, [column], name=column, on_bad="absent", cache_dir=Path(os.environ["MMREG_CACHE_DIR"])
+    )
 
 
 def reds(prepared: Prepared) -> list[int | None]:
@@ -138,7 +140,7 @@ def test_what_is_wrong_with_a_cell_is_told_in_its_place(web: WebServer) -> None:
     prepared = pictures(open_table(f"{web.address}/t.csv"))
     assert reds(prepared) == [None, None, None, None, 1]
     told = [cell.cause for cell in prepared.bad]
-    assert [cell.where for cell in prepared.bad][0] == f"{web.address}/t.csv, row 1"
+    assert prepared.bad[0].where == f"{web.address}/t.csv, row 1"
     assert told[0] == f"there is no {web.address}/gone.png"
     assert "may not be read with the credentials of this environment (403)" in told[1]
     assert "the server says 500" in told[2]
@@ -304,7 +306,8 @@ def test_files_in_the_memory_of_fsspec_are_fetched(web: WebServer) -> None:
 
     system: Any = fsspec.filesystem("memory")
     try:
-        system.pipe({"/bucket/d/t.csv": b"image,n\n1.png,1\n../2.png,2\n", "/bucket/d/1.png": png(1), "/bucket/2.png": png(2)})
+        system.pipe({"/bucket/d/t.csv": b"image,n\n1.png,1\n../2.png,2\n", "/bucket/d/1.png": png(1)})
+        system.pipe("/bucket/2.png", png(2))
         assert reds(pictures(open_table("memory://bucket/d/t.csv"))) == [1, 2]
         system.pipe("/bucket/2.png", png(3))
         assert reds(pictures(open_table("memory://bucket/d/t.csv"))) == [1, 3]
