@@ -42,7 +42,7 @@ def read_samples(path: Path, contents: bool = True) -> Iterator[Sample]:
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                tar.members.clear()  # else it keeps all of them
+                tar.members = []  # type: ignore[attr-defined]  # else it keeps all of them
                 if not member.isreg() or member.issparse():  # links, devices; a sparse one may claim any size
                     continue
                 key, ending = split_name(member.name)

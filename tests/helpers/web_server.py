@@ -20,9 +20,10 @@ class WebServer(ThreadingHTTPServer):
         statuses: by path, what is answered instead of a file.
         cut: the paths of which half of the content comes.
         endless: the paths whose content has no end and no length.
+        silent: the paths that are never answered.
         etags: whether files have an ETag.
         asked: how often each (method, path) was asked for.
-        most: how many GETs were under way at once.
+        headers: those of every request.
     """
 
     daemon_threads = True
@@ -34,6 +35,8 @@ class WebServer(ThreadingHTTPServer):
         self.statuses: dict[str, int] = {}
         self.cut: set[str] = set()
         self.endless: set[str] = set()
+        self.silent: set[str] = set()
+        self.closing = threading.Event()
         self.etags = True
         self.asked: Counter[tuple[str, str]] = Counter()
         self.headers: list[dict[str, str]] = []
@@ -69,6 +72,10 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.asked[self.command, path] += 1
             server.headers.append(dict(self.headers))
+        if path in server.silent:
+            self.close_connection = True
+            server.closing.wait(60)
+            return
         if path in server.redirects:
             self._head(302, {"Location": server.redirects[path], "Content-Length": "0"})
             return
@@ -106,6 +113,7 @@ def serving() -> Iterator[WebServer]:
     try:
         yield server
     finally:
+        server.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()

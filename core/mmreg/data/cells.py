@@ -31,8 +31,8 @@ def iter_cells(
 ) -> Iterator[Any]:
     """The values of some rows (None: of all, in order), as the modality's `load` takes them; None where absent.
 
-    Null, an empty text, an empty list and NaN are absent. Text is text, or, if the modality takes paths, a path resolved
-    against the table's folder, of a file that is elsewhere that of its copy; bytes are bytes; lists and tensors are
+    Null, an empty text, an empty list and NaN are absent. Text is text, or if the modality takes paths, a path resolved
+    against the table's folder; of a file that is elsewhere, its copy's path. Bytes are bytes; lists and tensors are
     arrays; a struct of `bytes` and `path` (as the datasets library keeps images and sounds) is its bytes or else its
     path; another struct is a dict; a number is a number. A modality of several columns gets a dict of them, absent if
     all of them are. What cannot become any of these is `Unreadable`.

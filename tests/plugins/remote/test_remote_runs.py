@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from small import call
 from tests.helpers.web_server import WebServer, serving
 
 import mmreg
@@ -84,6 +86,33 @@ def test_a_table_here_and_files_elsewhere_need_the_recipes_word(web: WebServer, 
     assert [row["modalities"] for row in again.predict([{"image": f"{web.address}/d/img/3.png"}])] == ["image"]
     with pytest.raises(MmregError, match="and not from http://169"):
         again.predict([{"image": "http://169.254.169.254/latest.png"}])
+
+
+def test_a_recipe_is_drafted_from_a_table_elsewhere(web: WebServer) -> None:
+    from mmreg.data.dialect import TableFile
+    from mmreg.recipe.draft import draft_recipe
+
+    drafted = yaml.safe_load(draft_recipe(TableFile(publish(web)), "label"))
+    assert drafted["table"] == f"{web.address}/d/t.csv"
+    assert drafted["modalities"]["image"]["type"] == "image"
+
+
+def test_the_copies_are_listed_and_removed_with_the_cache(
+    web: WebServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mmreg.data.sources import open_table
+
+    cli = partial(call, monkeypatch, capsys)
+
+    address = publish(web)
+    open_table(address)
+    assert "and 1 copy of fetched files" in cli("cache", "list").err
+    assert "fetched" not in cli("cache", "prune").out
+    assert "1 copy of fetched files" in cli("cache", "prune", "--fetched", "--dry-run").out
+    assert "would be removed" in cli("cache", "prune", "--fetched", "--dry-run").out
+    assert "1 copy of fetched files" in cli("cache", "prune", "--fetched").out
+    open_table(address)
+    assert web.asked["GET", "/d/t.csv"] == 2
 
 
 @pytest.mark.parametrize(

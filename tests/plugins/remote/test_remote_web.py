@@ -175,6 +175,13 @@ def test_a_server_that_is_not_there_is_told(web: WebServer) -> None:
         open_table(f"{address}/t.csv")
 
 
+def test_a_server_that_says_nothing_is_given_up(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmreg_remote.web.SILENT_SECONDS", 0.05)
+    web.silent.add("/t.csv")
+    with pytest.raises(TableError, match=r"t\.csv cannot be fetched: its server does not answer in time"):
+        open_table(f"{web.address}/t.csv")
+
+
 def test_nothing_is_larger_than_the_limit_whatever_the_server_says(
     web: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +300,51 @@ def test_a_package_that_is_missing_is_told_in_a_cell_and_of_a_table(
     monkeypatch.setitem(sys.modules, "fsspec", None)
     prepared = pictures(open_table({"image": ["s3://bucket/1.png"]}, remote=["s3://bucket/"]))
     assert "'fsspec' is needed to fetch it" in causes(prepared)
+
+
+def test_names_and_passwords_are_those_of_the_netrc(
+    web: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hunter2\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    web.files["/t.csv"] = b"a\n1\n"
+    open_table(f"{web.address}/t.csv")
+    assert web.headers[-1]["Authorization"] == "Basic bWU6aHVudGVyMg=="
+    for path in (tmp_path / "cache").rglob("*"):
+        assert not path.is_file() or b"hunter2" not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("gives", "message"),
+    [
+        (lambda addresses, **_: [], r"must give a path or a text for each of 1 address of http://"),
+        (lambda addresses, **_: [b"x"], "must give a path or a text"),
+        (lambda addresses, **_: 1 / 0, "cannot fetch from http://: ZeroDivisionError"),
+        (lambda addresses, **_: ["why not"], "cannot be fetched: why not"),
+    ],
+)
+def test_a_plugin_that_fetches_wrongly_is_named(
+    gives: Any, message: str, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmreg_remote.fetching.fetch", gives)
+    with pytest.raises(TableError, match=message):
+        open_table(f"{web.address}/t.csv")
+
+
+def test_a_shard_elsewhere_is_a_table(web: WebServer) -> None:
+    import tarfile
+
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, content in (("0.png", png(5)), ("0.cls", b"1")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    web.files["/s/train-000.tar"] = file.getvalue()
+    table = open_table(f"{web.address}/s/train-000.tar")
+    assert (table.name, list(table.iter_values("cls"))) == (f"{web.address}/s/train-000.tar", [1])
+    assert reds(pictures(table, "png")) == [5]
 
 
 def test_many_files_are_fetched_at_a_time(web: WebServer) -> None:
