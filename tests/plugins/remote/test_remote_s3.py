@@ -21,7 +21,7 @@ SECRET = "a-key-that-nobody-may-see"
 
 
 @pytest.fixture
-def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     import fsspec
 
     monkeypatch.setenv("MMREG_CACHE_DIR", str(tmp_path / "cache"))
@@ -34,7 +34,7 @@ def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.fixture
-def server(_settings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+def server(settings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
     from fsspec.config import conf
 
     with serving() as server:
@@ -84,7 +84,7 @@ def test_a_bucket_that_may_not_be_read_is_told(server: WebServer) -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_a_server_of_moto_is_read(_settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_of_moto_is_read(settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
     moto = pytest.importorskip("moto.server", reason="needs moto[server]")
     import fsspec
     from fsspec.config import conf
