@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from small import call
-from tests.helpers.web_server import WebServer, serving
+from web_server import WebServer, serving
 
 import mmreg
 from mmreg.errors import MmregError

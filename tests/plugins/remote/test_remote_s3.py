@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.helpers.web_server import WebServer, serving
+from web_server import WebServer, serving
 
 from mmreg import registry
 from mmreg.data.prepare import prepare

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
-from tests.helpers.web_server import WebServer, serving
+from web_server import WebServer, serving
 
 from mmreg import registry
 from mmreg.data.dialect import TableFile
