@@ -227,7 +227,9 @@ def _lost(
 def _read_tables(recipe: Recipe) -> Table | dict[str, Table]:
     """The recipe's table, or its tables by split."""
     tables = {
-        split: open_table(_source(recipe, split, file), recipe.folder, missing=recipe.form.missing)
+        split: open_table(
+            _source(recipe, split, file), recipe.folder, missing=recipe.form.missing, remote=recipe.form.remote
+        )
         for split, file in recipe.form.files().items()
     }
     return tables.get("", tables)

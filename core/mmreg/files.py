@@ -17,10 +17,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from mmreg.messages import cell
 
 fcntl: Any = None if sys.platform == "win32" else importlib.import_module("fcntl")
 """Locks of files, which Windows has not."""
+
+
+def cache_dir() -> Path:
+    """The folder of caches: the environment variable MMREG_CACHE_DIR, else the user's cache folder."""
+    chosen = os.environ.get("MMREG_CACHE_DIR")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("mmreg")
 
 
 @contextmanager

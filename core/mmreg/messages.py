@@ -103,7 +103,16 @@ def is_unicode(text: str) -> bool:
 
 def shown(value: Any) -> str:
     """A value as messages show it: short, in one line, without addresses, even if its repr is broken."""
-    return printable(re.sub(r" at 0x[0-9a-f]+", "", " ".join(reprlib.repr(value).split())))
+    value = shown_address(value) if isinstance(value, str) else value  # before it is shortened
+    return printable(shown_address(re.sub(r" at 0x[0-9a-f]+", "", " ".join(reprlib.repr(value).split()))))
+
+
+def shown_address(text: str) -> str:
+    """A text without what an address in it may hold of a right: user, password and all parameters."""
+    if "://" not in text:
+        return text
+    text = re.sub(r"(://)[^/@\s]*@", r"\1", text)
+    return re.sub(r"(https?://[^\s?]*)\?[^\s'\")]*", r"\1?...", text, flags=re.IGNORECASE)
 
 
 def cell(value: Any) -> str:

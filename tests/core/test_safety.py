@@ -59,6 +59,9 @@ ALLOWED = {
     ("plugins/mmreg_hf/folders.py", "huggingface_hub"): "models that a recipe names: settings and safetensors alone",
     ("plugins/mmreg_serve/command.py", "socket"): "to listen at the address that the command line gives",
     ("core/mmreg/testing/general.py", "subprocess"): "this Python, to import a plugin afresh",
+    ("core/mmreg/data/addresses.py", "urllib"): "to take addresses apart",
+    ("plugins/mmreg_remote/web.py", "urllib"): "to take addresses apart",
+    ("plugins/mmreg_remote/tar.py", "tarfile"): "members are read into a table; nothing is unpacked",
     ("plugins/mmreg_timm/weights.py", "huggingface_hub"): "weights that a recipe names, read as safetensors",
 }
 

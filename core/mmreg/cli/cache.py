@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table, say
-from mmreg.data.cache import cache_dir
+from mmreg.data.cache import CacheUse, cache_dir
+from mmreg.data.fetched import clear_fetched, fetched_use
 from mmreg.data.holding import is_held
 from mmreg.data.upkeep import (
     LIMIT,
@@ -43,11 +44,15 @@ def list_entries(format: FormatOption = Format.TABLE, debug: Debug = False) -> N
     found = inventory(root)
     total = sum(entry.bytes for entry in found)
     if format is Format.JSON:
-        print_json({"folder": str(root), "bytes": total, "max_bytes": limit, "entries": _data(found)})
+        facts = {"folder": str(root), "bytes": total, "max_bytes": limit, "entries": _data(found)}
+        print_json({**facts, "fetched": asdict(fetched_use(root))})
         return
     if found:
         print_table(map(_row, found))
         print()
+    copies = fetched_use(root)
+    if copies.entries:
+        say(f"and {plural(copies.entries, 'copy', 'copies')} of fetched files, {byte_size(copies.bytes)}")
     most = "" if limit is None else f" of at most {byte_size(limit)} ({LIMIT})"
     print(f"{plural(len(found), 'entry', 'entries')}, {byte_size(total)}{most} in {root}")
 
@@ -92,6 +97,9 @@ def prune_entries(
     older_than: Annotated[
         str | None, typer.Option("--older-than", metavar="AGE", help="Remove what was not used for so long, as 30d.")
     ] = None,
+    fetched: Annotated[
+        bool, typer.Option("--fetched", help="Remove the copies of fetched files as well; they are fetched anew.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
@@ -109,8 +117,10 @@ def prune_entries(
         dry_run=dry_run,
     )
     freed = sum(entry.bytes for entry in removed)
+    copies = (fetched_use if dry_run else clear_fetched)(root) if fetched else CacheUse(0, 0)
     if format is Format.JSON:
-        print_json({"folder": str(root), "dry_run": dry_run, "bytes": freed, "removed": _data(removed)})
+        kept = {"folder": str(root), "dry_run": dry_run, "bytes": freed, "removed": _data(removed)}
+        print_json({**kept, "fetched": asdict(copies)} if fetched else kept)
         return
     if removed:
         print_table(map(_row, removed))
@@ -118,6 +128,8 @@ def prune_entries(
     verb = "would be removed" if dry_run else "removed"
     print(f"{plural(len(removed), 'entry', 'entries')} ({byte_size(freed)}) {verb} from {root}; ", end="")
     print(f"{byte_size(before - freed)} {'would stay' if dry_run else 'stay'}")
+    if fetched:
+        print(f"{plural(copies.entries, 'copy', 'copies')} of fetched files ({byte_size(copies.bytes)}) {verb}")
     if max_size is not None and before - freed > parse_size(max_size):
         say("note: what stays is larger, as running jobs use it, or as it cannot be removed")
 

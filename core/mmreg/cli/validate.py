@@ -52,6 +52,7 @@ def missing_files(experiment: Experiment) -> list[str]:
 
     from mmreg.data.cells import iter_paths
     from mmreg.experiment import list_inputs
+    from mmreg.messages import shown_address
 
     lists, warnings = list_inputs(experiment.plan, experiment.table), []
     used = np.sort(np.concatenate(list(experiment.splits.values())))
@@ -67,11 +68,11 @@ def missing_files(experiment: Experiment) -> list[str]:
                 warnings.append(f"{name}: {lists_unread:,} of {len(own):,} cells looked at hold lists; set many: mean")
             missing = [at for at, path in enumerate(paths) if path is not None and not os.path.exists(path)]  # noqa: PTH110 (texts)
             if missing:
-                first = own[missing[0]]
+                first, file = own[missing[0]], shown_address(str(paths[missing[0]]))
                 files = sum(path is not None for path in paths)
                 warnings.append(
                     f"{name}: {len(missing):,} of {files:,} files looked at are missing (first: {table.where(first)}, "
-                    f"column {column}: {paths[missing[0]]}){_several(table, column, first, name in lists)}"
+                    f"column {column}: {file}){_several(table, column, first, name in lists)}"
                 )
     return warnings
 

@@ -123,18 +123,28 @@ class SourceSpec:
             names the table (all of `name://...`, or a file's absolute path) and gives what `Run.predict` takes:
             anything with the Arrow PyCapsule interface, a list of dicts or a dict of lists.
         summary: one sentence for messages.
+        fetches: whether the function, of a scheme, fetches files instead, for mmreg to read as tables or as what cells
+            name. It gets addresses, all of `name://...`; and by name `folder`, where copies are kept; `allowed`, the
+            addresses below which the server may lead elsewhere; and `limit`, the most bytes of a file. It gives, for
+            each address, the copy's path, or a text that says why there is none.
 
     Raises:
-        TypeError: a field that is no text.
-        ValueError: a name that is neither a scheme nor an ending, or a target of another form.
+        TypeError: a field that is no text, or `fetches` is no truth value.
+        ValueError: a name that is neither a scheme nor an ending, one of an ending that fetches, or a target of another
+            form.
     """
 
     name: str
     target: str
     summary: str = ""
+    fetches: bool = False
 
     def __post_init__(self) -> None:
-        _check_texts("source", vars(self))
+        _check_texts("source", {name: value for name, value in vars(self).items() if name != "fetches"})
+        if not isinstance(self.fetches, bool):
+            raise TypeError(f"a source's fetches must be True or False, found {self.fetches!r}")
+        if self.fetches and self.name.startswith("."):
+            raise ValueError(f"the source {self.name!r} is an ending: only a scheme can have files fetched")
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*|\.[^\s/\\:A-Z]+", self.name):
             raise ValueError(
                 f"{self.name!r} is no name for a source: give a scheme such as 'sqlite' or an ending such as "

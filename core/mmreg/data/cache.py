@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import platformdirs
-
+from mmreg.files import cache_dir as cache_dir  # plugins find it there, as they must not name this room
 from mmreg.files import fcntl
 
 STALE_SECONDS = 24 * 3600
@@ -26,12 +25,6 @@ JOURNAL = "journal.txt"
 """In an entry under way, the file that says what of it is done."""
 _ENTRY = re.compile(r"[0-9a-f]{40}")
 _UNDER_WAY = re.compile(r"[0-9a-f]{40}-[0-9a-f]{8}\.(tmp|lock)")
-
-
-def cache_dir() -> Path:
-    """The folder of caches: the environment variable MMREG_CACHE_DIR, else the user's cache folder."""
-    chosen = os.environ.get("MMREG_CACHE_DIR")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("mmreg")
 
 
 def entries_dir(root: Path) -> Path:

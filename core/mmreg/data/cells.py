@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
 from mmreg.data.hashing import is_any_list, is_list, is_text
+from mmreg.data.located import Unreadable
 from mmreg.data.memory import as_array
 from mmreg.data.table import CHUNK, Table
 from mmreg.errors import TableError
@@ -26,23 +26,16 @@ PIECE = 1 << 16
 """About how many bytes of small cells are turned into values at a time."""
 
 
-@dataclass(frozen=True)
-class Unreadable:
-    """What stands for a cell that cannot become a value, with the cause."""
-
-    cause: str
-
-
 def iter_cells(
     modality: Modality, table: Table, columns: Sequence[str], rows: NDArray[np.int64] | None = None
 ) -> Iterator[Any]:
     """The values of some rows (None: of all, in order), as the modality's `load` takes them; None where absent.
 
-    Null, an empty text, an empty list and NaN are absent. Text is text, or a path resolved against the table's folder
-    if the modality takes paths; bytes are bytes; lists and tensors are arrays; a struct of `bytes` and `path` (as the
-    datasets library keeps images and sounds) is its bytes or else its path; another struct is a dict; a number is a
-    number. A modality of several columns gets a dict of them, absent if all of them are. What cannot become any of
-    these is `Unreadable`.
+    Null, an empty text, an empty list and NaN are absent. Text is text, or if the modality takes paths, a path resolved
+    against the table's folder; of a file that is elsewhere, its copy's path. Bytes are bytes; lists and tensors are
+    arrays; a struct of `bytes` and `path` (as the datasets library keeps images and sounds) is its bytes or else its
+    path; another struct is a dict; a number is a number. A modality of several columns gets a dict of them, absent if
+    all of them are. What cannot become any of these is `Unreadable`.
 
     Raises:
         TableError: the table lacks a column, or the modality takes one column and there are several.
@@ -76,7 +69,7 @@ def iter_column(table: Table, column: str, *, paths: bool, rows: NDArray[np.int6
         if objects is not None:
             yield from (None if n is None else _object(objects[n]) for n in piece.to_pylist())
         else:
-            values = _values(piece, table.folders(at) if paths else None)
+            values = _values(piece, partial(table.located, at) if paths else None)
             if is_list(piece.type):
                 values = [None if isinstance(value, np.ndarray) and not len(value) else value for value in values]
             yield from values
@@ -85,7 +78,8 @@ def iter_column(table: Table, column: str, *, paths: bool, rows: NDArray[np.int6
 def iter_paths(table: Table, column: str, rows: NDArray[np.int64]) -> Iterator[str | None]:
     """The files that the cells of some rows name, resolved; None where a cell names none or holds its own bytes.
 
-    They are texts: half a million of them as `Path` would take seconds.
+    They are texts: half a million of them as `Path` would take seconds. What is elsewhere is fetched; what cannot be is
+    called as the cell does.
     """
     kind = table.column(column).type
     fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
@@ -95,8 +89,9 @@ def iter_paths(table: Table, column: str, rows: NDArray[np.int64]) -> Iterator[s
             inside = pc.is_valid(pc.struct_field(piece, "bytes")) if "bytes" in fields else False
             piece = pc.if_else(inside, pa.scalar(None, named.type), named)
         if is_text(piece.type):
-            pairs = zip(table.folders(at), piece.to_pylist(), strict=True)
-            yield from (os.path.join(folder, text) if text else None for folder, text in pairs)  # noqa: PTH118
+            texts = piece.to_pylist()
+            for text, file in zip(texts, table.located(at, texts), strict=True):
+                yield text if isinstance(file, Unreadable) else file
         else:
             yield from [None] * len(piece)
 
@@ -111,39 +106,49 @@ def _object(value: Any) -> NDArray[Any] | Unreadable:
     return Unreadable(several(len(value))) if isinstance(value, list | tuple) else as_array(value)
 
 
-def _values(array: pa.Array, folders: Sequence[Path] | None) -> list[Any]:
-    """An array's values; texts are paths in these folders, one for each value, if there are any."""
+Locate = Callable[[Sequence[str | None]], Sequence[str | Unreadable | None]]
+"""Finds the files that texts name."""
+
+
+def _values(array: pa.Array, locate: Locate | None) -> list[Any]:
+    """An array's values; texts are paths if there is something that finds their files."""
     kind = array.type
     if is_text(kind):
         texts = array.to_pylist()
-        if folders is None:
+        if locate is None:
             return [text or None for text in texts]
-        return [folder / text if text else None for folder, text in zip(folders, texts, strict=True)]
+        return [Path(file) if isinstance(file, str) else file for file in locate(texts)]
     if isinstance(kind, pa.FixedShapeTensorType):
         tensors = np.array(array.to_numpy_ndarray() if array.null_count == 0 else _filled(array))
         return [tensor if valid else None for tensor, valid in zip(tensors, array.is_valid().to_pylist(), strict=True)]
     if is_any_list(kind):
         return [_list_value(cell.values) if cell.is_valid else None for cell in array]
     if pa.types.is_struct(kind):
-        return _structs(array, folders)
+        return _structs(array, locate)
     values: list[Any] = array.to_pylist()
     if pa.types.is_floating(kind):
         return [None if value is None or value != value else value for value in values]
     return values
 
 
-def _structs(array: pa.Array, folders: Sequence[Path] | None) -> list[Any]:
+def _structs(array: pa.Array, locate: Locate | None) -> list[Any]:
     names = [field.name for field in array.type]
-    parts = {
-        name: _values(child, folders if name == "path" else None)
-        for name, child in zip(names, array.flatten(), strict=True)
-    }
+    children = dict(zip(names, array.flatten(), strict=True))
+    if _is_file(array.type):  # where there are bytes, no file is looked for
+        children["path"] = pc.if_else(children["bytes"].is_valid(), None, children["path"])
+    parts = {name: _values(child, locate if name == "path" else None) for name, child in children.items()}
     if _is_file(array.type):
         pairs = zip(parts["bytes"], parts["path"], strict=True)
         return [data if data is not None else path for data, path in pairs]
     cells = zip(*parts.values(), strict=True) if parts else [()] * len(array)
     valid = array.is_valid().to_pylist()
-    return [dict(zip(names, cell, strict=True)) if there else None for cell, there in zip(cells, valid, strict=True)]
+    return [_struct(names, cell) if there else None for cell, there in zip(cells, valid, strict=True)]
+
+
+def _struct(names: Sequence[str], cell: Sequence[Any]) -> Any:
+    """A struct as a dict; unreadable where the file that it names is."""
+    broken = next((part for part in cell if isinstance(part, Unreadable)), None)
+    return broken or dict(zip(names, cell, strict=True))
 
 
 def _list_value(values: pa.Array) -> NDArray[Any] | Unreadable:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from mmreg.contract.engine import Engine
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Spec, Specs, by_name, specs_text
-from mmreg.data.cells import Unreadable, several
+from mmreg.data.cells import several
 from mmreg.data.elsewhere import compute_elsewhere
 from mmreg.data.journal import ABSENT, BAD, Work
+from mmreg.data.located import Unreadable
 from mmreg.errors import SpecError, ValueLoadError
 from mmreg.messages import listed, one_line
 

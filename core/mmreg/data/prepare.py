@@ -17,7 +17,7 @@ from mmreg.contract.engine import Engine
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Spec, by_name, specs_text
 from mmreg.data.cached import CachedValues, files_of
-from mmreg.data.cells import Unreadable, iter_cells
+from mmreg.data.cells import iter_cells
 from mmreg.data.decode import CellLoader, decode
 from mmreg.data.disk import check_disk
 from mmreg.data.encoded import EncodedLoader, EncodedValues, Store
@@ -25,11 +25,12 @@ from mmreg.data.entry import NewEntry
 from mmreg.data.identity import cell_codes
 from mmreg.data.journal import Journal, Work
 from mmreg.data.key import code_facts, entry_key, load_facts
+from mmreg.data.located import Unreadable
 from mmreg.data.mapped import shaped
 from mmreg.data.prepared import BadCell, OnBad, Prepared, raise_bad
 from mmreg.data.table import Table
 from mmreg.errors import SpecError, TableError
-from mmreg.messages import plural, shortened
+from mmreg.messages import plural, shortened, shown_address
 
 __all__ = ["BadCell", "OnBad", "Prepared", "prepare", "raise_bad"]
 
@@ -203,4 +204,4 @@ def _in_short(value: Any) -> str:
         return f"an array {tuple(value.shape)}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    return shortened(str(value))
+    return shortened(shown_address(str(value)))

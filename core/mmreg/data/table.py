@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mmreg.data.dialect import TableFile
 from mmreg.data.files import read_file
 from mmreg.data.hashing import field_names, hash_array, is_text
+from mmreg.data.located import Elsewhere, Unreadable
 from mmreg.data.memory import is_tabular, read_memory
 from mmreg.data.plain import plain_column, why_unreadable
 from mmreg.errors import TableError
@@ -42,6 +43,7 @@ class Table:
         name: what messages call the table, such as its file's name.
         folder: what paths in its cells are relative to; None for the current directory.
         objects: for each column of Python objects, the objects.
+        elsewhere: what its cells may name that is not on this machine; nothing if it is not given.
 
     Attributes:
         arrow: the columns.
@@ -60,6 +62,7 @@ class Table:
         name: str = "<table>",
         folder: Path | None = None,
         objects: Mapping[str, Sequence[Any]] | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         twice = sorted(column for column, count in Counter(data.column_names).items() if count > 1)
         if twice:
@@ -69,7 +72,7 @@ class Table:
         self.objects: dict[str, Sequence[Any]] = dict(objects or {})
         self.row_numbers: NDArray[np.int64] = np.arange(len(data), dtype=np.int64)
         # Joined tables keep, for each row, which of them it came from.
-        self._sources: list[tuple[str, Path | None]] = [(name, folder)]
+        self._sources: list[tuple[str, Path | None, Elsewhere]] = [(name, folder, elsewhere or Elsewhere())]
         self._source: NDArray[np.int32] = np.zeros(len(data), np.int32)
 
     def __len__(self) -> int:
@@ -92,7 +95,7 @@ class Table:
     @property
     def name(self) -> str:
         """What messages call it: the file's name, "<table>", or the names of the tables that were joined."""
-        return ", ".join(dict.fromkeys(name for name, _ in self._sources))
+        return ", ".join(dict.fromkeys(name for name, *_ in self._sources))
 
     @property
     def folder(self) -> Path | None:
@@ -184,7 +187,7 @@ class Table:
 
     def folders(self, rows: NDArray[Any] | slice) -> list[Path]:
         """For each of these rows, what a relative path in it is relative to."""
-        folders = [folder or Path() for _, folder in self._sources]
+        folders = [folder or Path() for _, folder, _ in self._sources]
         return [folders[source] for source in self._source[rows]]
 
     def absolute(self) -> Table:
@@ -195,9 +198,29 @@ class Table:
 
     def folder_numbers(self) -> NDArray[np.int32]:
         """For each row (N,), a number that tells apart the folders that its relative paths are relative to."""
-        numbers: dict[Path | None, int] = {}
-        of_source = [numbers.setdefault(folder, len(numbers)) for _, folder in self._sources]
+        numbers: dict[tuple[Path | None, Elsewhere], int] = {}
+        of_source = [numbers.setdefault((folder, elsewhere), len(numbers)) for _, folder, elsewhere in self._sources]
         return np.asarray(of_source, np.int32)[self._source]
+
+    def located(self, rows: NDArray[np.int64], texts: Sequence[str | None]) -> list[str | Unreadable | None]:
+        """The files that texts in some rows name, on this machine once they are fetched; None where a text is empty."""
+        of_row = self._source[rows]
+        located: list[str | Unreadable | None] = [None] * len(texts)
+        for number in np.unique(of_row).tolist():
+            _, folder, elsewhere = self._sources[number]
+            places = np.flatnonzero(of_row == number).tolist()
+            files = elsewhere.located([texts[place] for place in places], folder or Path())
+            for place, file in zip(places, files, strict=True):
+                located[place] = file
+        return located
+
+    def with_elsewhere(self, elsewhere: Elsewhere) -> Table:
+        """The same rows, whose cells may name what is elsewhere; those of a table that knows of its own keep that."""
+        result = copy.copy(self)
+        result._sources = [
+            (name, folder, own if own.base or own.allowed else elsewhere) for name, folder, own in self._sources
+        ]
+        return result
 
     def pieces(
         self, column: str, rows: NDArray[np.int64] | None = None, size: int = CHUNK

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from mmreg.data.addresses import checked_prefix, checked_table
 from mmreg.data.dialect import TableFile, checked_encoding, checked_separator
 from mmreg.recipe.keys import Chosen, Closed, Open, Weight, named
 from mmreg.recipe.training_form import Training
@@ -271,12 +272,15 @@ class FusionChoice(Open):
 class Form(Closed):
     """A recipe: from a table to a trained model."""
 
-    table: str | Tables
+    table: Annotated[str, AfterValidator(checked_table)] | Tables
     """The table's path, relative to the recipe; or a mapping, which may name a table for each split, a separator and an
     encoding."""
     missing: list[str] = Field(default_factory=list)
     """Texts that mark an absent cell, such as [NA, "null"]: cells that hold exactly one of them count as empty, and a
     column of delimited text that holds numbers else is numeric."""
+    remote: list[Annotated[str, AfterValidator(checked_prefix)]] = Field(default_factory=list)
+    """Addresses from which files that cells name are fetched, with all below them, such as [s3://bucket/images/]; what
+    is on the host or in the bucket that the table itself is fetched from is fetched in any case."""
     split: str | Fractions | None = None
     """A column that says which split a row belongs to, or the shares of a random split."""
     target: Target | None = None

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from mmreg import registry
 from mmreg.contract.interfaces import Encoder, EncoderSuggestion, Modality
-from mmreg.data.cells import Unreadable, iter_column
+from mmreg.data.cells import iter_column
 from mmreg.data.list_cells import json_list
+from mmreg.data.located import Unreadable
 from mmreg.data.table import Table
 from mmreg.errors import MmregError, ValueLoadError
 from mmreg.files import irregular

@@ -294,7 +294,8 @@ class Run:
     def open_table(self, table: Any) -> Table:
         """A table with what the recipe says of tables: which cells are absent, and how its own file is written."""
         recipe = self.plan.recipe
-        return open_table(recipe.as_written(table), cells=recipe.folder, missing=recipe.form.missing)
+        form = recipe.form
+        return open_table(recipe.as_written(table), cells=recipe.folder, missing=form.missing, remote=form.remote)
 
     def with_columns(self, table: Table) -> Table:
         """The same table with empty columns in the place of those that a prediction can do without.

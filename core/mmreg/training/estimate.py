@@ -58,7 +58,7 @@ def expected_seconds(path: Path) -> float:
     """
     recipe = read_recipe(path)
     (file,) = recipe.form.files().values()
-    table = open_table(file, recipe.folder, missing=recipe.form.missing)
+    table = open_table(file, recipe.folder, missing=recipe.form.missing, remote=recipe.form.remote)
     training, split = recipe.form.training, recipe.form.split
     # How many rows a split has is the same whatever its classes.
     shares = split.model_dump(exclude_unset=True, exclude={"stratify"}) if isinstance(split, Fractions) else split

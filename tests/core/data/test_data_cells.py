@@ -12,7 +12,8 @@ from PIL import Image
 
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import VECTOR, Spec
-from mmreg.data.cells import Unreadable, iter_cells, iter_present
+from mmreg.data.cells import iter_cells, iter_present
+from mmreg.data.located import Unreadable
 from mmreg.data.table import Table, concat_tables, read_table
 from mmreg.errors import TableError
 
