@@ -1,4 +1,4 @@
-"""The tutorials are done as they stand: every file, command and block of Python, and what they show is what is printed."""
+"""The tutorials are done as they stand: every file, command and block of Python; what they show is printed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def test_a_reader_who_follows_it_sees_what_it_shows(
     for package in NEEDS.get(page.stem, []):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(jobs, "_only_here", lambda _: ["it is quicker"])  # else each takes a process, and seconds to start
+    monkeypatch.setattr(
+        jobs, "_only_here", lambda _: ["it is quicker"]
+    )  # else each takes a process, and seconds to start
     Reader(page, monkeypatch).run()
 
 

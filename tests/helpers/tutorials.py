@@ -1,9 +1,9 @@
 """A page whose blocks are run in their order, as a reader would, and whose outputs are compared with what it shows.
 
-- A block of Python runs in the names that the blocks before it left; after a line `<!-- file: NAME -->` a block of any kind
-  is written to that file instead.
-- A block of console commands runs `mmreg ...` and `python FILE` in this process, one line a command. A trailing `&` starts
-  the command in a process of its own, until the page's end, and waits for its port.
+- A block of Python runs in the names that the blocks before it left; after a line `<!-- file: NAME -->` a block of any
+  kind is written to that file instead.
+- A block of console commands runs `mmreg ...` and `python FILE` in this process, one line a command. A trailing `&`
+  starts the command in a process of its own, until the page's end, and waits for its port.
 - A block of text is what the block before it printed: all of it, with `...` for what differs from run to run, and any
   number of blanks for any other.
 - A block of sh is read only: what needs a cluster, a browser or another program.
