@@ -21,9 +21,8 @@ def test_a_reader_who_follows_it_sees_what_it_shows(
     for package in NEEDS.get(page.stem, []):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        jobs, "_only_here", lambda _: ["it is quicker"]
-    )  # else each takes a process, and seconds to start
+    # Else each training of a comparison takes a process of its own, and seconds to start.
+    monkeypatch.setattr(jobs, "_only_here", lambda _: ["it is quicker"])
     Reader(page, monkeypatch).run()
 
 
