@@ -21,6 +21,8 @@ lint: $(STAMP)-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy core plugins
 	$(BIN)/python .ci/contracts.py
+	$(BIN)/codespell docs core plugins README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell --ignore-words .ci/misspelt.txt tests
 
 docs: $(STAMP)-dev
 	$(BIN)/python docs/reference/generate.py

@@ -19,6 +19,7 @@ from mmreg.scaffold import new_plugin
 from mmreg.testing import run_checks
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = [page for folder in ("", "reference", "tutorials") for page in sorted((DOCS / folder).glob("*.md"))]
 EXAMPLE = DOCS / "examples" / "mmreg-motion"
 TUTORIAL = (DOCS / "plugins.md").read_text(encoding="utf-8")
 REFERENCE = (DOCS / "reference" / "interfaces.md").read_text(encoding="utf-8")
@@ -75,7 +76,7 @@ def test_who_follows_the_tutorial_has_the_example(tmp_path: Path) -> None:
     assert example - project <= {path for path, _ in BLOCKS} | linked
 
 
-@pytest.mark.parametrize("page", [*DOCS.glob("*.md"), *DOCS.glob("reference/*.md")], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_links_to_files_that_are_there(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)[)#]", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
@@ -83,7 +84,7 @@ def test_a_page_links_to_files_that_are_there(page: Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (DOCS.parent / ".ci" / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
-    there = {page.relative_to(DOCS).as_posix() for page in (*DOCS.glob("*.md"), *DOCS.glob("reference/*.md"))}
+    there = {page.relative_to(DOCS).as_posix() for page in PAGES}
     assert set(re.findall(r": (\S+\.md)$", navigation, re.MULTILINE)) == there
 
 
