@@ -1,8 +1,8 @@
 """mmreg: a plugin-based modality registry for PyTorch.
 
 The names below are public, and so are the modules `errors`, `files`, `layers`, `convolution`, `pretrained`, `messages`,
-`console`, `registry` and `testing`. Each is loaded when it is first used, so that `import mmreg` stays fast and does
-not import torch.
+`console`, `registry`, `sections` and `testing`. Each is loaded when it is first used, so that `import mmreg` stays fast
+and does not import torch.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmreg import console, convolution, errors, files, layers, messages, pretrained, registry, testing
+    from mmreg import console, convolution, errors, files, layers, messages, pretrained, registry, sections, testing
     from mmreg.contract.balance import Balance, BalanceBatch, EncoderGradients, Observed
     from mmreg.contract.callback import Callback, FollowedRun, Step
-    from mmreg.contract.components import CommandSpec, ComponentSpec, SourceSpec
+    from mmreg.contract.components import CommandSpec, ComponentSpec, SectionSpec, SourceSpec
     from mmreg.contract.fusion import FeatureFusion, ModelFusion
     from mmreg.contract.hookspecs import hookimpl
     from mmreg.contract.interfaces import Encoder, EncoderSuggestion, Modality, Outputs
@@ -40,11 +40,22 @@ if TYPE_CHECKING:
     from mmreg.training.stopping import Stop, Stopped
     from mmreg.training.train import finish, train
 
-_MODULES = ("console", "convolution", "errors", "files", "layers", "messages", "pretrained", "registry", "testing")
+_MODULES = (
+    "console",
+    "convolution",
+    "errors",
+    "files",
+    "layers",
+    "messages",
+    "pretrained",
+    "registry",
+    "sections",
+    "testing",
+)
 _NAMES = {
     "mmreg.contract.balance": ["Balance", "BalanceBatch", "EncoderGradients", "Observed"],
     "mmreg.contract.callback": ["Callback", "FollowedRun", "Step"],
-    "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "SourceSpec"],
+    "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "SectionSpec", "SourceSpec"],
     "mmreg.contract.hookspecs": ["hookimpl"],
     "mmreg.contract.fusion": ["FeatureFusion", "ModelFusion"],
     "mmreg.contract.interfaces": ["Encoder", "EncoderSuggestion", "Modality", "Outputs"],
@@ -107,6 +118,7 @@ __all__ = [
     "Run",
     "Schedule",
     "SearchedRecipe",
+    "SectionSpec",
     "Signal",
     "Signals",
     "SourceSpec",
@@ -135,6 +147,7 @@ __all__ = [
     "messages",
     "pretrained",
     "registry",
+    "sections",
     "testing",
     "train",
     "train_seeds",

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmreg.console import by_target, numbers
 from mmreg.messages import cell
-from mmreg_report.charts import Chart, Series
+from mmreg.sections import Chart, Series
 from mmreg_report.intervals import can_be_drawn, resampled
 from mmreg_report.markup import Html, table, tag
 from mmreg_report.page import page

@@ -56,6 +56,7 @@ class Subject:
         keys: what the N rows are called.
         key: what `keys` are.
         run: for measuring and for looking at rows; None where the table is not at hand, or was not asked for.
+        saved: the run as it was read from its folder; None of one that has just been trained.
         known: for each split that could be opened its rows, with their table.
         notes: what a reader should know of the report itself.
     """
@@ -70,6 +71,7 @@ class Subject:
     keys: list[str] = field(default_factory=list)
     key: str = "row"
     run: Run | None = None
+    saved: Run | None = None
     known: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -116,7 +118,7 @@ def loaded(folder: Path, device: str | None = None, *, rows: bool = True) -> Sub
             f"what the training of {folder} measured cannot be read: {one_line(error)}; the model itself is there, and "
             f"mmreg evaluate {folder} measures it anew"
         ) from error
-    subject = Subject(facts, run.recipe, run.model, run.task)
+    subject = Subject(facts, run.recipe, run.model, run.task, saved=run)
     if rows:
         _take_rows(subject, run)
     if subject.measured is None:

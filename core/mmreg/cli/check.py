@@ -13,7 +13,7 @@ import typer
 
 from mmreg import registry
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table, say
-from mmreg.contract.components import CommandSpec, SourceSpec
+from mmreg.contract.components import CommandSpec, SectionSpec, SourceSpec
 from mmreg.contract.spec import Specs, specs_from_json
 from mmreg.errors import ComponentImportError, OptionError
 from mmreg.importing import import_target, stdout_to_stderr
@@ -119,11 +119,14 @@ def _problems(plugin: Plugin) -> Iterator[tuple[str, str]]:
     for hook, item, wanted in (
         ("mmreg_commands", CommandSpec, typer.Typer),
         ("mmreg_sources", SourceSpec, Callable),
+        ("mmreg_sections", SectionSpec, Callable),
     ):
         yield from _targets(plugin, hook, item, wanted)
 
 
-def _targets(plugin: Plugin, hook: str, item: type[CommandSpec | SourceSpec], wanted: Any) -> Iterator[tuple[str, str]]:
+def _targets(
+    plugin: Plugin, hook: str, item: type[CommandSpec | SectionSpec | SourceSpec], wanted: Any
+) -> Iterator[tuple[str, str]]:
     """What a hook of the plugin lists, imported."""
     if hook not in plugin.hooks:
         return

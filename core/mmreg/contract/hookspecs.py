@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from mmreg.contract.components import CommandSpec, ComponentSpec, SourceSpec
+from mmreg.contract.components import CommandSpec, ComponentSpec, SectionSpec, SourceSpec
 
 if TYPE_CHECKING:
     from mmreg.contract.callback import Callback
@@ -62,4 +62,16 @@ def mmreg_sources() -> Sequence[SourceSpec]:  # type: ignore[empty-body]
 
     Returns:
         A list of the sources that the plugin adds, as data. A place that two plugins read is an error that names both.
+    """
+
+
+@hookspec
+def mmreg_sections() -> Sequence[SectionSpec]:  # type: ignore[empty-body]
+    """Sections of the report of a run.
+
+    Called when `mmreg report` or `mmreg plot` is, never by a training.
+
+    Returns:
+        A list of the sections that the plugin adds, as data. One with the name of the report's own, or of an earlier
+        plugin's, is reported and left out.
     """

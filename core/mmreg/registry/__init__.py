@@ -19,10 +19,12 @@ from mmreg.registry.lookup import (
     specs,
     unregister,
 )
+from mmreg.registry.reporting import Section, sections
 
 __all__ = [
     "LOCAL",
     "Entry",
+    "Section",
     "all_plugins",
     "ambiguous",
     "build",
@@ -35,6 +37,7 @@ __all__ = [
     "refresh",
     "register",
     "row",
+    "sections",
     "specs",
     "unregister",
 ]

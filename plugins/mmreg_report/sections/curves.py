@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmreg.messages import byte_size
-from mmreg_report.charts import Chart, Series
+from mmreg.sections import Chart, Series
 from mmreg_report.markdown import shown_columns
 from mmreg_report.markup import Html, folded, table, tag
 from mmreg_report.reading import Facts

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from mmreg_report.charts import Chart, Series, limits, ticks
+
 from mmreg_report.markup import Html, escaped, joined, table, tag
 from mmreg_report.svg import draw
 
