@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mmreg.studies.compare import compare
     from mmreg.training.checking import validate
     from mmreg.training.find_lr import find_lr
+    from mmreg.training.parameters import count_trained
     from mmreg.training.signals import Signals
     from mmreg.training.stopping import Stop, Stopped
     from mmreg.training.train import finish, train
@@ -78,6 +79,7 @@ _NAMES = {
     "mmreg.studies.ensembles": ["cross_validate", "train_seeds"],
     "mmreg.training.checking": ["validate"],
     "mmreg.training.find_lr": ["find_lr"],
+    "mmreg.training.parameters": ["count_trained"],
     "mmreg.training.signals": ["Signals"],
     "mmreg.training.stopping": ["Stop", "Stopped"],
     "mmreg.training.train": ["finish", "train"],
@@ -135,6 +137,7 @@ __all__ = [
     "compare",
     "console",
     "convolution",
+    "count_trained",
     "cross_validate",
     "errors",
     "files",

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 import mmreg
 from mmreg import Run, Task
@@ -48,6 +48,7 @@ class Subject:
     Attributes:
         facts: what its folder says.
         recipe: as plain data, every default spelled out.
+        plan: the same, resolved.
         model: with its weights or without; its parameters are counted.
         task: fitted.
         split: whose rows were predicted; None if there are none.
@@ -63,7 +64,8 @@ class Subject:
 
     facts: Facts
     recipe: Mapping[str, Any]
-    model: nn.Module
+    plan: Any
+    model: Any
     task: Task
     split: str | None = None
     scores: Tensor | None = None
@@ -94,7 +96,7 @@ class Subject:
 def at_hand(run: Any) -> Subject:
     """A run that has just been trained, or fused: its folder, and the model that is in memory."""
     facts = read_run(run.folder)
-    subject = Subject(facts, run.recipe, run.model, run.model.task)
+    subject = Subject(facts, run.recipe, run.plan, run.model, run.model.task)
     _take_predictions(subject)
     return subject
 
@@ -118,7 +120,7 @@ def loaded(folder: Path, device: str | None = None, *, rows: bool = True) -> Sub
             f"what the training of {folder} measured cannot be read: {one_line(error)}; the model itself is there, and "
             f"mmreg evaluate {folder} measures it anew"
         ) from error
-    subject = Subject(facts, run.recipe, run.model, run.task, saved=run)
+    subject = Subject(facts, run.recipe, run.plan, run.model, run.task, saved=run)
     if rows:
         _take_rows(subject, run)
     if subject.measured is None:

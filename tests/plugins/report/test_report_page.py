@@ -82,8 +82,11 @@ def test_all_sections_are_there_and_none_failed(seen: Seen) -> None:
     assert "could not be told" not in texts
     sections = ("Model", "Data", "Learning curves", "Figures", "Classes", "Probabilities", "Rows", "Origin")
     links = {value for _, name, value in seen.attributes if name == "href"}
-    assert len(links) == len(sections) + 1  # and what each modality contributes
-    assert all(title in seen.texts for title in (*sections, "What each modality contributes"))
+    assert len(links) == len(sections) + 3  # and the others below
+    assert all(
+        title in seen.texts
+        for title in (*sections, "What each modality contributes", "Map of the rows", "Which modality decided")
+    )
     for told in ("image_cnn", "always ", "Confusion matrix (test rows)", "mmreg train", "epochs: 2", "gone<u>.wav"):
         assert told in texts
     assert seen.elements["audio"] > 3
