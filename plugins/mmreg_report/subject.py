@@ -115,7 +115,7 @@ def loaded(folder: Path, device: str | None = None, *, rows: bool = True) -> Sub
     run = mmreg.load(folder, device)
     try:
         facts = read_run(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RunError) as error:
         raise RunError(
             f"what the training of {folder} measured cannot be read: {one_line(error)}; the model itself is there, and "
             f"mmreg evaluate {folder} measures it anew"

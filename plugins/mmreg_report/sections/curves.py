@@ -13,7 +13,7 @@ from mmreg_report.reading import Facts
 from mmreg_report.subject import Subject
 from mmreg_report.svg import draw
 
-FLAT = 0.2
+FLAT = 0.1
 """Of a common axis, the part that curves must take up to be told from a flat line."""
 
 
