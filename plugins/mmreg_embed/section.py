@@ -50,7 +50,7 @@ def section(reported: Reported) -> list[Block]:
     of = len(reported.known.rows)
     rows = plural(of, "row") if of == len(known.rows) else f"{len(known.rows):,} of {of:,} rows"
     text = (
-        f"The vectors that the head reads, of {rows}, in the plane in which they differ most (PCA). It has "
+        f"The fused vectors of {rows}, as mmreg embed gives them, in the plane in which they differ most (PCA). It has "
         f"{sum(shares):.0%} of their variance: what lies together here may lie apart in the rest."
     )
     return [text, *charts]
