@@ -1,8 +1,8 @@
 """mmreg: a plugin-based modality registry for PyTorch.
 
 The names below are public, and so are the modules `errors`, `files`, `layers`, `convolution`, `pretrained`, `messages`,
-`console`, `registry` and `testing`. Each is loaded when it is first used, so that `import mmreg` stays fast and does
-not import torch.
+`console`, `registry`, `sections` and `testing`. Each is loaded when it is first used, so that `import mmreg` stays fast
+and does not import torch.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmreg import console, convolution, errors, files, layers, messages, pretrained, registry, testing
+    from mmreg import console, convolution, errors, files, layers, messages, pretrained, registry, sections, testing
     from mmreg.contract.balance import Balance, BalanceBatch, EncoderGradients, Observed
     from mmreg.contract.callback import Callback, FollowedRun, Step
-    from mmreg.contract.components import CommandSpec, ComponentSpec, EngineSpec, SourceSpec
+    from mmreg.contract.components import CommandSpec, ComponentSpec, EngineSpec, SectionSpec, SourceSpec
     from mmreg.contract.engine import Engine
     from mmreg.contract.fusion import FeatureFusion, ModelFusion
     from mmreg.contract.hookspecs import hookimpl
@@ -37,15 +37,27 @@ if TYPE_CHECKING:
     from mmreg.studies.compare import compare
     from mmreg.training.checking import validate
     from mmreg.training.find_lr import find_lr
+    from mmreg.training.parameters import count_trained
     from mmreg.training.signals import Signals
     from mmreg.training.stopping import Stop, Stopped
     from mmreg.training.train import finish, train
 
-_MODULES = ("console", "convolution", "errors", "files", "layers", "messages", "pretrained", "registry", "testing")
+_MODULES = (
+    "console",
+    "convolution",
+    "errors",
+    "files",
+    "layers",
+    "messages",
+    "pretrained",
+    "registry",
+    "sections",
+    "testing",
+)
 _NAMES = {
     "mmreg.contract.balance": ["Balance", "BalanceBatch", "EncoderGradients", "Observed"],
     "mmreg.contract.callback": ["Callback", "FollowedRun", "Step"],
-    "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "EngineSpec", "SourceSpec"],
+    "mmreg.contract.components": ["CommandSpec", "ComponentSpec", "EngineSpec", "SectionSpec", "SourceSpec"],
     "mmreg.contract.engine": ["Engine"],
     "mmreg.contract.hookspecs": ["hookimpl"],
     "mmreg.contract.fusion": ["FeatureFusion", "ModelFusion"],
@@ -69,6 +81,7 @@ _NAMES = {
     "mmreg.studies.ensembles": ["cross_validate", "train_seeds"],
     "mmreg.training.checking": ["validate"],
     "mmreg.training.find_lr": ["find_lr"],
+    "mmreg.training.parameters": ["count_trained"],
     "mmreg.training.signals": ["Signals"],
     "mmreg.training.stopping": ["Stop", "Stopped"],
     "mmreg.training.train": ["finish", "train"],
@@ -111,6 +124,7 @@ __all__ = [
     "Run",
     "Schedule",
     "SearchedRecipe",
+    "SectionSpec",
     "Signal",
     "Signals",
     "SourceSpec",
@@ -127,6 +141,7 @@ __all__ = [
     "compare",
     "console",
     "convolution",
+    "count_trained",
     "cross_validate",
     "errors",
     "files",
@@ -139,6 +154,7 @@ __all__ = [
     "messages",
     "pretrained",
     "registry",
+    "sections",
     "testing",
     "train",
     "train_seeds",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -17,6 +19,8 @@ SPLITS = {"test": "test", "out_of_fold": "out of fold", "validation": "validatio
 KINDS = ("image", "text", "audio", "video", "tabular")
 """Modalities that alone make a task of the hub's."""
 MOST_CLASSES = 20
+COPY = re.compile(r"^[0-9a-f]{8}-")
+"""How the name of a copy in a run's folder begins."""
 
 
 def model_card(facts: Facts, name: str, license: str | None = None) -> str:
@@ -76,12 +80,14 @@ def _title(facts: Facts, name: str) -> str:
 
 
 def _inputs(facts: Facts) -> str:
+    weights = {name: _pretrained(each["encoder"]) for name, each in facts.modalities.items()}
     rows = [
         {
             "modality": _safe(name),
             "type": plain_name(each["type"]),
             "column": _safe(listed(each["columns"], 20) if each.get("columns") else each.get("column")),
             "encoder": plain_name(each["encoder"]),
+            **({"pretrained weights": _safe(weights[name])} if any(weights.values()) else {}),
         }
         for name, each in facts.modalities.items()
     ]
@@ -92,6 +98,16 @@ def _inputs(facts: Facts) -> str:
     if labels:
         text += f"\n\nIt knows {plural(len(labels), 'class', 'classes')}: {_safe(listed(labels, MOST_CLASSES))}."
     return text
+
+
+def _pretrained(encoder: Any) -> str:
+    """Which pretrained weights an encoder began with, as its recipe names them; empty for random ones."""
+    options = encoder if isinstance(encoder, Mapping) else {}
+    weights = options.get("weights")
+    if not isinstance(weights, str) or weights in ("", "none"):
+        return ""
+    file = COPY.sub("", PurePath(weights).name) if weights != "default" else "the default ones"
+    return ": ".join(str(each) for each in (options.get("model"), file) if each)
 
 
 def _use(facts: Facts) -> str:

@@ -1,6 +1,6 @@
-"""Declares the commands on vectors; imports nothing heavy."""
+"""Declares the commands on vectors and a section of reports; imports nothing heavy."""
 
-from mmreg import CommandSpec, hookimpl
+from mmreg import CommandSpec, SectionSpec, hookimpl
 
 mmreg_api = 1
 
@@ -17,3 +17,9 @@ def mmreg_commands() -> list[CommandSpec]:
         ),
         CommandSpec("map", "Draw the vectors of rows in two dimensions.", "mmreg_embed.map_command:app"),
     ]
+
+
+@hookimpl
+def mmreg_sections() -> list[SectionSpec]:
+    """The map of a run's rows."""
+    return [SectionSpec("map", "Map of the rows", "mmreg_embed.section:section")]

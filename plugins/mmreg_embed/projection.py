@@ -5,7 +5,7 @@ Axes: N rows, D features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -51,7 +51,9 @@ def plane(
         raise TableError(f"a map needs two rows at least that have {' or '.join(names)}; there are {len(rows)}")
     shares: tuple[float, float] | None = None
     if method == "pca":
-        points, shares = _pca(vectors, names)
+        points, shares = principal_plane(
+            lambda: (part for name in names for _, part in vectors.blocks(name)), vectors.width(names[0])
+        )
     elif method == "umap":
         points = _umap(np.concatenate([part.numpy() for name in names for _, part in vectors.blocks(name)]), seed)
     else:
@@ -87,13 +89,22 @@ def _rows(vectors: Vectors, names: Sequence[str]) -> tuple[list[int], list[str]]
 
 
 @torch.no_grad()
-def _pca(vectors: Vectors, names: Sequence[str]) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Points (N, 2), and the shares of variance; by the covariance, so that no more than a block is held."""
+def principal_plane(
+    parts: Callable[[], Iterable[Tensor]], width: int
+) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """The two directions of greatest variance; by the covariance, so that no more than a part is held.
 
-    def blocks() -> Any:
-        return (part.double() for name in names for _, part in vectors.blocks(name))
+    Args:
+        parts: gives the vectors, (n, D) at a time, as often as it is asked.
+        width: D.
 
-    width = vectors.width(names[0])
+    Returns:
+        Points (N, 2), and the shares of all variance along x and along y.
+    """
+
+    def blocks() -> Iterator[Tensor]:
+        return (part.double() for part in parts())
+
     count, total = 0, torch.zeros(width, dtype=torch.float64)
     for part in blocks():
         count, total = count + len(part), total + part.sum(0)

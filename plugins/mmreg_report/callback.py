@@ -30,7 +30,12 @@ class ReportWriter(Callback):
         write_text(run.folder / REPORT, render(facts))
         write_page(run)
         if facts.history:
-            draw_curves(facts.history, shown_columns(facts), run.folder / CURVES)
+            from mmreg_report.sections.curves import loss_panels
+
+            columns = shown_columns(facts)
+            panels = loss_panels(facts, [name for name in columns if name.endswith("_loss")])
+            panels += [[name] for name in columns if not name.endswith("_loss")]
+            draw_curves(facts.history, panels, run.folder / CURVES)
         else:  # of a combination of runs; an earlier run may have left its own
             (run.folder / CURVES).unlink(missing_ok=True)
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+import mmreg
 from mmreg.console import by_target, numbers
-from mmreg.messages import cell
-from mmreg_report.charts import Chart, Series
-from mmreg_report.intervals import can_be_drawn, resampled
+from mmreg.errors import MmregError
+from mmreg.messages import cell, listed, one_line, plural
+from mmreg.sections import Chart, Series
 from mmreg_report.markup import Html, table, tag
 from mmreg_report.page import page
 from mmreg_report.sections.curves import curve_charts
@@ -19,6 +18,8 @@ from mmreg_report.subject import Subject
 from mmreg_report.svg import draw
 from mmreg_report.tables import measured_split, rows_of
 
+RESAMPLES = 1000
+"""Draws of the rows for the intervals of differences, as many as take no more than seconds."""
 OWN_KEYS = frozenset({"table"})
 """Keys of a recipe whose values are paths, which say nothing when they differ."""
 
@@ -60,47 +61,51 @@ def _figures(subjects: Sequence[Subject], names: Sequence[str]) -> list[dict[str
 
 
 def _differences(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html]:
-    """How each run differs from the first on the same rows, with paired intervals."""
+    """How the runs that were measured on the first one's rows differ, two by two, with paired tests."""
     first = subjects[0]
-    rows: list[dict[str, Any]] = []
+    if not first.task.needs_target:
+        return []
+    alike = {name: subject for name, subject in zip(names, subjects, strict=True) if _same_rows(first, subject)}
+    others = [name for name in names if name not in alike]
+    parts = (
+        [] if not others else [tag("p", f"On other rows, or with another target, so not compared: {listed(others)}.")]
+    )
+    if len(alike) < 2:
+        return parts
     metric = first.task.main_metric
-    if first.scores is None or first.targets is None or not first.task.needs_target:
-        return []
-    for other, name in zip(subjects[1:], names[1:], strict=True):
-        if not _same_rows(first, other) or metric not in other.task.metrics:
-            rows.append({"run": name, "difference": "other rows, or another target: not comparable row by row"})
-            continue
-        gaps = np.asarray(_drawn(other, metric)) - np.asarray(_drawn(first, metric))
-        gaps = gaps[np.isfinite(gaps)]
-        value = _value(other, metric) - _value(first, metric)
-        row: dict[str, Any] = {"run": name, "difference": value}
-        if len(gaps) > 1:
-            low, high = np.percentile(gaps, [2.5, 97.5]).tolist()
-            row |= {"from": low, "to": high, "beyond zero": "yes" if low > 0 or high < 0 else "no"}
-        rows.append(row)
-    if not rows:
-        return []
-    caption = f"{metric} less that of {names[0]} (95% interval; paired bootstrap over the {rows_of(first.split)})"
-    return [table(rows, caption)]
+    try:
+        found = mmreg.compare(
+            {name: subject.saved or subject.facts.folder for name, subject in alike.items()},
+            metric=metric,
+            split=first.split,
+            resamples=RESAMPLES,
+        )
+    except MmregError as error:
+        return [*parts, tag("p", f"The runs could not be tested against each other: {one_line(error)}")]
+    pairs = [{**pair_row(pair), "first is": str(pair.verdict)} for pair in found.pairs]
+    exact = any(pair.test == "mcnemar" for pair in found.pairs)
+    test = "McNemar's exact test of the rows that only one of the two has right" if exact else "a paired bootstrap"
+    text = (
+        f"Two by two on the same {found.rows:,} {rows_of(found.split)}: the {metric} of the first less that of the "
+        f"second, with the 95% interval of {RESAMPLES} draws of the rows (bootstrap); p by {test}, and after Holm's "
+        f"correction for {plural(len(pairs), 'pair')}. One is called better or worse if the corrected p is below 0.05."
+    )
+    return [*parts, tag("p", text), table(pairs, f"Differences in {metric}")]
 
 
-def _value(subject: Subject, metric: str) -> float:
-    assert subject.scores is not None
-    assert subject.targets is not None
-    return float(subject.task.evaluate(subject.scores, subject.targets)[metric])
-
-
-def _drawn(subject: Subject, metric: str) -> list[float]:
-    """The metric of the same draws of rows for every run."""
-    assert subject.scores is not None
-    assert subject.targets is not None
-    if not can_be_drawn(subject.scores):
-        return []
-    draws = resampled(subject.task, subject.scores, subject.targets)
-    return [draw.get(metric, np.nan) for draw in draws]
+def pair_row(pair: Any) -> dict[str, Any]:
+    """What is told of two runs, as a row of a table."""
+    low, high = pair.interval or (None, None)
+    row: dict[str, Any] = {"first": pair.first, "second": pair.second, "difference": pair.difference}
+    row |= {"from": low, "to": high}
+    if pair.mcnemar is not None:
+        row |= {"only first right": pair.mcnemar[0], "only second right": pair.mcnemar[1]}
+    return {**row, "p": pair.p, "p (Holm)": pair.adjusted_p}
 
 
 def _same_rows(first: Subject, other: Subject) -> bool:
+    if first is other:
+        return True
     if other.scores is None or other.targets is None or first.targets is None or first.split != other.split:
         return False
     same = first.targets.shape == other.targets.shape and bool((first.targets == other.targets).all())

@@ -8,14 +8,12 @@ from pathlib import Path
 from mmreg.files import replacing
 
 
-def draw_curves(history: Sequence[Mapping[str, float | None]], columns: Sequence[str], path: Path) -> None:
-    """Draw columns of metrics.csv over the epochs, the losses beside the metric; nothing without matplotlib."""
+def draw_curves(history: Sequence[Mapping[str, float | None]], panels: Sequence[Sequence[str]], path: Path) -> None:
+    """Draw columns of metrics.csv over the epochs, those of a panel over each other; nothing without matplotlib."""
     try:
         from matplotlib.figure import Figure  # by itself it needs no display and keeps no global state
     except ImportError:
         return
-    panels = [[name for name in columns if name.endswith("_loss")], [n for n in columns if not n.endswith("_loss")]]
-    panels = [panel for panel in panels if panel]
     figure = Figure(figsize=(5 * len(panels), 3.5), layout="constrained")
     for axes, names in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for name in names:

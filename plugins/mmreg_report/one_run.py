@@ -6,14 +6,20 @@ from mmreg.errors import MmregError
 from mmreg.messages import one_line
 from mmreg_report.markup import Html, escaped, tag
 from mmreg_report.page import page
+from mmreg_report.plugged import own_sections, plugged
 from mmreg_report.sections import SECTIONS, Section
 from mmreg_report.subject import Subject
 from mmreg_report.tables import measured_split, rows_of, summary
 
+LAST = "Origin"
+"""The section that stands below those of plugins."""
+
 
 def run_page(subject: Subject) -> str:
-    """The text of the page of a run."""
+    """The text of the page of a run; sections of plugins are in it where the run was read from its folder."""
     sections = {title: _written(section, subject) for title, section in SECTIONS.items()}
+    sections |= {each.spec.title: plugged(each, subject) for each in own_sections(subject)}
+    sections[LAST] = sections.pop(LAST)
     return page(f"Run {subject.facts.name}", _lead(subject), sections)
 
 

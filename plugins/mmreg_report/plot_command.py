@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mmreg.console import Debug, Device, Quiet, RunArgument
+from mmreg_report.kinds import OWN
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
-class Kind(StrEnum):
-    """What is drawn."""
+def _kinds() -> list[str]:
+    from mmreg import registry
 
-    CURVES = "curves"
-    CONFUSION = "confusion"
-    CALIBRATION = "calibration"
-    ROC = "roc"
-    PRECISION_RECALL = "precision-recall"
-    VALUES = "values"
-    SUBSETS = "subsets"
+    return [*OWN, *(section.spec.name for section in registry.sections())]
 
 
 @app.command()
 def plot(
     run: RunArgument,
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="What to draw.", show_default=False)],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help=f"What to draw: {', '.join(OWN)}; or the name of a plugin's section, such as map or shares.",
+            show_default=False,
+            autocompletion=_kinds,
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -39,12 +41,12 @@ def plot(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Draw one figure of a run: curves, confusion, calibration, roc, precision-recall, values or subsets.
+    """Draw one figure of a run.
 
     Example: mmreg plot runs/product confusion --out confusion.svg
     """
     from mmreg_report.plotting import write_plot
 
-    path = write_plot(run, kind.value, out, device)
+    path = write_plot(run, kind, out, device)
     if not quiet:
         print(path)

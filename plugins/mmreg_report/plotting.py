@@ -7,10 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmreg import registry
 from mmreg.errors import MmregError, OptionError, RunError
 from mmreg.files import replacing
-from mmreg.messages import listed, shortened
-from mmreg_report.charts import Bars, Chart, Figure, Matrix
+from mmreg.messages import listed, near, shortened
+from mmreg.sections import Bars, Chart
+from mmreg.sections import Figure as PlainFigure
+from mmreg_report.matrix import Matrix
+from mmreg_report.plugged import figures as section_figures
 from mmreg_report.sections.classes import confusions
 from mmreg_report.sections.curves import curve_charts
 from mmreg_report.sections.probabilities import calibration_chart
@@ -20,6 +24,7 @@ from mmreg_report.sections.values import value_charts
 from mmreg_report.subject import Subject, Target, loaded
 from mmreg_report.writing import check_writable
 
+Figure = PlainFigure | Matrix
 FORMATS = (".png", ".svg", ".pdf")
 MOST_LABELS = 40
 """Classes up to which a matrix names them."""
@@ -43,10 +48,14 @@ def write_plot(run: Path, kind: str, out: Path | None = None, device: str | None
     """Draw one kind of figure of a run; returns the file.
 
     Raises:
-        OptionError: the file is of no format that can be drawn.
+        OptionError: there is no such kind, or the file is of no format that can be drawn.
         PlotError: matplotlib is not installed.
         RunError: there is no such run, or it has no such figure.
     """
+    plugged = {section.spec.name: section for section in registry.sections() if section.spec.name not in DRAWN}
+    kinds = [*DRAWN, *plugged]
+    if kind not in kinds:
+        raise OptionError(f"there is no figure {kind!r}{near(kind, kinds)}; there are {', '.join(kinds)}")
     path = out or run / f"{kind}.png"
     if path.suffix.lower() not in FORMATS:
         raise OptionError(f"{path} is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file; name one by --out")
@@ -55,8 +64,8 @@ def write_plot(run: Path, kind: str, out: Path | None = None, device: str | None
         import matplotlib.figure  # noqa: F401 (before anything is computed)
     except ImportError as error:
         raise PlotError(f"plots need matplotlib ({error}); install it with: pip install 'mmreg[plot]'") from error
-    subject = loaded(run, device, rows=kind == "subsets")
-    figures = DRAWN[kind](subject)
+    subject = loaded(run, device, rows=kind == "subsets" or kind in plugged)
+    figures = section_figures(plugged[kind], subject) if kind in plugged else DRAWN[kind](subject)
     if not figures:
         have = [name for name, drawn in DRAWN.items() if name not in ("subsets", kind) and drawn(subject)]
         why = "".join(f": {note}" for note in subject.notes)

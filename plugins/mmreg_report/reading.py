@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmreg.errors import RunError
+from mmreg.messages import plural
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -39,10 +42,18 @@ class Facts:
 
 
 def read_run(folder: Path) -> Facts:
-    """The facts of a run whose training has ended, or of a combination of runs."""
+    """The facts of a run whose training has ended, or of a combination of runs.
+
+    Raises:
+        RunError: metrics.csv is not whole.
+        OSError, ValueError, KeyError: another file is not there, or damaged.
+    """
     rows = _table(folder / "metrics.csv")
     history = [{name: float(text) if text else None for name, text in row.items()} for row in rows]
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    epochs = report.get("epochs")
+    if epochs is not None and len(history) < epochs and rows:
+        raise RunError(f"metrics.csv has {plural(len(history), 'epoch')}, and the training had {epochs}")
     components = json.loads((folder / "components.json").read_text(encoding="utf-8"))
     # An earlier training may have left its own.
     statistics = _table(folder / "statistics.csv") if "callback/statistics" in components["components"] else []
@@ -51,8 +62,15 @@ def read_run(folder: Path) -> Facts:
 
 
 def _table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; none if it is not there."""
+    """The rows of a CSV file; none if it is not there.
+
+    Raises:
+        RunError: it was cut off within a line.
+    """
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    if any(None in row or None in row.values() for row in rows):
+        raise RunError(f"{path.name} has a line with more or fewer cells than its first one")
+    return rows

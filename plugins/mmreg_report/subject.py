@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 import mmreg
 from mmreg import Run, Task
@@ -48,6 +48,7 @@ class Subject:
     Attributes:
         facts: what its folder says.
         recipe: as plain data, every default spelled out.
+        plan: the same, resolved.
         model: with its weights or without; its parameters are counted.
         task: fitted.
         split: whose rows were predicted; None if there are none.
@@ -56,13 +57,15 @@ class Subject:
         keys: what the N rows are called.
         key: what `keys` are.
         run: for measuring and for looking at rows; None where the table is not at hand, or was not asked for.
+        saved: the run as it was read from its folder; None of one that has just been trained.
         known: for each split that could be opened its rows, with their table.
         notes: what a reader should know of the report itself.
     """
 
     facts: Facts
     recipe: Mapping[str, Any]
-    model: nn.Module
+    plan: Any
+    model: Any
     task: Task
     split: str | None = None
     scores: Tensor | None = None
@@ -70,6 +73,7 @@ class Subject:
     keys: list[str] = field(default_factory=list)
     key: str = "row"
     run: Run | None = None
+    saved: Run | None = None
     known: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -92,7 +96,7 @@ class Subject:
 def at_hand(run: Any) -> Subject:
     """A run that has just been trained, or fused: its folder, and the model that is in memory."""
     facts = read_run(run.folder)
-    subject = Subject(facts, run.recipe, run.model, run.model.task)
+    subject = Subject(facts, run.recipe, run.plan, run.model, run.model.task)
     _take_predictions(subject)
     return subject
 
@@ -111,12 +115,12 @@ def loaded(folder: Path, device: str | None = None, *, rows: bool = True) -> Sub
     run = mmreg.load(folder, device)
     try:
         facts = read_run(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RunError) as error:
         raise RunError(
             f"what the training of {folder} measured cannot be read: {one_line(error)}; the model itself is there, and "
             f"mmreg evaluate {folder} measures it anew"
         ) from error
-    subject = Subject(facts, run.recipe, run.model, run.task)
+    subject = Subject(facts, run.recipe, run.plan, run.model, run.task, saved=run)
     if rows:
         _take_rows(subject, run)
     if subject.measured is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mmreg.messages import cell
-from mmreg_report.charts import Chart, Series, limits, ticks
+from mmreg.sections import Chart, Series
+from mmreg_report.axes import limits, ticks
 from mmreg_report.markup import Html, joined, tag
 
 WIDTH, HEIGHT = 460, 290
@@ -32,7 +33,9 @@ def draw(chart: Chart) -> Html:
         "svg", tag("title", chart.title), frame.axes(chart), drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img",
         aria_label=f"{chart.title}: {chart.y} over {chart.x}",
     )  # fmt: skip
-    entries = (tag("li", _swatch(number), series.name) for number, series in enumerate(named) if series.name)
+    entries = (
+        tag("li", _swatch(number, series.kind), series.name) for number, series in enumerate(named) if series.name
+    )
     return tag("figure", picture, tag("figcaption", chart.title), tag("ul", *entries, class_="legend"), class_="chart")
 
 
@@ -48,8 +51,20 @@ def _look(number: int) -> str:
     return "reference" if number < 0 else f"s{number % COLOURS} d{number // COLOURS % 3}"
 
 
-def _swatch(number: int) -> Html:
+def _mark(number: int, x: float, y: float, told: str) -> Html:
+    """A point: of later series, which have the first ones' colours again, a square or a diamond."""
+    name = tag("title", told) if told else ""
+    shape = max(number, 0) // COLOURS % 3
+    if shape == 0:
+        return tag("circle", name, r="2.6", cx=f"{x:.1f}", cy=f"{y:.1f}")
+    turned = f"rotate(45 {x:.1f} {y:.1f})" if shape == 2 else None
+    return tag("rect", name, x=f"{x - 2.4:.1f}", y=f"{y - 2.4:.1f}", width="4.8", height="4.8", transform=turned)
+
+
+def _swatch(number: int, kind: str) -> Html:
     line = tag("line", x1=0, y1=6, x2=26, y2=6, class_=_look(number))
+    if kind == "points":
+        line = tag("g", _mark(number, 13, 6, ""), class_=_look(number))
     return tag("svg", line, viewBox="0 0 26 12", class_="swatch", aria_hidden="true")
 
 
@@ -57,12 +72,12 @@ def _series(frame: _Frame, series: Series, number: int) -> Html:
     stretches = series.finite()
     count = sum(map(len, stretches))
     marks = []
+    labels = iter(series.labelled())
     if series.kind == "points" or (series.kind == "line" and count <= MOST_MARKS):
         for stretch in stretches:
             for x, y in stretch:
-                told = f"{series.name}: {cell(float(y))} at {cell(float(x))}"
-                at = {"cx": f"{frame.x(x):.1f}", "cy": f"{frame.y(y):.1f}"}
-                marks.append(tag("circle", tag("title", told), r="2.6", **at))
+                told = next(labels, f"{series.name}: {cell(float(y))} at {cell(float(x))}")
+                marks.append(_mark(number if series.kind == "points" else 0, frame.x(x), frame.y(y), told))
     if series.kind == "points":
         return tag("g", *marks, class_=f"{_look(number)} cloud")
     lines = []

@@ -1,6 +1,6 @@
-"""Declares the command tune; imports nothing heavy."""
+"""Declares the command tune and a section of reports; imports nothing heavy."""
 
-from mmreg import CommandSpec, hookimpl
+from mmreg import CommandSpec, SectionSpec, hookimpl
 
 mmreg_api = 1
 
@@ -10,3 +10,9 @@ def mmreg_commands() -> list[CommandSpec]:
     """The command `mmreg tune`."""
     summary = "Search for the values that a recipe leaves open, by many trainings (extra tune)."
     return [CommandSpec("tune", summary, "mmreg_tune.command:app")]
+
+
+@hookimpl
+def mmreg_sections() -> list[SectionSpec]:
+    """The search that a run was a trial of."""
+    return [SectionSpec("search", "Search", "mmreg_tune.section:section")]

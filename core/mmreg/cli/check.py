@@ -14,7 +14,7 @@ import typer
 from mmreg import registry
 from mmreg.completion import components
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table, say
-from mmreg.contract.components import CommandSpec, EngineSpec, SourceSpec
+from mmreg.contract.components import CommandSpec, EngineSpec, SectionSpec, SourceSpec
 from mmreg.contract.spec import Specs, specs_from_json
 from mmreg.errors import ComponentImportError, OptionError
 from mmreg.importing import import_target, stdout_to_stderr
@@ -125,12 +125,13 @@ def _problems(plugin: Plugin) -> Iterator[tuple[str, str]]:
         ("mmreg_commands", CommandSpec, typer.Typer),
         ("mmreg_sources", SourceSpec, Callable),
         ("mmreg_engines", EngineSpec, type),
+        ("mmreg_sections", SectionSpec, Callable),
     ):
         yield from _targets(plugin, hook, item, wanted)
 
 
 def _targets(
-    plugin: Plugin, hook: str, item: type[CommandSpec | SourceSpec | EngineSpec], wanted: Any
+    plugin: Plugin, hook: str, item: type[CommandSpec | EngineSpec | SectionSpec | SourceSpec], wanted: Any
 ) -> Iterator[tuple[str, str]]:
     """What a hook of the plugin lists, imported."""
     if hook not in plugin.hooks:

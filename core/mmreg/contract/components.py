@@ -1,4 +1,4 @@
-"""What a plugin declares: components, commands, sources and engines, as data, so that listing imports nothing."""
+"""What a plugin declares, as data, so that listing imports nothing: components, commands, sources, engines, sections."""
 
 from __future__ import annotations
 
@@ -179,3 +179,32 @@ class EngineSpec:
         if not re.fullmatch(r"[a-z][a-z0-9_-]*", self.name):
             raise ValueError(f"{self.name!r} is no name for an engine: it must be lower case letters, digits, - and _")
         _check_target(f"engine {self.name!r}", self.target)
+
+
+@dataclass(frozen=True)
+class SectionSpec:
+    """A section that a plugin adds to the report of a run.
+
+    Attributes:
+        name: its figures are drawn by `mmreg plot RUN NAME`.
+        title: its heading in the report.
+        target: a function, as "package.module:function", imported when a report is made. It gets a
+            `mmreg.sections.Reported` and gives a list of blocks of that module; an empty one where it has nothing to
+            say of the run.
+
+    Raises:
+        TypeError: a field that is no text.
+        ValueError: a name that cannot be typed, an empty title, or a target of another form.
+    """
+
+    name: str
+    title: str
+    target: str
+
+    def __post_init__(self) -> None:
+        _check_texts("section", vars(self))
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.name):
+            raise ValueError(f"{self.name!r} is no name for a section: it must be lower-case letters, digits and -")
+        if not self.title.strip():
+            raise ValueError(f"the section {self.name!r} needs a title")
+        _check_target(f"section {self.name!r}", self.target)

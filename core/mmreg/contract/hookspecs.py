@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from mmreg.contract.components import CommandSpec, ComponentSpec, EngineSpec, SourceSpec
+from mmreg.contract.components import CommandSpec, ComponentSpec, EngineSpec, SectionSpec, SourceSpec
 
 if TYPE_CHECKING:
     from mmreg.contract.callback import Callback
@@ -73,4 +73,16 @@ def mmreg_engines() -> Sequence[EngineSpec]:  # type: ignore[empty-body]
 
     Returns:
         A list of the engines that the plugin adds, as data. A name that two plugins bring is an error that names both.
+    """
+
+
+@hookspec
+def mmreg_sections() -> Sequence[SectionSpec]:  # type: ignore[empty-body]
+    """Sections of the report of a run.
+
+    Called when `mmreg report` or `mmreg plot` is, never by a training.
+
+    Returns:
+        A list of the sections that the plugin adds, as data. One with the name of the report's own, or of an earlier
+        plugin's, is reported and left out.
     """

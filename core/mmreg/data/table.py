@@ -193,7 +193,7 @@ class Table:
     def absolute(self) -> Table:
         """The same rows, for a process that works in another folder: what paths are relative to is told in full."""
         result = copy.copy(self)
-        result._sources = [(name, (folder or Path()).absolute()) for name, folder in self._sources]
+        result._sources = [(name, (folder or Path()).absolute(), place) for name, folder, place in self._sources]
         return result
 
     def folder_numbers(self) -> NDArray[np.int32]:

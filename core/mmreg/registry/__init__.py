@@ -20,10 +20,12 @@ from mmreg.registry.lookup import (
     unregister,
 )
 from mmreg.registry.lookup import _repr_html_ as _repr_html_
+from mmreg.registry.reporting import Section, sections
 
 __all__ = [
     "LOCAL",
     "Entry",
+    "Section",
     "all_plugins",
     "ambiguous",
     "build",
@@ -36,6 +38,7 @@ __all__ = [
     "refresh",
     "register",
     "row",
+    "sections",
     "specs",
     "unregister",
 ]

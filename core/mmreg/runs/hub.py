@@ -15,7 +15,8 @@ from mmreg.errors import MissingPackageError, RunError
 from mmreg.files import replacing
 from mmreg.messages import one_line
 from mmreg.run_files.facts import COMPONENTS, RECIPE, WEIGHTS
-from mmreg.runs.folder import ASSETS, METRICS, PREDICTIONS, REPORT, TIMINGS
+from mmreg.run_files.figures import REPORT, TIMINGS
+from mmreg.runs.folder import ASSETS, METRICS, PREDICTIONS
 
 FIRST = (COMPONENTS, RECIPE)
 """What makes a folder a run: small files, which are looked at before anything large is fetched."""

@@ -263,12 +263,14 @@ class Run:
         """Decode rows once, for any number of predictions.
 
         Args:
-            rows: as `predict` takes them.
+            rows: as `predict` takes them; or what `known_rows` gives, all or some of it, which is decoded already.
             on_bad: what to do about cells that cannot be loaded, instead of what the recipe says: "absent" leaves them
                 to the caller, who finds them as `bad` of each input's values.
             progress: told of values being decoded: their count so far, their number, the modality.
             cached: whether the values of a table that lies in a file are kept in the cache.
         """
+        if isinstance(rows, KnownRows):
+            return PreparedRows(self.plan, self.modalities, rows.table, rows.prepared, rows.rows)
         rows = [rows] if isinstance(rows, Mapping) else rows
         table = self.with_columns(self.open_table(rows))
         keep = cache_dir() if cached and isinstance(rows, str | Path | TableFile | Table) else None

@@ -53,10 +53,12 @@ def parameter_groups(model: MultimodalModel, settings: Mapping[str, TrainedWeigh
     return [group for group in groups if group.parameters]
 
 
-def count_trained(model: MultimodalModel, plan: Plan) -> int:
-    """How many numbers a training moves; those that stay frozen do not count."""
+def count_trained(model: MultimodalModel, plan: Plan, part: nn.Module | None = None) -> int:
+    """How many numbers a training moves, of a whole model or of a part of it; those that stay frozen do not count."""
     groups = parameter_groups(model, trained_weights(plan))
-    return sum(parameter.numel() for group in groups for parameter in group.parameters)
+    own = None if part is None else set(part.parameters())
+    trained = (parameter for group in groups for parameter in group.parameters)
+    return sum(parameter.numel() for parameter in trained if own is None or parameter in own)
 
 
 class Freezing:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from mmreg.console import by_target
 from mmreg.messages import cell, plural, shortened
-from mmreg_report.charts import Matrix
 from mmreg_report.labels import LONGEST, label_names
 from mmreg_report.markup import Html, joined, scrolled, table, tag
+from mmreg_report.matrix import Matrix
 from mmreg_report.subject import Subject
 from mmreg_report.tables import classes as class_tables
 from mmreg_report.tables import measured_split, rows_of

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from mmreg.messages import byte_size
-from mmreg_report.charts import Chart, Series
+from mmreg.sections import Chart, Series
 from mmreg_report.markdown import shown_columns
 from mmreg_report.markup import Html, folded, table, tag
 from mmreg_report.reading import Facts
 from mmreg_report.subject import Subject
 from mmreg_report.svg import draw
+
+FLAT = 0.1
+"""Of a common axis, the part that curves must take up to be told from a flat line."""
 
 
 def curves(subject: Subject) -> list[Html]:
@@ -27,14 +33,47 @@ def curve_charts(facts: Facts) -> list[Chart]:
     """The losses and, if a metric chose the weights, that metric."""
     metric = _metric(facts)
     charts = []
-    for name, columns in (("loss", _columns(facts, "loss")), (metric, _columns(facts, metric))):
+    for name, columns in (
+        *(("loss", own) for own in loss_panels(facts, _columns(facts, "loss"))),
+        (metric, _columns(facts, metric)),
+    ):
         epochs = [float(row["epoch"] or 0) for row in facts.history]
         series = [
             Series(column.replace("_", " "), epochs, [row.get(column) for row in facts.history]) for column in columns
         ]
         if series:
-            charts.append(Chart(f"Learning curves: {name}", "epoch", name, series))
+            charts.append(Chart(f"Learning curves: {_title(name, columns)}", "epoch", name, series))
     return charts
+
+
+def loss_panels(facts: Facts, columns: Sequence[str]) -> list[list[str]]:
+    """The losses that share an axis: those of training stand apart where the others would be a flat line beside them.
+
+    A training's loss may be another quantity: with mixed rows, smoothed labels, or a balance that adds to it.
+    """
+    train = [name for name in columns if name.startswith("train_")]
+    others = [name for name in columns if name not in train]
+    spans = [_span(facts, own) for own in (train, others)]
+    if None in spans:
+        return [list(columns)] if columns else []
+    (low, high), (other_low, other_high) = (each for each in spans if each)
+    overlap = low <= other_high and other_low <= high
+    whole = max(high, other_high) - min(low, other_low)
+    flat = min(high - low, other_high - other_low) < FLAT * whole
+    return [train, others] if flat and not overlap else [list(columns)]
+
+
+def _span(facts: Facts, columns: Sequence[str]) -> tuple[float, float] | None:
+    """From the least to the greatest of what was measured; None where nothing was."""
+    values = [row.get(name) for row in facts.history for name in columns]
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return (min(finite), max(finite)) if finite else None
+
+
+def _title(name: str, columns: Sequence[str]) -> str:
+    """What a chart is of; of the losses of one split alone, which."""
+    splits = {column.partition("_")[0] for column in columns}
+    return f"{name} ({splits.pop()})" if name == "loss" and len(splits) == 1 else name
 
 
 def _metric(facts: Facts) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+import mmreg
 from mmreg.messages import cell, plural
 from mmreg_report.markup import Html, joined, table, tag
 from mmreg_report.subject import Subject
@@ -20,17 +21,13 @@ def model(subject: Subject) -> list[Html]:
             "part": role,
             "component": _named(subject, role),
             "parameters": _count(part),
-            "trained": _trained(subject, role, part),
+            "trained": mmreg.count_trained(subject.model, subject.plan, part),
             "gives": _size(part),
         }
         for role, part in parts.items()
     ]
-    trained = [_trained(subject, role, part) for role, part in parts.items()]
-    known = [count for count in trained if count is not None]
-    told = (
-        f"{sum(known):,}" if len(known) == len(trained) else "some"
-    )  # of an encoder that was frozen in part or for a while
-    total = f"{_count(subject.model):,} parameters in all, of which {told} were trained."
+    trained = mmreg.count_trained(subject.model, subject.plan)
+    total = f"{_count(subject.model):,} parameters in all, of which {trained:,} were trained."
     return [_diagram(subject, parts), tag("p", total), table(counted, "Parts of the model")]
 
 
@@ -83,17 +80,6 @@ def _named(subject: Subject, role: str) -> str:
 
 def _count(part: nn.Module) -> int:
     return sum(each.numel() for each in part.parameters())
-
-
-def _trained(subject: Subject, role: str, part: nn.Module) -> int | None:
-    """How many parameters of a part the training moved; None where that is not known from the recipe alone."""
-    kind, _, name = role.partition("/")
-    encoder = subject.recipe["modalities"].get(name, {}).get("encoder") if kind == "encoder" else None
-    options = encoder if isinstance(encoder, Mapping) else {}
-    frozen = options.get("freeze", False)
-    if frozen is True and not options.get("lora"):
-        return 0
-    return _count(part) if frozen is False and not options.get("lora") else None
 
 
 def _size(part: nn.Module) -> str:

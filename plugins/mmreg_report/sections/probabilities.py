@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmreg.messages import cell
-from mmreg_report.charts import Chart, Series
+from mmreg.sections import Chart, Series
 from mmreg_report.labels import label_names
 from mmreg_report.markup import Html, folded, table, tag
 from mmreg_report.subject import Subject, Target

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mmreg.errors import MmregError
 from mmreg.messages import cell, shortened
@@ -38,18 +40,10 @@ def rows(subject: Subject) -> list[Html]:
 
 
 def _classified(subject: Subject, target: Target, inputs: Inputs, of: str) -> list[Html]:
-    told = target.task.decide(target.scores).cpu()
-    chances = target.scores.double().exp().gather(1, told[:, None])[:, 0]
-    order = chances.argsort(descending=True, stable=True)
-    wrong = [n for n in order.tolist() if told[n] != target.targets[n]]
-    right = [n for n in order.tolist() if told[n] == target.targets[n]]
-    chosen: list[int] = []
-    pairs: Counter[tuple[int, int]] = Counter()
-    for place, n in enumerate(wrong):
-        pair = int(target.targets[n]), int(told[n])
-        pairs[pair] += 1
-        if place < MOST_WRONG or (pairs[pair] <= PER_PAIR and len(chosen) < MOST_SHOWN):
-            chosen.append(n)
+    told, chances, order = _told(target)
+    wrong = [n for n in order if told[n] != target.targets[n]]
+    right = [n for n in order if told[n] == target.targets[n]]
+    chosen = _most_confident(target, wrong, told)
     names = label_names(target.task) or [str(k) for k in range(target.task.num_outputs)]
     losses = _losses(target)
 
@@ -69,16 +63,54 @@ def _classified(subject: Subject, target: Target, inputs: Inputs, of: str) -> li
     return parts
 
 
+def _told(target: Target) -> tuple[Tensor, Tensor, list[int]]:
+    """Of each row the class that is told and its probability; and the rows, that of the greatest probability first."""
+    told = target.task.decide(target.scores).cpu()
+    chances = target.scores.double().exp().gather(1, told[:, None])[:, 0]
+    return told, chances, chances.argsort(descending=True, stable=True).tolist()
+
+
+def _most_confident(target: Target, wrong: Sequence[int], told: Tensor) -> list[int]:
+    """Those of the wrong rows that are shown: the first ones, and some of each pair of classes."""
+    chosen: list[int] = []
+    pairs: Counter[tuple[int, int]] = Counter()
+    for place, n in enumerate(wrong):
+        pair = int(target.targets[n]), int(told[n])
+        pairs[pair] += 1
+        if place < MOST_WRONG or (pairs[pair] <= PER_PAIR and len(chosen) < MOST_SHOWN):
+            chosen.append(n)
+    return chosen
+
+
+def shown_places(subject: Subject) -> list[int]:
+    """The places among the predicted rows of those that are shown, without the examples of right ones."""
+    places: list[int] = []
+    for target in subject.each_target():
+        chosen: list[int] = []
+        if target.task.space == "log_probabilities":
+            told, _, order = _told(target)
+            chosen = _most_confident(target, [n for n in order if told[n] != target.targets[n]], told)
+        elif (losses := _losses(target)) is not None:
+            chosen = _worst(losses)
+        places += target.rows[chosen].tolist()
+    return list(dict.fromkeys(places))
+
+
+def _worst(losses: Tensor) -> list[int]:
+    worst: list[int] = losses.argsort(descending=True, stable=True)[:MOST_LOSS].tolist()
+    return worst
+
+
 def _by_loss(subject: Subject, target: Target, inputs: Inputs, of: str) -> list[Html]:
     losses = _losses(target)
     if losses is None:
         return []
-    worst = losses.argsort(descending=True, stable=True)[:MOST_LOSS]
+    worst = _worst(losses)
     told = target.task.predictions(target.scores[worst])
     columns = [name for name in told if not name.startswith("probability_")]
     true = target.task.predictions(target.targets[worst]) if target.task.space == "values" else {}
     found = []
-    for place, n in enumerate(worst.tolist()):
+    for place, n in enumerate(worst):
         facts: dict[str, Any] = {subject.key: subject.keys[target.rows[n]], "loss": float(losses[n])}
         facts |= {f"true {name}": _short(true[name][place]) for name in columns if name in true}
         facts |= {f"told {name}": _short(told[name][place]) for name in columns}
@@ -90,7 +122,7 @@ def _by_loss(subject: Subject, target: Target, inputs: Inputs, of: str) -> list[
     return [table(found, f"Rows of the greatest loss{of} ({rows_of(subject.split)})")]
 
 
-def _losses(target: Target) -> torch.Tensor | None:
+def _losses(target: Target) -> Tensor | None:
     """The loss of each row, (n,); None where rows have none of their own."""
     if target.task.compares_rows:
         return None

@@ -10,7 +10,7 @@ import numpy as np
 from mmreg.console import numbers
 from mmreg.errors import MmregError
 from mmreg.messages import one_line
-from mmreg_report.charts import Bars
+from mmreg.sections import Bars
 from mmreg_report.markup import Html, table, tag
 from mmreg_report.subject import Subject
 from mmreg_report.tables import rows_of

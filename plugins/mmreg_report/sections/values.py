@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mmreg.messages import cell
-from mmreg_report.charts import Chart, Series, limits
+from mmreg.sections import Chart, Series
+from mmreg_report.axes import limits
 from mmreg_report.markup import Html, tag
 from mmreg_report.subject import Subject, Target
 from mmreg_report.svg import draw

@@ -120,3 +120,14 @@ def test_nothing_heavy_is_imported() -> None:
     assert spec.name == "card"
     code = "import sys, mmreg_card.command; sys.exit(any(name in sys.modules for name in ('torch', 'pandas')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_pretrained_weights_of_a_run_are_named(run: Path) -> None:
+    facts = read_facts(run)
+    assert "pretrained weights" not in model_card(facts, "Toys")
+    first = next(iter(facts.modalities))
+    encoder = {"name": "timm", "model": "lite<0>", "weights": "assets/0123abcd-lite.safetensors"}
+    for weights, shown in ((encoder["weights"], "lite.safetensors"), ("default", "the default ones")):
+        known = {**facts.modalities, first: {**facts.modalities[first], "encoder": {**encoder, "weights": weights}}}
+        text = model_card(Facts(facts.name, {**facts.recipe, "modalities": known}, facts.report, facts.components), "T")
+        assert f"| timm | lite&lt;0>: {shown} |" in text

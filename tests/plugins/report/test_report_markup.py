@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mmreg_report.charts import Chart, Series, limits, ticks
+from mmreg.sections import Chart, Series
+from mmreg_report.axes import limits, ticks
 from mmreg_report.markup import Html, escaped, joined, table, tag
 from mmreg_report.svg import draw
 

@@ -12,6 +12,7 @@ from served import as_json
 
 pytest.importorskip("fastapi", reason="needs mmreg[serve]")
 
+from mmreg_explain.shapley import AllCoalitions
 from mmreg_serve.app import check_shares
 from mmreg_serve.limits import Limits
 from mmreg_serve.refusal import Refused
@@ -35,6 +36,15 @@ def test_weights_give_what_the_definition_gives(players):
     value = {tuple(np.flatnonzero(s).tolist()): v for s, v in zip(subsets, values.tolist(), strict=True)}
     found = shapley_weights(subsets) @ torch.from_numpy(values)
     np.testing.assert_allclose(found, by_permutations(value, players), atol=1e-12)
+
+
+@pytest.mark.parametrize("players", [2, 3, 4])
+def test_they_are_those_of_mmreg_explain(players):
+    coalitions = AllCoalitions(players)
+    worths = np.random.default_rng(1).normal(size=(1 << players, 5))
+    (expected,), _ = coalitions.attribute(worths)
+    found = shapley_weights(coalitions.members) @ torch.from_numpy(worths)
+    np.testing.assert_allclose(found.T, expected, atol=1e-12)
 
 
 def test_shares_of_a_run_are_those_of_its_predictions(client, run, values):

@@ -1,0 +1,63 @@
+"""The report of a trial tells of its search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mmreg.errors import RunError
+from mmreg.sections import Bars, Chart, Reported, Table
+from mmreg_tune.section import section
+
+TRIALS = """\
+trial,state,validation accuracy,lr,epochs,reason
+0,finished,0.5,0.1,2,
+1,pruned,0.25,0.2,1,
+2,failed,,0.3,,<b>diverged
+"""
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Path:
+    """A trial's folder within its search's."""
+    folder = tmp_path / "tuned" / "trials" / "0000"
+    folder.mkdir(parents=True)
+    (tmp_path / "tuned" / "trials.csv").write_text(TRIALS)
+    (tmp_path / "tuned" / "importance.csv").write_text("key,importance\nlr,0.75\nsize,0.25\n")
+    return folder
+
+
+def of(folder: Path) -> Reported:
+    return Reported(SimpleNamespace(folder=folder))
+
+
+def test_it_has_history_importance_and_trials(trial: Path) -> None:
+    text, chart, bars, table = section(of(trial))
+    assert isinstance(text, str)
+    assert "trial 0 of a search of 3 trials, of which 1 finished" in text
+    assert isinstance(chart, Chart)
+    assert chart.y == "validation accuracy"
+    assert [(s.name, list(s.x), list(s.y)) for s in chart.series] == [
+        ("finished", [0.0], [0.5]),
+        ("pruned", [1.0], [0.25]),
+    ]
+    assert bars == Bars("Importance of each value (PED-ANOVA)", "importance", {"lr": 0.75, "size": 0.25})
+    assert isinstance(table, Table)
+    assert table.rows[2] == {
+        **{"trial": 2, "state": "failed", "validation accuracy": None, "lr": 0.3, "epochs": None},
+        "reason": "<b>diverged",
+    }
+
+
+def test_other_runs_have_none(trial: Path) -> None:
+    (trial.parents[1] / "trials.csv").unlink()
+    assert section(of(trial)) == []
+    assert section(of(trial.parents[2])) == []
+
+
+def test_damaged_results_are_told(trial: Path) -> None:
+    (trial.parents[1] / "importance.csv").write_text("key\nlr\n")
+    with pytest.raises(RunError, match="damaged"):
+        section(of(trial))
