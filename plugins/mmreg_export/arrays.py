@@ -5,7 +5,7 @@ Axes: B batch, T the ragged axis of a modality, M modalities.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mmreg import SEQUENCE, Modality, Run, Signal, Spec
 
-PRESENT = "present"
+PRESENT = "present_"
+"""What the name of the input that tells which rows have a modality begins with."""
 PROBE = 4096
 """Samples of a waveform, of which the features tell how many samples a step of them takes."""
 
@@ -36,6 +37,11 @@ class ModalityArrays:
     keys: Mapping[str, str]
     lengths: str
     scale: int
+
+    @property
+    def present(self) -> str:
+        """The name of the input (B,) that tells which rows have it."""
+        return PRESENT + self.name
 
     def signal(self, inputs: Mapping[str, Tensor]) -> Signal[Any]:
         """The modality's signal of all rows, of the model's inputs by name."""
@@ -69,7 +75,7 @@ class ModalityArrays:
 
 
 def model_arrays(run: Run) -> list[ModalityArrays]:
-    """What each modality takes part with, in the order of the columns of `present`."""
+    """What each modality takes part with, in the order of the model."""
     return [_of(name, run.modalities[name]) for name in run.model.modalities]
 
 
@@ -86,7 +92,12 @@ def random_inputs(
     found: dict[str, Tensor] = {}
     for column, modality in enumerate(modalities):
         found |= modality.random(present[:, column], steps, generator)
-    return {**found, PRESENT: present}
+    return {**found, **{each.present: present[:, column] for column, each in enumerate(modalities)}}
+
+
+def present_rows(modalities: Sequence[ModalityArrays], inputs: Mapping[str, Tensor]) -> Tensor:
+    """Which row has which modality (B, M) bool, of the model's inputs by name."""
+    return torch.stack([inputs[each.present] for each in modalities], 1)
 
 
 def _of(name: str, modality: Modality) -> ModalityArrays:

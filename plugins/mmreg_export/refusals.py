@@ -7,6 +7,7 @@ from typing import Any
 
 from mmreg import Run, Spec
 from mmreg.messages import byte_size
+from mmreg_export.arrays import PRESENT
 
 MOST_BYTES = 1_900_000_000
 """Of the weights in one ONNX file, whose format ends at 2 GB."""
@@ -33,6 +34,11 @@ def refusals(run: Run, form: str) -> list[str]:
         f"modality {name}: image_cnn over pictures that vary in size is traced for odd or for even sizes alone"
         for name in run.model.modalities
         if _varies_in_size(run.modalities[name].spec) and ("encoder", "image_cnn") in _encoders(run, name)
+    ]
+    reasons += [
+        f"modality {PRESENT}{name}: the input that tells which rows have {name} is called so; rename the modality"
+        for name in run.model.modalities
+        if PRESENT + name in run.model.modalities
     ]
     size = sum(weight.numel() * weight.element_size() for weight in run.model.state_dict().values())
     if form == "onnx" and size > MOST_BYTES:

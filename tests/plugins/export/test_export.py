@@ -94,7 +94,7 @@ def test_a_program_of_fixed_form_predicts_what_the_run_does(described_run: mmreg
     program = Program(described_run, modalities).eval()
     assert check(described_run, modalities, program, {}, "the program") <= 1e-5
     inputs = random_inputs(modalities, 3, 7)
-    inputs["present"][1] = False
+    inputs["present_title"][1] = inputs["present_vector"][1] = False
     assert torch.equal(program(inputs)["scores"][1], described_run.model.prior)
 
 
@@ -110,8 +110,11 @@ def test_a_recurrent_model_is_exported_for_rows_and_lengths_that_were_not_traced
         assert torch.allclose(given["scores"], run_scores(described_run, modalities, inputs), atol=TOLERANCE)
         assert torch.allclose(given["probabilities"].sum(1), torch.ones(rows), atol=1e-5)
     facts = json.loads(written.description.read_text())
-    assert [given["name"] for given in facts["inputs"]] == ["title", "title.lengths", "vector", "present"]
-    assert facts["inputs"][0]["shape"] == ["batch", "title_steps"]
+    assert [given["name"] for given in facts["inputs"]] == [
+        *("title", "title.lengths", "vector"),
+        *("present_title", "present_vector"),
+    ]
+    assert facts["inputs"][0]["shape"] == ["batch", "time_title"]
     assert facts["outputs"][1]["columns"] == ["blue", "green", "red"]
 
 
@@ -123,7 +126,8 @@ def test_rows_of_the_table_get_the_run_s_own_predictions(described_run: mmreg.Ru
         "title": torch.from_numpy(np.stack([words, np.zeros_like(words)])),
         "title.lengths": torch.tensor([len(words), 1]),
         "vector": torch.from_numpy(np.stack([vectors.load(row["vector"]) for row in rows])),
-        "present": torch.tensor([[True, True], [False, True]]),
+        "present_title": torch.tensor([True, False]),
+        "present_vector": torch.tensor([True, True]),
     }
     given = torch.export.load(written.file).module()(inputs)["probabilities"]
     told = [[row[f"probability_{name}"] for name in ("blue", "green", "red")] for row in run.predict(rows)]
@@ -136,7 +140,7 @@ def test_each_of_several_targets_is_read_in_its_own_units(trained: Any, tmp_path
     written = export(run, "torch-export", tmp_path / "model.pt2")
     inputs = {
         "vector": torch.from_numpy(run.modalities["vector"].load([1, 2, 0, 1]))[None],
-        "present": torch.tensor([[True]]),
+        "present_vector": torch.tensor([True]),
     }
     given, told = torch.export.load(written.file).module()(inputs), run.predict({"vector": [1, 2, 0, 1]})[0]
     assert given["price.values"].item() == pytest.approx(told["price.value"], abs=1e-4)
@@ -163,7 +167,9 @@ def test_a_run_without_a_target_gives_its_vectors(trained: Any, tmp_path: Path) 
     given = torch.export.load(written.file).module()(inputs)
     assert list(given) == ["scores"]
     norms = given["scores"].view(6, 2, 5).norm(dim=2)
-    assert torch.allclose(norms, inputs["present"].float(), atol=1e-5)
+    assert torch.allclose(
+        norms, torch.stack([inputs["present_vector"], inputs["present_second"]], 1).float(), atol=1e-5
+    )
     assert "unit vector" in json.loads(written.description.read_text())["outputs"][0]["is"]
 
 
@@ -222,7 +228,8 @@ FORWARD, ENCODED = Program.forward, Program._encoded
 
 def with_absent_rows(self: Program, inputs: Any) -> Any:
     """As if every row had every modality."""
-    return FORWARD(self, {**inputs, PRESENT: torch.ones_like(inputs[PRESENT])})
+    there = {name: torch.ones_like(values) for name, values in inputs.items() if name.startswith(PRESENT)}
+    return FORWARD(self, {**inputs, **there})
 
 
 def with_padding(self: Program, modality: ModalityArrays, inputs: Any) -> Features:
@@ -277,7 +284,7 @@ def test_what_people_read_of_every_task_is_what_the_run_predicts(trained: Any, t
     run = trained({"vector": VECTOR}, target={"task": name, **target})
     written = export(run, "torch-export", tmp_path / "model.pt2")
     vector = torch.from_numpy(run.modalities["vector"].load([1, 2, 0, 1]))[None]
-    given = torch.export.load(written.file).module()({"vector": vector, "present": torch.tensor([[True]])})
+    given = torch.export.load(written.file).module()({"vector": vector, "present_vector": torch.tensor([True])})
     told = [value for key, value in run.predict({"vector": [1, 2, 0, 1]})[0].items() if key.startswith(start)]
     assert given[output][0].tolist() == pytest.approx(told, abs=1e-4)
 
