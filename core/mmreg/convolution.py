@@ -82,7 +82,7 @@ def conv_norm_pool(
 
 
 def max_pool(values: Tensor, pool: tuple[int, int], ceil_mode: bool = False) -> Tensor:
-    """As `max_pool2d` of (B, C, H, W) with windows side by side, in a form whose export holds for odd and even sizes."""
+    """As `max_pool2d` of (B, C, H, W), windows side by side; exported in a form that holds for odd and even sizes."""
     if not torch.compiler.is_exporting():
         return nn.functional.max_pool2d(values, pool, ceil_mode=ceil_mode)
     down, across = pool

@@ -16,6 +16,8 @@ from mmreg import SEQUENCE, Modality, Run, Signal, Spec
 
 PRESENT = "present_"
 """What the name of the input that tells which rows have a modality begins with."""
+WAVEFORM = 400
+"""Samples that count as a step where an encoder takes the waveform itself: networks of speech look at so many."""
 PROBE = 4096
 """Samples of a waveform, of which the features tell how many samples a step of them takes."""
 
@@ -76,7 +78,8 @@ class ModalityArrays:
 
 def model_arrays(run: Run) -> list[ModalityArrays]:
     """What each modality takes part with, in the order of the model."""
-    return [_of(name, run.modalities[name]) for name in run.model.modalities]
+    given = run.recipe["modalities"]
+    return [_of(name, run.modalities[name], given[name].get("features") == "waveform") for name in run.model.modalities]
 
 
 def random_inputs(
@@ -100,14 +103,14 @@ def present_rows(modalities: Sequence[ModalityArrays], inputs: Mapping[str, Tens
     return torch.stack([inputs[each.present] for each in modalities], 1)
 
 
-def _of(name: str, modality: Modality) -> ModalityArrays:
+def _of(name: str, modality: Modality, waveform: bool) -> ModalityArrays:
     stored = modality.stored
     specs = {"": stored} if isinstance(stored, Spec) else dict(stored)
     names = {key: f"{name}.{key}" if key else name for key in specs}
     ragged = any(spec.ragged_axis is not None for spec in specs.values())
-    scale = 1
+    scale = WAVEFORM if waveform else 1
     only = specs.get("")
-    if only is not None and only.axes == SEQUENCE and ragged:
+    if not waveform and only is not None and only.axes == SEQUENCE and ragged:
         values = torch.zeros(1, PROBE, *(size or 1 for size in only.shape[1:]), dtype=getattr(torch, only.dtype))
         lengths = modality.transform(Signal(values, torch.tensor([PROBE])), training=False).lengths
         scale = 1 if lengths is None else max(1, PROBE // int(lengths[0]))
