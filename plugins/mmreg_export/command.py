@@ -63,8 +63,11 @@ def export(
         raise OptionError(f"--out must end in {FORMATS[form]} for --format {form}, found {str(out)!r}")
     if out.is_dir():
         raise OptionError(f"--out {str(out)!r} is a folder; name a file")
-    if out.exists() and not overwrite:
-        raise OptionError(f"{str(out)!r} is there already; replace it by --overwrite, or name another file by --out")
+    for file in (out, out.with_name(f"{out.stem}.int8{out.suffix}")) if int8 else (out,):
+        if file.exists() and not overwrite:
+            raise OptionError(
+                f"{str(file)!r} is there already; replace it by --overwrite, or name another file by --out"
+            )
     if runner and not overwrite and others_runner(out.parent):
         raise OptionError(f"{str(out.parent / RUNNER)!r} is another file than the runner; replace it by --overwrite")
     if run.is_dir() and (reason := unwritable(out)) is not None:

@@ -21,6 +21,7 @@ import datetime
 import io
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -717,9 +718,13 @@ def main() -> int:
     except (OSError, ValueError, ImportError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    writer = csv.DictWriter(sys.stdout, list(rows[0]) if rows else [])
-    writer.writeheader()
-    writer.writerows(rows)
+    try:
+        writer = csv.DictWriter(sys.stdout, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as `head` leaves it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
