@@ -100,7 +100,7 @@ def hf_audio(folder: Path) -> dict[str, Any]:
     pytest.importorskip("transformers")
     import tiny_models
 
-    encoder = {"name": "hf_audio", "model": str(tiny_models.clap(folder)), "tower": "audio"}
+    encoder = {"name": "hf_audio", "model": str(tiny_models.clap(folder))}
     return {"type": "audio", "column": "audio", "encoder": encoder}
 
 

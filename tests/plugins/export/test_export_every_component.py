@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_components import AUDIO, ENCODERS, MADE, TASKS, VECTOR, hf_audio
+from export_components import ENCODERS, MADE, TASKS, VECTOR, hf_audio
 
 import mmreg
 from mmreg import registry
@@ -73,7 +73,7 @@ def test_every_operator_is_exported_or_refused_by_name(trained: Any, tmp_path: P
 
 @pytest.mark.slow
 def test_an_encoder_that_computes_outside_of_torch_is_refused_by_name(trained: Any, tmp_path: Path) -> None:
-    run = trained({"first": {**AUDIO, **hf_audio(tmp_path / "files")}})
+    run = trained({"first": hf_audio(tmp_path / "files")})
     for form in FORMS:
         with pytest.raises(RunError, match="encoder hf_audio: it computes"):
             export(run, form, tmp_path / "model")  # type: ignore[arg-type]
