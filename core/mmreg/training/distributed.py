@@ -126,8 +126,15 @@ class Peers:
         return model
 
     def adding_up(self, forward: Callable[..., Any], last: bool) -> AbstractContextManager[object]:
-        """A context for one of the batches of a step: after the last one, gradients are those of all processes."""
+        """A context for one of the batches of a step, whose last one adds up the gradients of all processes."""
         return nullcontext()
+
+    def with_idle(self, loss: Tensor) -> Tensor:
+        """The same loss, from which a gradient goes back to every weight."""
+        return loss
+
+    def added_up(self) -> None:
+        """After the batches of a step: gradients are those of all processes from here on."""
 
     def total(self, tensor: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -202,6 +209,7 @@ class _Joined(Peers):
         self._local = int(os.environ.get("LOCAL_RANK", self.rank))
         self._undo: Callable[[], None] = lambda: None
         self._model: nn.Module | None = None
+        self._idle: list[nn.Parameter] | None = None  # weights that nothing depends on; None before it is known
 
     def parts(
         self,
@@ -214,6 +222,7 @@ class _Joined(Peers):
 
     def forward(self, model: nn.Module) -> Callable[..., Any]:
         self._undo()
+        self._idle = None
         self._model, self._undo = model, share_statistics(model, self._rows)
         wrapped = DistributedDataParallel(model, broadcast_buffers=False)
         wrapped.register_comm_hook(None, lambda state, bucket: _added(bucket.buffer()))
@@ -221,7 +230,24 @@ class _Joined(Peers):
 
     def adding_up(self, forward: Callable[..., Any], last: bool) -> AbstractContextManager[object]:
         assert isinstance(forward, DistributedDataParallel)
-        return nullcontext() if last else forward.no_sync()
+        return nullcontext() if last and self._idle is not None else forward.no_sync()
+
+    def with_idle(self, loss: Tensor) -> Tensor:
+        return loss + sum(weight.sum() * 0 for weight in self._idle) if self._idle else loss
+
+    def added_up(self) -> None:
+        """Add up the gradients of a first step by hand: it shows which weights nothing depends on.
+
+        Each process waits for the gradients of all weights of the others, so these are given zeros from then on.
+        """
+        if self._idle is not None or self._model is None:
+            return
+        weights = [weight for weight in self._model.parameters() if weight.requires_grad]
+        self._idle = [weight for weight in weights if weight.grad is None]
+        for weight in weights:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+            dist.all_reduce(weight.grad)
 
     def total(self, tensor: Tensor) -> Tensor:
         summed = tensor.clone()
@@ -383,6 +409,11 @@ def joined(device: str | torch.device | None) -> Iterator[tuple[Peers, torch.dev
     try:
         yield peers, own
     except RuntimeError as error:
+        if "finished reduction in the prior iteration" in str(error):
+            raise TrainingError(
+                "a weight has a gradient in some steps and none in others, by what is in the batch, which several "
+                "processes cannot train: freeze it, or have its component always use it (multiplied by zero)"
+            ) from error
         if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
             raise PeerLostError("another process of this training has ended") from error
         raise
