@@ -21,22 +21,30 @@ from mmreg_export.checking import padded
 from mmreg_export.program import SCORES
 from mmreg_export.writing import predicting_onnx, quiet
 
+WEIGHTS = "model."
+"""How the names of the model's weights begin in a file."""
 ROWS = 64
 """How many are predicted at a time."""
 
 
 def write_int8(file: Path, out: Path) -> None:
-    """Quantise the weights of an ONNX file; its activations are quantised as they come (ONNX Runtime's dynamic way).
+    """Quantise the model's weights of an ONNX file; activations as they come (ONNX Runtime's dynamic way).
+
+    The constants of what comes before the model stay as they are, such as those that make a spectrogram: its logarithm
+    magnifies what is lost.
 
     Raises:
         RunError: ONNX Runtime cannot, or cannot run what it made.
     """
     try:
+        import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
+        nodes = onnx.load(str(file), load_external_data=False).graph.node
+        others = [node.name for node in nodes if not any(name.startswith(WEIGHTS) for name in node.input)]
         with quiet():
             # Unsigned, as ONNX Runtime has no convolution of signed weights on the CPU.
-            quantize_dynamic(str(file), str(out), weight_type=QuantType.QUInt8)
+            quantize_dynamic(str(file), str(out), weight_type=QuantType.QUInt8, nodes_to_exclude=others)
             predicting_onnx(out, [])
     except Exception as error:  # whatever it lacks for this model
         raise RunError(f"--int8: onnxruntime cannot quantise {file.name}: {one_line(error)}") from error

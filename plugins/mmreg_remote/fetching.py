@@ -152,4 +152,6 @@ def cause(address: str, error: BaseException) -> str:
         return f"{address} may not be read with the credentials of this environment ({status or one_line(inner)})"
     if isinstance(inner, TimeoutError):
         return f"{address} cannot be fetched: its server does not answer in time"
+    if isinstance(inner, ConnectionError) or type(inner).__name__ == "ClientConnectorError":
+        return f"{address} cannot be fetched: its server cannot be reached; see that it runs, and what it is called"
     return f"{address} cannot be fetched: {f'the server says {status}' if status else one_line(inner)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ def read(name: str) -> pa.Table:
         TableError: the datasets library is missing, or there is no such data set, configuration or split.
     """
     place, _, split = name.partition("://")[2].partition("#")
+    if re.match(r"[^/]*:[^/]*@", place):
+        raise TableError("datasets:// takes no user and password; credentials are read from the environment alone")
     try:
         import datasets
     except ImportError as error:

@@ -124,6 +124,8 @@ def _row(sample: Sample) -> dict[str, Any]:
     """A sample's cells by column."""
     row: dict[str, Any] = {KEY: sample.key}
     for ending, content in sample.items():
+        if ending == KEY:
+            raise TableError(f"the sample {sample.key!r} has a member called {KEY}, which its own name is called")
         if ending in NUMBERS or ending in TEXTS or ending == "json":
             text = _decoded(sample.key, ending, content)
             row[ending] = _number(text) if ending in NUMBERS else text
@@ -150,6 +152,7 @@ def _fields(key: str, text: str) -> dict[str, Any]:
     """The fields of a JSON object that are texts, numbers or truth values."""
     try:
         data = json.loads(text)
+        json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise TableError(f"{key}.json is no JSON: {error}") from error
     fields = data.items() if isinstance(data, dict) else ()

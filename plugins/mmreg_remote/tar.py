@@ -58,7 +58,7 @@ def read_samples(path: Path, contents: bool = True) -> Iterator[Sample]:
                     raise TableError(f"{path} holds {key}.{ending} twice")
                 file = tar.extractfile(member) if contents or ending in PLAIN else None
                 sample[ending] = file.read() if file is not None else b""
-    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, TableError):
             raise
         raise TableError(f"{path} cannot be read as tar: {one_line(error)}") from error

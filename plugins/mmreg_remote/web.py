@@ -40,7 +40,8 @@ async def _client(*, _allowed: tuple[str, ...], **options: Any) -> aiohttp.Clien
     async def check(
         _session: aiohttp.ClientSession, _context: SimpleNamespace, params: aiohttp.TraceRequestRedirectParams
     ) -> None:
-        asked, target = str(params.url), params.response.headers.get("Location", "")
+        headers = params.response.headers
+        asked, target = str(params.url), headers.get("Location") or headers.get("URI", "")  # as aiohttp reads them
         check_redirect(asked, urljoin(asked, target), _allowed)
 
     trace = aiohttp.TraceConfig()

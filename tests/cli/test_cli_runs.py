@@ -166,6 +166,10 @@ def test_a_run_that_is_being_written_tells_by_whom(cli: Caller, place: Path) -> 
 
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no JSON": (lambda run: (run / "components.json").write_text("{"), "components.json is damaged"),
+    "a number beyond floats": (
+        lambda run: (run / "report.json").write_text('{"test": {"metrics": {"accuracy": 1' + 400 * "0" + "}}}"),
+        "OverflowError",
+    ),
     "another type": (lambda run: (run / "components.json").write_text("[1]"), "components.json is damaged"),
     "edited": (lambda run: edit(run / "components.json", "concat", "concot"), "does not fit its checksum"),
     "binary": (lambda run: (run / "components.json").write_bytes(b"\xff\x00"), "components.json is damaged"),

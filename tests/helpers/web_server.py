@@ -17,6 +17,7 @@ class WebServer(ThreadingHTTPServer):
     Attributes:
         files: the content by path, such as "/a.png".
         redirects: where a path leads to.
+        redirect_header: the name of the header that says so.
         statuses: by path, what is answered instead of a file.
         cut: the paths of which half of the content comes.
         endless: the paths whose content has no end and no length.
@@ -32,6 +33,7 @@ class WebServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
         self.redirects: dict[str, str] = {}
+        self.redirect_header = "Location"
         self.statuses: dict[str, int] = {}
         self.cut: set[str] = set()
         self.endless: set[str] = set()
@@ -77,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
             server.closing.wait(60)
             return
         if path in server.redirects:
-            self._head(302, {"Location": server.redirects[path], "Content-Length": "0"})
+            self._head(302, {server.redirect_header: server.redirects[path], "Content-Length": "0"})
             return
         if path in server.endless:
             self.close_connection = True

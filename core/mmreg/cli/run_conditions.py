@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mmreg.errors import MmregError, OptionError
-from mmreg.messages import near, shown
+from mmreg.errors import MmregError, OptionError, RunError
+from mmreg.messages import near, one_line, shown
 from mmreg.run_files.facts import RECIPE, run_file
 from mmreg.run_files.summary import SPLITS, RunSummary
 
@@ -80,9 +80,11 @@ def read_recipe_data(folder: Path, *, careless: bool = False) -> Any:
     try:
         path = run_file(folder, RECIPE)
         return read_yaml(path.read_text(encoding="utf-8"), str(path))[0]
-    except (MmregError, OSError, ValueError):
+    except (MmregError, OSError, ValueError) as error:
         if careless:
             return None
+        if isinstance(error, ValueError) and not isinstance(error, MmregError):  # such as bytes that are no text
+            raise RunError(f"{folder / RECIPE} cannot be read: {one_line(error)}") from error
         raise
 
 

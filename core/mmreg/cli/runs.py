@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -145,7 +146,7 @@ def remove(
 
     Example: mmreg runs remove runs/first runs/second --yes
     """
-    chosen = list(dict.fromkeys(folders))
+    chosen = list({os.path.normpath(folder.absolute()): folder for folder in reversed(folders)}.values())[::-1]
     for folder in chosen:
         check_removable(folder, others=others)
     if not yes:

@@ -42,13 +42,17 @@ def check_address(address: str, *, parameters: bool = False) -> None:
         TableError: says what is wrong, and shows nothing secret.
     """
     told = shown_address(address)
+    try:
+        urlsplit(address)
+    except ValueError as error:
+        raise TableError(f"{told!r} is no address: {error}") from error
     host = address.partition("://")[2].partition("/")[0].partition("?")[0]
     if "@" in host:
         raise TableError(
             f"{told} holds a user's name or password; leave it out: credentials are read from the environment alone"
         )
     if re.search(r"[\s\\\x00-\x1f\x7f]", address if scheme_of(address) in WEB else host):
-        raise TableError(f"{told!r} is no address: it holds a blank, a backslash or a control character")
+        raise TableError(f"{told!r} is no address: it holds a blank (write %20), a backslash or a control character")
     if ".." in unquote(_path(address)).split("/"):
         raise TableError(f"{told} leads upwards (..); write where it leads to")
     if not parameters and scheme_of(address) in WEB:

@@ -90,7 +90,8 @@ def _fetched_table(file: TableFile, address: str, missing: Sequence[str], here: 
     elsewhere, name = replace(here, base=address), shown_address(address)
     (copy,) = _fetch(scheme_of(address), [address], elsewhere.places)
     if isinstance(copy, str):
-        raise TableError(f"the table {name} cannot be fetched: {shown_address(copy)}")
+        why = shown_address(copy).removeprefix(f"{name} cannot be fetched: ")
+        raise TableError(f"the table {name} cannot be fetched: {why}")
     try:
         table = _open_file(replace(file, path=copy), None, None, missing, here)
     except TableError as error:

@@ -29,7 +29,7 @@ from mmreg.recipe.suggestions import Suggestion, suggest, suggest_encoder, why_l
 from mmreg.recipe.yaml import yaml_text
 
 TARGET_NAMES = ("label", "target", "class", "category", "y", "labels", "sentiment", "rating")
-KEY_NAMES = ("id", "key", "uid", "uuid", "row_id", "sample_id")
+KEY_NAMES = ("id", "key", "__key__", "uid", "uuid", "row_id", "sample_id")
 MOST_LINES = 100
 """Columns of which it is said why they are left out, and what is strange about them."""
 LONGEST_NAME = 100
@@ -91,7 +91,8 @@ def draft_recipe(table: TableFile, target: str | Sequence[str] | None = None, fo
     _targets(draft, tasks, "" if given else "; guessed by its name, --target names another")
     key = next((c for c in left if c.lower() in KEY_NAMES and _is_unique(opened, c)), None)
     draft.add("modalities:")
-    columns = [column for column in left if column != key]
+    whole = [column for column in left if any(each.startswith(f"{column}.") for each in predicted)]
+    columns = [column for column in left if column != key and column not in whole]
     suggestions = suggest(opened, columns)
     if not suggestions:
         raise TableError(
@@ -99,6 +100,8 @@ def draft_recipe(table: TableFile, target: str | Sequence[str] | None = None, fo
             f"({', '.join(registry.names('modality'))}); are relative paths in it relative to the table?"
         )
     _inputs(draft, opened, columns, suggestions, train)
+    for column in whole:
+        draft.add("", f"{column}: left out; the target is a part of it")
     for note in notes(opened, predicted):
         draft.add("", f"note: {note}; then on_bad: skip leaves out rows without a target")
     for note in islice(notes(opened, columns), MOST_LINES):

@@ -22,7 +22,7 @@ MOST_BYTES = 1 << 26
 """Bytes of a file that are read of a run that is only listed: a vocabulary of millions of words has as many."""
 DEEPEST = 6
 """Levels of folders that are looked through for runs."""
-_WRONG = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_WRONG = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 """What reading a damaged or made-up file raises."""
 
 

@@ -39,7 +39,8 @@ def curve_charts(facts: Facts) -> list[Chart]:
     ):
         epochs = [float(row["epoch"] or 0) for row in facts.history]
         series = [
-            Series(column.replace("_", " "), epochs, [row.get(column) for row in facts.history]) for column in columns
+            Series(column.replace("_", " ", 1), epochs, [row.get(column) for row in facts.history])
+            for column in columns
         ]
         if series:
             charts.append(Chart(f"Learning curves: {_title(name, columns)}", "epoch", name, series))

@@ -125,11 +125,17 @@ def test_rows_of_any_absence_are_predicted_from_python(
 def test_the_int8_file_is_smaller_and_its_accuracy_stands_in_its_description(
     run: mmreg.Run, bundle: Exported, table: Path
 ) -> None:
+    onnx = pytest.importorskip("onnx")
     assert bundle.int8 is not None
     facts = json.loads(bundle.int8.with_name("model.int8.onnx.json").read_text())
     figures = facts["int8"]
     assert figures == bundle.measured
     assert figures["int8"]["bytes"] == bundle.int8.stat().st_size < figures["float32"]["bytes"] / 2
+    quantised = [
+        each.name for each in onnx.load(str(bundle.int8)).graph.initializer if each.name.endswith("_quantized")
+    ]
+    assert quantised
+    assert all(name.startswith("model.") for name in quantised)  # nothing of what makes a spectrogram, say
     told = run.evaluate(split="test")
     assert (figures["split"], figures["rows"], figures["metric"]) == ("test", told["rows"], "accuracy")
     assert figures["float32"]["value"] == pytest.approx(told["metrics"]["accuracy"])

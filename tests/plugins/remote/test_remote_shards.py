@@ -222,3 +222,30 @@ def test_braces_name_shards() -> None:
     assert expand("plain") == ["plain"]
     with pytest.raises(TableError, match="more than 100,000 shards"):
         expand("{0..999999}{0..999999}")
+
+
+def test_a_recipe_leaves_out_the_record_that_holds_the_target(tmp_path: Path) -> None:
+    from mmreg.data.dialect import TableFile
+    from mmreg.recipe.draft import draft_recipe
+
+    members = {
+        f"{number:02}.{ending}": content
+        for number in range(30)
+        for ending, content in {
+            "json": json.dumps({"size": number * 7 % 13 + 0.5, "y": "ab"[number % 2]}).encode(),
+            "txt": f"a text of {number} words and no more".encode(),
+        }.items()
+    }
+    path = write(tmp_path / "t.tar", members)
+    recipe = draft_recipe(TableFile(str(path)), "json.y", tmp_path)
+    assert "json: left out; the target is a part of it" in recipe
+    assert "column: json," not in recipe
+    assert "key: __key__" in recipe
+
+
+def test_half_of_a_surrogate_pair_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.tar", {"a.json": b'{"x": "\\ud800"}'})
+    with pytest.raises(TableError, match=r"a\.json is no JSON"):
+        open_table(str(path))
+    with pytest.raises(TableError, match="has a member called __key__"):
+        open_table(str(write(tmp_path / "k.tar", {"a.__key__": b"b"})))
