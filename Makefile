@@ -38,7 +38,7 @@ bench: $(STAMP)-dev
 fuzz: $(STAMP)-dev
 	PYTHONPATH=$(CURDIR)/tests/fuzz:$(CURDIR)/tests/helpers $(BIN)/python -m fuzzing
 
-# FAULTS_KILLS and FAULTS_SEED are told in tests/faults/kills/__main__.py.
+# FAULTS_KILLS, FAULTS_TOGETHER and FAULTS_SEED are told in tests/faults/kills/__main__.py.
 faults: $(STAMP)-dev
 	PYTHONPATH=$(CURDIR)/tests/faults:$(CURDIR)/tests/helpers $(BIN)/python -m kills
 

@@ -404,7 +404,7 @@ def _ended_by_signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _own_device(device: str | torch.device | None) -> torch.device:
@@ -421,8 +421,8 @@ def _own_device(device: str | torch.device | None) -> torch.device:
     there = [each for each in available_devices() if each.startswith(best.type)]
     if local >= len(there):
         raise DeviceError(
-            f"{plural(here, 'process', 'processes')} need as many devices, and this machine has {listed(there)}; start fewer, or "
-            "train on the CPU by --device cpu"
+            f"{plural(here, 'process', 'processes')} need as many devices, and this machine has {listed(there)}; start "
+            "fewer, or train on the CPU by --device cpu"
         )
     found = torch.device(there[local])
     if found.type == "cuda":

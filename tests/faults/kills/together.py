@@ -1,4 +1,4 @@
-"""Trainings by two processes, one of which is killed: the command says which, ends soon, and goes on to the same bits."""
+"""Trainings by two processes, one of which is killed: the command says which, ends, and goes on to the same bits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from kills.job import SETTINGS
@@ -23,8 +24,28 @@ SOON = 30.0
 HANGS = 300.0
 """Seconds after which a command counts as one that never ends."""
 LONGER = "training.epochs=12"
+EPOCH = re.compile(rb"^epoch +\d", re.MULTILINE)
 MOST = 6
 """Kills of one training, after which it is let be."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """When which process is to die: so many seconds after its start, or after the first epoch has ended."""
+
+    rank: int
+    trained: bool
+    delay: float
+
+
+@dataclass
+class Times:
+    """When something happened, in seconds from the start of a command: None for never."""
+
+    begun: float | None = None
+    trained: float | None = None
+    killed: float | None = None
+    ended: float = 0.0
 
 
 class Together:
@@ -43,75 +64,58 @@ class Together:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.draw = folder, random.Random(seed)
-        self.kills, self.slowest, self.tries = 0, 0.0, 0
+        self.kills, self.slowest = 0, 0.0
         self.failures: list[str] = []
         self.differences: list[str] = []
         self.at: Counter[tuple[int, str]] = Counter()
         self.before, self.after = 1.0, 1.0
 
     def whole(self) -> Path:
-        """A training that nobody kills; it also tells how long one takes, before its first step and after."""
-        started = time.monotonic()
-        begun: list[float] = []
-        code, said, _ = self._run("whole", lambda: bool(begun.append(time.monotonic())))
+        """A training that nobody kills; it also tells how long one takes to its first epoch's end, and from there."""
+        code, said, times = self._run("whole")
         assert code == 0, said
-        self.before, self.after = begun[0] - started, time.monotonic() - begun[0]
+        assert times.begun is not None
+        assert times.trained is not None
+        self.before, self.after = times.trained - times.begun, times.ended - times.trained
         print(f"by {SIZE} processes: {self.before:.1f} s to the first epoch, {self.after:.1f} s from there", flush=True)
         return self.folder / "whole"
 
     def killed(self, name: str, most: int) -> Path | None:
         """A training that was killed, went on and has ended; None if it failed otherwise."""
         for attempt in range(MOST + 1):
-            if attempt == MOST or self.kills >= most:
-                code, said, _ = self._run(name)
+            spared = attempt == MOST or self.kills >= most
+            kill = None if spared else self._planned()
+            code, said, times = self._run(name, kill)
+            if times.killed is None:  # as planned, or it had ended before
                 if code:
-                    self.failures.append(f"{name}: going on: exit code {code}\n{said[-2000:]}")
+                    self.failures.append(f"{name}: exit code {code}, although nothing was killed\n{said[-2000:]}")
                 return self.folder / name if code == 0 else None
-            rank, trained = self.draw.randrange(SIZE), self.draw.random() < 0.6
-            delay = self.draw.uniform(0, self.after if trained else self.before)
-            code, said, since = self._run(name, None, rank, delay, trained=trained)
-            where = f"{name}, process {rank}, {delay:.2f} s after {'the first epoch' if trained else 'its start'}"
-            if since is None:  # it had ended before
-                if code:
-                    self.failures.append(f"{where}: exit code {code}, although nothing was killed\n{said[-2000:]}")
-                return self.folder / name if code == 0 else None
+            assert kill is not None
+            since = times.ended - times.killed
             self.kills += 1
-            self.at[rank, "training" if trained else "starting"] += 1
+            self.at[kill.rank, "training" if kill.trained else "starting"] += 1
             self.slowest = max(self.slowest, since)
-            print(f"{where}: exit code {code}, {since:.1f} s later", flush=True)
-            told = f"process {rank} of {SIZE} (0 to {SIZE - 1}) was ended by SIGKILL"
+            where = f"{name}, {kill}: exit code {code}, {since:.1f} s later"
+            print(where, flush=True)
+            told = f"process {kill.rank} of {SIZE} (0 to {SIZE - 1}) was ended by SIGKILL"
             if code != 1 or told not in said or since > SOON or "Traceback" in said:
-                self.failures.append(f"{where}: exit code {code} after {since:.1f} s\n{said[-2000:]}")
+                self.failures.append(f"{where}\n{said[-2000:]}")
         raise AssertionError
+
+    def _planned(self) -> Kill:
+        trained = self.draw.random() < 0.6
+        return Kill(self.draw.randrange(SIZE), trained, self.draw.uniform(0, self.after if trained else self.before))
 
     def summary(self) -> str:
         """How many kills there were of which process, and how soon the command ended."""
         parts = [f"{count} of process {rank} while {what}" for (rank, what), count in sorted(self.at.items())]
         return f"{', '.join(parts)}; the command ended at most {self.slowest:.1f} s later"
 
-    def _run(
-        self,
-        name: str,
-        at_epoch: Callable[[], bool] | None = None,
-        rank: int | None = None,
-        delay: float = 0.0,
-        *,
-        trained: bool = False,
-    ) -> tuple[int, str, float | None]:
-        """Its exit code, what it said, and the seconds from the kill to its end; None without a kill."""
+    def _run(self, name: str, kill: Kill | None = None) -> tuple[int, str, Times]:
+        """Its exit code, what it said, and when."""
         settings = [text for setting in (*SETTINGS, LONGER) for text in ("--set", setting)]
-        command = [
-            *(
-                sys.executable,
-                "-m",
-                "mmreg",
-                "train",
-                str(self.folder / "recipe.yaml"),
-                "--out",
-                str(self.folder / name),
-            ),
-            *("--device", "cpu", "--devices", str(SIZE), "--resume", *settings),
-        ]
+        recipe, out = self.folder / "recipe.yaml", self.folder / name
+        command = [sys.executable, "-m", "mmreg", "train", str(recipe), "--out", str(out), "--resume", *settings]
         env = {
             **os.environ,
             "MMREG_CACHE_DIR": str(self.folder / f"{name}-cache"),
@@ -119,11 +123,15 @@ class Together:
             "PYTHONUNBUFFERED": "1",
             "OMP_NUM_THREADS": "1",
         }
-        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        started, said, times = time.monotonic(), b"", Times()
+        process = subprocess.Popen(
+            [*command, "--device", "cpu", "--devices", str(SIZE)],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
-        said, due, killed = b"", None if rank is None or trained else 0.0, None
-        started = time.monotonic()
         with process, selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             while True:
@@ -132,28 +140,24 @@ class Together:
                     if read == b"":
                         break
                     said += read or b""
-                if at_epoch is not None and re.search(rb"^epoch +1 ", said, re.MULTILINE):
-                    at_epoch = at_epoch() or None
-                now = time.monotonic()
-                if rank is not None and killed is None:
-                    if due is None and re.search(rb"^epoch +\d", said, re.MULTILINE):
-                        due = now + delay
-                    elif due == 0.0 and rank in dict(workers(process.pid)):
-                        due = now + delay
-                    elif due and now >= due:
-                        pid = dict(workers(process.pid)).get(rank)
-                        if pid is None:  # it has ended already
-                            rank = None
-                        else:
-                            os.kill(pid, signal.SIGKILL)
-                            killed = now
-                if now - started > HANGS:
+                now = time.monotonic() - started
+                there = dict(workers(process.pid)) if times.begun is None or kill is not None else {}
+                if there and times.begun is None:
+                    times.begun = now
+                if times.trained is None and EPOCH.search(said):
+                    times.trained = now
+                if kill is not None and times.killed is None:
+                    since = times.trained if kill.trained else times.begun
+                    if since is not None and now >= since + kill.delay and kill.rank in there:
+                        os.kill(there[kill.rank], signal.SIGKILL)
+                        times.killed = now
+                if now > HANGS:
                     process.kill()
                     said += f"\nno end after {HANGS:.0f} s".encode()
                     break
             code = process.wait()
-        ended = time.monotonic()
-        return code, said.decode(errors="replace"), None if killed is None else ended - killed
+        times.ended = time.monotonic() - started
+        return code, said.decode(errors="replace"), times
 
 
 def workers(launcher: int) -> Iterator[tuple[int, int]]:
