@@ -28,6 +28,7 @@ docs: $(STAMP)-dev
 	$(BIN)/python docs/reference/generate.py
 	$(BIN)/python docs/operators/gallery.py
 	$(BIN)/python docs/rooms.py
+	$(BIN)/python docs/scaling_figures.py
 	$(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml --site-dir $(CURDIR)/site
 
 # One table of ratios, as JSON in build/benchmarks.json, beside the stored reference; BENCH_RENEW=1 renews that.
