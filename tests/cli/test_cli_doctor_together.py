@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from torch import distributed
 
-from mmreg.cli import together
+from mmreg.cli import health_together
 from mmreg.cli.health import Check
-from mmreg.cli.together import check_together, try_together
+from mmreg.cli.health_together import check_together
+from mmreg.cli.probe_together import try_together
 
 
 def checks(*facts: dict[str, Any]) -> dict[str, Check]:
@@ -21,7 +22,7 @@ def checks(*facts: dict[str, Any]) -> dict[str, Check]:
 
 
 def shared(monkeypatch: pytest.MonkeyPatch, folder: Path, size: int) -> None:
-    monkeypatch.setattr(together, "SHARED", folder)
+    monkeypatch.setattr(health_together, "SHARED", folder)
     usage = shutil.disk_usage(folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(total=size))
 
@@ -98,10 +99,10 @@ def test_little_shared_memory_is_a_warning_where_several_gpus_use_it(
 def test_enough_shared_memory_needs_nothing_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shared(monkeypatch, tmp_path, 8 << 30)
     assert checks({"name": "nccl", "version": None, "gpus": 4})[str(tmp_path)] == Check(str(tmp_path), "ok", "8.6 GB")
-    monkeypatch.setattr(together, "SHARED", tmp_path / "none")
+    monkeypatch.setattr(health_together, "SHARED", tmp_path / "none")
     assert list(checks({"name": "nccl", "version": None, "gpus": 4})) == ["nccl"]
 
 
 def test_the_module_is_light() -> None:
-    code = "import sys, mmreg.cli.together; sys.exit('torch' in sys.modules)"
+    code = "import sys, mmreg.cli.health_together, mmreg.cli.probe_together; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,7 +16,7 @@ import typer
 
 from mmreg import registry
 from mmreg.cli.health import Check, check_libraries, probe
-from mmreg.cli.together import check_together
+from mmreg.cli.health_together import check_together
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table, say
 from mmreg.data.cache import cache_dir, cache_use, clear_cache
 from mmreg.data.entry import count_unusable

@@ -32,7 +32,7 @@ LIBRARIES = (
 
 def main() -> None:
     """Take every step, whatever becomes of the others."""
-    from mmreg.cli.together import try_together
+    from mmreg.cli.probe_together import try_together
     from mmreg.importing import stdout_to_stderr
 
     for name in LIBRARIES:
