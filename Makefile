@@ -28,6 +28,7 @@ docs: $(STAMP)-dev
 	$(BIN)/python docs/reference/generate.py
 	$(BIN)/python docs/operators/gallery.py
 	$(BIN)/python docs/rooms.py
+	$(BIN)/python docs/scaling_figures.py
 	$(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml --site-dir $(CURDIR)/site
 
 # One table of ratios, as JSON in build/benchmarks.json, beside the stored reference; BENCH_RENEW=1 renews that.
@@ -38,7 +39,7 @@ bench: $(STAMP)-dev
 fuzz: $(STAMP)-dev
 	PYTHONPATH=$(CURDIR)/tests/fuzz:$(CURDIR)/tests/helpers $(BIN)/python -m fuzzing
 
-# FAULTS_KILLS and FAULTS_SEED are told in tests/faults/kills/__main__.py.
+# FAULTS_KILLS, FAULTS_TOGETHER and FAULTS_SEED are told in tests/faults/kills/__main__.py.
 faults: $(STAMP)-dev
 	PYTHONPATH=$(CURDIR)/tests/faults:$(CURDIR)/tests/helpers $(BIN)/python -m kills
 

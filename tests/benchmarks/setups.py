@@ -16,6 +16,7 @@ from mmreg.data.prepared import Prepared, fit_arrays
 from mmreg.data.table import Table
 from mmreg.experiment import Experiment, open_experiment, prepare_all
 from mmreg.recipe.resolve import resolve
+from mmreg.training.distributed import Peers
 from mmreg.training.loop import Trainer
 from mmreg.training.rows import TrainingRows
 
@@ -81,12 +82,13 @@ class Setup:
         """The numbers of the training rows."""
         return self.experiment.splits["train"]
 
-    def trainer(self, device: torch.device = CPU) -> Trainer:
+    def trainer(self, device: torch.device = CPU, peers: Peers | None = None) -> Trainer:
         """A trainer without validation rows."""
         experiment = self.experiment
         rows = TrainingRows(self.prepared, experiment.targets, experiment.weights, self.train, self.train[:0])
         model = experiment.build_model().to(device)
-        return Trainer(experiment.plan, model, experiment.modalities, rows, device, torch.float32, lambda step: None)
+        parts = experiment.plan, model, experiment.modalities, rows, device, torch.float32, lambda step: None
+        return Trainer(*parts, peers=peers)
 
 
 def set_up(rows: Sequence[Mapping[str, Any]], modalities: Mapping[str, Any], *, batch: int = 64, **keys: Any) -> Setup:

@@ -31,7 +31,7 @@ def test_a_sound_installation_is_one_json_document_without_errors() -> None:
     rows = json.loads(done.stdout)
     assert all(list(row) == ["check", "status", "detail", "advice"] for row in rows)
     by_name = {row["check"]: row for row in rows}
-    assert {"python", "mmreg", *LIBRARIES, "scikit-learn", "cpu", "cache", "plugins"} <= set(by_name)
+    assert {"python", "mmreg", *LIBRARIES, "scikit-learn", "cpu", "gloo", "nccl", "cache", "plugins"} <= set(by_name)
     assert [row for row in rows if row["status"] == "error"] == []
     assert done.returncode == 0
     for name in LIBRARIES:

@@ -129,7 +129,9 @@ def train_all(folder: Path, out: Path) -> None:
         mmreg.train(recipe(folder, name), out / str(number), device="cpu")
 
 
-def start(size: int, arguments: list[str], env: dict[str, str] | None = None) -> list[subprocess.Popen[str]]:
+def start(
+    size: int, arguments: list[str], env: dict[str, str] | None = None, stdin: int | None = None
+) -> list[subprocess.Popen[str]]:
     """Start this Python with the same arguments in several processes that find each other."""
     from torch.distributed import TCPStore
 
@@ -147,6 +149,7 @@ def start(size: int, arguments: list[str], env: dict[str, str] | None = None) ->
         subprocess.Popen(
             [sys.executable, *arguments],
             env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

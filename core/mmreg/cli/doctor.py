@@ -16,6 +16,7 @@ import typer
 
 from mmreg import registry
 from mmreg.cli.health import Check, check_libraries, probe
+from mmreg.cli.health_together import check_together
 from mmreg.console import Debug, Format, FormatOption, print_json, print_table, say
 from mmreg.data.cache import cache_dir, cache_use, clear_cache
 from mmreg.data.entry import count_unusable
@@ -32,7 +33,9 @@ def doctor(
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
 ) -> None:
-    """Check versions, devices, cache and plugins, and say what to do; the exit code is 1 if there is an error.
+    """Check versions, devices, what several processes need, cache and plugins, and say what to do.
+
+    The exit code is 1 if there is an error.
 
     Example: mmreg doctor
     """
@@ -41,7 +44,8 @@ def doctor(
         say(f"removed {use.entries:,} prepared columns ({byte_size(use.bytes)}) from {cache_dir()}")
     if sys.stderr.isatty():
         say("importing every library and component ...")
-    checks = [*check_program(), *check_libraries(*probe()), check_cache(cache_dir())]
+    found, ending = probe()
+    checks = [*check_program(), *check_libraries(found, ending), *check_together(found), check_cache(cache_dir())]
     checks += check_plugins(registry.all_plugins())
     if format is Format.JSON:
         print_json([asdict(check) for check in checks])

@@ -53,7 +53,9 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     if not is_debug():
-        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        told = logging.getLogger("torch.distributed.elastic")  # those below it have levels of their own
+        told.propagate = False
+        told.addHandler(logging.NullHandler())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_workers() // count)))
     os.environ[COMMAND] = shlex.join(typed())
     with tempfile.TemporaryDirectory(prefix="mmreg-processes-", ignore_cleanup_errors=True) as folder:
@@ -74,11 +76,11 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         except SignalException as stopped:
             return SIGNALS.get(stopped.sigval, INTERRUPTED)
         except ChildFailedError as failed:
-            return _failed(failed.failures, count, Path(folder))
+            return _failed(failed.failures, count, Path(folder), "train" in arguments[:1])
     return 0
 
 
-def _failed(failures: Mapping[int, Any], count: int, folder: Path) -> int:
+def _failed(failures: Mapping[int, Any], count: int, folder: Path, resumable: bool = False) -> int:
     """The exit code of a command of which processes have failed.
 
     Raises:
@@ -94,7 +96,9 @@ def _failed(failures: Mapping[int, Any], count: int, folder: Path) -> int:
         why += " (as where memory runs out)" if -failure.exitcode == signal.SIGKILL else ""
     else:
         why = f"has failed: {_last_words(folder, rank) or f'its exit code is {failure.exitcode}'}"
-    raise TrainingError(f"process {rank} of {count} (0 to {count - 1}) {why}; all of them have ended")
+    end = "all of them have ended"
+    end += "; go on by --resume" if resumable and failure.exitcode < 0 else ""
+    raise TrainingError(f"process {rank} of {count} (0 to {count - 1}) {why}; {end}")
 
 
 def _last_words(folder: Path, rank: int) -> str:

@@ -32,6 +32,7 @@ LIBRARIES = (
 
 def main() -> None:
     """Take every step, whatever becomes of the others."""
+    from mmreg.cli.probe_together import try_together
     from mmreg.importing import stdout_to_stderr
 
     for name in LIBRARIES:
@@ -46,6 +47,11 @@ def main() -> None:
             with stdout_to_stderr:
                 found = _try_device(name)
             _tell(name=name, kind="device", **found)
+        _tell(begin="processes that train together")
+        with stdout_to_stderr:
+            found_together = list(try_together())
+        for facts in found_together:
+            _tell(kind="together", **facts)
         _tell(begin="the components")
         with stdout_to_stderr:
             broken = _broken_components()

@@ -30,7 +30,7 @@ from mmreg.console import (
     say,
 )
 from mmreg.data.dialect import TableFile
-from mmreg.errors import OptionError, RecipeError, TrainingError
+from mmreg.errors import OptionError, PeerLostError, RecipeError, TrainingError
 from mmreg.files import write_text
 from mmreg.training.signals import Signals
 
@@ -214,7 +214,8 @@ def train(
         raise typer.Exit(stop.exit_code) from None
     except (OSError, TrainingError) as error:
         if display and display.begun:
-            _say_how_to_go_on(out, fails_again=isinstance(error, TrainingError))
+            again = isinstance(error, TrainingError) and not isinstance(error, PeerLostError)
+            _say_how_to_go_on(out, fails_again=again)
         raise
     display.finish(run)
     if profile:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -401,11 +403,12 @@ def joined(device: str | torch.device | None) -> Iterator[tuple[Peers, torch.dev
         yield Peers(), resolve_device(device)
         return
     own = _own_device(device)
-    if not dist.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE, device_id=own if own.type == "cuda" else None)
-        atexit.register(dist.destroy_process_group)  # not before, as another training may follow
-    peers = _Joined()
+    with _ended_by_signals():
+        if not dist.is_initialized():
+            backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
+            dist.init_process_group(backend, timeout=PATIENCE, device_id=own if own.type == "cuda" else None)
+            atexit.register(dist.destroy_process_group)  # not before, as another training may follow
+        peers = _Joined()
     try:
         yield peers, own
     except RuntimeError as error:
@@ -421,6 +424,20 @@ def joined(device: str | torch.device | None) -> Iterator[tuple[Peers, torch.dev
         peers.end()
 
 
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """A block that signals end at once: while it waits for processes that never come, Python hears of none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
 def _own_device(device: str | torch.device | None) -> torch.device:
     """The device of this process among those of its machine."""
     local, here = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -429,12 +446,14 @@ def _own_device(device: str | torch.device | None) -> torch.device:
     if best.type == "cpu" or (":" in name and here == 1):
         return best
     if ":" in name:
-        raise DeviceError(f"{plural(here, 'process')} cannot share {name}; name {best.type!r}, for one each")
+        raise DeviceError(
+            f"{plural(here, 'process', 'processes')} cannot share {name}; name {best.type!r}, for one each"
+        )
     there = [each for each in available_devices() if each.startswith(best.type)]
     if local >= len(there):
         raise DeviceError(
-            f"{plural(here, 'process')} need as many devices, and this machine has {listed(there)}; start fewer, or "
-            "train on the CPU by --device cpu"
+            f"{plural(here, 'process', 'processes')} need as many devices, and this machine has {listed(there)}; start "
+            "fewer, or train on the CPU by --device cpu"
         )
     found = torch.device(there[local])
     if found.type == "cuda":

@@ -92,6 +92,7 @@ class Session:
         self.split_fingerprint = experiment.split_fingerprint()  # before rows with bad cells are left out
         if resumption is not None and resumption.facts["table"]["fingerprint"] != self.fingerprint:
             raise RunError(f"{experiment.table.name} has changed since the run in {str(self.folder)!r} was started")
+        self._check_peers()
         with region("preparing"), self.peers.in_turn():
             self.prepared = prepare_all(
                 self.plan, experiment.table, experiment.modalities, cache_dir(), self.followers.preparing
@@ -104,7 +105,7 @@ class Session:
             fit_arrays(self.prepared, experiment.learning, experiment.splits["train"])
         states = None if resumption is None else resumption.restoring.states()
         model = experiment.build_model(states).to(self.device)
-        self._check_peers()
+        check_same(self.peers, {f"prepared {name}": values.contents for name, values in self.prepared.items()})
         with self.peers.in_turn():
             self.given = self._encode_once(model)
         self.batch_size = self._batch_size(model)
@@ -232,7 +233,7 @@ class Session:
         )
 
     def _check_peers(self) -> None:
-        """Refuse processes that are not about the same training, and what several of them cannot train."""
+        """Refuse processes that are not about the same training, before they prepare anything."""
         check_same(
             self.peers,
             {
@@ -241,7 +242,6 @@ class Session:
                 "recipe": self.identity,
                 "table": self.fingerprint,
                 "split": self.split_fingerprint,
-                **{f"prepared {name}": values.contents for name, values in self.prepared.items()},
             },
         )
 
@@ -252,8 +252,9 @@ class Session:
             trainer.progress.finished |= self.resumption.finishes
         trainer.progress.best = self.peers.from_first(lambda: None)
         trainer.between_steps = partial(self._heed, trainer)
-        for _ in trainer.epochs():
-            pass
+        with self.stop.heeding():  # all of them are told, and end after the same step
+            for _ in trainer.epochs():
+                pass
 
     def _go_on(self, resumption: Resumption, trainer: Trainer) -> None:
         """Take up a training where its last checkpoint left it."""

@@ -1,7 +1,8 @@
 """`python -m kills`: a training is killed again and again, goes on each time, and is compared with one that was not.
 
-The environment says how: FAULTS_KILLS (200), FAULTS_SEED (0). The modules are imported once, and every training is a
-fork of this process.
+The environment says how: FAULTS_KILLS (200), FAULTS_TOGETHER (30, of one of two processes that train together),
+FAULTS_SEED (0). The modules are imported once, and every training is a fork of this process; those by two processes are
+commands.
 """
 
 from __future__ import annotations
@@ -24,26 +25,36 @@ def main() -> int:
     import mmreg.cli.display
     import mmreg.training.train  # noqa: F401
     from kills.series import Series, compare
+    from kills.together import kill_together
 
-    kills, seed = int(os.environ.get("FAULTS_KILLS") or 200), int(os.environ.get("FAULTS_SEED") or 0)
-    print(f"FAULTS_KILLS={kills} FAULTS_SEED={seed}", flush=True)
+    kills, together, seed = (
+        int(os.environ.get(f"FAULTS_{name}") or value)
+        for name, value in (("KILLS", 200), ("TOGETHER", 30), ("SEED", 0))
+    )
+    print(f"FAULTS_KILLS={kills} FAULTS_TOGETHER={together} FAULTS_SEED={seed}", flush=True)
     torch.set_num_threads(1)
     started = time.monotonic()
+    problems: list[str] = []
     with tempfile.TemporaryDirectory(prefix="mmreg-faults-") as folder:
-        series = Series(make_folder(Path(folder)), seed)
-        whole = series.whole()
-        number = 0
-        while series.kills < kills:
-            number += 1
-            run = series.killed(f"run{number}", kills)
-            if run is not None:
-                series.differences += [f"{run.name}: {text}" for text in compare(whole, run)]
-        print(series.summary())
-    print(f"{number} trainings, {series.kills} kills, {time.monotonic() - started:.0f} s")
-    for text in [*series.failures, *series.differences]:
+        if kills:
+            series = Series(make_folder(Path(folder)), seed)
+            whole = series.whole()
+            number = 0
+            while series.kills < kills:
+                number += 1
+                run = series.killed(f"run{number}", kills)
+                if run is not None:
+                    series.differences += [f"{run.name}: {text}" for text in compare(whole, run)]
+            print(series.summary())
+            print(f"{number} trainings, {series.kills} kills, {time.monotonic() - started:.0f} s", flush=True)
+            problems += [*series.failures, *series.differences]
+    if together:
+        with tempfile.TemporaryDirectory(prefix="mmreg-faults-") as folder:
+            problems += kill_together(make_folder(Path(folder)), together, seed)
+    for text in problems:
         print(text, file=sys.stderr)
-    print("all are the same bit for bit" if not series.failures + series.differences else "NOT THE SAME")
-    return int(bool(series.failures or series.differences))
+    print("NOT THE SAME" if problems else "all are the same bit for bit")
+    return int(bool(problems))
 
 
 if __name__ == "__main__":
