@@ -57,9 +57,7 @@ def conv_norm_pool(
     count = height * (len(convolved) * width if lengths is None else int(lengths.sum())) if fused else 0
     if not fused or (norm.training and count <= 1 and norm.peers is None):
         normalised = norm(convolved, None if mask is None else mask[:, None, None, :])
-        if torch.compiler.is_exporting():
-            return _blocks_maximum(normalised, pool, ceil_mode).relu()
-        return nn.functional.max_pool2d(normalised, pool, ceil_mode=ceil_mode).relu()
+        return max_pool(normalised, pool, ceil_mode).relu()
     assert norm.weight is not None
     # Of what a negative weight multiplies, the maximum comes from the minimum.
     sign = torch.where(norm.weight.detach() < 0, -1, 1).to(values.dtype)
@@ -84,8 +82,10 @@ def conv_norm_pool(
     return result
 
 
-def _blocks_maximum(values: Tensor, pool: tuple[int, int], ceil_mode: bool) -> Tensor:
-    """As `max_pool2d`, whose own shape is traced for odd or for even sizes alone."""
+def max_pool(values: Tensor, pool: tuple[int, int], ceil_mode: bool = False) -> Tensor:
+    """As `max_pool2d` of (B, C, H, W), windows side by side; exported in a form that holds for odd and even sizes."""
+    if not torch.compiler.is_exporting():
+        return nn.functional.max_pool2d(values, pool, ceil_mode=ceil_mode)
     down, across = pool
     if ceil_mode:
         values = nn.functional.pad(values, (0, across - 1, 0, down - 1), value=-torch.inf)

@@ -259,66 +259,6 @@ def _over_peers(total: Tensor, count: Tensor, peers: Any) -> tuple[Tensor, Tenso
     return both[:-1], both[-1].detach()
 
 
-def share_statistics(model: nn.Module, peers: Any) -> Callable[[], None]:
-    """Let the batch norms of a model, in training, take their statistics of the values of several processes.
-
-    Each process has to call every one of them as often as the others.
-
-    Args:
-        model: with batch norms of torch's, or this module's.
-        peers: the processes, a torch.distributed group.
-
-    Returns:
-        What undoes it.
-    """
-    changed: list[tuple[nn.Module, type[nn.Module]]] = []
-    for module in model.modules():
-        kind = type(module)
-        if isinstance(module, MaskedBatchNorm) or kind in _SHARED:
-            changed.append((module, kind))
-            module.__class__ = _SHARED.get(kind, kind)
-            module.peers = peers
-
-    def undo() -> None:
-        for module, kind in changed:
-            module.__class__ = kind
-            vars(module).pop("peers", None)
-        changed.clear()
-
-    return undo
-
-
-class _Shared(nn.modules.batchnorm._BatchNorm):
-    """A batch norm of torch's whose statistics, in training, are of several processes."""
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Normalise (B, C, ...)."""
-        if not self.training:
-            return super().forward(values)
-        self._check_input_dim(values)  # type: ignore[no-untyped-call]
-        return masked_batch_norm(self, values, None, vars(self)["peers"])
-
-
-class _Shared1d(_Shared, nn.BatchNorm1d):
-    pass
-
-
-class _Shared2d(_Shared, nn.BatchNorm2d):
-    pass
-
-
-class _Shared3d(_Shared, nn.BatchNorm3d):
-    pass
-
-
-_SHARED: dict[type[nn.Module], type[nn.Module]] = {
-    nn.BatchNorm1d: _Shared1d,
-    nn.BatchNorm2d: _Shared2d,
-    nn.BatchNorm3d: _Shared3d,
-}
-"""What takes the place of torch's own."""
-
-
 def on_host(values: Tensor) -> bool:
     """Whether a tensor's content can be looked at without waiting for a device."""
     return values.device.type == "cpu"

@@ -5,7 +5,7 @@ Axes: B batch, T the ragged axis of a modality, M modalities.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,10 @@ from torch import Tensor
 
 from mmreg import SEQUENCE, Modality, Run, Signal, Spec
 
-PRESENT = "present"
+PRESENT = "present_"
+"""What the name of the input that tells which rows have a modality begins with."""
+WAVEFORM = 400
+"""Samples that count as a step where an encoder takes the waveform itself: networks of speech look at so many."""
 PROBE = 4096
 """Samples of a waveform, of which the features tell how many samples a step of them takes."""
 
@@ -36,6 +39,11 @@ class ModalityArrays:
     keys: Mapping[str, str]
     lengths: str
     scale: int
+
+    @property
+    def present(self) -> str:
+        """The name of the input (B,) that tells which rows have it."""
+        return PRESENT + self.name
 
     def signal(self, inputs: Mapping[str, Tensor]) -> Signal[Any]:
         """The modality's signal of all rows, of the model's inputs by name."""
@@ -69,8 +77,9 @@ class ModalityArrays:
 
 
 def model_arrays(run: Run) -> list[ModalityArrays]:
-    """What each modality takes part with, in the order of the columns of `present`."""
-    return [_of(name, run.modalities[name]) for name in run.model.modalities]
+    """What each modality takes part with, in the order of the model."""
+    given = run.recipe["modalities"]
+    return [_of(name, run.modalities[name], given[name].get("features") == "waveform") for name in run.model.modalities]
 
 
 def random_inputs(
@@ -86,17 +95,22 @@ def random_inputs(
     found: dict[str, Tensor] = {}
     for column, modality in enumerate(modalities):
         found |= modality.random(present[:, column], steps, generator)
-    return {**found, PRESENT: present}
+    return {**found, **{each.present: present[:, column] for column, each in enumerate(modalities)}}
 
 
-def _of(name: str, modality: Modality) -> ModalityArrays:
+def present_rows(modalities: Sequence[ModalityArrays], inputs: Mapping[str, Tensor]) -> Tensor:
+    """Which row has which modality (B, M) bool, of the model's inputs by name."""
+    return torch.stack([inputs[each.present] for each in modalities], 1)
+
+
+def _of(name: str, modality: Modality, waveform: bool) -> ModalityArrays:
     stored = modality.stored
     specs = {"": stored} if isinstance(stored, Spec) else dict(stored)
     names = {key: f"{name}.{key}" if key else name for key in specs}
     ragged = any(spec.ragged_axis is not None for spec in specs.values())
-    scale = 1
+    scale = WAVEFORM if waveform else 1
     only = specs.get("")
-    if only is not None and only.axes == SEQUENCE and ragged:
+    if not waveform and only is not None and only.axes == SEQUENCE and ragged:
         values = torch.zeros(1, PROBE, *(size or 1 for size in only.shape[1:]), dtype=getattr(torch, only.dtype))
         lengths = modality.transform(Signal(values, torch.tensor([PROBE])), training=False).lengths
         scale = 1 if lengths is None else max(1, PROBE // int(lengths[0]))

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmreg import Run, Signal
 from mmreg.errors import RunError
 from mmreg.messages import one_line
-from mmreg_export.arrays import PRESENT, ModalityArrays, random_inputs
+from mmreg_export.arrays import ModalityArrays, present_rows, random_inputs
 from mmreg_export.program import SCORES, Inputs
 
 SIZES = ((1, 3), (2, 17), (5, 29), (4, 40))
@@ -25,7 +25,7 @@ TOLERANCE = 1e-4
 @torch.no_grad()
 def run_scores(run: Run, modalities: Sequence[ModalityArrays], inputs: Mapping[str, Tensor]) -> Tensor:
     """The scores (B, K) of the run itself, which encodes none but the rows that are present."""
-    present = inputs[PRESENT]
+    present = present_rows(modalities, inputs)
     signals, rows = {}, {}
     for column, modality in enumerate(modalities):
         having = present[:, column].nonzero()[:, 0]

@@ -11,7 +11,8 @@ import typer
 from mmreg.console import Debug, Quiet, RunArgument, say
 from mmreg.errors import OptionError
 from mmreg.files import unwritable
-from mmreg.messages import byte_size, listed
+from mmreg.messages import byte_size, listed, plural
+from mmreg_export.decoding import RUNNER, others_runner
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -24,8 +25,15 @@ def export(
     run: RunArgument,
     form: Annotated[str, typer.Option("--format", "-f", help="torch-export (.pt2) or onnx (.onnx).")] = "torch-export",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file; RUN/model.pt2 or .onnx by default.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The file; RUN/model.pt2 or RUN-onnx/model.onnx by default."),
     ] = None,
+    no_runner: Annotated[
+        bool, typer.Option("--no-runner", help="Of ONNX: without runner.py, which decodes and predicts rows.")
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Of ONNX: also a smaller file with weights of 8 bits, and what that costs.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -35,7 +43,8 @@ def export(
     The file takes arrays as the modalities load them, with each modality's
     transform in it, in batches of any size and of any length; a mask says which
     row lacks which modality. It is checked against the run before it is kept,
-    and FILE.json beside it says what it takes and gives.
+    and FILE.json beside it says what it takes and gives. Beside an ONNX file lies
+    runner.py, too, which predicts a table's rows with it, without torch and mmreg.
 
     Example: mmreg export runs/mine --format onnx --out mine.onnx
     """
@@ -44,13 +53,23 @@ def export(
     missing = [package for package in ONNX_PACKAGES if form == "onnx" and find_spec(package) is None]
     if missing:
         raise OptionError(f"--format onnx needs {listed(missing)}, not installed here: pip install 'mmreg[export]'")
-    out = run / f"model{FORMATS[form]}" if out is None else out
+    if form != "onnx" and (int8 or no_runner):
+        raise OptionError(f"{'--int8' if int8 else '--no-runner'} belongs to --format onnx, found --format {form}")
+    if out is None:
+        # What can be run has no place in a run's folder, which is read and given to others.
+        out = (run if form != "onnx" else run.with_name(f"{run.resolve().name}-onnx")) / f"model{FORMATS[form]}"
+    runner = form == "onnx" and not no_runner
     if out.suffix != FORMATS[form]:
         raise OptionError(f"--out must end in {FORMATS[form]} for --format {form}, found {str(out)!r}")
     if out.is_dir():
         raise OptionError(f"--out {str(out)!r} is a folder; name a file")
-    if out.exists() and not overwrite:
-        raise OptionError(f"{str(out)!r} is there already; replace it by --overwrite, or name another file by --out")
+    for file in (out, out.with_name(f"{out.stem}.int8{out.suffix}")) if int8 else (out,):
+        if file.exists() and not overwrite:
+            raise OptionError(
+                f"{str(file)!r} is there already; replace it by --overwrite, or name another file by --out"
+            )
+    if runner and not overwrite and others_runner(out.parent):
+        raise OptionError(f"{str(out.parent / RUNNER)!r} is another file than the runner; replace it by --overwrite")
     if run.is_dir() and (reason := unwritable(out)) is not None:
         raise OptionError(f"--out {str(out)!r} {reason}")
 
@@ -58,10 +77,21 @@ def export(
     from mmreg_export.export import export as export_run
 
     loaded = mmreg.load(run, device="cpu", precision="float32")
-    written = export_run(loaded, form, out, (lambda text: None) if quiet else say)  # type: ignore[arg-type]
+    tell = (lambda text: None) if quiet else say
+    written = export_run(loaded, form, out, tell, runner=runner, int8=int8)  # type: ignore[arg-type]
     if not quiet:
         size = byte_size(written.file.stat().st_size)
         say(
             f"{written.file} ({size}): scores at most {written.difference:.1g} off the run's; "
             f"{written.description.name} says what it takes and gives"
+        )
+    if written.runner is not None and not quiet:
+        say(f"python {written.runner} TABLE predicts a table's rows with it")
+    if written.int8 is not None and written.measured is not None:
+        figures = written.measured
+        before, after = figures["float32"], figures["int8"]
+        say(
+            f"{written.int8} ({byte_size(after['bytes'])}, {after['bytes'] / before['bytes']:.0%} of it): "
+            f"{figures['metric']} {after['value']:.4g} on {plural(figures['rows'], figures['split'] + ' row')}, "
+            f"{before['value']:.4g} in float32; scores at most {after['greatest_difference']:.2g} apart"
         )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mmreg import Run
-from mmreg_export.arrays import PRESENT, ModalityArrays
+from mmreg_export.arrays import ModalityArrays
 from mmreg_export.program import SCORES, Readable
 from mmreg_export.writing import BATCH, axis_names
 
@@ -56,7 +56,10 @@ def described(
     for modality in modalities:
         for name, spec in modality.specs.items():
             inputs.append(
-                {"name": name, "dtype": spec.dtype, "shape": shapes[name], "is": _source(modality, name, given)}
+                {
+                    **{"name": name, "modality": modality.name, "role": "values", "array": modality.keys[name]},
+                    **{"dtype": spec.dtype, "shape": shapes[name], "is": _source(modality, name, given)},
+                }
             )
             if spec.vocabulary_size is not None:
                 inputs[-1]["below"] = spec.vocabulary_size
@@ -64,18 +67,28 @@ def described(
                 inputs[-1]["least_steps"] = least[modality.name]
         if modality.lengths:
             what = f"how many steps each row of {modality.name} has, from 1 on; what lies beyond is padding, zeros"
-            inputs.append({"name": modality.lengths, "dtype": "int64", "shape": [BATCH], "is": what})
-    columns = [modality.name for modality in modalities]
-    what = "which row has which modality; of one that it lacks, the values are zeros and the length is 1"
-    inputs.append({"name": PRESENT, "dtype": "bool", "shape": shapes[PRESENT], "columns": columns, "is": what})
+            ragged = next(name for name, spec in modality.specs.items() if spec.ragged_axis is not None)
+            role = {
+                "name": modality.lengths,
+                "modality": modality.name,
+                "role": "lengths",
+                "array": modality.keys[ragged],
+            }
+            inputs.append({**role, "dtype": "int64", "shape": [BATCH], "is": what})
+    for modality in modalities:
+        what = f"which rows have {modality.name}; of those that lack it, the values are zeros and the length is 1"
+        role = {"name": modality.present, "modality": modality.name, "role": "present"}
+        inputs.append({**role, "dtype": "bool", "shape": [BATCH], "is": what})
     told = {each.output: each for each in read}
     results = []
     for name in outputs:
         entry: dict[str, Any] = {"name": name, "dtype": "float32", "shape": [BATCH]}
         if name == SCORES:
-            entry |= {"shape": [BATCH, run.task.num_outputs], "is": SPACES[run.task.space]}
+            entry |= {"shape": [BATCH, run.task.num_outputs], "is": SPACES[run.task.space], "told": not read}
         elif name in told:
             entry |= {"shape": [BATCH, len(told[name].names)], "columns": list(told[name].names), "is": told[name].what}
+            if told[name].labels:
+                entry["labels"] = list(told[name].labels)
         results.append(entry)
     return {
         "file": file,
@@ -85,7 +98,7 @@ def described(
         "outputs": results,
         "greatest_difference": difference,
         "versions": {"mmreg": version("mmreg"), "torch": torch.__version__},
-        "modalities": {name: given[name] for name in columns if name in given},
+        "modalities": {each.name: given[each.name] for each in modalities if each.name in given},
     }
 
 

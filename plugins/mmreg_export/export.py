@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -15,7 +15,9 @@ from mmreg.files import replacing, write_json
 from mmreg.messages import one_line
 from mmreg_export.arrays import model_arrays, random_inputs
 from mmreg_export.checking import check
+from mmreg_export.decoding import decoding, undecodable, write_runner
 from mmreg_export.description import described
+from mmreg_export.int8 import measured, write_int8
 from mmreg_export.program import Program, readables
 from mmreg_export.refusals import refusals
 from mmreg_export.writing import axis_names, least_steps, predicting, save_onnx, save_torch, traced
@@ -32,14 +34,28 @@ class Exported:
         file: the model.
         description: the JSON beside it.
         difference: the greatest one between the file's scores and the run's, of the batches that it was checked with.
+        runner: what predicts with the file; None if it was not asked for.
+        int8: the file of 8 bits; None if it was not asked for.
+        measured: the sizes of the two files, and what their predictions are worth.
     """
 
     file: Path
     description: Path
     difference: float
+    runner: Path | None = None
+    int8: Path | None = None
+    measured: Mapping[str, Any] | None = None
 
 
-def export(run: Run, form: Format, out: Path, tell: Callable[[str], None] = lambda text: None) -> Exported:
+def export(
+    run: Run,
+    form: Format,
+    out: Path,
+    tell: Callable[[str], None] = lambda text: None,
+    *,
+    runner: bool = False,
+    int8: bool = False,
+) -> Exported:
     """Write a run's whole model, with each modality's transform, as one file.
 
     Args:
@@ -47,13 +63,17 @@ def export(run: Run, form: Format, out: Path, tell: Callable[[str], None] = lamb
         form: of the file.
         out: where to.
         tell: told what is being done.
+        runner: of ONNX, whether to write what predicts with the file beside it.
+        int8: of ONNX, whether to write a smaller file of 8 bits beside it, too.
 
     Raises:
-        RunError: something of the run cannot be exported; or the file predicts something else than the run, and is not
-            kept.
+        RunError: something of the run cannot be exported, or decoded by the runner; or the file predicts something
+            else than the run, and is not kept.
     """
     if reasons := refusals(run, form):
         raise RunError(f"{run.folder} cannot be exported as {form}: {'; '.join(reasons)}")
+    if runner and (reasons := undecodable(run)):
+        raise RunError(f"the runner cannot decode {'; '.join(reasons)}; --no-runner exports without it")
     if run.device.type != "cpu" or run.dtype != torch.float32:
         raise RunError('a run is exported from the CPU in float32: load it with device="cpu", precision="float32"')
     modalities = model_arrays(run)
@@ -81,7 +101,23 @@ def export(run: Run, form: Format, out: Path, tell: Callable[[str], None] = lamb
             raise RunError(f"{run.folder} cannot be exported as {form}: {one_line(error)}") from error
         tell("checking it against the run")
         difference = check(run, modalities, predict, least, str(out))
-    beside = out.with_name(out.name + ".json")
     facts = described(run, form, out.name, modalities, outputs, readables(run.task), least, difference)
+    if runner:
+        facts |= {"key": run.recipe["key"], "missing": run.recipe["missing"], "decoding": decoding(run)}
+    written = Exported(out, _describe(out, facts), difference, write_runner(out.parent) if runner else None)
+    if not int8:
+        return written
+    tell("quantising it, and measuring what that costs")
+    small = out.with_name(f"{out.stem}.int8{out.suffix}")
+    with replacing(small) as unfinished:
+        write_int8(out, unfinished)
+        figures = measured(run, modalities, outputs, {"float32": out, "int8": unfinished}, least)
+    _describe(small, facts | {"file": small.name, "how": facts["how"].replace(out.name, small.name), "int8": figures})
+    return replace(written, int8=small, measured=figures)
+
+
+def _describe(file: Path, facts: Mapping[str, Any]) -> Path:
+    """Write the JSON beside a file."""
+    beside = file.with_name(file.name + ".json")
     write_json(beside, facts)
-    return Exported(out, beside, difference)
+    return beside

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreg import Features, Run, Signal, Task
-from mmreg_export.arrays import PRESENT, ModalityArrays
+from mmreg_export.arrays import ModalityArrays, present_rows
 
 SCORES = "scores"
 
@@ -44,6 +44,7 @@ class Readable:
         space: what these are.
         shift: (K,) of values, what is added to them after they are multiplied by `scale` (K,).
         scale: as there.
+        labels: where the most probable class is what is told, the classes in their own types.
     """
 
     output: str
@@ -53,6 +54,7 @@ class Readable:
     space: str
     shift: Sequence[float] = ()
     scale: Sequence[float] = ()
+    labels: Sequence[Any] = ()
 
     def of(self, scores: Tensor) -> Tensor:
         """(B, K) of scores."""
@@ -73,7 +75,11 @@ def readables(task: Task) -> list[Readable]:
         if own.space in ("log_probabilities", "log_odds"):
             start = "probability_"
             names = [column.removeprefix(start) for column in columns if column.startswith(start)]
-            found.append(Readable(f"{prefix}probabilities", "probabilities", names, places, own.space))
+            classes = own.space == "log_probabilities" and type(own).decide is Task.decide
+            labels = own.predictions(torch.eye(len(places)).log()).get("label", ()) if classes else ()
+            found.append(Readable(f"{prefix}probabilities", "probabilities", names, places, own.space, labels=labels))
+        elif own.space == "log_hazards":
+            found.append(Readable(f"{prefix}values", "values", ["risk"], places, own.space, [0.0], [1.0]))
         elif own.space in ("values", "quantiles"):  # their units are a shift and a scale away
             shift = [column[0] for column in columns.values()]
             ones = own.predictions(torch.ones(1, len(places))).values()
@@ -101,12 +107,12 @@ class Program(nn.Module):
         """Predict.
 
         Args:
-            inputs: arrays by name: each modality's, their lengths (B,) int64, and "present" (B, M) bool.
+            inputs: arrays by name: each modality's, their lengths (B,) int64, and "present_NAME" (B,) bool.
 
         Returns:
             "scores" (B, K) in the task's space, what people read of them, and the operators' extras (B,).
         """
-        present = inputs[PRESENT]
+        present = present_rows(self._modalities, inputs)
         features = {
             each.name: masked(self._encoded(each, inputs), present[:, column])
             for column, each in enumerate(self._modalities)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmreg import Run, Spec
+from mmreg import Run
 from mmreg.messages import byte_size
+from mmreg_export.arrays import PRESENT
 
 MOST_BYTES = 1_900_000_000
 """Of the weights in one ONNX file, whose format ends at 2 GB."""
@@ -30,9 +31,9 @@ def refusals(run: Run, form: str) -> list[str]:
         if run.model.pooling_of(name) is not None
     ]
     reasons += [
-        f"modality {name}: image_cnn over pictures that vary in size is traced for odd or for even sizes alone"
+        f"modality {PRESENT}{name}: the input that tells which rows have {name} is called so; rename the modality"
         for name in run.model.modalities
-        if _varies_in_size(run.modalities[name].spec) and ("encoder", "image_cnn") in _encoders(run, name)
+        if PRESENT + name in run.model.modalities
     ]
     size = sum(weight.numel() * weight.element_size() for weight in run.model.state_dict().values())
     if form == "onnx" and size > MOST_BYTES:
@@ -42,20 +43,6 @@ def refusals(run: Run, form: str) -> list[str]:
         if reason is not None:
             reasons.append(f"{kind} {name}: {reason}")
     return reasons
-
-
-def _varies_in_size(spec: Spec | Mapping[str, Spec]) -> bool:
-    """Whether the height or width of a modality's pictures, or of its spectrograms, is ragged."""
-    return isinstance(spec, Spec) and spec.ragged_axis is not None and spec.axes[spec.ragged_axis] in "HW"
-
-
-def _encoders(run: Run, name: str) -> list[tuple[str, str]]:
-    """The components that encode a modality; of a modality that shares another's encoder, those of that one."""
-    given = run.recipe["modalities"]
-    encoder = given.get(name, {}).get("encoder")
-    if isinstance(encoder, Mapping) and encoder.get("share"):
-        encoder = given.get(encoder["share"], {}).get("encoder")
-    return components({"encoder": encoder})
 
 
 def components(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmreg_export.arrays import PRESENT, ModalityArrays, random_inputs
+from mmreg_export.arrays import ModalityArrays, random_inputs
 from mmreg_export.program import Program
 
 ROWS, STEPS = 3, 23
@@ -36,12 +36,12 @@ def axis_names(modalities: Sequence[ModalityArrays]) -> dict[str, list[int | str
     """The shape of each input, with names for the axes that vary, in the order of the inputs."""
     found: dict[str, list[int | str]] = {}
     for modality in modalities:
-        steps = f"{modality.name}_steps"
+        steps = f"time_{modality.name}"
         for name, spec in modality.specs.items():
             found[name] = [BATCH, *(steps if size is None else size for size in spec.shape)]
         if modality.lengths:
             found[modality.lengths] = [BATCH]
-    return {**found, PRESENT: [BATCH, len(modalities)]}
+    return {**found, **{modality.present: [BATCH] for modality in modalities}}
 
 
 def least_steps(exported: torch.export.ExportedProgram, modalities: Sequence[ModalityArrays]) -> dict[str, int]:
@@ -102,18 +102,38 @@ def save_onnx(
     outputs: Sequence[str],
 ) -> Predict:
     """Write an .onnx file; gives what ONNX Runtime predicts with it."""
-    import onnxruntime
-
     with quiet():
         program = torch.onnx.export(
             exported, dynamo=True, input_names=list(inputs), output_names=list(outputs), verbose=False
         )
         assert program is not None
+        _name_axes(program.model.graph, inputs)
         program.save(str(path))
+    return predicting_onnx(path, outputs)
+
+
+def _name_axes(graph: Any, inputs: Mapping[str, Sequence[int | str]]) -> None:
+    """Give the axes that vary the names that they have in `inputs`, in the place of torch's own."""
+    names: dict[str, str] = {}
+    for value in graph.inputs:
+        axes = zip(value.shape, inputs[value.name], strict=True)
+        names |= {str(size): name for size, name in axes if isinstance(name, str)}
+    values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
+    for value in values:
+        for axis, size in enumerate(value.shape or ()):
+            if str(size) in names:
+                value.shape[axis] = names[str(size)]
+
+
+def predicting_onnx(path: Path, outputs: Sequence[str]) -> Predict:
+    """What ONNX Runtime predicts with a file."""
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
 
     def predict(given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        values = session.run(list(outputs), {name: given[name].numpy() for name in inputs})
+        values = session.run(list(outputs), {name: given[name].numpy() for name in names})
         return {name: torch.from_numpy(value) for name, value in zip(outputs, values, strict=True)}
 
     return predict

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmreg.convolution import conv_norm_pool
+from mmreg.convolution import conv_norm_pool, max_pool
 from mmreg.layers import MaskedBatchNorm, at_least_float32
 
 Normalization = Literal["none", "batch", "group"]
@@ -90,15 +90,15 @@ class ImageBlock(nn.Module):
         if mask is None and isinstance(self.norm, MaskedBatchNorm) and not self.residual:
             return conv_norm_pool(self.conv, self.norm, values, pool=self._window(values))
         if mask is not None and self.stride > 1:
-            # By pooling, whose shape is told as a convolution's is, so that an export holds for any width.
-            mask = nn.functional.max_pool2d(mask.to(values.dtype), 1, self.stride) > 0
+            # By a convolution, whose shape is told as that of the values is, so that an export holds for any width.
+            mask = nn.functional.conv2d(mask.to(values.dtype), values.new_ones(1, 1, 1, 1), stride=self.stride) > 0
         result = _apply_norm(self.norm, _convolved(self.conv, values), mask)
         if self.residual:
             result = _apply_norm(self.second_norm, _convolved(self.second_conv, result.relu()), mask)
             result = result + self.shortcut(values)
         # The maximum of ReLUs is the ReLU of the maximum, which is a quarter of the work. Padding is zero by now, and
         # zeros win no window from a valid position whose ReLU is above zero.
-        return nn.functional.max_pool2d(result, self._window(values)).relu()
+        return max_pool(result, self._window(values)).relu()
 
     def _window(self, values: Tensor) -> tuple[int, int]:
         """Height and width of the pooling's window: 2, or 1 where there is one position."""

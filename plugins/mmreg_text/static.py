@@ -169,7 +169,10 @@ class StaticEmbedding(Encoder):
         if not isinstance(values, Tensor):
             shares = values["weights"].to(shares.dtype).masked_fill(~counted, 0.0)
         shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-12)
-        pooled = functional.embedding_bag(
-            tokens, self.embedding.weight, mode="sum", per_sample_weights=shares, padding_idx=0
-        )
+        if torch.compiler.is_exporting():  # a bag would be traced for several rows alone
+            pooled = (self.embedding(tokens) * shares[..., None]).sum(1)
+        else:
+            pooled = functional.embedding_bag(
+                tokens, self.embedding.weight, mode="sum", per_sample_weights=shares, padding_idx=0
+            )
         return Features(pooled=(functional.normalize(pooled, dim=1) if self.normalize else pooled) * self.scale)

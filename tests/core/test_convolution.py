@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmreg.convolution import conv_norm_pool
+from mmreg.convolution import conv_norm_pool, max_pool
 from mmreg.layers import MaskedBatchNorm, length_mask
 
 CASES: dict[str, dict[str, Any]] = {
@@ -178,3 +178,19 @@ def test_reduced_precision_goes_layer_by_layer() -> None:
     values = torch.randn(4, 1, 6, 8)
     with torch.autocast("cpu", torch.bfloat16):
         assert conv_norm_pool(conv.float(), norm.float(), values).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_max_pooling_is_exported_for_odd_and_even_sizes(ceil_mode: bool) -> None:
+    class Pool(nn.Module):
+        def forward(self, values: Tensor) -> Tensor:
+            return max_pool(values, (1, 2), ceil_mode)
+
+    dynamic, static = torch.export.Dim.DYNAMIC, torch.export.Dim.STATIC
+    example = torch.randn(2, 3, 4, 11)
+    shapes = ({0: dynamic, 1: static, 2: static, 3: dynamic},)
+    exported = torch.export.export(Pool(), (example,), dynamic_shapes=shapes).module()
+    for width in (4, 7, 10):
+        values = torch.randn(3, 3, 4, width)
+        wanted = nn.functional.max_pool2d(values, (1, 2), ceil_mode=ceil_mode)
+        assert torch.equal(exported(values), wanted)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import small
+from export_components import write_video
 
 import mmreg
 
@@ -19,11 +20,14 @@ def export_table(folder: Path) -> Path:
     """A table of each kind of column, some of whose titles are absent."""
     rows = small.make_files(folder)
     random = np.random.default_rng(0)
+    (folder / "videos").mkdir()
     for number, row in enumerate(rows):
         row["series"] = json.dumps((random.normal(size=(5 + number % 9, 3)) + number % 3).round(3).tolist())
         row["vector"] = json.dumps((random.normal(size=4) + number % 3).round(3).tolist())
         row["other"] = json.dumps((random.normal(size=3) - number % 3).round(3).tolist())
         row["a"], row["b"] = round(float(random.normal()), 3), ["x", "y", "z"][int(random.integers(3))]
+        row["event"], row["video"] = number % 2, f"videos/{number % 3}.gif"
+        write_video(folder / row["video"], number % 3)
         if number % 4 == 1:
             row["title"] = ""  # absent
     return small.write_table(folder / "table.csv", rows)

@@ -23,6 +23,7 @@ TEXT = {"type": "text", "column": "text", "token_dropout": 0.0, "encoder": RNN}
 NUMBERS = {"type": "tabular", "columns": ["a", "b"], "encoder": {"name": "tabular_mlp", "dropout": 0.0}}
 TRAINING = {"epochs": 2, "batch_size": 8, "optimizer": {"name": "SGD", "lr": 0.05}, "schedule": None}
 BALANCES = ("own_losses", "ogm_ge", "agm", "mmpareto", "pmr", "reconboost", "gradient_blending")
+IDLE = {**NUMBERS, "encoder": {"name": "with_idle", "dropout": 0.0}}
 CASES: dict[str, dict[str, Any]] = {
     "three modalities, some absent": {},
     "a batch of fewer rows than processes": {"training": {"batch_size": 3}},
@@ -45,6 +46,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "modalities left out": {"training": {"modality_dropout": 0.3}},
     "rare classes more often": {"training": {"class_balance": 0.5}},
+    "a weight that nothing depends on": {"modalities": {"numbers": IDLE, "text": TEXT}},
     "decisions fused": {"fusion": "product"},
     "rows that are compared": {"target": {"columns": {"time": "time", "event": "event"}, "task": "survival"}},
     "no target": {"target": {"task": "contrastive"}, "fusion": None, "modalities": {"image": PLAIN, "text": TEXT}},
@@ -111,7 +113,17 @@ def train_all(folder: Path, out: Path) -> None:
     import torch
 
     import mmreg
+    from mmreg import registry
+    from mmreg_tabular.mlp import TabularMLP
 
+    class WithIdle(TabularMLP):
+        """A perceptron beside weights that it does not use."""
+
+        def __init__(self, spec: Any, **options: Any) -> None:
+            super().__init__(spec, **options)
+            self.idle = torch.nn.Linear(3, 3)
+
+    registry.register("encoder", "with_idle", WithIdle)
     torch.set_num_threads(1)
     for number, name in enumerate(CASES):
         mmreg.train(recipe(folder, name), out / str(number), device="cpu")

@@ -1,4 +1,4 @@
-"""What a plugin declares, as data, so that listing imports nothing: components, commands, sources, engines, sections."""
+"""What a plugin declares, as data, so that listing imports nothing: components, commands, sources and the like."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from mmreg.contract.optimization import ParameterGroup
 from mmreg.contract.task import Task
 from mmreg.data.batches import Batch
 from mmreg.errors import DeviceError, OptionError, PeerLostError, TrainingError
-from mmreg.layers import share_statistics
+from mmreg.layers import MaskedBatchNorm, masked_batch_norm
 from mmreg.messages import listed, plural
 from mmreg.model.devices import available_devices, resolve_device
 from mmreg.model.inference import Predicted
@@ -165,8 +165,15 @@ class Peers:
         return model
 
     def adding_up(self, forward: Callable[..., Any], last: bool) -> AbstractContextManager[object]:
-        """A context for one of the batches of a step: after the last one, gradients are those of all processes."""
+        """A context for one of the batches of a step, whose last one adds up the gradients of all processes."""
         return nullcontext()
+
+    def with_idle(self, loss: Tensor) -> Tensor:
+        """The same loss, from which a gradient goes back to every weight."""
+        return loss
+
+    def added_up(self) -> None:
+        """After the batches of a step: gradients are those of all processes from here on."""
 
     def total(self, tensor: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -248,6 +255,7 @@ class _Joined(Peers):
         self._local = int(os.environ.get("LOCAL_RANK", self.rank))
         self._undo: Callable[[], None] = lambda: None
         self._model: nn.Module | None = None
+        self._idle: list[nn.Parameter] | None = None  # weights that nothing depends on; None before it is known
 
     def parts(
         self,
@@ -260,6 +268,7 @@ class _Joined(Peers):
 
     def forward(self, model: nn.Module) -> Callable[..., Any]:
         self._undo()
+        self._idle = None
         self._model, self._undo = model, share_statistics(model, self._rows)
         wrapped = DistributedDataParallel(model, broadcast_buffers=False)
         wrapped.register_comm_hook(None, lambda state, bucket: _added(bucket.buffer()))
@@ -267,7 +276,24 @@ class _Joined(Peers):
 
     def adding_up(self, forward: Callable[..., Any], last: bool) -> AbstractContextManager[object]:
         assert isinstance(forward, DistributedDataParallel)
-        return nullcontext() if last else forward.no_sync()
+        return nullcontext() if last and self._idle is not None else forward.no_sync()
+
+    def with_idle(self, loss: Tensor) -> Tensor:
+        return loss + sum(weight.sum() * 0 for weight in self._idle) if self._idle else loss
+
+    def added_up(self) -> None:
+        """Add up the gradients of a first step by hand: it shows which weights nothing depends on.
+
+        Each process waits for the gradients of all weights of the others, so these are given zeros from then on.
+        """
+        if self._idle is not None or self._model is None:
+            return
+        weights = [weight for weight in self._model.parameters() if weight.requires_grad]
+        self._idle = [weight for weight in weights if weight.grad is None]
+        for weight in weights:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+            dist.all_reduce(weight.grad)
 
     def total(self, tensor: Tensor) -> Tensor:
         summed = tensor.clone()
@@ -440,6 +466,11 @@ def joined(device: str | torch.device | None, shard: bool = False) -> Iterator[t
     try:
         yield peers, own
     except RuntimeError as error:
+        if "finished reduction in the prior iteration" in str(error):
+            raise TrainingError(
+                "a weight has a gradient in some steps and none in others, by what is in the batch, which several "
+                "processes cannot train: freeze it, or have its component always use it (multiplied by zero)"
+            ) from error
         if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
             raise PeerLostError("another process of this training has ended") from error
         raise
@@ -536,3 +567,63 @@ def _added(gradients: Tensor) -> torch.futures.Future[Tensor]:
     assert work is not None
     future: torch.futures.Future[Tensor] = work.get_future().then(lambda done: done.value()[0])
     return future
+
+
+def share_statistics(model: nn.Module, peers: Any) -> Callable[[], None]:
+    """Let the batch norms of a model, in training, take their statistics of the values of several processes.
+
+    Each process has to call every one of them as often as the others.
+
+    Args:
+        model: with batch norms of torch's, or this module's.
+        peers: the processes, a torch.distributed group.
+
+    Returns:
+        What undoes it.
+    """
+    changed: list[tuple[nn.Module, type[nn.Module]]] = []
+    for module in model.modules():
+        kind = type(module)
+        if isinstance(module, MaskedBatchNorm) or kind in _SHARED:
+            changed.append((module, kind))
+            module.__class__ = _SHARED.get(kind, kind)
+            module.peers = peers
+
+    def undo() -> None:
+        for module, kind in changed:
+            module.__class__ = kind
+            vars(module).pop("peers", None)
+        changed.clear()
+
+    return undo
+
+
+class _Shared(nn.modules.batchnorm._BatchNorm):
+    """A batch norm of torch's whose statistics, in training, are of several processes."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalise (B, C, ...)."""
+        if not self.training:
+            return super().forward(values)
+        self._check_input_dim(values)  # type: ignore[no-untyped-call]
+        return masked_batch_norm(self, values, None, vars(self)["peers"])
+
+
+class _Shared1d(_Shared, nn.BatchNorm1d):
+    pass
+
+
+class _Shared2d(_Shared, nn.BatchNorm2d):
+    pass
+
+
+class _Shared3d(_Shared, nn.BatchNorm3d):
+    pass
+
+
+_SHARED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: _Shared1d,
+    nn.BatchNorm2d: _Shared2d,
+    nn.BatchNorm3d: _Shared3d,
+}
+"""What takes the place of torch's own."""

@@ -143,6 +143,7 @@ class TrainingStep:
                 found = self._batch_gradients(batch, own, weight, share, progress, part)
             losses = found if losses is None else losses.plus(found)
         assert losses is not None
+        self.peers.added_up()
         losses = Losses(self.peers.total(losses.values), losses.names)
         if self.balancing is not None:
             with GLOBAL_DRAWS:
@@ -181,6 +182,7 @@ class TrainingStep:
 
             with region("loss"):
                 loss, terms = loss_of(output)
+                loss = self.peers.with_idle(loss)
             if self.balancing is not None and self.balancing.balance.own_gradients:
                 self.balancing.before_backward(self.scaler.scale(loss_of(self.balancing.own(output))[0]))
             with region("backward"):

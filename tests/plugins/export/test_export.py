@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from export_components import RNN, SERIES, TASKS, TITLE, VECTOR
 from export_runs import trained_run
 
 import mmreg
@@ -20,45 +21,8 @@ from mmreg_export.arrays import PRESENT, ModalityArrays, model_arrays, random_in
 from mmreg_export.checking import TOLERANCE, check, padded, run_scores
 from mmreg_export.export import Exported, export
 from mmreg_export.program import SCORES, Program, masked
-from mmreg_export.refusals import REFUSED, components, refusals
+from mmreg_export.refusals import components, refusals
 
-VECTOR = {"type": "vector", "column": "vector", "encoder": "mlp"}
-RNN = {"name": "text_rnn", "embedding_size": 6, "hidden_size": 5, "num_layers": 2}
-TITLE = {"type": "text", "column": "title", "encoder": RNN}
-IMAGE: dict[str, Any] = {"type": "image", "column": "image", "size": 16}
-IMAGE["encoder"] = {"name": "image_cnn", "channels": [4], "features": 4}
-AUDIO = {"type": "audio", "column": "audio", "sample_rate": 8000}
-CNN = {"name": "audio_cnn", "channels": [4], "features": 4}
-SERIES = {"type": "series", "column": "series"}
-TABULAR = {"type": "tabular", "columns": ["a", "b"]}
-ENCODERS: dict[str, dict[str, Any]] = {
-    "image_cnn": IMAGE,
-    "text_rnn lstm": TITLE,
-    "text_rnn gru": {**TITLE, "encoder": {**RNN, "cell": "gru", "pooling": "last"}},
-    "text_rnn rnn": {**TITLE, "encoder": {**RNN, "cell": "rnn", "bidirectional": False, "pooling": "last"}},
-    "text_bag": {**TITLE, "encoder": "text_bag"},
-    "text_cnn": {**TITLE, "encoder": "text_cnn"},
-    "transformer": {**TITLE, "encoder": "transformer"},
-    "text_rnn series": {**SERIES, "encoder": {**RNN, "pooling": "attention"}},
-    "series_cnn": {**SERIES, "encoder": "series_cnn"},
-    "patch_transformer": {**SERIES, "encoder": "patch_transformer"},
-    "per_step": {**SERIES, "encoder": {"name": "per_step", "encoder": "mlp"}},
-    "tabular_mlp": {**TABULAR, "encoder": "tabular_mlp"},
-    "ft_transformer": {**TABULAR, "encoder": "ft_transformer"},
-    "tabm": {**TABULAR, "encoder": "tabm"},
-    "mlp": VECTOR,
-    "audio_cnn log_mel": {**AUDIO, "encoder": CNN},
-    "audio_cnn mfcc": {**AUDIO, "features": "mfcc", "encoder": CNN},
-    "audio_cnn spectrogram": {**AUDIO, "features": "spectrogram", "encoder": CNN},
-    "torchvision": {**IMAGE, "size": 32, "encoder": {"name": "torchvision", "model": "resnet18", "weights": "none"}},
-}
-TASKS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "regression": ({"column": "price"}, "values", "value"),
-    "multilabel": ({"column": "tags", "separator": ";"}, "probabilities", "probability_"),
-    "ordinal": ({"column": "label", "order": ["red", "green", "blue"]}, "probabilities", "probability_"),
-    "quantile": ({"column": "price"}, "values", "q"),
-}
-"""By the task: the target, the output that people read, and what its columns begin with in predictions."""
 OPERATORS = sorted({entry.spec.name for entry in registry.specs("fusion") if entry.distribution == "mmreg"})
 
 
@@ -94,7 +58,7 @@ def test_a_program_of_fixed_form_predicts_what_the_run_does(described_run: mmreg
     program = Program(described_run, modalities).eval()
     assert check(described_run, modalities, program, {}, "the program") <= 1e-5
     inputs = random_inputs(modalities, 3, 7)
-    inputs["present"][1] = False
+    inputs["present_title"][1] = inputs["present_vector"][1] = False
     assert torch.equal(program(inputs)["scores"][1], described_run.model.prior)
 
 
@@ -110,8 +74,11 @@ def test_a_recurrent_model_is_exported_for_rows_and_lengths_that_were_not_traced
         assert torch.allclose(given["scores"], run_scores(described_run, modalities, inputs), atol=TOLERANCE)
         assert torch.allclose(given["probabilities"].sum(1), torch.ones(rows), atol=1e-5)
     facts = json.loads(written.description.read_text())
-    assert [given["name"] for given in facts["inputs"]] == ["title", "title.lengths", "vector", "present"]
-    assert facts["inputs"][0]["shape"] == ["batch", "title_steps"]
+    assert [given["name"] for given in facts["inputs"]] == [
+        *("title", "title.lengths", "vector"),
+        *("present_title", "present_vector"),
+    ]
+    assert facts["inputs"][0]["shape"] == ["batch", "time_title"]
     assert facts["outputs"][1]["columns"] == ["blue", "green", "red"]
 
 
@@ -123,7 +90,8 @@ def test_rows_of_the_table_get_the_run_s_own_predictions(described_run: mmreg.Ru
         "title": torch.from_numpy(np.stack([words, np.zeros_like(words)])),
         "title.lengths": torch.tensor([len(words), 1]),
         "vector": torch.from_numpy(np.stack([vectors.load(row["vector"]) for row in rows])),
-        "present": torch.tensor([[True, True], [False, True]]),
+        "present_title": torch.tensor([True, False]),
+        "present_vector": torch.tensor([True, True]),
     }
     given = torch.export.load(written.file).module()(inputs)["probabilities"]
     told = [[row[f"probability_{name}"] for name in ("blue", "green", "red")] for row in run.predict(rows)]
@@ -136,7 +104,7 @@ def test_each_of_several_targets_is_read_in_its_own_units(trained: Any, tmp_path
     written = export(run, "torch-export", tmp_path / "model.pt2")
     inputs = {
         "vector": torch.from_numpy(run.modalities["vector"].load([1, 2, 0, 1]))[None],
-        "present": torch.tensor([[True]]),
+        "present_vector": torch.tensor([True]),
     }
     given, told = torch.export.load(written.file).module()(inputs), run.predict({"vector": [1, 2, 0, 1]})[0]
     assert given["price.values"].item() == pytest.approx(told["price.value"], abs=1e-4)
@@ -163,7 +131,9 @@ def test_a_run_without_a_target_gives_its_vectors(trained: Any, tmp_path: Path) 
     given = torch.export.load(written.file).module()(inputs)
     assert list(given) == ["scores"]
     norms = given["scores"].view(6, 2, 5).norm(dim=2)
-    assert torch.allclose(norms, inputs["present"].float(), atol=1e-5)
+    assert torch.allclose(
+        norms, torch.stack([inputs["present_vector"], inputs["present_second"]], 1).float(), atol=1e-5
+    )
     assert "unit vector" in json.loads(written.description.read_text())["outputs"][0]["is"]
 
 
@@ -207,22 +177,13 @@ def test_components_within_others_are_found() -> None:
     assert {("encoder", "image_cnn"), ("fusion", "borda")} <= set(components(recipe))
 
 
-def test_pictures_that_vary_in_size_are_refused_before_work_starts(trained: Any, tmp_path: Path) -> None:
-    encoder = {"name": "image_cnn", "channels": [4], "features": 4, "pooling": "masked_global"}
-    run = trained({"audio": {**AUDIO, "encoder": encoder}, "again": {**AUDIO, "encoder": {"share": "audio"}}})
-    told = []
-    with pytest.raises(RunError, match=r"modality audio: image_cnn over .*; modality again: image_cnn over"):
-        export(run, "torch-export", tmp_path / "model.pt2", told.append)
-    assert not told
-    assert not list(tmp_path.glob("*model*"))
-
-
 FORWARD, ENCODED = Program.forward, Program._encoded
 
 
 def with_absent_rows(self: Program, inputs: Any) -> Any:
     """As if every row had every modality."""
-    return FORWARD(self, {**inputs, PRESENT: torch.ones_like(inputs[PRESENT])})
+    there = {name: torch.ones_like(values) for name, values in inputs.items() if name.startswith(PRESENT)}
+    return FORWARD(self, {**inputs, **there})
 
 
 def with_padding(self: Program, modality: ModalityArrays, inputs: Any) -> Features:
@@ -277,36 +238,6 @@ def test_what_people_read_of_every_task_is_what_the_run_predicts(trained: Any, t
     run = trained({"vector": VECTOR}, target={"task": name, **target})
     written = export(run, "torch-export", tmp_path / "model.pt2")
     vector = torch.from_numpy(run.modalities["vector"].load([1, 2, 0, 1]))[None]
-    given = torch.export.load(written.file).module()({"vector": vector, "present": torch.tensor([[True]])})
+    given = torch.export.load(written.file).module()({"vector": vector, "present_vector": torch.tensor([True])})
     told = [value for key, value in run.predict({"vector": [1, 2, 0, 1]})[0].items() if key.startswith(start)]
     assert given[output][0].tolist() == pytest.approx(told, abs=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", ["torch-export", "onnx"])
-@pytest.mark.parametrize("case", ENCODERS)
-def test_every_encoder_is_exported(trained: Any, tmp_path: Path, case: str, form: Any) -> None:
-    onnx_packages()
-    run = trained({"first": ENCODERS[case], "vector": VECTOR}, "concat")
-    assert export(run, form, tmp_path / "model").difference <= TOLERANCE
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", ["torch-export", "onnx"])
-@pytest.mark.parametrize("operator", OPERATORS)
-def test_every_operator_is_exported_or_refused_by_name(trained: Any, tmp_path: Path, operator: str, form: Any) -> None:
-    onnx_packages()
-    run = trained({"vector": VECTOR, "second": VECTOR}, operator)
-    if form in REFUSED.get(("fusion", operator), {}):
-        with pytest.raises(RunError, match=f"fusion {operator}: "):
-            export(run, form, tmp_path / "model")
-    else:
-        assert export(run, form, tmp_path / "model").difference <= TOLERANCE
-
-
-def test_the_docs_tell_of_each_that_is_refused() -> None:
-    page = (Path(mmreg.__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
-    for kind, name in REFUSED:
-        assert f"`{name}`" in page, (kind, name)
-    for case in ENCODERS:
-        assert f"`{case.split()[0]}`" in page

@@ -74,7 +74,7 @@ def test_a_file_that_is_there_is_replaced_where_asked_for(
 ) -> None:
     asked = []
 
-    def failing(run: Any, form: str, out: Path, tell: Any) -> None:
+    def failing(run: Any, form: str, out: Path, tell: Any, **wanted: bool) -> None:
         asked.append((form, out))
         raise RunError("that far")
 
