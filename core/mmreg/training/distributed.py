@@ -517,6 +517,12 @@ def check_plan(peers: Peers, plan: Plan) -> None:
             f"training.balance: {plan.balance.entry.reference} changes the gradients of whole encoders, and with "
             "--shard a process has a share of them; choose another balance, or leave --shard out"
         )
+    toy = plan.optimizer.build().build([ParameterGroup([nn.Parameter(torch.ones(2, 2))])])
+    if isinstance(toy, torch.optim.Adafactor):
+        raise OptionError(
+            f"training.optimizer: {plan.optimizer.entry.reference} keeps rows and columns of whole weights, and with "
+            "--shard a process has a share of them; choose another one, or leave --shard out"
+        )
     if plan.recipe.form.training.batch_size == "auto":
         raise OptionError(
             "training.batch_size: auto tries steps with the whole model on one device, which --shard is for where that "

@@ -25,12 +25,11 @@ from torch.utils._pytree import register_dataclass
 from mmreg.contract.fusion import FeatureFusion
 from mmreg.contract.interfaces import Encoder
 from mmreg.contract.optimization import ParameterGroup
-from mmreg.layers import share_statistics
 from mmreg.model.balanced import BalancedPass
 from mmreg.model.inference import Predicted
 from mmreg.model.model import MultimodalModel, Output
 from mmreg.model.nodes import Supervised
-from mmreg.training.distributed import _Joined
+from mmreg.training.distributed import _Joined, share_statistics
 
 BLOCK = 1 << 20
 """How many weights a layer of an encoder has at least, to be gathered apart from the others."""
@@ -100,9 +99,11 @@ class Sharded(_Joined):
 
     def adding_up(self, forward: Callable[..., Any], last: bool) -> AbstractContextManager[object]:
         """As `Peers.adding_up`."""
-        assert isinstance(forward, FSDPModule)
-        forward.set_requires_gradient_sync(last)
+        cast(FSDPModule, forward).set_requires_gradient_sync(last)
         return nullcontext()
+
+    def added_up(self) -> None:
+        """Nothing: they are, and what has no gradient waits for none."""
 
     def batches_of(
         self, rows: int, batch_size: int, order: Sequence[NDArray[np.int64]] | None
