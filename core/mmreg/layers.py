@@ -422,6 +422,12 @@ class MLP(nn.Sequential):
         super().__init__(*layers, nn.Linear(in_features, out_features))
 
 
+def own_share(tensor: Tensor) -> Tensor:
+    """What this process has of a tensor that several processes share out; otherwise all of it."""
+    found: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return found
+
+
 def trainable_parameters(module: nn.Module) -> int:
     """How many numbers of a module are trained."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

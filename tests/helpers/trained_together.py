@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,10 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "gradients added up over batches": {"training": {"accumulate": 3, "batch_size": 4}},
     "averaged, clipped": {"training": {"average": 0.9, "gradient_clip": 0.1}},
+    "the mean of the best epochs": {"training": {"keep": "soup"}},
+    "steps left out that are not finite": {
+        "training": {"on_nonfinite": "skip", "optimizer": {"name": "AdamW", "lr": 0.01}, "accumulate": 2}
+    },
     "frozen at first": {
         "modalities": {"image": {**PLAIN, "encoder": {**PLAIN["encoder"], "freeze": {"until_epoch": 1}}}, "text": TEXT}
     },
@@ -59,6 +65,15 @@ CASES: dict[str, dict[str, Any]] = {
     **{f"balance {name}": {"training": {"balance": name}} for name in BALANCES},
 }
 """Recipes by name, each with what is other than in `recipe`. Nothing in them draws at random for single rows."""
+SHARDED = (
+    *("three modalities, some absent", "a batch of fewer rows than processes", "batch norms"),
+    *("gradients added up over batches", "averaged, clipped", "the mean of the best epochs", "frozen at first"),
+    *("steps left out that are not finite", "a weight that nothing depends on", "decisions fused", "no target"),
+    *("balance own_losses", "balance gradient_blending"),
+)
+"""Those that are trained with shared out weights as well."""
+STOPPED_AT = 5
+"""The step after which a training is stopped, to be gone on with."""
 
 
 def write_table(folder: Path) -> Path:
@@ -90,6 +105,13 @@ def write_table(folder: Path) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def stopped_recipe(folder: Path) -> dict[str, Any]:
+    """A recipe of a training that is stopped: with single numbers that are learned, a state of each weight, a mean."""
+    data = recipe(folder, "no target")
+    data["training"] |= {"optimizer": {"name": "AdamW", "lr": 0.01}, "average": 0.8, "gradient_clip": 1.0}
+    return data
 
 
 def recipe(folder: Path, name: str) -> dict[str, Any]:
@@ -129,6 +151,80 @@ def train_all(folder: Path, out: Path) -> None:
         mmreg.train(recipe(folder, name), out / str(number), device="cpu")
 
 
+def train_sharded(folder: Path, out: Path) -> None:
+    """Train cases with shared out weights, and others that are stopped, gone on with, and fail."""
+    import mmreg
+    from mmreg.errors import TrainingError
+    from mmreg.training import sharding
+
+    for name in SHARDED:
+        mmreg.train(recipe(folder, name), out / str(list(CASES).index(name)), device="cpu", shard=True)
+    sharding.BLOCK = 1
+    told = {"layers": _told(lambda: mmreg.train(layers(folder), out / "layers", device="cpu", shard=True))}
+    told["stopped"] = _told(lambda: _train_and_stop(folder, out / "stopped"))
+    for name, shard in (("stopped, sharded", True), ("stopped, not sharded", False)):
+        if os.environ["RANK"] == "0":
+            shutil.copytree(out / "stopped", out / name)
+        mmreg.train(stopped_recipe(folder), out / name, device="cpu", shard=shard, resume=True)
+    data = recipe(folder, "three modalities, some absent")
+    data["training"]["optimizer"]["lr"] = 1e30
+    try:
+        mmreg.train(data, out / "fails", device="cpu", shard=True)
+    except TrainingError as error:
+        told["fails"] = str(error)
+    (out / f"told-{os.environ['RANK']}.json").write_text(json.dumps(told))
+
+
+def layers(folder: Path) -> dict[str, Any]:
+    """A recipe whose encoder has layers."""
+    encoder = {"name": "transformer", "dropout": 0.0, "hidden_size": 8, "num_heads": 2, "num_layers": 3}
+    data = recipe(folder, "three modalities, some absent")
+    return {**data, "modalities": {"numbers": NUMBERS, "text": {**TEXT, "encoder": encoder}}}
+
+
+def _train_and_stop(folder: Path, out: Path) -> None:
+    import mmreg
+
+    stop = mmreg.Stop()
+
+    class AtStep(mmreg.Callback):
+        def on_step(self, step: Any) -> None:
+            stop.wanted = step.step == STOPPED_AT
+
+    try:
+        mmreg.train(stopped_recipe(folder), out, device="cpu", shard=True, callback=AtStep(), stop=stop)
+    except mmreg.Stopped:
+        return
+    raise AssertionError("it was not stopped")
+
+
+def _told(train: Callable[[], object]) -> dict[str, Any]:
+    """How many numbers a training had on this process, of all, and in how many parts, as it kept its state last."""
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
+
+    from mmreg.training.loop import Trainer
+
+    told: dict[str, Any] = {}
+    state = Trainer.state
+
+    def counted(trainer: Trainer) -> dict[str, Any]:
+        kept = state(trainer)
+        moments = [each for one in trainer.optimizer.state.values() for each in one.values() if each.numel() > 1]
+        for name, tensors in {"weights": list(trainer.model.parameters()), "moments": moments}.items():
+            assert all(isinstance(each, DTensor) for each in tensors)
+            told[name] = [sum(each.to_local().numel() for each in tensors), sum(each.numel() for each in tensors)]
+        told["parts"] = [name for name, each in trainer.model.named_modules() if isinstance(each, FSDPModule)]
+        return kept
+
+    Trainer.state = counted  # type: ignore[method-assign]
+    try:
+        train()
+    finally:
+        Trainer.state = state  # type: ignore[method-assign]
+    return told
+
+
 def start(
     size: int, arguments: list[str], env: dict[str, str] | None = None, stdin: int | None = None
 ) -> list[subprocess.Popen[str]]:
@@ -166,5 +262,7 @@ def figures(out: Path) -> list[dict[str, float]]:
 
 if __name__ == "__main__":
     train_all(Path(sys.argv[1]), Path(sys.argv[2]))
+    if "RANK" in os.environ:
+        train_sharded(Path(sys.argv[1]), Path(sys.argv[2]) / "sharded")
     if "RANK" not in os.environ:
         print(json.dumps(list(CASES)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,6 +61,13 @@ def train(
     seed: Seed = None,
     device: Device = "auto",
     devices: Devices = None,
+    shard: Annotated[
+        bool,
+        typer.Option(
+            "--shard",
+            help="With --devices: each process keeps a share of the weights alone, for a model too large for a device.",
+        ),
+    ] = False,
     precision: Precision = None,
     folds: Annotated[
         int | None,
@@ -139,6 +147,8 @@ def train(
             raise OptionError(f'--{name} goes with a table, and {source} is a recipe; use --set "{key}"')
     if devices is not None and (several or find_lr or dry_run):
         raise OptionError("--devices goes neither with --folds nor with --seeds, --find-lr or --dry-run")
+    if shard and devices is None and "WORLD_SIZE" not in os.environ:
+        raise OptionError("--shard goes with --devices, or with the processes that torchrun starts")
     settings = [*(set_ or []), *([] if max_minutes is None else [f"training.max_minutes={max_minutes}"])]
     if dry_run:
         from mmreg.cli.validate import validate
@@ -173,6 +183,7 @@ def train(
             "--accept-changes": accept_changes,
             "--overwrite": overwrite,
             "--profile": profile,
+            "--shard": shard,
             "--quiet": quiet,
             "--debug": debug,
         }
@@ -197,6 +208,7 @@ def train(
                     resume=resume,
                     accept_changes=accept_changes,
                     device=device,
+                    shard=shard,
                     callback=display,
                     stop=stop,
                     profile=profile,

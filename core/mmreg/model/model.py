@@ -19,7 +19,7 @@ from mmreg.contract.interfaces import Encoder, Outputs
 from mmreg.contract.signals import Features, Signal
 from mmreg.contract.task import Task
 from mmreg.data.segments import Segments
-from mmreg.layers import at_least_float32
+from mmreg.layers import at_least_float32, own_share
 from mmreg.model.balanced import BalancedHead, BalancedPass
 from mmreg.model.nodes import Branch, FeatureNode, FusionNode, ModelNode, Named, Part, Pass, Supervised, vector_of
 from mmreg.model.pooling import ValuePooling, encoded_in_parts
@@ -297,7 +297,7 @@ class MultimodalModel(nn.Module):
         zero = self.prior.new_zeros(())
         if self.training:
             parameters = [*encoder.parameters(), *(() if pooling is None else pooling.parameters())]
-            zero = zero + sum(parameter.sum() * 0 for parameter in parameters if parameter.requires_grad)
+            zero = zero + sum(own_share(each).sum() * 0 for each in parameters if each.requires_grad)
         gives_tokens = self.outputs[name] == "tokens" or (pooling is not None and pooling.kind == "tokens")
         if gives_tokens:
             tokens = zero.expand(size, 1, encoder.out_features)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from mmreg.layers import own_share
 from mmreg.model.model import MultimodalModel
 
 
@@ -22,13 +23,14 @@ class Average:
     Args:
         model: whose weights, on its device; the average begins with them.
         decay: what remains of the average in a step, once there were enough of them.
+        copied: a copy of the model, which comes to have the averaged weights.
 
     Attributes:
         model: a model with the averaged weights, for predicting.
     """
 
-    def __init__(self, model: MultimodalModel, decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False)
+    def __init__(self, model: MultimodalModel, decay: float, copied: MultimodalModel | None = None) -> None:
+        self.model = (copied or copy.deepcopy(model)).requires_grad_(False)
         self._decay = decay
         pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
         self._averaged = [own for own, _ in pairs if own.is_floating_point()]
@@ -50,5 +52,5 @@ class Average:
 
 
 def _tensors(model: MultimodalModel) -> list[Tensor]:
-    """Parameters and buffers, those that are not saved included."""
-    return [tensor.detach() for tensor in chain(model.parameters(), model.buffers())]
+    """Parameters and buffers, those that are not saved included; of each what this process has."""
+    return [own_share(tensor.detach()) for tensor in chain(model.parameters(), model.buffers())]

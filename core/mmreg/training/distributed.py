@@ -11,6 +11,7 @@ Axes: B batch, M modalities, R training rows.
 from __future__ import annotations
 
 import atexit
+import copy
 import os
 import signal
 import threading
@@ -29,6 +30,7 @@ from torch.distributed.nn.functional import all_gather
 from torch.nn.parallel import DistributedDataParallel
 
 from mmreg.contract.balance import BalanceBatch
+from mmreg.contract.optimization import ParameterGroup
 from mmreg.contract.task import Task
 from mmreg.data.batches import Batch
 from mmreg.errors import DeviceError, OptionError, PeerLostError, TrainingError
@@ -36,6 +38,7 @@ from mmreg.layers import MaskedBatchNorm, masked_batch_norm
 from mmreg.messages import listed, plural
 from mmreg.model.devices import available_devices, resolve_device
 from mmreg.model.inference import Predicted
+from mmreg.model.model import MultimodalModel
 from mmreg.recipe.resolve import Plan
 from mmreg.training.rows import AnyBatch
 
@@ -102,17 +105,53 @@ class Peers:
         rank: which of them this is, from 0; the first one leads: it alone writes.
         size: how many there are.
         trains_alone: whether none of it needs another process.
+        shards: whether each has a share of the weights alone.
     """
 
     rank = 0
     size = 1
 
     trains_alone = True
+    shards = False
 
     @property
     def leads(self) -> bool:
         """Whether this is the one that writes."""
         return self.rank == 0
+
+    def place(self, device: torch.device) -> torch.device:
+        """Where a model is before it is trained, given this process's device."""
+        return device
+
+    def trained(
+        self, model: MultimodalModel, groups: Sequence[ParameterGroup]
+    ) -> tuple[MultimodalModel, list[ParameterGroup]]:
+        """The model that is trained in the place of one, with its parameters in the place of that one's."""
+        return model, list(groups)
+
+    def copied(self, model: MultimodalModel) -> MultimodalModel:
+        """A copy of a model; `trained` gives one like it."""
+        return copy.deepcopy(model)
+
+    def whole_weights(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The weights of a model, of those that this process has; all ask for them, and the first has use of them."""
+        return weights
+
+    def own_weights(self, model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What a model of this process takes of whole weights."""
+        return weights
+
+    def whole_optimizer(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """The state of an optimizer, of those of all processes, for the first one."""
+        return optimizer.state_dict()
+
+    def own_optimizer(self, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What an optimizer of this process takes of a whole state."""
+        return state
+
+    def whole_model(self, trained: MultimodalModel, model: MultimodalModel, device: torch.device) -> MultimodalModel:
+        """The model that was given to `trained`, with the weights of what came of it, on a device of the first one."""
+        return trained
 
     def parts(
         self,
@@ -144,6 +183,10 @@ class Peers:
 
     def any(self, wish: bool) -> bool:
         """Whether one of them wishes something."""
+        return bool(self.most(int(wish)))
+
+    def most(self, wish: int) -> int:
+        """The greatest of what they wish."""
         return wish
 
     def from_first(self, find: Callable[[], Value]) -> Value:
@@ -163,6 +206,9 @@ class Peers:
     def predicted(self, own: Predicted, order: Sequence[NDArray[np.int64]] | None) -> Predicted:
         """The predictions of all rows, of those of each process's batches."""
         return own
+
+    def settle(self) -> None:
+        """Hold no more of a model than between two steps."""
 
     def own_rows(self, rows: int) -> NDArray[np.int64]:
         """Which of some rows this process predicts: those that follow on those of the one before."""
@@ -256,10 +302,10 @@ class _Joined(Peers):
         dist.all_reduce(summed, group=self._rows)
         return summed
 
-    def any(self, wish: bool) -> bool:
-        told = torch.tensor(int(wish))
+    def most(self, wish: int) -> int:
+        told = torch.tensor(wish)
         dist.all_reduce(told, dist.ReduceOp.MAX, group=self._wishes)
-        return bool(told)
+        return int(told)
 
     def from_first(self, find: Callable[[], Value]) -> Value:
         found: list[Any] = [find() if self.leads else None]
@@ -389,17 +435,24 @@ def leads() -> bool:
 
 
 @contextmanager
-def joined(device: str | torch.device | None) -> Iterator[tuple[Peers, torch.device]]:
+def joined(device: str | torch.device | None, shard: bool = False) -> Iterator[tuple[Peers, torch.device]]:
     """The processes that train together, and the device of this one; the process alone if nobody has started more.
 
     Args:
         device: where to compute, by name; of a kind with several devices each process takes one of its own.
+        shard: whether each of them is to have a share of the weights alone.
 
     Raises:
+        OptionError: there is no other process that could have the rest.
         DeviceError: there is no such device, or there are fewer than processes.
         PeerLostError: another process has ended before.
     """
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+        if shard:
+            raise OptionError(
+                "sharding is for several processes, each with a share of the weights, and this is one by itself; start "
+                "them by mmreg train --devices N --shard, or by torchrun"
+            )
         yield Peers(), resolve_device(device)
         return
     own = _own_device(device)
@@ -409,6 +462,10 @@ def joined(device: str | torch.device | None) -> Iterator[tuple[Peers, torch.dev
             dist.init_process_group(backend, timeout=PATIENCE, device_id=own if own.type == "cuda" else None)
             atexit.register(dist.destroy_process_group)  # not before, as another training may follow
         peers = _Joined()
+    if shard:
+        from mmreg.training.sharding import Sharded  # which is built on what is here
+
+        peers = Sharded(own)
     try:
         yield peers, own
     except RuntimeError as error:
@@ -471,6 +528,24 @@ def check_plan(peers: Peers, plan: Plan) -> None:
         raise OptionError(
             f"training.balance: {plan.balance.entry.reference} goes by the rows of one process alone, and so cannot be "
             "trained by several; choose another balance, or leave --devices out"
+        )
+    if not peers.shards:
+        return
+    if plan.balance is not None and plan.balance.cls.modulates:
+        raise OptionError(
+            f"training.balance: {plan.balance.entry.reference} changes the gradients of whole encoders, and with "
+            "--shard a process has a share of them; choose another balance, or leave --shard out"
+        )
+    toy = plan.optimizer.build().build([ParameterGroup([nn.Parameter(torch.ones(2, 2))])])
+    if isinstance(toy, torch.optim.Adafactor):
+        raise OptionError(
+            f"training.optimizer: {plan.optimizer.entry.reference} keeps rows and columns of whole weights, and with "
+            "--shard a process has a share of them; choose another one, or leave --shard out"
+        )
+    if plan.recipe.form.training.batch_size == "auto":
+        raise OptionError(
+            "training.batch_size: auto tries steps with the whole model on one device, which --shard is for where that "
+            "does not fit; give a number, or leave --shard out"
         )
 
 

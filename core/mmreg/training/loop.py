@@ -46,7 +46,7 @@ class Trainer:
 
     Args:
         plan: the resolved recipe.
-        model: on its device.
+        model: on its device; where processes share out the weights, in host memory.
         modalities: by name, fitted.
         rows: what to learn from.
         device: where to compute.
@@ -82,11 +82,13 @@ class Trainer:
         peers: Peers | None = None,
     ) -> None:
         self.peers = peers or Peers()
-        self.plan, self.model, self.modalities, self.rows = plan, model, modalities, rows
+        weights = trained_weights(plan)
+        self.model, groups = self.peers.trained(model, parameter_groups(model, weights))
+        self.plan, self.modalities, self.rows = plan, modalities, rows
         self.device, self.dtype, self.on_step, self.between_steps = device, dtype, on_step, between_steps
         given = plan.recipe.form.training
         self.options = options = given if batch_size is None else given.model_copy(update={"batch_size": batch_size})
-        self.task = model.task
+        self.task = self.model.task
         self.measures = Measures(self.task, plan.metrics)
         self.metric = plan.metric or self.task.main_metric
         metrics = list(dict.fromkeys([*plan.metric_names, self.metric]))
@@ -95,9 +97,8 @@ class Trainer:
         )
         per_epoch = math.ceil(math.ceil(len(rows.train) / options.batch_rows) / options.accumulate)
         self.steps = min(options.epochs * per_epoch, options.max_steps or options.epochs * per_epoch)
-        weights = trained_weights(plan)
-        self.freezing = Freezing(model, weights)
-        self.optimizer: torch.optim.Optimizer = plan.optimizer.build().build(parameter_groups(model, weights))
+        self.freezing = Freezing(self.model, weights)
+        self.optimizer: torch.optim.Optimizer = plan.optimizer.build().build(groups)
         self.course: Schedule | None = None if plan.schedule is None else plan.schedule.build()
         self.schedule = self.course and self.course.build(self.optimizer, steps=self.steps, epochs=options.epochs)
         # Else torch warns of a schedule that is ahead of the optimizer where the first step was left out.
@@ -105,10 +106,13 @@ class Trainer:
         self.classes = row_classes(self.task.space, rows.targets[rows.train]) if options.class_balance else None
         self.lengths = bucket_lengths(rows.prepared, rows.train, options, model)
         self.step = TrainingStep(
-            model, modalities, self.optimizer, options, self.steps, device, dtype, on_gradients, self.peers
+            self.model, modalities, self.optimizer, options, self.steps, device, dtype, on_gradients, self.peers
         )
         self._together: frozenset[int] | None = None  # the parameters whose gradients are added up over processes
-        self.average = None if options.average is None else Average(model, options.average)
+        self.average = None
+        if options.average is not None:
+            self.average = Average(self.model, options.average, self.peers.copied(model))
+        self._whole = model if self.peers.leads else self.model
         self._compile(tell)
         self.watch = Watch(options.on_nonfinite == "skip", self._explain)
         self.progress = Progress()
@@ -154,23 +158,33 @@ class Trainer:
             tell("steps are not recorded, as that needs all values in half of the GPU's memory")
 
     def state(self) -> dict[str, Any]:
-        """All that is needed to go on from a step, as tensors and plain data."""
+        """All that is needed to go on from a step, as tensors and plain data; of several processes all ask for it."""
         self._look()
         return {
-            "model": runs.kept_weights(self.plan, self.model),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self._weights(self.model),
+            "optimizer": self.peers.whole_optimizer(self.optimizer),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "scaler": self.step.scaler.state_dict(),
-            "average": None if self.average is None else runs.kept_weights(self.plan, self.average.model),
+            "average": None if self.average is None else self._weights(self.average.model),
             "progress": self.progress.to_plain(),
             "course": {"steps": self.steps, "epochs": self.options.epochs},
             "position": None if self.position is None else self.position.to_plain(),
             "watch": self.watch.to_plain(),
         }
 
+    def weights(self) -> Mapping[str, Tensor]:
+        """The weights of the model that is measured and kept; of several processes all ask for them."""
+        return self._weights(self.predicting)
+
+    def _weights(self, model: MultimodalModel) -> Mapping[str, Tensor]:
+        return self.peers.whole_weights(runs.kept_weights(self.plan, model))
+
+    def _load(self, model: MultimodalModel, weights: Mapping[str, Tensor]) -> None:
+        runs.load_kept_weights(self.plan, model, self.peers.own_weights(model, weights))
+
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave, also where the training is to be longer or shorter now."""
-        runs.load_kept_weights(self.plan, self.model, state["model"])
+        self._load(self.model, state["model"])
         self.progress = Progress.from_plain(state["progress"])
         course = {"steps": self.steps, "epochs": self.options.epochs}
         rates = None
@@ -180,12 +194,13 @@ class Trainer:
             else:
                 done = self.progress.step if self.course.per_step else self.progress.epoch
                 rates = rates_after(self.schedule, self.optimizer, done)
-        self.optimizer.load_state_dict(with_own_flags(state["optimizer"], self.optimizer))
+        own = self.peers.own_optimizer(self.optimizer, state["optimizer"])
+        self.optimizer.load_state_dict(with_own_flags(own, self.optimizer))
         for group, own in zip(self.optimizer.param_groups, rates or (), strict=False):
             group.update(own)
         self.step.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
-            runs.load_kept_weights(self.plan, self.average.model, state["average"])
+            self._load(self.average.model, state["average"])
         if "watch" in state:  # earlier releases kept a training between its epochs alone
             self.watch.load_plain(state["watch"])
             position = state["position"]
@@ -214,12 +229,13 @@ class Trainer:
         if self.position is not None:
             self.within_epoch = True
             yield self._end_epoch()
-        self.step.forward = self.model
         self.peers.end()
         self.freezing.end()
         self.model.compile_encoders(False)
         if self.average is not None:
             self.model.load_state_dict(self.average.model.state_dict())
+        self.model = self.step.forward = self.peers.whole_model(self.model, self._whole, self.device)
+        self.validation.peers = Peers()  # from here on a process measures what it likes
 
     def _train_epoch(self) -> bool:
         """Train to the end of an epoch, from where it stands; False where the time is over before."""

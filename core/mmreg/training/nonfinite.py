@@ -20,6 +20,7 @@ from mmreg.contract.signals import Features, Signal
 from mmreg.contract.spec import Spec, by_name
 from mmreg.data.batches import Batch, Rows
 from mmreg.errors import TrainingError
+from mmreg.layers import own_share
 from mmreg.messages import listed, plural
 from mmreg.model.inference import transform
 from mmreg.model.model import MultimodalModel
@@ -77,7 +78,8 @@ class StepGuard:
         finite = torch.isfinite(loss)
         if not self.scaled:
             gradients = [each.grad for each in self.model.parameters() if each.grad is not None]
-            finite = finite & torch.isfinite(nn.utils.get_total_norm(gradients))
+            norm = nn.utils.get_total_norm(gradients)
+            finite = finite & torch.isfinite(own_share(norm))  # of one number each process has all
         self.bad = not finite if self.waits else ~finite
         if self.bad is False:
             return True

@@ -44,6 +44,9 @@ from mmreg.training.soup import Soup, epoch_weights, greedy_soup
 from mmreg.training.stopping import Stop, Stopped
 from mmreg.training.validation_rows import check_validation
 
+KEEP, STOP = 1, 2
+"""What processes agree upon between two steps; what is more includes what is less."""
+
 
 class Session:
     """One training; its steps in order.
@@ -104,13 +107,14 @@ class Session:
         if resumption is None:
             fit_arrays(self.prepared, experiment.learning, experiment.splits["train"])
         states = None if resumption is None else resumption.restoring.states()
-        model = experiment.build_model(states).to(self.device)
+        model = experiment.build_model(states).to(self.peers.place(self.device))
         check_same(self.peers, {f"prepared {name}": values.contents for name, values in self.prepared.items()})
         with self.peers.in_turn():
             self.given = self._encode_once(model)
         self.batch_size = self._batch_size(model)
         trainer = self._trainer(model)
         if not self.peers.leads:
+            del model  # which is not what it trains, where weights are shared out
             self._follow(trainer)
             return None
         if resumption is None:
@@ -171,15 +175,18 @@ class Session:
 
     def _encode_once(self, model: MultimodalModel) -> Given:
         """What the encoders that stay as they are give, so that no step has to compute it."""
-        if not any(given.is_frozen for given in self.plan.inputs.values()):
+        frozen = [name for name, given in self.plan.inputs.items() if given.is_frozen]
+        if not frozen:
             return Given()
         if self.resumption is not None:  # what it was restored from has no weights
             load = partial(runs.load_kept_weights, self.plan, model)
             load_checkpoint(self.folder, model.parts(), self.identity, lambda state: load(state["model"]))
             runs.check_references(self.folder, self.resumption.facts, model)
         dtype = resolve_precision(self.form.training.precision, self.device)
+        for name in frozen:
+            model.encoder_of(name).to(self.device)
         with region("preparing"):
-            return encode_once(
+            given = encode_once(
                 self.plan,
                 model,
                 self.experiment.modalities,
@@ -191,6 +198,8 @@ class Session:
                 self.followers.preparing,
                 self._note,
             )
+        model.to(self.peers.place(self.device))
+        return given
 
     def _batch_size(self, model: MultimodalModel) -> int | None:
         """The rows a batch where the recipe leaves them open: found now, or when the training that goes on began."""
@@ -253,8 +262,8 @@ class Session:
         trainer.progress.best = self.peers.from_first(lambda: None)
         trainer.between_steps = partial(self._heed, trainer)
         with self.stop.heeding():  # all of them are told, and end after the same step
-            for _ in trainer.epochs():
-                pass
+            for _, _, improved in trainer.epochs():
+                self._kept(trainer, [], improved)  # of which this process may have a share
 
     def _go_on(self, resumption: Resumption, trainer: Trainer) -> None:
         """Take up a training where its last checkpoint left it."""
@@ -313,7 +322,7 @@ class Session:
     def _train(self, trainer: Trainer, run: Run) -> None:
         done, step = trainer.progress.epoch, trainer.progress.step  # what follows, a training that goes on repeats
         timings: list[dict[str, Any]] = [row for row in runs.read_timings(self.folder) if int(row["epoch"]) <= done]
-        weights = {name for name, _ in trainer.model.named_parameters()}
+        weights = {name for name, _ in run.model.named_parameters()}
         saver = Saver(self.folder, self.form.training.checkpoint, step, weights, self.check, self.identity, self.best)
         trainer.between_steps = partial(self._between_steps, trainer, saver)
         self.peers.from_first(lambda: trainer.progress.best)  # once they have read what is written from here on
@@ -346,10 +355,10 @@ class Session:
             return kept
         if self.form.training.keep == "soup":
             best, before = (trainer.best_epochs(trainer.progress.history[:end]) for end in (None, -1))
-            state = {trainer.progress.epoch: runs.kept_weights(self.plan, trainer.predicting)}
+            state = {trainer.progress.epoch: trainer.weights()} if trainer.progress.epoch in best else None
             # An earlier checkpoint, which is gone on with where the last one is damaged, speaks of those before.
-            kept = replace(kept, epochs=state if trainer.progress.epoch in best else None, wanted=(*best, *before))
-        best_weights = runs.kept_weights(self.plan, trainer.predicting) if improved else None
+            kept = replace(kept, epochs=state, wanted=(*best, *before))
+        best_weights = trainer.weights() if improved else None
         return replace(kept, best=best_weights, state=trainer.state())
 
     def _tables(self, trainer: Trainer, timings: list[dict[str, Any]]) -> Kept:
@@ -388,18 +397,27 @@ class Session:
         """Keep the training if it is time to, and end it if that is wished."""
         saver.raise_failure()
         step = trainer.progress.step
-        stops = self.peers.any(self.stop.wanted)
-        ends = (stops or trainer.out_of_time) and step != saver.step
-        if ends or saver.is_due(step):
+        due = saver.is_due(step) or (trainer.out_of_time and step != saver.step)
+        wish = self._agreed(due)
+        if wish:
             with region("checkpoint"):
-                saver.save(Kept(state=trainer.state()), step)
-        if stops:
+                state = trainer.state()
+                if due or step != saver.step:
+                    saver.save(Kept(state=state), step)
+        if wish == STOP:
             raise _stopped(trainer)
 
     def _heed(self, trainer: Trainer) -> None:
-        """End a training that another process keeps, if that is wished."""
-        if self.peers.any(self.stop.wanted):
+        """Give what this process has of a training that another one keeps, and end it, if that is wished."""
+        wish = self._agreed(False)
+        if wish:
+            trainer.state()
+        if wish == STOP:
             raise _stopped(trainer)
+
+    def _agreed(self, due: bool) -> int:
+        """What all processes do between two steps: nothing, `KEEP` the training, or keep it and `STOP`."""
+        return self.peers.most(STOP if self.stop.wanted else KEEP if due else 0)
 
     def _report(self, run: Run, trainer: Trainer, soup: Soup | None) -> dict[str, Any]:
         """Measure the kept weights on validation rows, and test rows if asked to; write predictions and figures."""

@@ -39,6 +39,7 @@ def train(
     resume: bool = False,
     accept_changes: bool = False,
     device: str | torch.device | None = None,
+    shard: bool = False,
     callback: Callback | None = None,
     stop: Stop | None = None,
     profile: bool = False,
@@ -55,6 +56,8 @@ def train(
             otherwise when to end (epochs, max_steps, max_minutes, early_stopping), but nothing else.
         accept_changes: whether to resume although components or versions have changed since.
         device: where to compute; the best one there is if it is not given.
+        shard: whether each of several processes, as torchrun starts them, is to have a share of the weights, gradients
+            and the optimizer's state alone, for a model that does not fit one device.
         callback: who is told how it goes, besides the callbacks that plugins bring. Without one, a notebook shows a bar
             and anything else nothing; `mmreg.Callback()` is silent in both.
         stop: the wish that it end, which another thread may set by `stop.wanted = True`; a new one for each call.
@@ -75,7 +78,7 @@ def train(
     if stop is not None and not isinstance(stop, Stop):
         raise OptionError(f"stop must be a mmreg.Stop, found {type(stop).__name__}")
     folder = Path(out)
-    with joined(device) as (peers, target):
+    with joined(device, shard) as (peers, target):
         plan = checked_plan(read_recipe(recipe, overrides))
         resolve_precision(plan.recipe.form.training.precision, target)
         check_plan(peers, plan)
@@ -90,6 +93,10 @@ def train(
             peers.from_first(lambda: goes_on is not None)
             profiled = Profile(folder, target) if profile else None
             followers = Followers(follower(callback), plan.callbacks, profiled)
+            if peers.shards and followers.has("on_gradients"):
+                raise OptionError(
+                    "a callback follows the gradients, and with --shard a process has a share of them; leave one out"
+                )
             run = _run(folder, plan, target, followers, goes_on, check, stop, profiled, test, peers)
             assert run is not None
         peers.wait()

@@ -64,7 +64,9 @@ class Validation:
         order = self.peers.batches_of(len(self.rows.validation), self.batch_size, self.order)
         predicted = predict(model, self.modalities, self._batches(order, between), self.device, self.dtype)
         predicted = self.peers.predicted(predicted, order)
-        return self.peers.from_first(lambda: self._measured(model.task, predicted))
+        measured = self.peers.from_first(lambda: self._measured(model.task, predicted))
+        self.peers.settle()
+        return measured
 
     def _measured(self, task: Task, predicted: Predicted) -> list[MetricValue]:
         targets = torch.from_numpy(self.rows.targets[self.rows.validation])

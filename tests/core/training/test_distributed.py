@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,26 @@ import pytest
 import torch
 import trained_together
 from safetensors.torch import load_file
-from trained_together import CASES, figures, recipe, start, train_all, write_table
+from trained_together import (
+    CASES,
+    SHARDED,
+    STOPPED_AT,
+    figures,
+    layers,
+    recipe,
+    start,
+    stopped_recipe,
+    train_all,
+    write_table,
+)
 
 import mmreg
 from mmreg.errors import OptionError
 from mmreg.layers import MaskedBatchNorm, masked_batch_norm
-from mmreg.training.distributed import Part, part_of
+from mmreg.recipe.recipe import read_recipe
+from mmreg.recipe.resolve import resolve
+from mmreg.training.checkpoint import load_checkpoint
+from mmreg.training.distributed import Part, Peers, check_plan, part_of
 
 SCRIPT = str(Path(trained_together.__file__))
 TOLERANCE = 2e-5
@@ -96,7 +111,62 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_come_to_what_one_comes_to(name: str, trained: dict[int, Path]) -> None:
-    alone, together = (trained[size] / str(list(CASES).index(name)) for size in (1, 2))
+    number = str(list(CASES).index(name))
+    expect_same(trained[1] / number, trained[2] / number)
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_so_do_two_that_share_out_the_weights(name: str, trained: dict[int, Path]) -> None:
+    number = str(list(CASES).index(name))
+    expect_same(trained[1] / number, trained[2] / "sharded" / number)
+
+
+def test_each_process_has_half_of_weights_and_optimizer_state(trained: dict[int, Path]) -> None:
+    told = told_by_processes(trained[2])
+    for name in ("weights", "moments"):
+        own = [each["stopped"][name][0] for each in told]
+        (whole,) = {each["stopped"][name][1] for each in told}
+        assert sum(own) == whole
+        assert max(own) < 0.55 * whole  # of three rows of a weight one process has two
+    assert told[0]["stopped"]["moments"][1] == 2 * (
+        told[0]["stopped"]["weights"][1] - 1
+    )  # a temperature's are not counted
+
+
+def test_large_layers_of_an_encoder_are_gathered_one_by_one(trained: dict[int, Path], tmp_path: Path) -> None:
+    for told in told_by_processes(trained[2]):
+        parts = [name for name in told["layers"]["parts"] if name.startswith("encoders.text.")]
+        assert sum(".layers." in name for name in parts) == 3
+    run = mmreg.train(layers(trained[2].parent), tmp_path / "run", device="cpu")
+    expect_same(run.folder, trained[2] / "sharded" / "layers")
+
+
+@pytest.mark.parametrize("then", ["sharded", "not sharded", "alone"])
+def test_a_training_that_shares_out_weights_is_gone_on_with_by_any(
+    then: str, trained: dict[int, Path], tmp_path: Path
+) -> None:
+    folder = trained[2].parent
+    whole = mmreg.train(stopped_recipe(folder), tmp_path / "whole", device="cpu")
+    resumed = trained[2] / "sharded" / f"stopped, {then}"
+    if then == "alone":
+        shutil.copytree(trained[2] / "sharded" / "stopped", resumed)
+        assert load_checkpoint(resumed)[0]["progress"]["step"] == STOPPED_AT
+        mmreg.train(stopped_recipe(folder), resumed, device="cpu", resume=True)
+    expect_same(whole.folder, resumed)
+
+
+def test_where_a_loss_is_not_finite_is_found_of_shared_out_weights(trained: dict[int, Path]) -> None:
+    first, second = (each["fails"] for each in told_by_processes(trained[2]))
+    assert "the loss is not a finite number at step 2" in first
+    assert "lower the learning rate" in first
+    assert second
+
+
+def told_by_processes(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads((folder / "sharded" / f"told-{rank}.json").read_text()) for rank in range(2)]
+
+
+def expect_same(alone: Path, together: Path) -> None:
     for one, two in zip(figures(alone), figures(together), strict=True):
         for key, value in one.items():
             assert two[key] == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE, nan_ok=True), key
@@ -115,11 +185,34 @@ def test_a_run_of_several_processes_is_an_ordinary_one(trained: dict[int, Path])
     assert len(run.predict(str(trained[2].parent / "table.csv"))) == 60
 
 
-def test_a_balance_that_goes_by_one_process_is_refused(tmp_path: Path) -> None:
-    from mmreg.recipe.recipe import read_recipe
-    from mmreg.recipe.resolve import resolve
-    from mmreg.training.distributed import Peers, check_plan
+@pytest.mark.parametrize(
+    ("training", "what"),
+    [
+        ({"balance": "agm"}, "agm changes the gradients of whole encoders"),
+        ({"batch_size": "auto"}, "auto tries steps with the whole model on one device"),
+        ({"optimizer": "Adafactor"}, "Adafactor keeps rows and columns of whole weights"),
+    ],
+)
+def test_what_needs_whole_weights_is_refused_where_they_are_shared_out(
+    training: dict[str, Any], what: str, tmp_path: Path
+) -> None:
+    class TwoWithShares(Peers):
+        size = 2
+        shards = True
 
+    write_table(tmp_path)
+    data = recipe(tmp_path, "three modalities, some absent")
+    data["training"] |= training
+    with pytest.raises(OptionError, match=what):
+        check_plan(TwoWithShares(), resolve(read_recipe(data)))
+
+
+def test_one_process_has_nobody_to_share_weights_with(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="this is one by itself"):
+        mmreg.train({}, tmp_path / "run", device="cpu", shard=True)
+
+
+def test_a_balance_that_goes_by_one_process_is_refused(tmp_path: Path) -> None:
     class Two(Peers):
         size = 2
 
