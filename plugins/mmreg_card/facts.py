@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from mmreg.console import finished_facts, finished_report, run_file
 from mmreg.errors import RunError
 from mmreg.messages import listed, one_line
 
@@ -55,19 +55,11 @@ def read_facts(folder: Path) -> Facts:
     """The facts of a run whose training has ended.
 
     Raises:
-        RunError: the folder is no run, or its training has not ended.
+        RunError: the folder is no run, is damaged, or its training has not ended.
     """
-    if not (folder / "components.json").is_file():
-        raise RunError(f"{str(folder)!r} is no run: it holds no components.json; name a folder that mmreg train wrote")
-    if not (folder / "report.json").is_file():
-        raise RunError(
-            f"the training of {str(folder)!r} has not ended; go on with it by mmreg train RECIPE --out {folder} "
-            f"--resume, or make a run of its best weights so far: mmreg finish {folder}"
-        )
+    components, report = finished_facts(folder), finished_report(folder)
     with told(folder):
-        recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        components = json.loads((folder / "components.json").read_text(encoding="utf-8"))
+        recipe = yaml.safe_load(run_file(folder, "recipe.yaml").read_text(encoding="utf-8"))
     return Facts(folder.absolute().name, recipe, report, components)
 
 

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmreg.console import Bar, note, say
+from mmreg.console import Bar, note_absent_columns, say
 from mmreg.errors import OptionError, RunError
-from mmreg.messages import listed
 
 if TYPE_CHECKING:
     from mmreg import Run
@@ -54,9 +53,6 @@ def embedded(run: Run, table: Any, out: Path, *, keep: Sequence[str], batch_size
     from mmreg_embed.embedding import embed
 
     rows = run.open_table(table)
-    there = set(rows.columns)
-    read = list(dict.fromkeys(column for given in run.plan.inputs.values() for column in given.columns))
-    absent = [column for column in read if column not in there]
     with Bar(not quiet, None if quiet else say) as bar:
         made = embed(
             run,
@@ -66,8 +62,7 @@ def embedded(run: Run, table: Any, out: Path, *, keep: Sequence[str], batch_size
             batch_size=batch_size,
             progress=lambda done, total, what: bar.advance(what, done, total),
         )
-    if absent:
-        note(f"{rows.name} has no column {listed(map(repr, absent))}; what is read of it counts as absent in every row")
+    note_absent_columns(run, rows)
     return made
 
 

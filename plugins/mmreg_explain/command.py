@@ -22,13 +22,14 @@ from mmreg.console import (
     Quiet,
     RunArgument,
     Separator,
+    check_out,
     note,
     print_json,
     say,
     table_source,
 )
 from mmreg.errors import OptionError
-from mmreg.files import unwritable, write_json
+from mmreg.files import write_json
 
 if TYPE_CHECKING:
     from mmreg_explain.explanation import Explanation
@@ -97,7 +98,8 @@ def explain(
     """
     if method is not None and within is None:
         raise OptionError("--method says how a modality is looked into; name it by --within")
-    _check_out(out)
+    if out is not None:
+        check_out(out, [".json"])
     from mmreg_explain.choosing import read_rows
 
     numbers = None if rows is None else read_rows(rows)
@@ -133,16 +135,3 @@ def explain(
         show.print_explanation(found, top)
     if out is not None and not quiet:
         say(f"wrote {out}")
-
-
-def _check_out(out: Path | None) -> None:
-    """Refuse a file that cannot be written, before any work is done."""
-    if out is None:
-        return
-    if out.suffix.lower() != ".json":
-        raise OptionError(f"--out {str(out)!r} must end in .json")
-    if not out.parent.is_dir():
-        raise OptionError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}")
-    why = f"{out} is a folder" if out.is_dir() else unwritable(out)
-    if why is not None:
-        raise OptionError(f"--out {str(out)!r}: {why}")

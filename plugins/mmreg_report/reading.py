@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmreg.console import finished_report, run_file
 from mmreg.errors import RunError
 from mmreg.messages import plural
 
@@ -45,28 +46,29 @@ def read_run(folder: Path) -> Facts:
     """The facts of a run whose training has ended, or of a combination of runs.
 
     Raises:
-        RunError: metrics.csv is not whole.
-        OSError, ValueError, KeyError: another file is not there, or damaged.
+        RunError: the report cannot be read, a table is not whole, or a file is a link.
+        OSError, ValueError, KeyError: another file is damaged.
     """
-    rows = _table(folder / "metrics.csv")
+    report = finished_report(folder)
+    rows = _table(folder, "metrics.csv")
     history = [{name: float(text) if text else None for name, text in row.items()} for row in rows]
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     epochs = report.get("epochs")
     if epochs is not None and len(history) < epochs and rows:
         raise RunError(f"metrics.csv has {plural(len(history), 'epoch')}, and the training had {epochs}")
-    components = json.loads((folder / "components.json").read_text(encoding="utf-8"))
+    components = json.loads(run_file(folder, "components.json").read_text(encoding="utf-8"))
     # An earlier training may have left its own.
-    statistics = _table(folder / "statistics.csv") if "callback/statistics" in components["components"] else []
-    timings = _table(folder / "timings.csv")
+    statistics = _table(folder, "statistics.csv") if "callback/statistics" in components["components"] else []
+    timings = _table(folder, "timings.csv")
     return Facts(folder.absolute().name, report, components, history, statistics, timings, folder)
 
 
-def _table(path: Path) -> list[dict[str, str]]:
+def _table(folder: Path, name: str) -> list[dict[str, str]]:
     """The rows of a CSV file; none if it is not there.
 
     Raises:
-        RunError: it was cut off within a line.
+        RunError: it was cut off within a line, or is a link.
     """
+    path = run_file(folder, name)
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:

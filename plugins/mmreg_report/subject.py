@@ -16,6 +16,7 @@ from torch import Tensor
 
 import mmreg
 from mmreg import Run, Task
+from mmreg.console import finished_report, unmeasured
 from mmreg.errors import MmregError, RunError
 from mmreg.messages import one_line
 from mmreg_report.reading import Facts, read_run
@@ -113,13 +114,11 @@ def loaded(folder: Path, device: str | None = None, *, rows: bool = True) -> Sub
         RunError: it is no run, or its training has not ended.
     """
     run = mmreg.load(folder, device)
+    finished_report(folder)  # says by itself what is wrong with it
     try:
         facts = read_run(folder)
     except (OSError, ValueError, KeyError, RunError) as error:
-        raise RunError(
-            f"what the training of {folder} measured cannot be read: {one_line(error)}; the model itself is there, and "
-            f"mmreg evaluate {folder} measures it anew"
-        ) from error
+        raise RunError(unmeasured(folder, one_line(error))) from error
     subject = Subject(facts, run.recipe, run.plan, run.model, run.task, saved=run)
     if rows:
         _take_rows(subject, run)

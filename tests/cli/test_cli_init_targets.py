@@ -57,6 +57,32 @@ def test_a_target_that_is_no_column_is_told(cli: Caller, table: Path) -> None:
     assert "no column 'tag'; did you mean 'tags'" in done.err
 
 
+@pytest.mark.parametrize(
+    ("time", "event", "told"),
+    [
+        (("days", "12", "30.5"), ("died", "yes", "no"), True),
+        (("OS_time", "12", "30"), ("OS event", "1", "0"), True),
+        (("days", "12", "30"), ("fur", "1", "0"), False),
+        (("days", "12", "-30"), ("died", "1", "0"), False),
+        (("days", "12", "30"), ("status", "old", "new"), False),
+        (("days", "12", "long"), ("died", "1", "0"), False),
+    ],
+)
+def test_a_time_and_an_event_beside_each_other_are_told_of(
+    cli: Caller, tmp_path: Path, time: tuple[str, str, str], event: tuple[str, str, str], told: bool
+) -> None:
+    path = tmp_path / "patients.csv"
+    for columns in ((time, event), (event, time)):
+        names = [name for name, *_ in columns]
+        lines = [f"{number % 3},{columns[0][1 + number % 2]},{columns[1][1 + number % 2]}" for number in range(30)]
+        path.write_text("\n".join([f"label,{','.join(names)}", *lines]) + "\n")
+        done = cli("init", path, "--out", tmp_path / "recipe.yaml", "--overwrite")
+        assert done.code == 0, done.err
+        target = f"target: {{columns: {{time: {time[0]}, event: {event[0]}}}, task: survival}}"
+        assert (target in done.out) == told
+        assert ("whether it happened" in done.out) == told
+
+
 def test_a_table_is_trained_with_several_targets_at_once(cli: Caller, table: Path) -> None:
     given = ["--target", "kind", "--target", "tags", "--set", "training.epochs=1", "--device", "cpu"]
     done = cli("train", table, "--out", table.with_name("run"), *given)

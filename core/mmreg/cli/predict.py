@@ -24,6 +24,7 @@ from mmreg.console import (
     Separator,
     check_out,
     note,
+    note_absent_columns,
     say,
     table_source,
     write_columns,
@@ -31,7 +32,7 @@ from mmreg.console import (
 from mmreg.errors import OptionError, TableError
 from mmreg.files import columns_csv
 from mmreg.importing import stdout_to_stderr
-from mmreg.messages import listed, near, plural, without_modality
+from mmreg.messages import near, plural, without_modality
 from mmreg.registry.engines import engine
 
 if TYPE_CHECKING:
@@ -103,14 +104,13 @@ def predict(
 
     with stdout_to_stderr, joined(device) as (peers, own_device):
         loaded = load(run, own_device, precision)
-        columns = list(dict.fromkeys(column for modality in loaded.plan.inputs.values() for column in modality.columns))
         if source is None:
+            inputs = loaded.plan.inputs.values()
+            columns = list(dict.fromkeys(column for modality in inputs for column in modality.columns))
             _check_row(row, columns, loaded.plan.recipe.form.key)
             predictions = loaded.predict_columns(row, batch_size=batch_size, augmented=augmented)
         else:
             opened = loaded.open_table(source)
-            there = set(opened.columns)
-            absent = [column for column in columns if column not in there]
             if chosen is None:
                 own = opened if peers.trains_alone else opened.select(peers.own_rows(len(opened)))
                 told = peers.to_first(loaded.predict_columns(own, batch_size=batch_size, augmented=augmented))
@@ -119,10 +119,7 @@ def predict(
                 predictions = _joined(told)
             else:
                 predictions = _elsewhere(chosen, loaded, opened, batch_size, device, precision, quiet)
-            if absent:
-                named = listed(map(repr, absent))
-                lacks = f"column {named}; it counts" if len(absent) == 1 else f"columns {named}; they count"
-                note(f"{opened.name} has no {lacks} as absent in every row")
+            note_absent_columns(loaded, opened)
     write(predictions)
     missing = predictions["modalities"].count("")
     if missing and loaded.task.needs_target:

@@ -24,6 +24,7 @@ from mmreg.data.table import SEPARATOR_HINT, Table
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.files import unwritable, write_text
 from mmreg.messages import listed, plural
+from mmreg.recipe.draft_survival import survival_note
 from mmreg.recipe.draft_target import TaskChoice, choose_task
 from mmreg.recipe.suggestions import Suggestion, suggest, suggest_encoder, why_left_out
 from mmreg.recipe.yaml import yaml_text
@@ -89,6 +90,8 @@ def draft_recipe(table: TableFile, target: str | Sequence[str] | None = None, fo
     split = next((task.split for task in tasks.values() if task.split != split), split)
     draft.add(f"split: {_quoted(split) if isinstance(split, str) else _flow(split)}", why)
     _targets(draft, tasks, "" if given else "; guessed by its name, --target names another")
+    if survival := survival_note(opened):
+        draft.add("", f"note: {survival}")
     key = next((c for c in left if c.lower() in KEY_NAMES and _is_unique(opened, c)), None)
     draft.add("modalities:")
     whole = [column for column in left if any(each.startswith(f"{column}.") for each in predicted)]

@@ -10,6 +10,7 @@ from mmreg import registry
 from mmreg.errors import MmregError
 from mmreg.recipe.finder import WITH_WEIGHTS
 from mmreg.recipe.form import Form, Weights
+from mmreg.recipe.searched_schema import searched_schema
 from mmreg.registry.options import json_schema
 
 Schema = dict[str, Any]
@@ -26,8 +27,12 @@ CHOICES = {
 """Where a component may be named by its bare name or with options: the definition of each kind."""
 
 
-def recipe_schema() -> Schema:
-    """The schema. Components that cannot be imported are left out; imports all others."""
+def recipe_schema(searched: bool = False) -> Schema:
+    """The schema. Components that cannot be imported are left out; imports all others.
+
+    Args:
+        searched: whether values may be left open, by ranges and choices, as `mmreg tune` takes them.
+    """
     schema = Form.model_json_schema()
     definitions = schema["$defs"]
     _specialise(definitions, "Target", "task", "task")
@@ -41,7 +46,7 @@ def recipe_schema() -> Schema:
     schema["oneOf"] = [{"required": ["target"]}, {"required": ["targets"]}]
     allowed: Schema = _with_bare_names(schema)
     allowed["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    return allowed
+    return searched_schema(allowed) if searched else allowed
 
 
 def _specialise(

@@ -19,6 +19,7 @@ from mmreg.registry.options import KeyPath, Problem
 FIXED = {"missing", "split", "key", "metrics", "callbacks"}
 FIXED_OF_TRAINING = {"seed", "metric", "missing_rate"}
 FIXED_OF_TARGET = {"column", "columns", "task", "weight"}
+FIXED_ANYWHERE = {"on_bad"}
 """Keys that every trial has in common, as their figures could not be compared else."""
 
 
@@ -199,7 +200,7 @@ def _is_fixed(path: KeyPath) -> bool:
         return not own or own[0] in FIXED_OF_TARGET
     if path[0] == "training":
         return len(path) == 1 or path[1] in FIXED_OF_TRAINING
-    return path[0] in FIXED or path[-1] == "on_bad"
+    return path[0] in FIXED or path[-1] in FIXED_ANYWHERE
 
 
 def _called(value: Any, whole: bool = False) -> str:

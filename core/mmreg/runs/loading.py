@@ -14,9 +14,8 @@ from mmreg.messages import one_line
 from mmreg.model.devices import resolve_device
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan, find_problems, resolve
-from mmreg.run_files.facts import COMPONENTS, RECIPE, WEIGHTS, read_facts, run_file
-from mmreg.run_files.figures import REPORT
-from mmreg.run_files.lock import writer
+from mmreg.run_files.facts import COMPONENTS, RECIPE, WEIGHTS, run_file
+from mmreg.run_files.finished import finished_facts
 from mmreg.run_files.weights import read_weights
 from mmreg.runs.folder import recipe_was_edited
 from mmreg.runs.hub import fetch, is_on_hub
@@ -42,7 +41,7 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
             or registered.
     """
     folder = fetch(folder) if is_on_hub(folder) else Path(folder)
-    facts = read_facts(folder)
+    facts = finished_facts(folder)
     try:
         return _loaded(folder, facts, resolve_device(device), precision)
     except MmregError:
@@ -53,9 +52,6 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
 
 def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precision: str | None) -> Run:
     """A run by what its folder says of its components."""
-    weights = run_file(folder, WEIGHTS)
-    if not weights.is_file():
-        raise RunError(_unfinished(folder))
     try:
         plan = _resolved_for_use(with_files_at_hand(read_recipe(run_file(folder, RECIPE)), folder, facts))
     except MmregError as error:
@@ -76,24 +72,12 @@ def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precis
     restoring = Restoring(folder, plan, facts)
     modalities, task = restoring.modalities(), restoring.task()
     model = restoring.model(task)
-    restoring.load_weights(model, read_weights(weights))
+    restoring.load_weights(model, read_weights(run_file(folder, WEIGHTS)))
     restoring.tell_versions()
     table = facts["table"]
     fingerprint, split, fused = table["fingerprint"], table.get("split", ""), bool(table.get("fused"))
     rows, inputs = facts.get("batch_size"), table.get("inputs")
     return Run(folder, plan, modalities, task, model, fingerprint, device, precision, fused, split, rows, inputs)
-
-
-def _unfinished(folder: Path) -> str:
-    """Why a run has no weights, and what to do."""
-    holder = writer(folder)
-    if holder:
-        return f"the training of {folder} has not ended: {holder} is at it; wait until it has"
-    what = "has lost its weights" if (folder / REPORT).is_file() else "did not end"
-    return (
-        f"the training of {folder} {what}; go on with: mmreg train RECIPE --out {folder} --resume, or make a run of "
-        f"its best weights so far: mmreg finish {folder}"
-    )
 
 
 def _resolved_for_use(recipe: Recipe) -> Plan:

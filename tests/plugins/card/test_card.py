@@ -75,16 +75,17 @@ def test_names_from_a_table_are_no_markup(run: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("components.json", None, "no run"),
-        ("report.json", None, "has not ended"),
-        ("report.json", "{", "damaged"),
+        ("components.json", None, "is no run folder"),
+        ("report.json", None, "its report.json is gone"),
+        ("model.safetensors", None, "has lost its weights"),
+        ("report.json", "{", "measured cannot be read"),
         ("recipe.yaml", "modalities: {}", "damaged"),
         ("recipe.yaml", "[", "damaged"),
         ("recipe.yaml", "3", "damaged"),
     ],
 )
 def test_what_is_no_whole_run_is_refused(run: Path, tmp_path: Path, name: str, text: str | None, message: str) -> None:
-    for each in ("components.json", "report.json", "recipe.yaml"):
+    for each in ("components.json", "report.json", "recipe.yaml", "model.safetensors"):
         (tmp_path / each).write_bytes((run / each).read_bytes())
     if text is None:
         (tmp_path / name).unlink()

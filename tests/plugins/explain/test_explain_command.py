@@ -40,7 +40,11 @@ def refused(folder: Path, *arguments: str) -> str:
 
 def test_the_command_comes_through_the_hook_of_a_bundled_plugin() -> None:
     plugin = next(plugin for plugin in registry.all_plugins() if plugin.entry_point == "explain")
-    assert (plugin.distribution, plugin.status, list(plugin.hooks)) == ("mmreg", "ok", ["mmreg_commands"])
+    assert (plugin.distribution, plugin.status, list(plugin.hooks)) == (
+        "mmreg",
+        "ok",
+        ["mmreg_commands", "mmreg_sections"],
+    )
 
 
 def test_help_and_listing_import_neither_torch_nor_captum() -> None:
@@ -94,5 +98,7 @@ def test_mistakes_are_told_before_any_work(folder: Path, tmp_path: Path) -> None
     assert "found '5..2'" in refused(folder, "--rows", "5..2")
     assert "must end in .json" in refused(folder, "--out", "found.csv")
     assert "there is no folder" in refused(folder, "--out", str(tmp_path / "gone" / "found.json"))
+    (tmp_path / "found.json").mkdir()
+    assert "is a folder; name a file" in refused(folder, "--out", str(tmp_path / "found.json"))
     assert "name it by --within" in refused(folder, "--method", "occlusion")
     assert "it has m0, m1" in refused(folder, "--within", "image")

@@ -1,0 +1,63 @@
+"""Whether a run's folder is that of a training that has ended, said by all who need one in the same words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmreg.errors import RunError
+from mmreg.messages import one_line
+from mmreg.run_files.facts import RECIPE, WEIGHTS, read_facts, run_file
+from mmreg.run_files.figures import REPORT, read_report
+from mmreg.run_files.lock import writer
+
+
+def finished_facts(folder: Path) -> dict[str, Any]:
+    """What a run's folder says of its components, where the run can be used.
+
+    Raises:
+        RunError: the folder is no run, what it says is damaged, its training has not ended, or a file that every use
+            needs is gone.
+    """
+    facts = read_facts(folder)
+    if not run_file(folder, WEIGHTS).is_file():
+        raise RunError(_unfinished(folder))
+    if not run_file(folder, RECIPE).is_file():
+        raise RunError(f"the run {folder} cannot be loaded: its {RECIPE} is gone; put it back, or train again")
+    return facts
+
+
+def finished_report(folder: Path) -> dict[str, Any]:
+    """What a run's training came to.
+
+    Raises:
+        RunError: its report is gone or damaged, without which a run can be used all the same.
+    """
+    try:
+        report = read_report(folder)
+    except (OSError, ValueError, RecursionError) as error:
+        why = f"its {REPORT} is gone" if isinstance(error, FileNotFoundError) else f"{REPORT}: {one_line(error)}"
+        raise RunError(unmeasured(folder, why)) from error
+    if not isinstance(report, dict):
+        raise RunError(unmeasured(folder, f"{REPORT} holds no figures by name"))
+    return report
+
+
+def unmeasured(folder: Path, why: str) -> str:
+    """What is said of a run whose figures cannot be read, for this reason."""
+    return (
+        f"what the training of {folder} measured cannot be read: {why}; the model itself is there, and "
+        f"mmreg evaluate {folder} measures it anew"
+    )
+
+
+def _unfinished(folder: Path) -> str:
+    """Why a run has no weights, and what to do."""
+    holder = writer(folder)
+    if holder:
+        return f"the training of {folder} has not ended: {holder} is at it; wait until it has"
+    what = "has lost its weights" if (folder / REPORT).is_file() else "did not end"
+    return (
+        f"the training of {folder} {what}; go on with: mmreg train RECIPE --out {folder} --resume, or make a run of "
+        f"its best weights so far: mmreg finish {folder}"
+    )
