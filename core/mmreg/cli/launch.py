@@ -8,6 +8,8 @@ import shlex
 import signal
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,14 @@ from mmreg.console import say
 from mmreg.data.decode import num_workers
 from mmreg.errors import DeviceError, OptionError, PeerLostError, TrainingError
 from mmreg.messages import listed
-from mmreg.training.signals import INTERRUPTED, SIGNALS
+from mmreg.training.signals import INTERRUPTED, SIGNALS, TRY_AGAIN
 
 COMMAND = "MMREG_COMMAND"
 """The environment variable that tells a process what a person has typed."""
+LAUNCHER = "MMREG_LAUNCHER"
+"""The one that tells it which process has started it."""
+ORPHAN_SECONDS = 20.0
+"""How long a process whose launcher is gone has to end after the step that is under way."""
 LONGEST = 1 << 14
 """Bytes of what a process has said of its end that are read."""
 
@@ -28,6 +34,22 @@ LONGEST = 1 << 14
 def typed() -> list[str]:
     """The arguments that a person has typed, also in a process that was started for them."""
     return shlex.split(os.environ[COMMAND]) if COMMAND in os.environ else sys.argv[1:]
+
+
+def end_with_launcher() -> None:
+    """Let this process end if the one that has started it does, however that ends; nothing else looks after it."""
+    launcher = os.environ.get(LAUNCHER)
+    if launcher is None or not hasattr(os, "getppid"):
+        return
+
+    def watch() -> None:
+        while str(os.getppid()) == launcher:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ORPHAN_SECONDS)
+        os._exit(TRY_AGAIN)
+
+    threading.Thread(target=watch, name="mmreg-launcher", daemon=True).start()
 
 
 def launch(count: int, arguments: Sequence[str]) -> int:
@@ -58,6 +80,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         told.addHandler(logging.NullHandler())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_workers() // count)))
     os.environ[COMMAND] = shlex.join(typed())
+    os.environ[LAUNCHER] = str(os.getpid())
     with tempfile.TemporaryDirectory(prefix="mmreg-processes-", ignore_cleanup_errors=True) as folder:
         config = LaunchConfig(
             min_nodes=1,

@@ -37,6 +37,17 @@ class Stop:
         self.heeded = False
 
     @contextmanager
+    def deferring(self) -> Iterator[None]:
+        """A time in which nothing is raised in the midst of what goes on, such as the import of a library."""
+        self.heeded = True
+        try:
+            yield
+        finally:
+            self.heeded = False
+        if self.wanted:
+            raise Stopped("stopped")
+
+    @contextmanager
     def heeding(self) -> Iterator[None]:
         """The time in which the training asks whether to end."""
         self.heeded = True
