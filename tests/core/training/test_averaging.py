@@ -77,10 +77,10 @@ def test_a_finished_run_has_the_average_of_all_steps(tmp_path: Path, monkeypatch
     began: list[dict[str, torch.Tensor]] = []
     step = TrainingStep.__call__
 
-    def recorded(self: TrainingStep, group: Any, number: int, weight: float) -> Any:
+    def recorded(self: TrainingStep, group: Any, number: int, weight: float, parts: Any) -> Any:
         if not began:
             began.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
-        losses = step(self, group, number, weight)
+        losses = step(self, group, number, weight, parts)
         course.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
         return losses
 
