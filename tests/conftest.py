@@ -57,7 +57,7 @@ def _quick_seeds() -> Iterator[None]:
 def _no_curves_no_page() -> Iterator[Any]:
     """Trainings in this process leave their curves undrawn and their page unwritten.
 
-    Drawing takes longer than to train what tests train, writing a fifth of the time of such a training.
+    Drawing takes longer than to train what tests train; writing, a twentieth of it.
     """
     from mmreg_report import callback
 
