@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What collecting leaves stays until the end, so that nothing looks through it for what could be freed."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -42,13 +54,18 @@ def _quick_seeds() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _no_curves() -> Iterator[None]:
-    """Trainings in this process leave their curves undrawn: that takes longer than to train what tests train."""
+def _no_curves_no_page() -> Iterator[Any]:
+    """Trainings in this process leave their curves undrawn and their page unwritten.
+
+    Drawing takes longer than to train what tests train; writing, a twentieth of it.
+    """
     from mmreg_report import callback
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(callback, "draw_curves", lambda *_: None)
-        yield
+        write_page = callback.write_page
+        patch.setattr(callback, "write_page", lambda _: None)
+        yield write_page
 
 
 @pytest.fixture
@@ -58,6 +75,12 @@ def curves(monkeypatch: pytest.MonkeyPatch) -> None:
     from mmreg_report.curves import draw_curves
 
     monkeypatch.setattr(callback, "draw_curves", draw_curves)
+
+
+@pytest.fixture
+def report_page(monkeypatch: pytest.MonkeyPatch, _no_curves_no_page: Any) -> None:
+    """Trainings write their page, as they do for everybody."""
+    monkeypatch.setattr("mmreg_report.callback.write_page", _no_curves_no_page)
 
 
 def _restored_registrations() -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -18,72 +19,95 @@ from mmreg.contract.components import ComponentSpec
 from mmreg.contract.kinds import KINDS
 
 PROGRAM = """
-import sys
-sys.argv = ["mmreg"]
+import contextlib, io, json, os, sys
 from mmreg.cli import main
-try:
-    main()
-finally:
-    print(sorted({"torch", "pyarrow"} & set(sys.modules)), file=sys.stderr)
+questions, offers, environment = json.loads(sys.argv[1]), [], dict(os.environ)
+sys.argv = ["mmreg"]
+for asked in questions:
+    os.environ.clear()
+    os.environ.update(environment | asked)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        main()
+    offers.append([out.getvalue().split(), sorted({"torch", "pyarrow"} & set(sys.modules))])
+print(json.dumps(offers))
 """
 RECIPE = "table: table.csv\nmodalities: {text: {}}\n"
 
 
+def make_place(folder: Path) -> Path:
+    """A folder with runs, recipes and a table, and what must not be offered."""
+    for name in ("first", "runs/second", "runs/deep/third"):
+        make_run(folder / name)
+    for name in ("runs/much/too/deep/down", ".hidden/run", "a run", "a$(b)"):  # not to be offered
+        make_run(folder / name)
+    (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "runs" / "other.yml").write_text(RECIPE)
+    (folder / "mkdocs.yaml").write_text("nav: []\n")
+    (folder / "folder.yaml").mkdir()
+    os.mkfifo(folder / "fifo.yaml")
+    (folder / "table.csv").write_text("text\n")
+    return folder
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with runs, recipes and a table, and what must not be offered."""
+    """The working directory, made by `make_place`."""
     monkeypatch.chdir(tmp_path)
-    for name in ("first", "runs/second", "runs/deep/third"):
-        make_run(tmp_path / name)
-    for name in ("runs/much/too/deep/down", ".hidden/run", "a run", "a$(b)"):  # not to be offered
-        make_run(tmp_path / name)
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
-    (tmp_path / "runs" / "other.yml").write_text(RECIPE)
-    (tmp_path / "mkdocs.yaml").write_text("nav: []\n")
-    (tmp_path / "folder.yaml").mkdir()
-    os.mkfifo(tmp_path / "fifo.yaml")
-    (tmp_path / "table.csv").write_text("text\n")
-    return tmp_path
+    return make_place(tmp_path)
 
 
-def completed(shell: str, *words: str) -> list[str]:
-    """What a shell is given for the last of some words, and by which modules."""
-    environment = {**os.environ, "_MMREG_COMPLETE": f"complete_{shell}"}
+def asked(shell: str, *words: str) -> dict[str, str]:
+    """The environment in which a shell asks for what the last of some words may be."""
+    environment = {"_MMREG_COMPLETE": f"complete_{shell}"}
     if shell == "bash":
-        environment |= {"COMP_WORDS": " ".join(("mmreg", *words)), "COMP_CWORD": str(len(words))}
-    else:
-        environment |= {"_TYPER_COMPLETE_ARGS": " ".join(("mmreg", *words)), "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment, check=True)
-    assert done.stderr.strip() == "[]", done.stderr  # nothing heavy, and no warning
-    return done.stdout.split()
+        return environment | {"COMP_WORDS": " ".join(("mmreg", *words)), "COMP_CWORD": str(len(words))}
+    return environment | {
+        "_TYPER_COMPLETE_ARGS": " ".join(("mmreg", *words)),
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
 
 
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        (("eval",), ["evaluate"]),
-        (("ser",), ["serve"]),  # of a plugin
-        (("runs", ""), ["list", "diff", "remove"]),
-        (("evaluate", ""), ["first", "runs/deep/third", "runs/second"]),
-        (("report", "first", "runs/s"), ["runs/second"]),  # of a plugin
-        (("train", ""), ["recipe.yaml", "runs/other.yml", "table.csv"]),
-        (("tune", "r"), ["recipe.yaml", "runs/other.yml"]),
-        (("list", ""), sorted(KINDS)),
-        (("info", "encoder/image_c"), ["encoder/image_cnn"]),
-        (("compare", "recipe.yaml", "--fusion", "concat,low_r"), ["concat,low_rank"]),
-        (("--no-plugin", "tim"), ["timm"]),
-        (("train", "--res"), ["--resume"]),
-    ],
-)
-@pytest.mark.usefixtures("place")
-def test_bash_is_offered_names_and_nothing_heavy_is_imported(words: tuple[str, ...], offered: list[str]) -> None:
-    assert completed("bash", *words) == offered
+OFFERED: list[tuple[tuple[str, ...], list[str]]] = [
+    (("eval",), ["evaluate"]),
+    (("ser",), ["serve"]),  # of a plugin
+    (("runs", ""), ["list", "diff", "remove"]),
+    (("evaluate", ""), ["first", "runs/deep/third", "runs/second"]),
+    (("report", "first", "runs/s"), ["runs/second"]),  # of a plugin
+    (("train", ""), ["recipe.yaml", "runs/other.yml", "table.csv"]),
+    (("tune", "r"), ["recipe.yaml", "runs/other.yml"]),
+    (("list", ""), sorted(KINDS)),
+    (("info", "encoder/image_c"), ["encoder/image_cnn"]),
+    (("compare", "recipe.yaml", "--fusion", "concat,low_r"), ["concat,low_rank"]),
+    (("--no-plugin", "tim"), ["timm"]),
+    (("train", "--res"), ["--resume"]),
+]
+"""What bash is offered for words."""
 
 
-@pytest.mark.usefixtures("place")
-def test_zsh_and_fish_are_offered_the_same() -> None:
-    assert completed("fish", "evaluate", "r") == ["runs/deep/third", "runs/second"]
-    assert '"runs/deep/third"' in " ".join(completed("zsh", "evaluate", "r"))
+@pytest.fixture(scope="module")
+def offers(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], list[list[str]]]:
+    """By a shell and words: what it is given for the last of them, and the heavy modules that are there by then."""
+    questions = [("bash", *words) for words, _ in OFFERED] + [(shell, "evaluate", "r") for shell in ("fish", "zsh")]
+    command = [sys.executable, "-c", PROGRAM, json.dumps([asked(*question) for question in questions])]
+    place = make_place(tmp_path_factory.mktemp("place"))
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
+    assert done.stderr == ""  # no warning
+    return dict(zip(questions, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize(("words", "offered"), OFFERED)
+def test_bash_is_offered_names_and_nothing_heavy_is_imported(
+    words: tuple[str, ...], offered: list[str], offers: dict[tuple[str, ...], list[list[str]]]
+) -> None:
+    assert offers["bash", *words] == [offered, []]
+
+
+def test_zsh_and_fish_are_offered_the_same(offers: dict[tuple[str, ...], list[list[str]]]) -> None:
+    assert offers["fish", "evaluate", "r"] == [["runs/deep/third", "runs/second"], []]
+    given, heavy = offers["zsh", "evaluate", "r"]
+    assert '"runs/deep/third"' in " ".join(given)
+    assert heavy == []
 
 
 SETS = {"bash": "complete -o default", "zsh": "#compdef mmreg", "fish": "complete --command mmreg"}

@@ -260,7 +260,7 @@ def text(data: Any) -> str:
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
-@pytest.mark.usefixtures("curves")  # the files of a run are part of it
+@pytest.mark.usefixtures("curves", "report_page")  # the files of a run are part of it
 def test_the_public_contract_is_as_it_was_reviewed() -> None:
     was, now = SNAPSHOT.read_text(encoding="utf-8"), text(contract())
     difference = difflib.unified_diff(was.splitlines(), now.splitlines(), "reviewed", "now", lineterm="")

@@ -37,7 +37,9 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
     kernel = {"name": "python3", "display_name": "Python", "language": "python"}
     notebook.metadata["kernelspec"] = kernel
-    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMREG_DISABLE_PLUGINS", "report")  # drawing takes longer than the trainings
+        nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
     assert (Path(folder) / "run/model.safetensors").is_file()
     return list(notebook.cells)
 

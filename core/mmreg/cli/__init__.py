@@ -27,6 +27,10 @@ def main() -> None:
     from mmreg.cli.app import build_app
     from mmreg.completion import typed_words
 
+    if "MMREG_LAUNCHER" in os.environ:
+        from mmreg.cli.launch import end_with_launcher
+
+        end_with_launcher()
     try:
         build_app(sys.argv[1:] or typed_words())(prog_name="mmreg")  # also for what shells are told to call
     except SystemExit as leaving:

@@ -32,6 +32,11 @@ for address in json.loads(sys.argv[1]):
     except mmreg.MmregError as error:
         results[address] = str(error)
 print(json.dumps(results))
+if sys.argv[2:]:
+    from mmreg.cli import main
+
+    sys.argv = ["mmreg", *sys.argv[2:]]
+    main()
 """
 GOOD, ALSO_GOOD = "hf://someone/kinds", "hf://someone/kinds@v1"
 OTHER, GONE, NEVER = "hf://someone/other", "hf://someone/gone", "hf://someone/kinds@v9"
@@ -47,11 +52,11 @@ class Fetched:
     environment: dict[str, str]
 
 
-def load(addresses: list[str], environment: dict[str, str]) -> dict[str, Any]:
-    """Load runs in a process of its own, as the library reads its settings once."""
-    arguments = [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(addresses)]
+def load(addresses: list[str], environment: dict[str, str], *command: str) -> dict[str, Any]:
+    """Load runs, and run a command, in a process of its own, as the library reads its settings once."""
+    arguments = [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(addresses), *command]
     done = subprocess.run(arguments, env=environment, check=True, capture_output=True, text=True)
-    results: dict[str, Any] = json.loads(done.stdout)
+    results: dict[str, Any] = json.loads(done.stdout.splitlines()[0])
     return results
 
 
@@ -109,21 +114,28 @@ def test_what_is_not_there_is_told(fetched: Fetched) -> None:
     assert fetched.results[NEVER] == "hf://someone/kinds has no revision 'v9'"
 
 
-def test_without_a_network_what_was_fetched_is_used_and_the_rest_is_told(fetched: Fetched) -> None:
+@pytest.fixture(scope="module")
+def offline(fetched: Fetched, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """What loading addresses comes to without a network, and what `mmreg predict` writes then."""
+    folder = tmp_path_factory.mktemp("offline")
+    (folder / "rows.csv").write_text("size\n1.0\n")
     unreachable = {**fetched.environment, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
-    results = load([GOOD, "hf://someone/new"], unreachable)
+    command = ["predict", GOOD, str(folder / "rows.csv"), "--out", str(folder / "out.jsonl"), "--device", "cpu"]
+    results = load([GOOD, "hf://someone/new"], unreachable, *command)
+    return results, (folder / "out.jsonl").read_text()
+
+
+def test_without_a_network_what_was_fetched_is_used_and_the_rest_is_told(
+    fetched: Fetched, offline: tuple[dict[str, Any], str]
+) -> None:
+    results, _ = offline
     assert results[GOOD] == fetched.results[GOOD]
     assert results["hf://someone/new"].startswith("hf://someone/new was not downloaded before and cannot be now: ")
     assert "hf download someone/new --local-dir FOLDER" in results["hf://someone/new"]
 
 
-def test_a_command_takes_a_run_on_the_hub(fetched: Fetched, tmp_path: Path) -> None:
-    table = tmp_path / "rows.csv"
-    table.write_text("size\n1.0\n")
-    command = [sys.executable, "-m", "mmreg", "predict", GOOD, str(table), "--out", str(tmp_path / "out.jsonl")]
-    environment = {**fetched.environment, "HF_HUB_OFFLINE": "1"}
-    subprocess.run([*command, "--device", "cpu"], env=environment, check=True, capture_output=True)
-    (line,) = (tmp_path / "out.jsonl").read_text().splitlines()
+def test_a_command_takes_a_run_on_the_hub(fetched: Fetched, offline: tuple[dict[str, Any], str]) -> None:
+    (line,) = offline[1].splitlines()
     assert json.loads(line) == fetched.results[GOOD][1][0]
 
 

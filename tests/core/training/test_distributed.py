@@ -93,7 +93,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """By the number of processes, where each case was trained."""
     folder = tmp_path_factory.mktemp("together")
     write_table(folder)
-    processes = start(2, [SCRIPT, str(folder), str(folder / "2")], {"MMREG_CACHE_DIR": str(folder / "cache")})
+    environment = {"MMREG_CACHE_DIR": str(folder / "cache"), "MMREG_DISABLE_PLUGINS": "report"}  # drawing takes longer
+    processes = start(2, [SCRIPT, str(folder), str(folder / "2")], environment)
     try:
         with pytest.MonkeyPatch.context() as patched:
             patched.setenv("MMREG_CACHE_DIR", str(folder / "own cache"))

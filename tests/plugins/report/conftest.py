@@ -10,6 +10,11 @@ from hostile import write_hostile
 import mmreg
 
 
+@pytest.fixture(autouse=True)
+def _page(report_page: None) -> None:
+    """Trainings write their page here."""
+
+
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's folder, beside its table; not to be changed."""
