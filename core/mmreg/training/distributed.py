@@ -435,12 +435,14 @@ def leads() -> bool:
 
 
 @contextmanager
-def joined(device: str | torch.device | None, shard: bool = False) -> Iterator[tuple[Peers, torch.device]]:
+def joined(
+    device: str | torch.device | None, shared: Callable[[torch.device], _Joined] | None = None
+) -> Iterator[tuple[Peers, torch.device]]:
     """The processes that train together, and the device of this one; the process alone if nobody has started more.
 
     Args:
         device: where to compute, by name; of a kind with several devices each process takes one of its own.
-        shard: whether each of them is to have a share of the weights alone.
+        shared: makes processes of which each has a share of the weights alone, given this one's device.
 
     Raises:
         OptionError: there is no other process that could have the rest.
@@ -448,7 +450,7 @@ def joined(device: str | torch.device | None, shard: bool = False) -> Iterator[t
         PeerLostError: another process has ended before.
     """
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
-        if shard:
+        if shared is not None:
             raise OptionError(
                 "sharding is for several processes, each with a share of the weights, and this is one by itself; start "
                 "them by mmreg train --devices N --shard, or by torchrun"
@@ -461,11 +463,7 @@ def joined(device: str | torch.device | None, shard: bool = False) -> Iterator[t
             backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
             dist.init_process_group(backend, timeout=PATIENCE, device_id=own if own.type == "cuda" else None)
             atexit.register(dist.destroy_process_group)  # not before, as another training may follow
-        peers = _Joined()
-    if shard:
-        from mmreg.training.sharding import Sharded  # which is built on what is here
-
-        peers = Sharded(own)
+        peers = _Joined() if shared is None else shared(own)
     try:
         yield peers, own
     except RuntimeError as error:

@@ -78,7 +78,12 @@ def train(
     if stop is not None and not isinstance(stop, Stop):
         raise OptionError(f"stop must be a mmreg.Stop, found {type(stop).__name__}")
     folder = Path(out)
-    with joined(device, shard) as (peers, target):
+    shared: Callable[[torch.device], Any] | None = None
+    if shard:
+        from mmreg.training.sharding import Sharded  # which takes half a second
+
+        shared = Sharded
+    with joined(device, shared) as (peers, target):
         plan = checked_plan(read_recipe(recipe, overrides))
         resolve_precision(plan.recipe.form.training.precision, target)
         check_plan(peers, plan)
