@@ -181,9 +181,9 @@ def test_a_recipe_is_tried_and_nothing_is_left(tmp_path: Path, monkeypatch: pyte
         init(self, *arguments)
         step = self.step
 
-        def stepped(group: Any, number: int, weight: float) -> Any:
+        def stepped(group: Any, number: int, weight: float, parts: Any = None) -> Any:
             rates.append([group["lr"] for group in self.optimizer.param_groups])
-            return step(group, number, weight)
+            return step(group, number, weight, parts)
 
         stepped.guard = step.guard  # type: ignore[attr-defined]
         self.step = stepped  # type: ignore[assignment]

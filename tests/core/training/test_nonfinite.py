@@ -82,8 +82,8 @@ def test_the_error_names_step_epoch_rows_modality_and_what_is_kept(tmp_path: Pat
 def test_the_last_good_checkpoint_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gradients = stepping.TrainingStep._batch_gradients
 
-    def bad_later(step: Any, batch: Any, seed: int, weight: float, share: float, progress: float) -> Losses:
-        losses = gradients(step, batch, seed, weight, share, progress)
+    def bad_later(step: Any, batch: Any, seed: int, weight: float, share: float, progress: float, part: Any) -> Losses:
+        losses = gradients(step, batch, seed, weight, share, progress, part)
         return Losses(losses.values * (torch.nan if progress >= 19 / 24 else 1.0), losses.names)
 
     monkeypatch.setattr(stepping.TrainingStep, "_batch_gradients", bad_later)

@@ -102,9 +102,9 @@ def test_who_does_not_ask_for_gradients_is_not_asked(tmp_path: Path, monkeypatch
     asked = []
     step = TrainingStep.__call__
 
-    def seen(self: TrainingStep, group: Any, number: int, weight: float) -> Any:
+    def seen(self: TrainingStep, group: Any, number: int, weight: float, parts: Any = None) -> Any:
         asked.append(self.on_gradients)
-        return step(self, group, number, weight)
+        return step(self, group, number, weight, parts)
 
     monkeypatch.setattr(TrainingStep, "__call__", seen)
     train(tmp_path / "run", overrides=["training.max_steps=2"])
