@@ -104,10 +104,10 @@ def test_a_training_that_fails_while_it_is_traced_leaves_nothing_running(
 ) -> None:
     call = TrainingStep.__call__
 
-    def failing(self: TrainingStep, group: Any, number: int, weight: float) -> Any:
+    def failing(self: TrainingStep, group: Any, number: int, weight: float, parts: Any = None) -> Any:
         if number == 3:
             raise TrainingError("it ends here")
-        return call(self, group, number, weight)
+        return call(self, group, number, weight, parts)
 
     monkeypatch.setattr(TrainingStep, "__call__", failing)
     with pytest.raises(TrainingError, match="it ends here"):
