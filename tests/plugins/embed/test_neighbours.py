@@ -38,7 +38,11 @@ def vectors_file(paired_run: mmreg.Run, rows_file: Path, tmp_path: Path) -> Path
 
 def test_the_commands_come_through_the_hook_of_a_bundled_plugin() -> None:
     plugin = next(plugin for plugin in registry.all_plugins() if plugin.entry_point == "embed")
-    assert (plugin.distribution, plugin.status, list(plugin.hooks)) == ("mmreg", "ok", ["mmreg_commands"])
+    assert (plugin.distribution, plugin.status, list(plugin.hooks)) == (
+        "mmreg",
+        "ok",
+        ["mmreg_commands", "mmreg_sections"],
+    )
 
 
 def test_neighbours_are_those_of_the_cosines_of_the_vectors(fused_run: mmreg.Run, rows: list[dict[str, Any]]) -> None:

@@ -24,7 +24,11 @@ def run(*arguments: str | Path) -> Any:
 
 def test_the_command_comes_through_the_hook_of_a_bundled_plugin() -> None:
     plugin = next(plugin for plugin in registry.all_plugins() if plugin.entry_point == "tune")
-    assert (plugin.distribution, plugin.status, list(plugin.hooks)) == ("mmreg", "ok", ["mmreg_commands"])
+    assert (plugin.distribution, plugin.status, list(plugin.hooks)) == (
+        "mmreg",
+        "ok",
+        ["mmreg_commands", "mmreg_sections"],
+    )
 
 
 def test_it_shows_the_best_trials_and_what_to_do_next(recipe: Path, tmp_path: Path) -> None:
