@@ -77,7 +77,8 @@ def test_what_nobody_reads_is_said_as_without_plugins(opened: CompletedProcess[s
     assert "a table's file ends in one of .csv" in result(opened, "some.other")
     said = str(result(opened, "line://one"))
     assert said.startswith("no installed plugin reads tables from line://; did you mean 'lines'")
-    assert "there are plugins for broken://, lines://, lost://, number://, sqlite://, twice://" in said
+    there = said.partition("there are plugins for ")[2]
+    assert all(f"{name}://" in there for name in ("broken", "lines", "lost", "number", "sqlite", "twice"))
 
 
 def test_errors_of_a_plugin_name_it_and_no_password(opened: CompletedProcess[str]) -> None:
