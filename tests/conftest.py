@@ -40,7 +40,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MMREG_DEBUG", "MMREG_STRICT", "MMREG_PLUGINS", "MMREG_DISABLE_PLUGINS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MMREG_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "mmreg-cache"))
+    base = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("MMREG_CACHE_DIR", str(base / "mmreg-cache"))
+    # Else MLflow begins a database and a folder wherever tests are started.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{base}/mlflow.db")
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(base / "mlruns"))
 
 
 @pytest.fixture(autouse=True, scope="session")
