@@ -67,6 +67,8 @@ class Display(Callback):
         self._pace = Pace(facts, run.recipe["training"]["max_minutes"])
         rows = ", ".join(f"{count} {split}" for split, count in facts["rows"].items())
         self._print(f"rows: {rows}; {facts['parameters']:,} parameters; {facts['device']}, {facts['precision']}")
+        if facts.get("processes", 1) > 1:
+            self._print(f"processes: {facts['processes']}, which share the {facts['batch_size']} rows of each step")
         found = [f"{facts['batch_size']} rows each"] if run.recipe["training"]["batch_size"] == "auto" else []
         found += ["rows of similar length together"] if facts["buckets"] else []
         if found:

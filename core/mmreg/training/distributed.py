@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import copy
+import math
 import os
 import signal
 import threading
@@ -46,6 +47,8 @@ PATIENCE = timedelta(minutes=30)
 """How long a process waits for another in a step: the first ones may compile kernels."""
 LONG = timedelta(days=14)
 """How long they wait where one does something for all, such as decoding a table or measuring the run."""
+SLOW = 1.3
+"""How many times as long as the others a process takes that is named."""
 Value = TypeVar("Value")
 Among = Callable[[Tensor, Tensor, Tensor], Tensor]
 """As `Task.loss_among`."""
@@ -189,6 +192,10 @@ class Peers:
         """The greatest of what they wish."""
         return wish
 
+    def slow(self) -> str:
+        """What to say of one that the others wait for; empty if there is none."""
+        return ""
+
     def from_first(self, find: Callable[[], Value]) -> Value:
         """What the first of them finds."""
         return find()
@@ -257,6 +264,8 @@ class _Joined(Peers):
         self._local = int(os.environ.get("LOCAL_RANK", self.rank))
         self._undo: Callable[[], None] = lambda: None
         self._model: nn.Module | None = None
+        self._wrapped: DistributedDataParallel | None = None
+        self._named: int | None = None  # the slow process that was told of
         self._idle: list[nn.Parameter] | None = None  # weights that nothing depends on; None before it is known
 
     def parts(
@@ -274,6 +283,7 @@ class _Joined(Peers):
         self._model, self._undo = model, share_statistics(model, self._rows)
         wrapped = DistributedDataParallel(model, broadcast_buffers=False)
         wrapped.register_comm_hook(None, lambda state, bucket: _added(bucket.buffer()))
+        self._wrapped = wrapped
         return wrapped
 
     def adding_up(self, forward: Callable[..., Any], last: bool) -> AbstractContextManager[object]:
@@ -306,6 +316,15 @@ class _Joined(Peers):
         told = torch.tensor(wish)
         dist.all_reduce(told, dist.ReduceOp.MAX, group=self._wishes)
         return int(told)
+
+    def slow(self) -> str:
+        own = 0.0
+        if self._wrapped is not None:  # which times some of its steps, without what it waits for the others' gradients
+            facts = self._wrapped._get_ddp_logging_data()  # type: ignore[no-untyped-call]
+            own = 1e-9 * sum(float(facts.get(f"avg_{way}_compute_time", 0)) for way in ("forward", "backward"))
+        rank, told = slow_process(self.from_all(own))
+        before, self._named = self._named, rank
+        return told if rank is not None and rank != before else ""
 
     def from_first(self, find: Callable[[], Value]) -> Value:
         found: list[Any] = [find() if self.leads else None]
@@ -427,6 +446,23 @@ class _Joined(Peers):
     def end(self) -> None:
         self._undo()
         self._model = None
+
+
+def slow_process(seconds: Sequence[float]) -> tuple[int | None, str]:
+    """Which process takes so much longer for a step that the others wait for it, and what to say of it.
+
+    Args:
+        seconds: of each process for forward and backward passes of its rows; 0 where it is not known.
+    """
+    rank = int(np.argmax(seconds))
+    others = [each for other, each in enumerate(seconds) if other != rank]
+    usual = float(np.median(others)) if others and min(seconds) > 0 else math.inf
+    if seconds[rank] <= SLOW * usual:
+        return None, ""
+    return rank, (
+        f"process {rank} takes {seconds[rank] / usual:.1f} times as long for its rows of a step as the others "
+        f"({seconds[rank]:.3g} s instead of {usual:.3g} s), which wait for it; see what else runs there"
+    )
 
 
 def leads() -> bool:

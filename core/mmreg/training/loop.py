@@ -113,6 +113,7 @@ class Trainer:
         if options.average is not None:
             self.average = Average(self.model, options.average, self.peers.copied(model))
         self._whole = model if self.peers.leads else self.model
+        self._tell = tell
         self._compile(tell)
         self.watch = Watch(options.on_nonfinite == "skip", self._explain)
         self.progress = Progress()
@@ -345,6 +346,8 @@ class Trainer:
         if self.watch.skipped and not position.weight > 0:
             raise NonFiniteError(f"not one step of epoch {self.progress.epoch + 1} had a finite loss; {REMEDY}")
         means = position.means()
+        if slow := self.peers.slow():
+            self._tell(slow)
         with self._clock.validating(), region("validation"):
             self.model.eval()
             measured = self.validation(self.predicting, self.between_steps)

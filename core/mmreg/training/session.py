@@ -472,6 +472,7 @@ class Session:
             "resumed_after_epoch": trainer.progress.epoch,
             "resumed_after_step": trainer.progress.step,
             "resumed_within_epoch": trainer.position is not None,
+            "processes": self.peers.size,
         }
 
 

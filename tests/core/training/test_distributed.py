@@ -31,7 +31,7 @@ from mmreg.layers import MaskedBatchNorm, masked_batch_norm
 from mmreg.recipe.recipe import read_recipe
 from mmreg.recipe.resolve import resolve
 from mmreg.training.checkpoint import load_checkpoint
-from mmreg.training.distributed import Part, Peers, check_plan, part_of
+from mmreg.training.distributed import Part, Peers, check_plan, part_of, slow_process
 
 SCRIPT = str(Path(trained_together.__file__))
 TOLERANCE = 2e-5
@@ -73,6 +73,25 @@ def test_each_process_has_a_row_of_each_modality_of_the_batch() -> None:
 def test_the_weight_is_that_of_all_rows() -> None:
     parts = parts_of([0, 2, 3], np.ones((4, 1)), 2, [0.5, 9.0, 1.5, 1.0])
     assert [part.weight for part in parts] == [3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "named"),
+    [
+        ([0.1, 0.1], None),
+        ([0.1, 0.12, 0.11, 0.1], None),
+        ([0.1, 0.5], 1),
+        ([0.4, 0.1, 0.1, 0.2], 0),
+        ([0.1, 0.0], None),  # not known of all of them
+        ([0.3], None),
+    ],
+)
+def test_a_process_that_the_others_wait_for_is_named(seconds: list[float], named: int | None) -> None:
+    rank, told = slow_process(seconds)
+    assert rank == named
+    assert (told == "") == (named is None)
+    if named is not None:
+        assert told.startswith(f"process {named} takes {max(seconds) / 0.1:.1f} times as long")
 
 
 def test_the_sums_of_a_norm_give_what_torch_gives() -> None:
