@@ -194,7 +194,7 @@ def train(
         note(f"there is no run in {str(out)!r} to go on with: it begins")
     try:
         with stop.watched():
-            with stop.deferring():  # an import that is broken off leaves half a module
+            with stop.heeding("stopped"):  # an import that is broken off leaves half a module
                 from mmreg.cli.display import Display
                 from mmreg.training.distributed import leads
                 from mmreg.training.train import train as run_training

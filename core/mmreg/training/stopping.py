@@ -37,23 +37,16 @@ class Stop:
         self.heeded = False
 
     @contextmanager
-    def deferring(self) -> Iterator[None]:
-        """A time in which nothing is raised in the midst of what goes on, such as the import of a library."""
-        self.heeded = True
-        try:
-            yield
-        finally:
-            self.heeded = False
-        if self.wanted:
-            raise Stopped("stopped")
+    def heeding(self, otherwise: str = "stopped after the last epoch") -> Iterator[None]:
+        """The time in which the training asks whether to end, or must not be broken off, as by an import of a library.
 
-    @contextmanager
-    def heeding(self) -> Iterator[None]:
-        """The time in which the training asks whether to end."""
+        Args:
+            otherwise: what is said where it has not asked by the end.
+        """
         self.heeded = True
         try:
             yield
         finally:
             self.heeded = False
         if self.wanted:
-            raise Stopped("stopped after the last epoch")
+            raise Stopped(otherwise)
