@@ -49,6 +49,8 @@ LONG = timedelta(days=14)
 """How long they wait where one does something for all, such as decoding a table or measuring the run."""
 SLOW = 1.3
 """How many times as long as the others a process takes that is named."""
+WORTH = 0.05
+"""Seconds a step by which it takes longer: what is less may be chance."""
 Value = TypeVar("Value")
 Among = Callable[[Tensor, Tensor, Tensor], Tensor]
 """As `Task.loss_among`."""
@@ -265,7 +267,8 @@ class _Joined(Peers):
         self._undo: Callable[[], None] = lambda: None
         self._model: nn.Module | None = None
         self._wrapped: DistributedDataParallel | None = None
-        self._named: int | None = None  # the slow process that was told of
+        self._suspect: int | None = None  # the slow process of the last epoch
+        self._named: int | None = None  # that which was told of
         self._idle: list[nn.Parameter] | None = None  # weights that nothing depends on; None before it is known
 
     def parts(
@@ -323,8 +326,11 @@ class _Joined(Peers):
             facts = self._wrapped._get_ddp_logging_data()  # type: ignore[no-untyped-call]
             own = 1e-9 * sum(float(facts.get(f"avg_{way}_compute_time", 0)) for way in ("forward", "backward"))
         rank, told = slow_process(self.from_all(own))
-        before, self._named = self._named, rank
-        return told if rank is not None and rank != before else ""
+        before, self._suspect = self._suspect, rank
+        if rank is None or rank != before or rank == self._named:  # one epoch may be chance
+            return ""
+        self._named = rank
+        return told
 
     def from_first(self, find: Callable[[], Value]) -> Value:
         found: list[Any] = [find() if self.leads else None]
@@ -457,7 +463,7 @@ def slow_process(seconds: Sequence[float]) -> tuple[int | None, str]:
     rank = int(np.argmax(seconds))
     others = [each for other, each in enumerate(seconds) if other != rank]
     usual = float(np.median(others)) if others and min(seconds) > 0 else math.inf
-    if seconds[rank] <= SLOW * usual:
+    if seconds[rank] <= max(SLOW * usual, usual + WORTH):
         return None, ""
     return rank, (
         f"process {rank} takes {seconds[rank] / usual:.1f} times as long for its rows of a step as the others "
