@@ -118,7 +118,7 @@ def _curves(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html]:
     for subject, name in zip(subjects, names, strict=True):
         for chart in curve_charts(subject.facts):
             for series in chart.series:
-                if series.name == f"validation {chart.y}".replace("_", " ", 1):
+                if series.name == f"validation {chart.y}":
                     found.setdefault(series.name, []).append(Series(name, series.x, series.y))
     charts = [Chart(f"Learning curves: {title}", "epoch", title, series) for title, series in found.items()]
     return [tag("div", *map(draw, charts), class_="charts")] if charts else []

@@ -6,6 +6,7 @@ import itertools
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,3 +66,15 @@ def test_a_run_of_other_rows_is_named_and_the_rest_compared(three: list[Subject]
     page = comparison_page([*three[:2], strange])
     assert "so not compared: title." in page
     assert "correction for 1 pair." in page
+
+
+def test_curves_of_a_metric_with_an_underscore_are_laid_over_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmreg.sections import Chart, Series
+    from mmreg_report import comparison
+
+    lines = [Series(f"validation {name}", [1.0, 2.0], [0.5, 0.6]) for name in ("c_index", "image_c_index")]
+    monkeypatch.setattr(comparison, "curve_charts", lambda facts: [Chart("curves", "epoch", "c_index", lines)])
+    subject: Any = SimpleNamespace(facts=None)
+    (drawn,) = comparison._curves([subject, subject], ["first run", "second run"])
+    assert "validation c_index" in str(drawn)
+    assert all(name in str(drawn) for name in ("first run", "second run"))
