@@ -13,6 +13,8 @@ NO_MEMORY = "there is not enough memory; lower training.batch_size, or the sizes
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What an operating system says when there is no room for a file."""
 
+LAUNCHER = "MMREG_LAUNCHER"
+"""The environment variable that tells a process which one has started it, to train or predict with others."""
 SPINS = "1000"
 """How often a thread of torch looks for work before it sleeps: some microseconds, where it does so for milliseconds of
 itself. On a machine that has other things to do, a step on all cores then takes 3 to 4 times as long."""
@@ -27,7 +29,7 @@ def main() -> None:
     from mmreg.cli.app import build_app
     from mmreg.completion import typed_words
 
-    if "MMREG_LAUNCHER" in os.environ:
+    if LAUNCHER in os.environ:
         from mmreg.cli.launch import end_with_launcher
 
         end_with_launcher()

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmreg.cli import is_debug
+from mmreg.cli import LAUNCHER, is_debug
 from mmreg.console import say
 from mmreg.data.decode import num_workers
 from mmreg.errors import DeviceError, OptionError, PeerLostError, TrainingError
@@ -23,8 +23,6 @@ from mmreg.training.signals import INTERRUPTED, SIGNALS, TRY_AGAIN
 
 COMMAND = "MMREG_COMMAND"
 """The environment variable that tells a process what a person has typed."""
-LAUNCHER = "MMREG_LAUNCHER"
-"""The one that tells it which process has started it."""
 ORPHAN_SECONDS = 20.0
 """How long a process whose launcher is gone has to end after the step that is under way."""
 LONGEST = 1 << 14

@@ -112,6 +112,11 @@ class Rows(Protocol):
         """Their batch on a device."""
 
 
+def in_batches(places: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Places (N,) in batches of a size, in their order; the last one may have fewer."""
+    return [places[start : start + size] for start in range(0, len(places), size)]
+
+
 class Batches:
     """The batches of one pass over some rows; each iteration gives the same ones.
 
@@ -159,8 +164,7 @@ class Batches:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}")
         if order is None:
-            places = np.arange(len(self.rows))
-            order = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+            order = in_batches(np.arange(len(self.rows)), batch_size)
         self.order = order
         present = np.stack([part.present[self.rows] for part in self.prepared.values()], axis=1)
         for column, name in enumerate(self.prepared):

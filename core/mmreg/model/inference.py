@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mmreg.contract.interfaces import Modality
@@ -14,7 +15,7 @@ from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, Rows
 from mmreg.model.augmented import Augmented, averaged
 from mmreg.model.devices import autocast
-from mmreg.model.model import MultimodalModel, Vectors
+from mmreg.model.model import MultimodalModel, Output, Vectors
 from mmreg.model.nodes import Part
 from mmreg.model.seeding import Draws
 from mmreg.regions import region
@@ -86,12 +87,17 @@ def predict(
     if not outputs:
         empty = torch.zeros(0, model.task.num_outputs)
         return Predicted(empty, torch.zeros(0, dtype=torch.bool), {}, {})
-    order = torch.from_numpy(np.argsort(np.concatenate(places), kind="stable"))
+    return in_order(places, outputs)
 
-    def joined(tensors: Iterable[Tensor]) -> Tensor:
-        return torch.cat(list(tensors)).cpu()[order]
 
-    first = outputs[0]
+def in_order(places: Sequence[NDArray[np.int64]], outputs: Sequence[Output | Predicted]) -> Predicted:
+    """What was predicted of one or more groups of rows, in the order of the split and in host memory.
+
+    Args:
+        places: of each group, where its rows are in the split.
+        outputs: what was predicted of them.
+    """
+    joined, first = _joining(places), outputs[0]
     return Predicted(
         joined(output.scores for output in outputs),
         joined(output.present for output in outputs),
@@ -104,6 +110,12 @@ def predict(
         },
         {name: joined(output.extras[name] for output in outputs) for name in first.extras},
     )
+
+
+def _joining(places: Sequence[NDArray[np.int64]]) -> Callable[[Iterable[Tensor]], Tensor]:
+    """What joins a tensor of each group of rows, in the order of the split and in host memory."""
+    order = torch.from_numpy(np.argsort(np.concatenate(places), kind="stable"))
+    return lambda tensors: torch.cat(list(tensors)).cpu()[order]
 
 
 @torch.no_grad()
@@ -122,11 +134,7 @@ def embed(
         moved = batch.to(device)
         with autocast(device, dtype):
             made.append(model.vectors(transform(moved, modalities)))
-    order = torch.from_numpy(np.argsort(np.concatenate(places), kind="stable"))
-
-    def joined(tensors: Iterable[Tensor]) -> Tensor:
-        return torch.cat(list(tensors)).cpu()[order]
-
+    joined = _joining(places)
     return Vectors(
         joined(each.fused for each in made),
         {name: joined(each.inputs[name] for each in made) for name in made[0].inputs},

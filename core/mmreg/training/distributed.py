@@ -16,7 +16,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -33,12 +33,12 @@ from torch.nn.parallel import DistributedDataParallel
 from mmreg.contract.balance import BalanceBatch
 from mmreg.contract.optimization import ParameterGroup
 from mmreg.contract.task import Task
-from mmreg.data.batches import Batch
+from mmreg.data.batches import Batch, in_batches
 from mmreg.errors import DeviceError, OptionError, PeerLostError, TrainingError
 from mmreg.layers import MaskedBatchNorm, masked_batch_norm
 from mmreg.messages import listed, plural
 from mmreg.model.devices import available_devices, resolve_device
-from mmreg.model.inference import Predicted
+from mmreg.model.inference import Predicted, in_order
 from mmreg.model.model import MultimodalModel
 from mmreg.recipe.resolve import Plan
 from mmreg.training.rows import AnyBatch
@@ -352,31 +352,13 @@ class _Joined(Peers):
         self, rows: int, batch_size: int, order: Sequence[NDArray[np.int64]] | None
     ) -> Sequence[NDArray[np.int64]] | None:
         if order is None:
-            places = np.arange(rows)
-            order = [places[first : first + batch_size] for first in range(0, rows, batch_size)]
+            order = in_batches(np.arange(rows), batch_size)
         return order[self.rank :: self.size]
 
     def predicted(self, own: Predicted, order: Sequence[NDArray[np.int64]] | None) -> Predicted:
         places = np.sort(np.concatenate([np.empty(0, np.int64), *(order or ())]))
         told = [pair for pair in self.from_all((places, own)) if len(pair[0])]
-        back = torch.from_numpy(np.argsort(np.concatenate([places for places, _ in told]), kind="stable"))
-        parts = [each for _, each in told]
-
-        def joined(tensors: Iterable[Tensor]) -> Tensor:
-            return torch.cat(list(tensors))[back]
-
-        return Predicted(
-            joined(each.scores for each in parts),
-            joined(each.present for each in parts),
-            {
-                name: type(part)(
-                    joined(each.parts[name].scores for each in parts),
-                    joined(each.parts[name].present for each in parts),
-                )
-                for name, part in parts[0].parts.items()
-            },
-            {name: joined(each.extras[name] for each in parts) for name in parts[0].extras},
-        )
+        return in_order([places for places, _ in told], [each for _, each in told])
 
     def among(self, task: Task, part: Part | None) -> Among:
         if part is None or not _compares(task):
@@ -640,7 +622,7 @@ def share_statistics(model: nn.Module, peers: Any) -> Callable[[], None]:
     Each process has to call every one of them as often as the others.
 
     Args:
-        model: with batch norms of torch's, or this module's.
+        model: with batch norms of torch's, or of `mmreg.layers`.
         peers: the processes, a torch.distributed group.
 
     Returns:

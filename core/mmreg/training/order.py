@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from mmreg.data.batches import in_batches
 from mmreg.data.lengths import padding_share, ragged_bytes, similar_lengths
 from mmreg.data.prepared import Prepared
 from mmreg.model.seeding import derive
@@ -63,4 +64,4 @@ def epoch_order(
     order = random.permutation(rows) if classes is None else balanced_rows(classes, options.class_balance, random)
     if lengths is not None:
         return similar_lengths(order, lengths, size, random)
-    return [order[start : start + size] for start in range(0, rows, size)]
+    return in_batches(order, size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,12 @@ from typing import Any
 import pytest
 import yaml
 from small import call
-from web_server import WebServer, serving
+from web_server import WebServer
 
 import mmreg
 from mmreg.errors import MmregError
 
 pytest.importorskip("aiohttp", reason="needs the extra remote")
-
-
-@pytest.fixture
-def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
-    monkeypatch.setenv("MMREG_CACHE_DIR", str(tmp_path / "cache"))
-    with serving() as server:
-        yield server
 
 
 def picture(bright: bool) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,6 @@ from mmreg.data.table import Table
 from mmreg.errors import TableError
 
 pytest.importorskip("aiohttp", reason="needs the extra remote")
-
-
-@pytest.fixture
-def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
-    monkeypatch.setenv("MMREG_CACHE_DIR", str(tmp_path / "cache"))
-    with serving() as server:
-        yield server
 
 
 def png(color: int) -> bytes:
