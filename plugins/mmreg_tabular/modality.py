@@ -135,6 +135,24 @@ class Tabular(Modality):
             arrays["categories"] = (np.array(categories, np.int64) + self._first).astype(np.int32)
         return arrays
 
+    def notes_in_use(self, arrays: Iterator[dict[str, Tensor]]) -> Sequence[str]:
+        """Which columns of categories have values, and none that training has seen."""
+        columns = [(name, each) for name, each in self._fitted().items() if isinstance(each, CategoryColumn)]
+        if not any(column.names for _, column in columns):
+            return ()
+        known, unknown = np.zeros(len(columns), bool), np.zeros(len(columns), bool)
+        for given in arrays:
+            numbers = given["categories"].numpy() - self._first
+            known |= (numbers > OTHER).any(0)
+            unknown |= (numbers == OTHER).any(0)
+            if known.all():
+                return ()
+        unseen = [name for at, (name, each) in enumerate(columns) if each.names and unknown[at] and not known[at]]
+        if not unseen:
+            return ()
+        of = f"column {unseen[0]!r} has" if len(unseen) == 1 else f"columns {listed(map(repr, unseen))} have"
+        return (f"{of} no category that training knows, so that it tells the model nothing",)
+
     def transform(
         self, signal: Signal[dict[str, Tensor]], *, training: bool, generator: torch.Generator | None = None
     ) -> Signal[dict[str, Tensor]]:

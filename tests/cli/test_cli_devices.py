@@ -43,6 +43,7 @@ def begun(folder: Path, recipe: Path, *arguments: str) -> subprocess.Popen[str]:
         ("SIGTERM", 75),
         pytest.param("SIGINT", 130, marks=pytest.mark.slow),
         pytest.param("SIGUSR1", 75, marks=pytest.mark.slow),
+        pytest.param("SIGHUP", 75, marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_ends_all_processes_after_a_step_with_one_message(

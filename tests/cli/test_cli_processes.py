@@ -191,6 +191,29 @@ def test_a_terminal_shows_a_bar_and_keeps_the_lines(recipe: Path, tmp_path: Path
     assert "\x1b[?25h" in shown.decode()  # the cursor is back
 
 
+def test_a_terminal_that_is_closed_ends_a_training_with_a_checkpoint_and_nothing_half(
+    recipe: Path, tmp_path: Path
+) -> None:
+    import pty
+
+    from mmreg.training.checkpoint import load_checkpoint
+
+    arguments = [*MMREG, "train", "text.yaml", "--out", "run", "--device", "cpu", "--set", "training.epochs=4000"]
+    process, ours = pty.fork()
+    if not process:
+        os.chdir(tmp_path)
+        os.environ["MMREG_DISABLE_PLUGINS"] = "report"
+        os.execvp(arguments[0], arguments)
+    shown = b""
+    while b"epoch   2" not in shown and (read := os.read(ours, 65536)):
+        shown += read
+    os.close(ours)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 75
+    assert load_checkpoint(tmp_path / "run")[0]["progress"]["step"] > 3
+    left = {path.name for path in (tmp_path / "run").rglob("*")}
+    assert left == {"checkpoints", "last.pt", "best.pt", "components.json", "recipe.yaml", "metrics.csv", "timings.csv"}
+
+
 def test_a_plugin_can_be_left_out(tmp_path: Path) -> None:
     done = process("--no-plugin", "image", "list", "--format", "json", cwd=tmp_path)
     assert "image_cnn" not in {row["name"] for row in json.loads(done.stdout)}

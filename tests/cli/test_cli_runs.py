@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from made_runs import make_run
 from small import Caller
 
@@ -244,6 +245,26 @@ def test_links_and_hidden_folders_are_not_followed_nor_what_is_too_deep(cli: Cal
     assert names(cli, str(place)) == [str(place / "a/b/c/d/e/f")]
 
 
+def test_of_what_only_one_run_has_single_keys_are_told(cli: Caller, tmp_path: Path) -> None:
+    image = {"type": "image", "encoder": {"name": "image_cnn", "channels": [8, 16]}, "augment": None}
+    recipes = {
+        "one": {"modalities": {"image": image}, "split": "split", "callbacks": [{"name": "statistics", "every": 5}]},
+        "two": {"modalities": {}, "split": {"test": 0.5}, "callbacks": [{"name": "statistics", "every": 9}]},
+    }
+    for name, recipe in recipes.items():
+        make_run(tmp_path / name)
+        (tmp_path / name / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    lines = cli("runs", "diff", tmp_path / "one", tmp_path / "two").out.splitlines()
+    assert lines == [
+        "modalities.image.type: image -> nothing",
+        "modalities.image.encoder.name: image_cnn -> nothing",
+        "modalities.image.encoder.channels: [8, 16] -> nothing",
+        "split: split -> nothing",
+        "callbacks.0.every: 5 -> 9",
+        "split.test: nothing -> 0.5",
+    ]
+
+
 @pytest.mark.usefixtures("place")
 def test_two_runs_are_compared_by_the_keys_and_figures_in_which_they_differ(cli: Caller) -> None:
     rows = json.loads(cli("runs", "diff", "first", "more/second", "--format", "json").out)
@@ -254,8 +275,14 @@ def test_two_runs_are_compared_by_the_keys_and_figures_in_which_they_differ(cli:
         "test.accuracy": (0.7, 0.9),
         "test.f1": (0.35, 0.45),
     }
-    lines = cli("runs", "diff", "first", "more/second").out.splitlines()
-    assert lines[0].split() == ["key", "first", "more/second"]
+    assert cli("runs", "diff", "first", "more/second").out.splitlines() == [
+        "fusion.name: mmreg:concat -> mmreg:product",
+        "training.epochs: 5 -> 2",
+        "training.optimizer.lr: 0.001 -> 0.1",
+        "test.accuracy: 0.7 -> 0.9",
+        "test.f1: 0.35 -> 0.45",
+    ]
+    assert cli("runs", "diff", "first", "more/second", "--format", "csv").out.startswith("key,first,more/second\n")
     assert cli("runs", "diff", "first", "first").err == "they differ in nothing\n"
     assert cli("runs", "diff", "first", "more").code == 2
 

@@ -17,7 +17,7 @@ from mmreg.studies.compare import grid
 from mmreg.training import session, train
 from mmreg.training.checkpoint import load_checkpoint
 from mmreg.training.loop import Trainer
-from mmreg.training.signals import SIGNALS
+from mmreg.training.signals import SIGNALS, ending_signals
 from mmreg.training.validation import Validation
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -58,7 +58,7 @@ def assert_goes_on_to_the_same(command: Callable[..., Called], folder: Path) -> 
         assert (folder / "run" / name).read_bytes() == (folder / "whole" / name).read_bytes()
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75), ("SIGHUP", 75)])
 def test_a_signal_while_values_are_prepared_ends_at_once(
     command: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
 ) -> None:
@@ -106,6 +106,31 @@ def test_a_second_signal_ends_at_once(
     assert stopped.err.startswith("\nstopped\n")
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert_goes_on_to_the_same(command, tmp_path)
+
+
+def test_a_terminal_that_says_twice_that_it_is_closed_ends_the_training_after_its_step(
+    command: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_take_step", before(Trainer._take_step, lambda: send("SIGHUP", 2), 1))
+        stopped = command()
+    assert stopped.code == 75
+    assert load_checkpoint(tmp_path / "run")[0]["progress"]["step"] == 2
+    assert_goes_on_to_the_same(command, tmp_path)
+
+
+def test_a_closed_terminal_ends_nothing_that_nohup_has_started(
+    command: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(Trainer, "_take_step", before(Trainer._take_step, lambda: send("SIGHUP"), 1))
+        assert command().code == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.SIGHUP not in ending_signals()
+    finally:
+        signal.signal(signal.SIGHUP, handler)
+    assert signal.SIGHUP in ending_signals()
 
 
 @pytest.mark.parametrize(("owner", "place"), [(session, "fit_fusions"), (session.Session, "_report")])

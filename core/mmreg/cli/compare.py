@@ -94,7 +94,8 @@ def compare(
     """Train a recipe with each fusion, encoder, balance and seed named, and say which differences test rows bear out.
 
     Called again, it keeps what is finished, goes on with what was stopped, and trains what is new; it compares what
-    the call names. Ctrl-C (exit code 130), SIGTERM and SIGUSR1 (75) end it; finished trainings stay.
+    the call names. Ctrl-C (exit code 130), SIGTERM, SIGUSR1 and a closed terminal (75) end it; finished trainings
+    stay.
 
     Example: mmreg compare recipe.yaml --fusion concat,low_rank --seeds 0..4 --out comparison
     """

@@ -19,7 +19,7 @@ from mmreg.console import say
 from mmreg.data.decode import num_workers
 from mmreg.errors import DeviceError, OptionError, PeerLostError, TrainingError
 from mmreg.messages import listed
-from mmreg.training.signals import INTERRUPTED, SIGNALS, TRY_AGAIN
+from mmreg.training.signals import INTERRUPTED, SIGNALS, TRY_AGAIN, ending_signals
 
 COMMAND = "MMREG_COMMAND"
 """The environment variable that tells a process what a person has typed."""
@@ -89,7 +89,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
             max_restarts=0,
-            signals_to_handle=",".join(signal.Signals(number).name for number in (*SIGNALS, signal.SIGHUP)),
+            signals_to_handle=",".join(signal.Signals(number).name for number in ending_signals()),
             logs_specs=DefaultLogsSpecs(folder, redirects=dict.fromkeys(range(1, count), Std.ALL)),
         )
         try:

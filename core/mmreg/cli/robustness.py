@@ -66,8 +66,8 @@ def robustness(
     """Train a recipe with modalities missing at each rate, measure it at each, and compare with the best one present.
 
     Called again, it keeps what is finished, goes on with what was stopped, and trains what is new. Ctrl-C (exit code
-    130), SIGTERM and SIGUSR1 (75) end it; finished trainings stay. A finished run is measured by mmreg evaluate RUN
-    --missing-rate.
+    130), SIGTERM, SIGUSR1 and a closed terminal (75) end it; finished trainings stay. A finished run is measured by
+    mmreg evaluate RUN --missing-rate.
 
     Example: mmreg robustness recipe.yaml --fusions concat,product --use-rates 0,0.5
     """

@@ -116,11 +116,16 @@ def diff(
 ) -> None:
     """Show where two runs differ: the keys of their recipes, and their figures.
 
+    A line a key, with what the first run has there and then the second.
+
     Example: mmreg runs diff runs/concat runs/low_rank
     """
     rows = list(_differences(first, second))
     if format is ListFormat.JSON:
         print_json(rows)
+    elif rows and format is ListFormat.TABLE:
+        for row in rows:
+            print(f"{row['key']}: {_shown(row['first'])} -> {_shown(row['second'])}")
     elif rows:
         names = {"first": printable(str(first)), "second": printable(str(second))}
         if names["first"] == names["second"]:
@@ -222,12 +227,30 @@ def _differences(first: Path, second: Path) -> Iterator[dict[str, Any]]:
         read_facts(folder)  # says what is wrong with what is no run
         recipe = read_recipe_data(folder)
         recipes.append(recipe if isinstance(recipe, Mapping) else {})
-    for key, before, now in recipe_differences(*recipes):
-        yield {"key": printable(key), "first": before, "second": now}
-    before, now = (dict(_figures(summarize(folder))) for folder in (first, second))
+    told = list(recipe_differences(*recipes))
+    before, now = ({k: v for key, *sides in told for k, v in _leaves(sides[side], key).items()} for side in (0, 1))
+    yield from _differing(before, now)
+    yield from _differing(*(dict(_figures(summarize(folder))) for folder in (first, second)))
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for key in dict.fromkeys([*before, *now]):
         if before.get(key) != now.get(key):
             yield {"key": printable(key), "first": before.get(key), "second": now.get(key)}
+
+
+def _leaves(value: Any, path: str) -> dict[str, Any]:
+    """What is below a key of a recipe by dotted keys, also of the members of a list; of a plain value, that value."""
+    if isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value):
+        value = dict(enumerate(value))
+    if not isinstance(value, Mapping) or not value:
+        return {path: value}
+    return {key: leaf for name, below in value.items() for key, leaf in _leaves(below, f"{path}.{name}").items()}
+
+
+def _shown(value: Any) -> str:
+    """A value in a line; nothing is said to be nothing."""
+    return "nothing" if value is None or value == "" else printable(cell(value))
 
 
 def _figures(summary: RunSummary) -> Iterator[tuple[str, Any]]:

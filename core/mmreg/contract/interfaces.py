@@ -157,6 +157,18 @@ class Modality(Restorable, ABC):
         """
         return ()
 
+    def notes_in_use(self, arrays: Iterator[Any]) -> Sequence[str]:
+        """What a person should know of rows that are predicted or measured, such as how they are unlike training's.
+
+        Args:
+            arrays: the stored values of the rows that have one, many at a time (B, *stored.shape), ragged ones padded
+                with zeros; made as they are asked for, so that whoever needs none, or the first ones, pays for no more.
+
+        Returns:
+            Sentences as of `notes`.
+        """
+        return ()
+
     def transform(
         self, signal: Signal[Any], *, training: bool, generator: torch.Generator | None = None
     ) -> Signal[Any]:

@@ -199,6 +199,12 @@ class Prepared:
             for copies in zip(*columns, strict=True):
                 yield dict(zip(self._names, copies, strict=True)) if self._is_named else copies[0]
 
+    def batches(self, rows: NDArray[np.int64], size: int = 4096) -> Iterator[Any]:
+        """The values of those of these rows that are present, as `gather` gives them, so many rows at a time."""
+        present = rows[self.present[rows]]
+        for first in range(0, len(present), size):
+            yield self.gather(present[first : first + size]).values
+
     def _copies(self, name: str, wanted: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
         """One array of each of these values."""
         array = self._read(name, wanted)

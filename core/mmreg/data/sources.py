@@ -127,6 +127,19 @@ def _fetch(scheme: str, addresses: Sequence[str], allowed: Sequence[str]) -> Seq
     return copies
 
 
+def refused_place(address: str) -> str:
+    """Why no files are fetched from below an address; empty where they are."""
+    scheme = scheme_of(address)
+    found = [spec for _, spec in sources() if spec.name == scheme]
+    if any(spec.fetches for spec in found):
+        return ""
+    known = sorted({spec.name for _, spec in sources() if spec.fetches})
+    there = f"there are plugins for {', '.join(f'{each}://' for each in known) or 'none'}"
+    if found:
+        return f"{scheme}:// names tables alone, from which no files are fetched; {there}"
+    return f"no installed plugin fetches files from {scheme}://{near(scheme, known)}; {there}"
+
+
 def sources() -> list[tuple[Plugin, SourceSpec]]:
     """Every plugin's sources, in the plugins' order."""
     return list(call_hook(registry.all_plugins(), "mmreg_sources", SourceSpec))

@@ -10,6 +10,7 @@ from mmreg import registry
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.markers import AssetMark
 from mmreg.contract.task import Task
+from mmreg.data.sources import refused_place
 from mmreg.errors import ComponentImportError, ComponentNotFoundError, MmregError
 from mmreg.messages import listed, near, shown
 from mmreg.recipe.assets import digest
@@ -76,6 +77,9 @@ def find_components(form: Form, folder: Path | None, trains: bool = True) -> Fou
         check_space(finder, found.fusion, found.task)
         found.metrics = _metrics(finder, form, found.task)
     _training(finder, form, found, trains)
+    for number, address in enumerate(form.remote if trains else ()):
+        if why := refused_place(address):
+            finder.problem(("remote", number), why)
     callbacks = [
         finder.component("callback", chosen.name, chosen.options, ("callbacks", index))
         for index, chosen in enumerate(form.callbacks)

@@ -206,6 +206,7 @@ class Run:
         rows = keep_rows(prepared, rows)
         if not len(rows):
             raise RunError(f"there are no {name} rows to evaluate on")
+        _tell_notes(prepared, self.modalities, rows)
         return KnownRows(prepared, rows, experiment.targets[rows], name, experiment.table)
 
     def predict(
@@ -279,6 +280,7 @@ class Run:
         if on_bad is None:
             _tell_bad(prepared, numbers)
             numbers = keep_rows(prepared, numbers)
+            _tell_notes(prepared, self.modalities, numbers)
         return PreparedRows(self.plan, self.modalities, table, prepared, numbers)
 
     def row_inputs(self, given: PreparedRows, batch_size: int | None = None) -> Iterator[RowInputs]:
@@ -425,3 +427,10 @@ def _tell_bad(prepared: Mapping[str, Prepared], rows: NDArray[np.int64]) -> None
     """Say which cells of these rows cannot be loaded, as their rows are left out or less is known of them."""
     for text in bad_texts(prepared.values(), rows):
         logger.warning("note: %s", text)
+
+
+def _tell_notes(prepared: Mapping[str, Prepared], modalities: Mapping[str, Modality], rows: NDArray[np.int64]) -> None:
+    """Say what modalities tell of these rows."""
+    for name, modality in modalities.items():
+        for text in modality.notes_in_use(prepared[name].batches(rows)):
+            logger.warning("note: %s: %s", name, text)

@@ -110,6 +110,8 @@ def test_the_copies_are_listed_and_removed_with_the_cache(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"remote": ["datasets://x"]}, "remote.0: datasets:// names tables alone, from which no files are fetched"),
+        ({"remote": ["file:///data/"]}, "remote.0: no installed plugin fetches files from file://; there are plugins"),
         ({"remote": ["images/"]}, "must begin with a scheme and a host or bucket"),
         ({"remote": ["https://"]}, "must begin with a scheme and a host or bucket"),
         ({"remote": ["https://me:hunter2@host/"]}, "credentials are read from the environment alone"),

@@ -256,6 +256,11 @@ def test_no_redirect_to_another_host_is_followed_unless_that_is_allowed(web: Web
         with pytest.raises(TableError, match="leads to another host"):
             open_table(f"{web.address}/t.csv")
         assert other.asked["GET", "/secret.csv"] == 0
+    web.redirects["/away.csv"] = "file:///etc/passwd"
+    web.redirect_header = "Location"
+    with pytest.raises(TableError, match=r"leads to file://, which is no place of the web and is never followed") as no:
+        open_table(f"{web.address}/away.csv")
+    assert "remote:" not in str(no.value)
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,47 @@ def test_a_table_of_facts_trains_and_predicts_from_its_folder(tmp_path: Path, en
     assert mmreg.load(tmp_path / "run").predict(new) == run.predict(new)
 
 
+@pytest.fixture(scope="module")
+def facts_run(tmp_path_factory: pytest.TempPathFactory) -> mmreg.Run:
+    """Trained on `rows`, for an epoch."""
+    recipe = {
+        "table": rows(60),
+        "split": "split",
+        "target": {"column": "label"},
+        "modalities": {"facts": {"type": "tabular", "columns": COLUMNS}},
+        "training": {"epochs": 1},
+    }
+    return mmreg.train(recipe, tmp_path_factory.mktemp("facts") / "run", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"kind": "castle"}, "column 'kind' has no category that training knows, so that it tells the model nothing"),
+        ({"kind": "castle", "new": "maybe"}, "columns 'kind', 'new' have no category that training knows"),
+        ({"kind": None}, ""),  # nothing there is nothing unknown
+        ({"price": 1e9, "built": date(2090, 1, 1)}, ""),
+    ],
+)
+@pytest.mark.parametrize("use", ["predict", "evaluate"])
+def test_a_column_that_holds_unknown_categories_alone_is_noted_once(
+    facts_run: mmreg.Run, caplog: pytest.LogCaptureFixture, changed: dict[str, Any], told: str, use: str
+) -> None:
+    table = [{**row, **changed} for row in rows(60)]
+    getattr(facts_run, use)(table)
+    notes = [record.getMessage() for record in caplog.records]
+    assert len(notes) == bool(told)
+    assert not told or notes[0].startswith(f"note: facts: {told}")
+
+
+def test_a_column_with_one_known_category_among_unknown_ones_is_not_noted(
+    facts_run: mmreg.Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = [{**row, "kind": "castle" if number else "flat"} for number, row in enumerate(rows(60))]
+    facts_run.predict(table)
+    assert not caplog.records
+
+
 def test_a_bad_cell_is_told_with_its_row_and_column(tmp_path: Path) -> None:
     table = rows(60)
     table[7]["price"] = float("inf")
