@@ -18,6 +18,7 @@ import typer
 from mmreg.completion import complete_recipes as complete_recipes
 from mmreg.completion import complete_runs as complete_runs
 from mmreg.contract.metrics import by_target as by_target
+from mmreg.contract.metrics import detail_rows as detail_rows
 from mmreg.contract.metrics import figure_rows as figure_rows
 from mmreg.contract.metrics import numbers as numbers
 from mmreg.errors import OptionError, TableError

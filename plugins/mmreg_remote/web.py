@@ -67,8 +67,8 @@ def check_redirect(asked: str, target: str, allowed: tuple[str, ...]) -> None:
         return
     if new.scheme not in PORTS:
         raise TableError(
-            f"its server leads to {new.scheme}://, which is no place of the web and is never followed; name the address "
-            "that the file itself has"
+            f"its server leads to {new.scheme}://, which is no place of the web and is never followed; name the "
+            "address that the file itself has"
         )
     place = f"{new.scheme}://{new.netloc.rpartition('@')[2].lower()}"
     bare = f"{place}{new.path or '/'}"

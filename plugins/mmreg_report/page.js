@@ -12,12 +12,15 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const down = head.getAttribute("aria-sort") === "ascending";
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      // What is no number, such as a dash, stands below all numbers, whichever way these are sorted.
+      const number = (row) => (text(row, column) ? Number(text(row, column).replaceAll(",", "")) : NaN);
+      const sign = down ? -1 : 1;
       const rows = [...body.rows].sort((a, b) => {
-        const [x, y] = [text(a, column), text(b, column)];
-        const [n, m] = [Number(x.replaceAll(",", "")), Number(y.replaceAll(",", ""))];
-        return x && y && !isNaN(n) && !isNaN(m) ? n - m : x.localeCompare(y);
+        const [n, m] = [number(a), number(b)];
+        if (isNaN(n) !== isNaN(m)) return isNaN(n) ? 1 : -1;
+        return sign * (isNaN(n) ? text(a, column).localeCompare(text(b, column), undefined, { numeric: true }) : n - m);
       });
-      body.append(...(down ? rows.reverse() : rows));
+      body.append(...rows);
     });
   });
   if (body.rows.length < 8) continue;

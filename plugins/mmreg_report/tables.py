@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean, stdev
 from typing import Any
 
-from mmreg.console import by_target
+from mmreg.console import by_target, detail_rows
 from mmreg.messages import cell, listed, plural
 from mmreg_report.reading import Facts
 
@@ -77,7 +77,7 @@ def classes(facts: Facts) -> list[tuple[str, list[dict[str, Any]]]]:
     return [
         (
             f"{title}{f' of {cell(target)}' if target else ''} ({rows_of(split)})",
-            [{"name": name, **each} for name, each in figures["metrics"][key].items()],
+            detail_rows(figures["metrics"][key]),
         )
         for target, figures in (by_target(facts.report[split]).items() if split else ())
         for key, title in (("per_class", "Classes"), ("per_label", "Labels"), *OTHERS)

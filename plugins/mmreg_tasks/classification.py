@@ -180,8 +180,8 @@ class Classification(Task):
     def evaluate(self, scores: Tensor, targets: Tensor, metrics: Sequence[str] = ()) -> dict[str, Any]:
         """Metrics of N rows.
 
-        Always accuracy, precision, recall, f1 (macro averages over the classes that occur), "per_class" by the
-        label's text, "confusion" (rows are truth) and "labels"; accuracy's interval (Wilson 1927), and as
+        Always accuracy, precision, recall, f1 (macro averages over the classes that occur, in truth or prediction,
+        undefined ones as 0), "per_class" by the label's text (None for figures of a class without rows), "confusion" (rows are truth) and "labels"; accuracy's interval (Wilson 1927), and as
         "baseline" what always saying the most frequent class of these rows would give, which no single answer
         exceeds; further ones by name, as `metrics` lists them.
 

@@ -60,9 +60,12 @@ def wilson(hits: float, rows: int) -> list[float]:
 def per_label(
     names: Sequence[str], precision: Tensor, recall: Tensor, f1: Tensor, rows: Tensor
 ) -> dict[str, dict[str, Any]]:
-    """Each label's figures, (K,) each, as plain numbers by the label's name."""
+    """Each label's figures, (K,) each, as plain numbers by the label's name; None for those of a label without rows."""
     columns = zip(names, precision.tolist(), recall.tolist(), f1.tolist(), rows.tolist(), strict=True)
-    return {name: {"precision": p, "recall": r, "f1": f, "rows": n} for name, p, r, f, n in columns}
+    none = {"precision": None, "recall": None, "f1": None}
+    return {
+        name: {**({"precision": p, "recall": r, "f1": f} if n else none), "rows": n} for name, p, r, f, n in columns
+    }
 
 
 def macro_ranking(which: Literal["auroc", "average_precision"], scores: Tensor, positive: Tensor) -> float:

@@ -82,6 +82,16 @@ def test_figures_are_plain_columns_in_a_pipe(cli: Caller, here: Path) -> None:
     assert lines[-1].startswith("Accuracy: ")
 
 
+def test_a_class_without_rows_has_dashes_and_no_zeros(cli: Caller, here: Path, tmp_path: Path) -> None:
+    rows = [row for row in read_table(here / "table.csv") if row["label"] != "green"]
+    table = write_table(tmp_path / "fewer.csv", [{**row, "image": "", "audio": ""} for row in rows])
+    printed = cli("evaluate", "run", table).out.splitlines()
+    at = next(number for number, line in enumerate(printed) if line.startswith("class"))
+    assert printed[at + 2].split() == ["green", *"\N{EN DASH}\N{EN DASH}\N{EN DASH}", "0"]
+    metrics = json.loads(cli("evaluate", "run", table, "--format", "json").out)["metrics"]
+    assert metrics["per_class"]["green"] == {"precision": None, "recall": None, "f1": None, "rows": 0}
+
+
 def test_one_row_comes_from_the_command_line(cli: Caller, here: Path) -> None:
     done = cli("predict", "run", "--value", "title=a red thing", "--value", "image=images/3.png")
     assert done.code == 0

@@ -253,7 +253,7 @@ def test_of_what_only_one_run_has_single_keys_are_told(cli: Caller, tmp_path: Pa
     }
     for name, recipe in recipes.items():
         make_run(tmp_path / name)
-        (tmp_path / name / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        (tmp_path / name / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     lines = cli("runs", "diff", tmp_path / "one", tmp_path / "two").out.splitlines()
     assert lines == [
         "modalities.image.type: image -> nothing",

@@ -22,6 +22,7 @@ from mmreg.console import (
     RunArgument,
     Separator,
     by_target,
+    detail_rows,
     figure_rows,
     note,
     print_json,
@@ -179,7 +180,7 @@ def _print_figures(run: Run, figures: Mapping[str, Any]) -> None:
         for name, column in PER.items():
             if name in own["metrics"]:
                 print()
-                print_table([{column: label, **each} for label, each in own["metrics"][name].items()])
+                print_table(detail_rows(own["metrics"][name], column))
     print(f"\n{run.task.headline(figures['metrics'], figures['rows'])}")
     if "rows_without_any_modality" in figures and run.task.needs_target:
         note(without_modality(figures["rows_without_any_modality"]))

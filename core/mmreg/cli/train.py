@@ -115,8 +115,8 @@ def train(
 ) -> None:
     """Train the model that a recipe describes; with a table, write the recipe first (as init does).
 
-    Ctrl-C, SIGTERM, SIGUSR1 and a closed terminal (unless nohup has started it) end it after the step that is under way,
-    with a checkpoint to go on from by --resume.
+    Ctrl-C, SIGTERM, SIGUSR1 and a closed terminal (but for nohup) end it after the step that is under way, with a
+    checkpoint to go on from by --resume.
     The exit code is then 130 after Ctrl-C, and 75 ("try again") after the others. A second one ends it at once.
 
     Example: mmreg train recipe.yaml --out runs/first --set training.epochs=20

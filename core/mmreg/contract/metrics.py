@@ -94,6 +94,20 @@ def figure_rows(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [whole, *parts]
 
 
+def detail_rows(figures: Mapping[str, Mapping[str, Any]], column: str = "name") -> list[dict[str, Any]]:
+    """Figures of each class, label or the like as the rows of a table for people: a dash where there is none.
+
+    Args:
+        figures: by the name of the class, such as a task's "per_class"; None where nothing can be told of it, as of a
+            class that no row has.
+        column: what the names are called.
+    """
+    return [
+        {column: name, **{key: "\N{EN DASH}" if value is None else value for key, value in each.items()}}
+        for name, each in figures.items()
+    ]
+
+
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Those of a split's metrics that are numbers."""
     return {name: value for name, value in metrics.items() if isinstance(value, float)}

@@ -13,7 +13,7 @@ from mmreg_report.tables import SPLITS, rows_of, trainings
 
 
 def figures(subject: Subject) -> list[Html]:
-    """A table for each target, and intervals of the figures that have none of their own."""
+    """A table for each target, and intervals of the figures that have none of their own (accuracy has Wilson's)."""
     tables: dict[str, list[dict[str, Any]]] = {}
     for split, called in SPLITS.items():
         if split in subject.facts.report:
@@ -33,8 +33,11 @@ def _intervals(subject: Subject) -> list[Html]:
     parts = []
     for target in subject.each_target():
         found = bootstrap_intervals(target.task, target.scores, target.targets)
+        own = target.task.evaluate(target.scores, target.targets).get("intervals", {})  # which stand above
         rows = [
-            {"metric": name, "value": value, "from": low, "to": high} for name, (value, (low, high)) in found.items()
+            {"metric": name, "value": value, "from": low, "to": high}
+            for name, (value, (low, high)) in found.items()
+            if name not in own
         ]
         if rows:
             of = f" of {cell(target.name)}" if target.name else ""

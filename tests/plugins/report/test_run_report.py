@@ -14,6 +14,7 @@ import pytest
 from mmreg_report.callback import ReportWriter
 from mmreg_report.markdown import render, sparkline
 from mmreg_report.reading import read_run
+from mmreg_report.tables import classes
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +104,16 @@ def test_components_are_told_with_their_versions(folder: Path) -> None:
         ["task", "classification", "mmreg", "0.1.0"],
         ["encoder/text", "tiny", "mmreg-two", "2.5"],
     ]
+
+
+def test_a_class_without_rows_has_dashes_and_no_zeros(folder: Path) -> None:
+    path = folder / "report.json"
+    report = json.loads(path.read_text())
+    report["test"]["metrics"]["per_class"]["never"] = {"precision": None, "recall": None, "rows": 0}
+    path.write_text(json.dumps(report))
+    assert cells(render(read_run(folder)), "Classes (test rows)")[-1] == ["never", *"\N{EN DASH}\N{EN DASH}", "0"]
+    (_, rows) = classes(read_run(folder))[0]
+    assert rows[-1] == {"name": "never", "precision": "\N{EN DASH}", "recall": "\N{EN DASH}", "rows": 0}
 
 
 def test_classes_are_told_and_a_name_cannot_break_the_table(folder: Path) -> None:
