@@ -33,7 +33,8 @@ def report(
     """Write what there is to know of a run into one HTML file.
 
     Of several runs the file compares them, and lies in the working directory
-    unless --out names it. It needs no other file and no network: send it.
+    unless --out names it. The folder of mmreg compare or of mmreg tune has a
+    report, too: what was found, not each run. It needs no other file and no network: send it.
 
     Example: mmreg report runs/product
     """

@@ -17,8 +17,6 @@ from mmreg_report.markup import Html, escaped, joined, tag
 from mmreg_report.spectrogram import spectrogram
 from mmreg_report.subject import Subject
 
-MOST_BYTES = 3_000_000
-"""Of all pictures and sounds of a page, as they stand in it."""
 LARGEST_SIDE = 120
 """Pixels of a picture."""
 LONGEST_SOUND = 4.0
@@ -36,18 +34,20 @@ class Inputs:
 
     Args:
         subject: what the page tells of.
+        most_bytes: of all pictures and sounds, as they stand in the page.
+        known: the rows, where they are not those that were predicted.
 
     Attributes:
         left_out: inputs that there was no more room for.
     """
 
-    def __init__(self, subject: Subject) -> None:
-        self._run, self._known = subject.run, subject.measured
+    def __init__(self, subject: Subject, most_bytes: int, known: Any = None) -> None:
+        self._run, self._known, self._most_bytes = subject.run, known or subject.measured, most_bytes
         self._bytes = 0
         self.left_out = 0
 
     def of(self, place: int) -> dict[str, Html]:
-        """The inputs by name of one of the predicted rows."""
+        """The inputs by name of one of the rows."""
         if self._run is None or self._known is None:
             return {}
         row = self._known.rows[place : place + 1]
@@ -104,7 +104,7 @@ class Inputs:
 
     def _embedded(self, data: bytes, kind: str, element: Callable[[str], Html]) -> Html:
         source = _url(data, kind)
-        if self._bytes + len(source) > MOST_BYTES:
+        if self._bytes + len(source) > self._most_bytes:
             self.left_out += 1
             return tag("em", "not shown")
         self._bytes += len(source)

@@ -56,7 +56,14 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
     return Html(f"<{name}{told}>{joined(children)}</{name}>")
 
 
-def table(rows: Sequence[Mapping[str, Any]], caption: str = "", *, sortable: bool = True, bars: str = "") -> Html:
+def table(
+    rows: Sequence[Mapping[str, Any]],
+    caption: str = "",
+    *,
+    sortable: bool = True,
+    bars: str = "",
+    stacks: bool = False,
+) -> Html:
     """Rows as a table that can be scrolled sideways by itself; numbers stand at the right.
 
     Args:
@@ -64,6 +71,7 @@ def table(rows: Sequence[Mapping[str, Any]], caption: str = "", *, sortable: boo
         caption: what it shows.
         sortable: whether the page's script may let a reader sort it.
         bars: the column whose numbers from 0 to 1 are also drawn.
+        stacks: whether on a narrow screen the cells of a row stand below each other, as of rows that are high.
     """
     columns = all_columns(rows)
     numeric = {name for name in columns if any(_is_number(row.get(name)) for row in rows)}
@@ -73,21 +81,28 @@ def table(rows: Sequence[Mapping[str, Any]], caption: str = "", *, sortable: boo
         cells = []
         for number, column in enumerate(columns):
             value = row.get(column)
-            shown = value if isinstance(value, Html) else cell(value)
+            shown = value if isinstance(value, Html) else _told(value)
             if column == bars and column in numeric:
                 shown = joined([shown, _bar(float(value or 0.0))])
             look = "n" if column in numeric else None
             name, scope = ("td", None) if number else ("th", "row")
-            cells.append(tag(name, shown, scope=scope, class_=look))
+            called = column if stacks and number and shown else None
+            cells.append(tag(name, shown, scope=scope, class_=look, data_column=called))
         lines.append(tag("tr", *cells))
     title = tag("caption", caption) if caption else ""
-    body = tag("table", title, tag("thead", head), tag("tbody", *lines), class_="sortable" if sortable else None)
+    classes = " ".join(["sortable"] * sortable + ["stacks"] * stacks)
+    body = tag("table", title, tag("thead", head), tag("tbody", *lines), class_=classes or None)
     return scrolled(body, caption or "table")
 
 
 def scrolled(body: Html, label: str) -> Html:
     """Something that may be wider than a phone, in a box of its own that the keyboard reaches."""
     return tag("div", body, class_="wide", tabindex="0", role="group", aria_label=label)
+
+
+def _told(value: object) -> str:
+    """A value as a table shows it, whole numbers in groups of three digits."""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else cell(value)
 
 
 def _is_number(value: object) -> bool:

@@ -53,13 +53,22 @@ for (const cell of document.querySelectorAll(".confusion td[data-pair]")) {
       all = document.createElement("button");
       all.id = "all-rows";
       all.type = "button";
-      all.textContent = "Show all rows";
       body.closest(".wide").before(all);
       all.addEventListener("click", () => {
         for (const row of body.rows) row.hidden = false;
         all.remove();
       });
     }
+    all.textContent = `Show all rows (here are ${own.length} of ${cell.textContent.trim()})`;
     all.scrollIntoView();
   });
 }
+for (const caption of document.querySelectorAll(".confusion:has(button) caption small")) caption.append("; click a count to see its rows");
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details:not([open])")]; // what is folded is printed, too
+  for (const each of opened) each.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const each of opened) each.open = false;
+});

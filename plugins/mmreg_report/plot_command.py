@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False, context_settings={"help_option_names": [
 def _kinds() -> list[str]:
     from mmreg import registry
 
-    return [*OWN, *(section.spec.name for section in registry.sections())]
+    return [*OWN, *(section.spec.name for section in registry.sections() if section.spec.of == "run")]
 
 
 @app.command()

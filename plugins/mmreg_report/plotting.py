@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmreg import registry
 from mmreg.errors import MmregError, OptionError, RunError
 from mmreg.files import replacing
 from mmreg.messages import listed, near, shortened
@@ -15,6 +14,7 @@ from mmreg.sections import Bars, Chart
 from mmreg.sections import Figure as PlainFigure
 from mmreg_report.matrix import Matrix
 from mmreg_report.plugged import figures as section_figures
+from mmreg_report.plugged import of_runs
 from mmreg_report.sections.classes import confusions
 from mmreg_report.sections.curves import curve_charts
 from mmreg_report.sections.probabilities import calibration_chart
@@ -52,7 +52,7 @@ def write_plot(run: Path, kind: str, out: Path | None = None, device: str | None
         PlotError: matplotlib is not installed.
         RunError: there is no such run, or it has no such figure.
     """
-    plugged = {section.spec.name: section for section in registry.sections() if section.spec.name not in DRAWN}
+    plugged = {section.spec.name: section for section in of_runs() if section.spec.name not in DRAWN}
     kinds = [*DRAWN, *plugged]
     if kind not in kinds:
         raise OptionError(f"there is no figure {kind!r}{near(kind, kinds)}; there are {', '.join(kinds)}")

@@ -18,10 +18,15 @@ from mmreg_report.subject import Subject
 from mmreg_report.svg import draw
 
 
+def of_runs() -> list[Section]:
+    """The sections of plugins that tell of runs."""
+    return [section for section in registry.sections() if section.spec.of == "run"]
+
+
 def own_sections(subject: Subject) -> list[Section]:
     """The sections of plugins, of a run read from its folder; one whose name is taken is left out and noted."""
     chosen: dict[str, Section] = {}
-    for section in registry.sections() if subject.saved is not None else ():
+    for section in of_runs() if subject.saved is not None else ():
         spec = section.spec
         if spec.name in OWN or spec.title in {*SECTIONS, *(each.spec.title for each in chosen.values())}:
             subject.notes.append(
@@ -39,8 +44,8 @@ def told(section: Section, subject: Subject) -> list[Block]:
         PluginError: it fails.
     """
     known = subject.measured
-    shown = [] if known is None else shown_places(subject)
-    return section.blocks(Reported(subject.saved, known, shown))
+    places = [] if known is None else shown_places(subject)
+    return section.blocks(Reported(subject.saved, known, places))
 
 
 def figures(section: Section, subject: Subject) -> list[Figure]:
@@ -51,12 +56,12 @@ def figures(section: Section, subject: Subject) -> list[Figure]:
 def plugged(section: Section, subject: Subject) -> list[Html]:
     """A plugin's section as markup; where it fails, why."""
     try:
-        return _shown(told(section, subject))
+        return shown(told(section, subject))
     except (MmregError, ValueError, TypeError, KeyError, AttributeError) as error:
         return [tag("p", f"This could not be told of the run: {one_line(error)}", class_="note")]
 
 
-def _shown(blocks: Sequence[Block]) -> list[Html]:
+def shown(blocks: Sequence[Block]) -> list[Html]:
     """Blocks one after the other; charts that follow each other stand side by side."""
     parts: list[Html] = []
     charts: list[Html] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmreg import CommandSpec, hookimpl
+from mmreg import CommandSpec, SectionSpec, hookimpl
 
 if TYPE_CHECKING:
     from mmreg import Callback
@@ -21,6 +21,12 @@ def mmreg_commands() -> list[CommandSpec]:
         ),
         CommandSpec("plot", "Draw one figure of a run as a picture.", "mmreg_report.plot_command:app"),
     ]
+
+
+@hookimpl
+def mmreg_sections() -> list[SectionSpec]:
+    """What a comparison has found."""
+    return [SectionSpec("comparison", "Comparison", "mmreg_report.compared:comparison", of="folder")]
 
 
 @hookimpl

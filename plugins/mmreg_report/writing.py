@@ -8,6 +8,7 @@ from pathlib import Path
 from mmreg.errors import RunError
 from mmreg.files import irregular, unwritable, write_text
 from mmreg_report.comparison import comparison_page
+from mmreg_report.folder import folder_page, is_run
 from mmreg_report.one_run import run_page
 from mmreg_report.subject import loaded
 
@@ -17,10 +18,10 @@ PAGE = "report.html"
 def write_report(
     runs: Sequence[Path], out: Path | None = None, device: str | None = None, *, rows: bool = True
 ) -> Path:
-    """Write the report of a run, or the comparison of several.
+    """Write the report of a run, of a comparison or a search, or the comparison of several runs.
 
     Args:
-        runs: their folders.
+        runs: their folders; or the one of `mmreg compare` or `mmreg tune`.
         out: the file; if not given, `report.html` in the run's folder, or of several in the working directory.
         device: where to compute.
         rows: whether to look for the table, for the rows' inputs and what each modality contributes.
@@ -33,6 +34,9 @@ def write_report(
     """
     path = out or (runs[0] / PAGE if len(runs) == 1 else Path(PAGE))
     check_writable(path)
+    if len(runs) == 1 and not is_run(runs[0]):
+        write_text(path, folder_page(runs[0]))
+        return path
     subjects = [loaded(run, device, rows=rows and len(runs) == 1) for run in runs]
     write_text(path, run_page(subjects[0]) if len(subjects) == 1 else comparison_page(subjects))
     return path

@@ -14,5 +14,8 @@ def mmreg_commands() -> list[CommandSpec]:
 
 @hookimpl
 def mmreg_sections() -> list[SectionSpec]:
-    """The search that a run was a trial of."""
-    return [SectionSpec("search", "Search", "mmreg_tune.section:section")]
+    """The search that a run was a trial of, and a search by itself."""
+    return [
+        SectionSpec("search", "Search", "mmreg_tune.section:section"),
+        SectionSpec("searched", "Search", "mmreg_tune.section:study", of="folder"),
+    ]

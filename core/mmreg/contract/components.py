@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from mmreg.contract.kinds import KINDS
 
@@ -183,7 +184,7 @@ class EngineSpec:
 
 @dataclass(frozen=True)
 class SectionSpec:
-    """A section that a plugin adds to the report of a run.
+    """A section that a plugin adds to the report of a run, or of a folder that holds runs.
 
     Attributes:
         name: its figures are drawn by `mmreg plot RUN NAME`.
@@ -191,15 +192,18 @@ class SectionSpec:
         target: a function, as "package.module:function", imported when a report is made. It gets a
             `mmreg.sections.Reported` and gives a list of blocks of that module; an empty one where it has nothing to
             say of the run.
+        of: "run"; or "folder" for what tells of a folder that is no run, such as that of a search: the function then
+            gets its `pathlib.Path`, and nothing of it is drawn by `mmreg plot`.
 
     Raises:
         TypeError: a field that is no text.
-        ValueError: a name that cannot be typed, an empty title, or a target of another form.
+        ValueError: a name that cannot be typed, an empty title, a target of another form, or `of` something else.
     """
 
     name: str
     title: str
     target: str
+    of: Literal["run", "folder"] = "run"
 
     def __post_init__(self) -> None:
         _check_texts("section", vars(self))
@@ -207,4 +211,6 @@ class SectionSpec:
             raise ValueError(f"{self.name!r} is no name for a section: it must be lower-case letters, digits and -")
         if not self.title.strip():
             raise ValueError(f"the section {self.name!r} needs a title")
+        if self.of not in ("run", "folder"):
+            raise ValueError(f"the section {self.name!r} must be of 'run' or 'folder', found {self.of!r}")
         _check_target(f"section {self.name!r}", self.target)

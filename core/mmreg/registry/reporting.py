@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 from mmreg.contract.components import SectionSpec
@@ -26,8 +27,8 @@ class Section:
     spec: SectionSpec
     plugin: Plugin
 
-    def blocks(self, reported: Reported) -> list[Block]:
-        """What it tells of a run; nothing where it has nothing to say of it.
+    def blocks(self, reported: Reported | Path) -> list[Block]:
+        """What it tells of a run, or of a folder if it is of folders; nothing where it has nothing to say of it.
 
         Raises:
             PluginError: it cannot be imported, raises, or gives anything but a list of blocks.

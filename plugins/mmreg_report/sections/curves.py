@@ -13,6 +13,8 @@ from mmreg_report.reading import Facts
 from mmreg_report.subject import Subject
 from mmreg_report.svg import draw
 
+MOST_TOGETHER = 4
+"""Losses that share a picture, those of training and of validation."""
 FLAT = 0.1
 """Of a common axis, the part that curves must take up to be told from a flat line."""
 
@@ -39,7 +41,7 @@ def curve_charts(facts: Facts) -> list[Chart]:
     ):
         epochs = [float(row["epoch"] or 0) for row in facts.history]
         series = [
-            Series(column.replace("_", " ", 1), epochs, [row.get(column) for row in facts.history])
+            Series(_named(column, name), epochs, [row.get(column) for row in facts.history])
             for column in columns
         ]
         if series:
@@ -47,13 +49,22 @@ def curve_charts(facts: Facts) -> list[Chart]:
     return charts
 
 
+def _named(column: str, what: str) -> str:
+    """A column of metrics.csv in words, such as "validation image loss"."""
+    split, _, rest = column.partition("_")
+    return " ".join(filter(None, (split, rest.removesuffix(what).removesuffix("_"), what)))
+
+
 def loss_panels(facts: Facts, columns: Sequence[str]) -> list[list[str]]:
     """The losses that share an axis: those of training stand apart where the others would be a flat line beside them.
 
-    A training's loss may be another quantity: with mixed rows, smoothed labels, or a balance that adds to it.
+    A training's loss may be another quantity: with mixed rows, smoothed labels, or a balance that adds to it. Of parts
+    that have losses of their own, too, there are too many for one picture.
     """
     train = [name for name in columns if name.startswith("train_")]
     others = [name for name in columns if name not in train]
+    if train and others and len(columns) > MOST_TOGETHER:
+        return [train, others]
     spans = [_span(facts, own) for own in (train, others)]
     if None in spans:
         return [list(columns)] if columns else []

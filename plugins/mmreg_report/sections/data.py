@@ -7,13 +7,18 @@ from typing import Any
 import numpy as np
 
 from mmreg.messages import cell, plural
+from mmreg_report.inputs import Inputs
 from mmreg_report.labels import label_names
 from mmreg_report.markup import Html, folded, table, tag
 from mmreg_report.subject import Subject
+from mmreg_report.tables import rows_of
 
 MOST_BAD = 20
 """Cells that could not be loaded that are shown one by one."""
 MOST_CLASSES = 200
+MOST_EXAMPLES = 5
+EXAMPLE_BYTES = 1_000_000
+"""Of the pictures and sounds of the examples, as they stand in the page."""
 
 
 def data(subject: Subject) -> list[Html]:
@@ -24,7 +29,8 @@ def data(subject: Subject) -> list[Html]:
         parts.append(table(counts[:MOST_CLASSES], "Rows of each class"))
     if subject.known:
         parts.append(table(_presence(subject), "Rows that have each modality"))
-    return [tag("div", *parts, class_="side"), *_bad(subject)] if parts else _bad(subject)
+    below = [*_bad(subject), *_examples(subject)]
+    return [tag("div", *parts, class_="side"), *below] if parts else below
 
 
 def _classes(subject: Subject) -> list[dict[str, Any]]:
@@ -43,12 +49,30 @@ def _presence(subject: Subject) -> list[dict[str, Any]]:
     rows = []
     for split, known in subject.known.items():
         for name, prepared in known.prepared.items():
-            there = int(prepared.present[known.rows].sum())
+            there, bad = int(prepared.present[known.rows].sum()), int(prepared.bad_rows[known.rows].sum())
             rows.append(
                 {"modality": name, "split": split, "rows": len(known.rows), "present": there}
-                | {"absent": len(known.rows) - there}
+                | {"absent": len(known.rows) - there - bad, "could not be loaded": bad}
             )
+    if not any(row["could not be loaded"] for row in rows):
+        rows = [{key: value for key, value in row.items() if key != "could not be loaded"} for row in rows]
     return rows
+
+
+def _examples(subject: Subject) -> list[Html]:
+    """Some rows with their inputs, where there are classes one each of the first ones: of training, if it is at hand."""
+    if not subject.known:
+        return []
+    split = "train" if "train" in subject.known else next(iter(subject.known))
+    known, names = subject.known[split], label_names(subject.task)
+    classed = subject.task.space == "log_probabilities" and names is not None
+    places = np.unique(known.targets, return_index=True)[1] if classed else np.arange(len(known.rows))
+    inputs, rows = Inputs(subject, EXAMPLE_BYTES, known), []
+    for place in places[:MOST_EXAMPLES].tolist():
+        number = int(known.table.row_numbers[known.rows[place]]) + 1
+        called = {"class": names[int(known.targets[place])]} if classed and names is not None else {}
+        rows.append({"row": number, **called, **inputs.of(place)})
+    return [folded("Some of the rows", table(rows, f"Examples ({rows_of(split)})", stacks=True))]
 
 
 def _bad(subject: Subject) -> list[Html]:

@@ -14,7 +14,8 @@ from mmreg_report.markup import Html, folded, table, tag
 from mmreg_report.subject import Subject, Target
 from mmreg_report.svg import draw
 
-BINS = 10
+BINS = 15
+"""As many as the metric `ece` has, so that both are one figure."""
 MOST_CURVES = 6
 """Classes that have curves: those of most rows."""
 MOST_POINTS = 150

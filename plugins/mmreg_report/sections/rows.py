@@ -17,6 +17,8 @@ from mmreg_report.markup import Html, escaped, folded, table, tag
 from mmreg_report.subject import Subject, Target
 from mmreg_report.tables import rows_of
 
+MOST_BYTES = 3_000_000
+"""Of all pictures and sounds of the rows, as they stand in the page."""
 MOST_WRONG = 30
 """Rows that were told wrong that are shown, besides the first of each cell of the confusion matrix."""
 PER_PAIR = 2
@@ -27,7 +29,7 @@ EXAMPLES = 8
 
 def rows(subject: Subject) -> list[Html]:
     """Tables of rows for each target."""
-    inputs, parts = Inputs(subject), []
+    inputs, parts = Inputs(subject, MOST_BYTES), []
     for target in subject.each_target():
         of = f" of {cell(target.name)}" if target.name else ""
         if target.task.space == "log_probabilities":
@@ -55,11 +57,11 @@ def _classified(subject: Subject, target: Target, inputs: Inputs, of: str) -> li
         return {subject.key: marker, **facts, **inputs.of(int(target.rows[n]))}
 
     title = f"Most confident wrong rows{of} ({rows_of(subject.split)}; {len(chosen)} of {len(wrong):,})"
-    parts = [table([row(n) for n in chosen], title)] if wrong else [tag("p", f"No row{of} was told wrong.")]
+    parts = [table([row(n) for n in chosen], title, stacks=True)] if wrong else [tag("p", f"No row{of} was told wrong.")]
     steps = max(1, len(right) // EXAMPLES)
     some = right[::steps][:EXAMPLES]
     if some:
-        parts.append(folded("Some rows that were told right", table([row(n) for n in some], f"Right rows{of}")))
+        parts.append(folded("Some rows that were told right", table([row(n) for n in some], f"Right rows{of}", stacks=True)))
     return parts
 
 
@@ -119,7 +121,7 @@ def _by_loss(subject: Subject, target: Target, inputs: Inputs, of: str) -> list[
             marked = zip(names, target.targets[n].tolist(), strict=False)
             facts["true"] = _short(", ".join(name for name, there in marked if there > 0.5))
         found.append({**facts, **inputs.of(int(target.rows[n]))})
-    return [table(found, f"Rows of the greatest loss{of} ({rows_of(subject.split)})")]
+    return [table(found, f"Rows of the greatest loss{of} ({rows_of(subject.split)})", stacks=True)]
 
 
 def _losses(target: Target) -> Tensor | None:

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from mmreg_report.markup import table
+from mmreg_report.page import page
+
 
 class Opened:
     """A page with what it said and asked for."""
@@ -27,11 +30,15 @@ class Opened:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_asks_for_nothing_and_is_accessible(browser: Any, hostile_page: Path, scheme: str) -> None:
+@pytest.mark.parametrize("of", ["hostile_page", "comparison_page", "compared_page"])
+def test_it_asks_for_nothing_and_is_accessible(
+    browser: Any, request: pytest.FixtureRequest, of: str, scheme: str
+) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    opened = Opened(browser, hostile_page, color_scheme=scheme, viewport={"width": 390, "height": 800})
+    file: Path = request.getfixturevalue(of)
+    opened = Opened(browser, file, color_scheme=scheme, viewport={"width": 390, "height": 800})
     opened.page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
-    assert opened.asked_for == [hostile_page.as_uri()]
+    assert opened.asked_for == [file.as_uri()]
     assert opened.said == []
     assert opened.page.evaluate("window.taken") is None
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 390  # wide tables scroll by themselves
@@ -57,7 +64,7 @@ def test_it_is_complete_without_javascript(browser: Any, hostile_page: Path) -> 
     opened = Opened(browser, hostile_page, java_script_enabled=False)
     assert opened.page.locator("button").count() == 0
     assert opened.page.locator("table").count() > 8
-    assert opened.page.locator("audio").first.is_visible()
+    assert opened.page.locator("audio:visible").count() > 0
     assert opened.page.locator("[hidden]").count() == 0
 
 
@@ -95,5 +102,39 @@ def test_rows_are_filtered_by_what_is_typed(browser: Any, hostile_page: Path) ->
     assert wrong.locator("tbody tr:visible th").all_inner_texts() == [key]
 
 
-def test_it_prints(browser: Any, hostile_page: Path) -> None:
-    assert Opened(browser, hostile_page).page.pdf().startswith(b"%PDF")
+def test_what_is_no_number_stands_below_all_numbers(browser: Any, tmp_path: Path) -> None:
+    rows = [{"name": f"class {n}", "recall": value} for n, value in enumerate([0.5, "\N{EN DASH}", 10, 0.75, None])]
+    (tmp_path / "page.html").write_text(page("x", [], {"Classes": [table(rows)]}), encoding="utf-8")
+    opened = Opened(browser, tmp_path / "page.html").page
+    for expected in (["0.5", "0.75", "10"], ["10", "0.75", "0.5"]):
+        opened.get_by_role("button", name="recall").click()
+        assert opened.locator("tbody td").all_inner_texts()[:3] == expected
+
+
+def test_on_a_phone_all_of_a_row_is_seen_without_scrolling_sideways(browser: Any, hostile_page: Path) -> None:
+    opened = Opened(browser, hostile_page, viewport={"width": 390, "height": 800}).page
+    cells = opened.locator("table", has_text="Most confident wrong rows").locator("tbody tr").first.locator("td")
+    boxes = [cell.bounding_box() for cell in cells.all()]
+    assert len(boxes) > 5
+    assert all(box["x"] + box["width"] <= 390 for box in boxes if box)
+    assert "image" in cells.nth(4).evaluate("cell => getComputedStyle(cell, '::before').content")
+
+
+def test_it_prints_dark_on_white_with_what_is_folded(browser: Any, hostile_page: Path) -> None:
+    opened = Opened(browser, hostile_page, color_scheme="dark").page
+    assert opened.pdf().startswith(b"%PDF")
+    opened.emulate_media(media="print", color_scheme="dark")
+    assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert opened.locator("details:not([open])").count() == 0
+    opened.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert opened.locator("details[open]").count() == 0
+
+
+def test_a_clicked_cell_says_how_many_of_its_rows_are_shown(browser: Any, hostile_page: Path) -> None:
+    opened = Opened(browser, hostile_page).page
+    cell = opened.locator(".confusion td[data-pair]").first
+    count = cell.inner_text()
+    cell.locator("button").click()
+    assert opened.locator("#all-rows").inner_text() == f"Show all rows (here are {count} of {count})"
+    assert "click a count" in opened.locator(".confusion caption").inner_text()

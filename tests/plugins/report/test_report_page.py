@@ -98,7 +98,8 @@ def test_rows_are_shown_with_what_the_model_was_given(hostile: Path, hostile_pag
     subject = loaded(hostile, "cpu")
     pictures = re.findall('<img src="data:image/png;base64,([^"]*)" alt="the picture image">', page)
     known = subject.measured
-    stored = {bytes(np.ascontiguousarray(a)) for a in known.prepared["image"].arrays(known.rows)}
+    every = np.arange(len(known.table))  # also training's, of the examples
+    stored = {bytes(np.ascontiguousarray(a)) for a in known.prepared["image"].arrays(every)}
     for text in pictures:
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
         assert pixels.transpose(2, 0, 1).tobytes() in stored
@@ -218,7 +219,8 @@ def test_pictures_are_made_small_and_sounds_keep_within_their_range() -> None:
 def test_inputs_that_there_is_no_room_for_are_counted(
     hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmreg_report.inputs.MOST_BYTES", 20_000)
+    monkeypatch.setattr("mmreg_report.sections.rows.MOST_BYTES", 20_000)
+    monkeypatch.setattr("mmreg_report.sections.data.EXAMPLE_BYTES", 0)
     page = write_report([hostile], tmp_path / "small.html", "cpu")
     text = page.read_text(encoding="utf-8")
     assert re.search(r"\d+ inputs are not shown, as the file would become too large", text)

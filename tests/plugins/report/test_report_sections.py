@@ -25,7 +25,7 @@ class Made:
     plugin = "someone's"
 
     def __init__(self, name: str, title: str, give: Any) -> None:
-        self.spec = type("Spec", (), {"name": name, "title": title})
+        self.spec = type("Spec", (), {"name": name, "title": title, "of": "run"})
         self._give = give
 
     def blocks(self, reported: Reported) -> list[Block]:

@@ -9,7 +9,7 @@ import pytest
 
 from mmreg.errors import RunError
 from mmreg.sections import Bars, Chart, Reported, Table
-from mmreg_tune.section import section
+from mmreg_tune.section import section, study
 
 TRIALS = """\
 trial,state,validation accuracy,lr,epochs,reason
@@ -61,3 +61,30 @@ def test_damaged_results_are_told(trial: Path) -> None:
     (trial.parents[1] / "importance.csv").write_text("key\nlr\n")
     with pytest.raises(RunError, match="damaged"):
         section(of(trial))
+
+
+def test_a_search_by_itself_has_its_best_trials_and_how_they_grew(tmp_path: Path) -> None:
+    (tmp_path / "trials.csv").write_text(
+        "trial,state,validation loss,lr,reason\n0,finished,0.5,0.1,\n1,finished,0.7,0.2,\n2,failed,,0.3,diverged\n"
+        "3,finished,0.25,0.4,\n"
+    )
+    (tmp_path / "best.yaml").write_text("# Trial 3 of 4 trials: the best by validation loss 0.25.\nseed: 0\n")
+    text, best, table, chart, every = study(tmp_path)
+    assert text.startswith("A search of 4 trials, of which 3 finished. ")  # type: ignore[union-attr]
+    assert best.startswith("The best is trial 3, by validation loss 0.25. ")  # type: ignore[union-attr]
+    assert isinstance(table, Table)
+    assert [row["trial"] for row in table.rows] == [3, 0, 1]  # a loss: the least first
+    assert isinstance(chart, Chart)
+    assert [(s.name, list(s.x), list(s.y)) for s in chart.series] == [
+        ("finished", [0.0, 1.0, 3.0], [0.5, 0.7, 0.25]),
+        ("best so far", [0.0, 1.0, 3.0], [0.5, 0.5, 0.25]),
+    ]
+    assert isinstance(every, Table)
+    assert len(every.rows) == 4
+
+
+def test_a_folder_that_is_no_search_has_none_and_a_damaged_one_says_so(tmp_path: Path) -> None:
+    assert study(tmp_path) == []
+    (tmp_path / "trials.csv").write_text("trial,state\n0,finished\n")
+    with pytest.raises(RunError, match="damaged"):
+        study(tmp_path)

@@ -1,0 +1,42 @@
+"""The page of a folder that is no run and holds some: what plugins tell of it, as of a comparison or a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmreg import registry
+from mmreg.errors import RunError
+from mmreg.messages import listed
+from mmreg_report.page import page
+from mmreg_report.plugged import shown
+
+DEPTH = ("*", "*/*", "*/*/*")
+"""Where runs are looked for below a folder."""
+FACTS = "components.json"
+"""The file that every run has."""
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's, or nothing that can be looked into."""
+    return not folder.is_dir() or (folder / FACTS).exists()
+
+
+def folder_page(folder: Path) -> str:
+    """The text of the page.
+
+    Raises:
+        RunError: nothing can be told of it; names what can be asked for instead.
+        PluginError: a plugin's section fails.
+    """
+    told = {each.spec.title: each.blocks(folder) for each in registry.sections() if each.spec.of == "folder"}
+    sections = {title: shown(blocks) for title, blocks in told.items() if blocks}
+    if sections:
+        return page(f"{listed(sections)} {folder.absolute().name}", [], sections)
+    runs = sorted(found.parent for pattern in DEPTH for found in folder.glob(f"{pattern}/{FACTS}"))
+    if not runs:
+        raise RunError(f"{str(folder)!r} is no run folder: it has no {FACTS}, and no comparison or search is in it")
+    several = " ".join(map(str, runs[:2]))
+    raise RunError(
+        f"{str(folder)!r} is no run folder, and holds no finished comparison or search; it holds {listed(runs, 3)}: "
+        f"mmreg report {runs[0]} tells of a run" + (f", mmreg report {several} compares some" if len(runs) > 1 else "")
+    )
