@@ -20,6 +20,7 @@ from mmreg.console import (
     Separator,
     check_out,
     complete_runs,
+    note,
     print_json,
     print_table,
     say,
@@ -134,6 +135,9 @@ def neighbours(
             use_graph=approximate,
             device="cpu" if run is None else run.device,
         )
+        if vectors.width(vectors.facts.fused if of is None else of) == 1:
+            told = "the cosine of any two is 1 or -1" if measure is Measure.COSINE else "the largest is nearest to all"
+            note(f"these vectors are single numbers: {told}, which says nothing of how near rows are")
     if row:
         del found["query"]  # the only one
     if out is not None:

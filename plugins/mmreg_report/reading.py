@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,7 @@ def read_run(folder: Path) -> Facts:
     rows = _table(folder, "metrics.csv")
     history = [{name: float(text) if text else None for name, text in row.items()} for row in rows]
     epochs = report.get("epochs")
-    if epochs is not None and len(history) < epochs and rows:
+    if epochs is not None and len(history) < epochs and (folder / "metrics.csv").exists():
         raise RunError(f"metrics.csv has {plural(len(history), 'epoch')}, and the training had {epochs}")
     components = json.loads(run_file(folder, "components.json").read_text(encoding="utf-8"))
     # An earlier training may have left its own.
@@ -71,8 +72,10 @@ def _table(folder: Path, name: str) -> list[dict[str, str]]:
     path = run_file(folder, name)
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):
+        raise RunError(f"{path.name} was cut off: its last line has no end")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
     if any(None in row or None in row.values() for row in rows):
         raise RunError(f"{path.name} has a line with more or fewer cells than its first one")
     return rows

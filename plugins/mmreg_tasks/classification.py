@@ -181,9 +181,10 @@ class Classification(Task):
         """Metrics of N rows.
 
         Always accuracy, precision, recall, f1 (macro averages over the classes that occur, in truth or prediction,
-        undefined ones as 0), "per_class" by the label's text (None for figures of a class without rows), "confusion" (rows are truth) and "labels"; accuracy's interval (Wilson 1927), and as
-        "baseline" what always saying the most frequent class of these rows would give, which no single answer
-        exceeds; further ones by name, as `metrics` lists them.
+        undefined ones as 0), "per_class" by the label's text (None for figures of a class without rows), "confusion"
+        (rows are truth) and "labels"; accuracy's interval (Wilson 1927), and as "baseline" what always saying the most
+        frequent class of these rows would give, which no single answer exceeds; further ones by name, as `metrics`
+        lists them.
 
         Args:
             scores: (N, K) log-probabilities.

@@ -210,7 +210,8 @@ class Multilabel(Task):
         """Metrics of N rows.
 
         Always precision, recall and f1, each as "_micro" and "_macro", subset_accuracy, hamming_loss, "per_label"
-        by the label's text (None for figures of a label without rows), and "labels"; further ones by name, as `metrics` lists them.
+        by the label's text (None for figures of a label without rows), and "labels"; further ones by name, as `metrics`
+        lists them.
 
         Args:
             scores: (N, K) log-odds.

@@ -41,8 +41,7 @@ def curve_charts(facts: Facts) -> list[Chart]:
     ):
         epochs = [float(row["epoch"] or 0) for row in facts.history]
         series = [
-            Series(_named(column, name), epochs, [row.get(column) for row in facts.history])
-            for column in columns
+            Series(_named(column, name), epochs, [row.get(column) for row in facts.history]) for column in columns
         ]
         if series:
             charts.append(Chart(f"Learning curves: {_title(name, columns)}", "epoch", name, series))

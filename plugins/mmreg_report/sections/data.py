@@ -60,7 +60,7 @@ def _presence(subject: Subject) -> list[dict[str, Any]]:
 
 
 def _examples(subject: Subject) -> list[Html]:
-    """Some rows with their inputs, where there are classes one each of the first ones: of training, if it is at hand."""
+    """Some rows with their inputs, of training if that is at hand; where there are classes, one of each."""
     if not subject.known:
         return []
     split = "train" if "train" in subject.known else next(iter(subject.known))

@@ -57,11 +57,15 @@ def _classified(subject: Subject, target: Target, inputs: Inputs, of: str) -> li
         return {subject.key: marker, **facts, **inputs.of(int(target.rows[n]))}
 
     title = f"Most confident wrong rows{of} ({rows_of(subject.split)}; {len(chosen)} of {len(wrong):,})"
-    parts = [table([row(n) for n in chosen], title, stacks=True)] if wrong else [tag("p", f"No row{of} was told wrong.")]
+    parts = (
+        [table([row(n) for n in chosen], title, stacks=True)] if wrong else [tag("p", f"No row{of} was told wrong.")]
+    )
     steps = max(1, len(right) // EXAMPLES)
     some = right[::steps][:EXAMPLES]
     if some:
-        parts.append(folded("Some rows that were told right", table([row(n) for n in some], f"Right rows{of}", stacks=True)))
+        parts.append(
+            folded("Some rows that were told right", table([row(n) for n in some], f"Right rows{of}", stacks=True))
+        )
     return parts
 
 

@@ -8,7 +8,6 @@ import pytest
 from hostile import write_hostile
 
 import mmreg
-from mmreg.studies.compare import run_grid
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +36,10 @@ def hostile_page(hostile: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def compared(hostile: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a comparison of two operators on the hostile table."""
     folder = tmp_path_factory.mktemp("compared") / "operators<b>"
-    run_grid(hostile.parent / "recipe.yaml", folder, fusions=["concat", "mean"], seeds=[0, 1], device="cpu", jobs=1)
+    runs = {name: folder / "runs" / name / "seed-0" for name in ("concat", "mean")}
+    for name, run in runs.items():
+        mmreg.train(hostile.parent / "recipe.yaml", run, overrides=[f"fusion={name}"], device="cpu")
+    mmreg.compare(runs, resamples=200).write(folder)
     return folder
 
 
@@ -46,8 +48,8 @@ def comparison_page(hostile: Path, compared: Path, tmp_path_factory: pytest.Temp
     """The report of several runs: the hostile one, and one of the comparison's."""
     from mmreg_report.writing import write_report
 
-    other = next((compared / "runs").glob("concat/*"))
-    return write_report([hostile, other], tmp_path_factory.mktemp("page") / "comparison.html", "cpu")
+    runs = [hostile, compared / "runs" / "concat" / "seed-0"]
+    return write_report(runs, tmp_path_factory.mktemp("page") / "comparison.html", "cpu")
 
 
 @pytest.fixture(scope="session")
