@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import wave
 from collections import Counter
 from html.parser import HTMLParser
@@ -202,6 +203,22 @@ def test_intervals_hold_about_the_spread_of_a_share() -> None:
     assert high == pytest.approx(0.75 + 1.96 * deviation, abs=0.02)
 
 
+def test_accuracy_has_one_interval_alone(hostile: Path, hostile_page: Path) -> None:
+    page = hostile_page.read_text(encoding="utf-8")
+    own = page[page.index("95% intervals (") :].partition("</table>")[0]
+    assert re.findall(r'<th scope="row">(\w+)</th>', own) == ["precision", "recall", "f1"]
+    low, high = json.loads((hostile / "report.json").read_text())["test"]["metrics"]["intervals"]["accuracy"]
+    assert f"{low:.3g} to {high:.3g}" in page
+
+
+def test_examples_of_training_rows_stand_beside_the_counts(hostile_page: Path) -> None:
+    page = hostile_page.read_text(encoding="utf-8")
+    table = page[page.index("Examples (train rows)") :].partition("</table>")[0]
+    assert len(re.findall("<tr>", table)) == 1 + 3  # one of each class
+    assert "data:image/png" in table
+    assert page.index("Examples (train rows)") < page.index(">Learning curves</h2>")
+
+
 def test_of_thousands_of_classes_no_rows_are_drawn_anew() -> None:
     right = target([0.9] * 4, [1] * 4)
     assert bootstrap_intervals(right.task, torch.zeros(4, 5000), torch.zeros(4, dtype=torch.int64)) == {}
@@ -219,8 +236,8 @@ def test_pictures_are_made_small_and_sounds_keep_within_their_range() -> None:
 def test_inputs_that_there_is_no_room_for_are_counted(
     hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmreg_report.sections.rows.MOST_BYTES", 20_000)
-    monkeypatch.setattr("mmreg_report.sections.data.EXAMPLE_BYTES", 0)
+    monkeypatch.setattr(sys.modules["mmreg_report.sections.rows"], "MOST_BYTES", 20_000)
+    monkeypatch.setattr(sys.modules["mmreg_report.sections.data"], "EXAMPLE_BYTES", 0)
     page = write_report([hostile], tmp_path / "small.html", "cpu")
     text = page.read_text(encoding="utf-8")
     assert re.search(r"\d+ inputs are not shown, as the file would become too large", text)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mmreg.errors import RunError
 from mmreg_report.callback import ReportWriter
 from mmreg_report.markdown import render, sparkline
 from mmreg_report.reading import read_run
@@ -247,3 +248,13 @@ def test_the_summary_tells_the_epochs_of_a_soup(folder: Path, epochs: list[int],
     text = render(read_run(folder))
     assert f"{told}\n" in text
     assert "validation_accuracy" in text
+
+
+def test_metrics_that_were_cut_anywhere_are_refused(folder: Path) -> None:
+    whole = (folder / "metrics.csv").read_bytes()
+    for length in (0, 3, whole.index(b"\n"), whole.index(b"\n") + 1, len(whole) // 2, len(whole) - 1):
+        (folder / "metrics.csv").write_bytes(whole[:length])
+        with pytest.raises(RunError, match=r"metrics\.csv"):
+            read_run(folder)
+    (folder / "metrics.csv").write_bytes(whole)
+    assert len(read_run(folder).history) == 30
