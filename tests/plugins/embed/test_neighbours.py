@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
+from vector_runs import contrastive
 
 import mmreg
 from mmreg import registry
@@ -124,6 +125,17 @@ def test_the_command_answers_alike_of_a_run_of_its_file_and_of_both(
         similar = [line.pop("similarity") for line in found]
         assert similar == pytest.approx([line["similarity"] for line in of_file], abs=1e-5)
         assert found == [{name: line[name] for name in line if name != "similarity"} for line in of_file]
+
+
+def test_vectors_of_one_number_are_noted(vectors_file: Path, rows_file: Path, tmp_path: Path) -> None:
+    assert "single numbers" not in call(vectors_file, "r4", "--from", "a").stderr
+    run = mmreg.train(
+        {**contrastive(1), "target": {"task": "contrastive", "features": 1}}, tmp_path / "run", device="cpu"
+    )
+    embed(run, rows_file, tmp_path / "one.parquet")
+    for measure, told in (("cosine", "the cosine of any two is 1 or -1"), ("dot", "the largest is nearest to all")):
+        done = call(tmp_path / "one.parquet", "r4", "--from", "a", "--measure", measure)
+        assert f"note: these vectors are single numbers: {told}" in done.stderr
 
 
 def test_a_row_from_the_command_line_is_found(tmp_path: Path) -> None:
