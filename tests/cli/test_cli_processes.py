@@ -211,7 +211,8 @@ def test_a_terminal_that_is_closed_ends_a_training_with_a_checkpoint_and_nothing
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 75
     assert load_checkpoint(tmp_path / "run")[0]["progress"]["step"] > 3
     left = {path.name for path in (tmp_path / "run").rglob("*")}
-    assert left == {"checkpoints", "last.pt", "best.pt", "components.json", "recipe.yaml", "metrics.csv", "timings.csv"}
+    assert {"last.pt", "components.json", "recipe.yaml", "metrics.csv"} <= left
+    assert not [name for name in left if name.startswith(".") or name.endswith(".tmp")]
 
 
 def test_a_plugin_can_be_left_out(tmp_path: Path) -> None:
