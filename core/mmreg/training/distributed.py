@@ -35,11 +35,11 @@ from mmreg.contract.optimization import ParameterGroup
 from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, in_batches
 from mmreg.errors import DeviceError, OptionError, PeerLostError, TrainingError
-from mmreg.layers import MaskedBatchNorm, masked_batch_norm
+from mmreg.layers import MaskedBatchNorm, masked_batch_norm, of_own_rows
 from mmreg.messages import listed, plural
 from mmreg.model.devices import available_devices, resolve_device
 from mmreg.model.inference import Predicted, in_order
-from mmreg.model.model import MultimodalModel
+from mmreg.model.model import Inputs, MultimodalModel
 from mmreg.recipe.resolve import Plan
 from mmreg.training.rows import AnyBatch
 
@@ -66,12 +66,14 @@ class Part:
             it has none, so that all processes go through the same encoders.
         rows: how many rows the batch has on all processes.
         weight: of all of these.
+        borrowing: whether any process borrows a row of it.
     """
 
     places: NDArray[np.int64]
     own: int
     rows: int
     weight: float
+    borrowing: bool = False
 
     @property
     def share(self) -> float:
@@ -92,15 +94,19 @@ def part_of(
         size: how many processes there are.
     """
     own = batch[rank::size]
-    lacking = present[batch].any(0) & ~present[own].any(0)
+    rows, columns = present[batch].nonzero()
+    having = np.zeros((size, present.shape[1]), bool)  # which process has a row of which modality
+    having[rows % size, columns] = True
+    lacking = having.any(0) & ~having
     borrowed: list[int] = []
-    for column in np.flatnonzero(lacking):
+    for column in np.flatnonzero(lacking[rank]):
         if not present[borrowed, column].any():
             borrowed.append(int(batch[present[batch, column].argmax()]))
     if not len(own) and not borrowed:
         borrowed.append(int(batch[0]))
     places = np.concatenate([own, np.array(borrowed, np.int64)])
-    return Part(places, len(own), len(batch), float(weights[batch].sum(dtype=np.float64)))
+    borrowing = len(batch) < size or bool(lacking.any())
+    return Part(places, len(own), len(batch), float(weights[batch].sum(dtype=np.float64)), borrowing)
 
 
 class Peers:
@@ -173,6 +179,10 @@ class Peers:
 
     def adding_up(self, forward: Callable[..., Any], last: bool) -> AbstractContextManager[object]:
         """A context for one of the batches of a step, whose last one adds up the gradients of all processes."""
+        return nullcontext()
+
+    def own_statistics(self, model: MultimodalModel, inputs: Inputs, part: Part | None) -> AbstractContextManager[object]:
+        """A context for one of the batches of a step, in which batch norms take no statistics of borrowed rows."""
         return nullcontext()
 
     def with_idle(self, loss: Tensor) -> Tensor:
@@ -292,6 +302,10 @@ class _Joined(Peers):
     def adding_up(self, forward: Callable[..., Any], last: bool) -> AbstractContextManager[object]:
         assert isinstance(forward, DistributedDataParallel)
         return nullcontext() if last and self._idle is not None else forward.no_sync()
+
+    def own_statistics(self, model: MultimodalModel, inputs: Inputs, part: Part | None) -> AbstractContextManager[object]:
+        # By all processes or none, as the fastest way to normalise sums something else over them.
+        return nullcontext() if part is None or not part.borrowing else _statistics_of(model, inputs, part.own)
 
     def with_idle(self, loss: Tensor) -> Tensor:
         return loss + sum(weight.sum() * 0 for weight in self._idle) if self._idle else loss
@@ -645,6 +659,36 @@ def share_statistics(model: nn.Module, peers: Any) -> Callable[[], None]:
     return undo
 
 
+@contextmanager
+def _statistics_of(model: MultimodalModel, inputs: Inputs, own: int) -> Iterator[None]:
+    """A block in which batch norms take the statistics of a batch's first rows alone, those of this process."""
+    rows = torch.arange(len(inputs.present), device=inputs.present.device) < own
+    norms = {module for module in model.modules() if "peers" in vars(module)}
+    encoders: dict[nn.Module, dict[int, Tensor]] = {}
+    for name, signal in inputs.signals.items():
+        there, segments = inputs.rows[name], inputs.segments.get(name)
+        of_values = rows if there is None else rows[there]
+        of_values = of_values if segments is None else of_values[segments.rows]
+        encoders.setdefault(model.encoder_of(name), {})[id(signal)] = of_values
+
+    def enter(encoder: nn.Module, given: tuple[Any, ...]) -> None:
+        found = encoders[encoder]  # by the signal, as several modalities may share an encoder
+        for module in encoder.modules():
+            if module in norms:
+                vars(module)["own"] = found.get(id(given[0]), next(iter(found.values())))
+
+    hooks = [encoder.register_forward_pre_hook(enter) for encoder in encoders]
+    for module in norms:
+        vars(module)["own"] = rows
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module in norms:
+            vars(module).pop("own")
+
+
 class _Shared(nn.modules.batchnorm._BatchNorm):
     """A batch norm of torch's whose statistics, in training, are of several processes."""
 
@@ -653,7 +697,7 @@ class _Shared(nn.modules.batchnorm._BatchNorm):
         if not self.training:
             return super().forward(values)
         self._check_input_dim(values)  # type: ignore[no-untyped-call]
-        return masked_batch_norm(self, values, None, vars(self)["peers"])
+        return masked_batch_norm(self, values, of_own_rows(values, None, vars(self).get("own")), vars(self)["peers"])
 
 
 class _Shared1d(_Shared, nn.BatchNorm1d):
