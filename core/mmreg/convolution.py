@@ -96,7 +96,7 @@ def max_pool(values: Tensor, pool: tuple[int, int], ceil_mode: bool = False) -> 
 
 
 def _can_fuse(conv: nn.Conv2d, norm: MaskedBatchNorm, values: Tensor) -> bool:
-    """Whether it is computed here and in full precision, without being traced, by layers of the usual kind, of all rows."""
+    """Whether it is computed here and in full precision, of all rows, untraced, by layers of the usual kind."""
     if not on_host(values) or values.dtype not in (torch.float32, torch.float64):
         return False
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):

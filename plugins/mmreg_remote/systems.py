@@ -35,7 +35,9 @@ def file_system(scheme: str, allowed: Sequence[str]) -> AbstractFileSystem | str
         return fsspec.filesystem(scheme, **options)
     except ImportError:
         package = PACKAGES.get(scheme, "fsspec")
-        extra = 'pip install "mmreg[remote]"' if package == "aiohttp" else f"pip install {package}"
+        extra = {"aiohttp": 'pip install "mmreg[remote]"', "s3fs": 'pip install "mmreg[s3]"'}.get(
+            package, f"pip install {package}"
+        )
         return _missing(package, extra)
 
 

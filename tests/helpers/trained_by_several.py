@@ -42,12 +42,12 @@ def recipe_of(folder: Path, name: str) -> dict[str, Any]:
     return {**data, **others, "training": {**data["training"], **others.get("training", {})}}
 
 
-def train_recipe(folder: Path, out: Path, name: str) -> None:
+def train_recipe(folder: Path, out: Path, name: str, device: str = "cpu", shard: str = "") -> None:
     """Train a recipe, and write down which rows this process had a loss of, in their order."""
     import mmreg
 
     with _losses_of() as rows:
-        mmreg.train(recipe_of(folder, name), out / name, device="cpu")
+        mmreg.train(recipe_of(folder, name), out / name, device=device, shard=bool(shard))
     (out / f"{name}, {os.environ['RANK']}.json").write_text(json.dumps(rows))
 
 
