@@ -5,9 +5,9 @@
 
 Every scenario runs in one process: epochs of mmreg and as many steps of the bare loop take turns, and ratios are
 medians over these rounds. `eager` is `training.compile: false`, `recorded` is `auto` (steps recorded as CUDA
-graphs), and `compiled` is `true` (encoders compiled by torch.compile, too). `one_rank` and `sharded` are steps as one of
-several processes takes them, of which there is one: gradients added up by NCCL (gloo on a CPU), and weights that FSDP
-shares out. Beside `eager` they show what that costs, as neither records nor compiles.
+graphs), and `compiled` is `true` (encoders compiled by torch.compile, too). `one_rank` and `sharded` are steps as one
+of several processes takes them, of which there is one: gradients added up by NCCL (gloo on a CPU), and weights that
+FSDP shares out. Beside `eager` they show what that costs, as neither records nor compiles.
 
 Axes: B batch, R rows.
 """

@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 4 tests/benchmarks/shares.py [--shard] [--width 1024] [--layers 8] [--steps 3]
 
-Prints, as JSON, the bytes of weights, gradients and optimizer's state of each process, counted tensor by tensor, and how
-much larger it is in memory after these steps than before the model was made.
+Prints, as JSON, the bytes of weights, gradients and optimizer's state of each process, counted tensor by tensor, and
+how much larger it is in memory after these steps than before the model was made.
 """
 
 from __future__ import annotations

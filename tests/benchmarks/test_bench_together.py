@@ -22,7 +22,7 @@ STEP = 0.05
 
 @contextmanager
 def training(size: int, apart: bool = False) -> Iterator[Callable[[], float]]:
-    """A training by so many processes, or one by each; what is called trains an epoch, and gives the slowest's seconds."""
+    """A training by so many processes, or one by each; a call trains an epoch, and gives the slowest's seconds."""
     script = str(Path(__file__).with_name("together.py"))
     env = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     with ExitStack() as stack:

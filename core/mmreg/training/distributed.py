@@ -306,8 +306,8 @@ class _Joined(Peers):
         self._undo()
         self._idle = None
         self._model, self._undo = model, share_statistics(model, self._rows)
-        # Gradients are where they are added up, and not copied there and back, which takes a quarter of a step's CPU time
-        # where there are many weights, and their memory once more.
+        # Gradients are where they are added up, and not copied there and back: a quarter less CPU time of a step with many
+        # weights, and their memory once.
         wrapped = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
         wrapped.register_comm_hook(None, lambda state, bucket: _added(bucket.buffer()))
         self._wrapped = wrapped
@@ -557,8 +557,8 @@ def _is_one_of_several() -> bool:
         what = f"lacks {listed(missing)}" if missing else f"must have a number in {listed(numbers or STARTED)}"
         raise OptionError(
             f"the environment has {' and '.join(f'{name}={os.environ[name]}' for name in given)}, as of one of several "
-            f"processes, and {what}: RANK counts them from 0 to WORLD_SIZE - 1. Start them by mmreg train --devices N or "
-            "torchrun, which set all of these; to train by this process alone, unset them"
+            f"processes, and {what}: RANK counts them from 0 to WORLD_SIZE - 1. Start them by mmreg train --devices N "
+            "or torchrun, which set all of these; to train by this process alone, unset them"
         )
     return True
 
@@ -576,8 +576,8 @@ def _found_each_other() -> tuple[Any, int, int]:
         place = ":".join(os.environ[name] for name in PLACE)
         raise TrainingError(
             f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} has not found the others at {place} "
-            "(MASTER_ADDR:MASTER_PORT); see that all have been started within two minutes, that this is the address of the "
-            f"first one's machine, and that the port is free there ({one_line(error)[:200]})"
+            "(MASTER_ADDR:MASTER_PORT); see that all have been started within two minutes, that this is the address of "
+            f"the first one's machine, and that the port is free there ({one_line(error)[:200]})"
         ) from error
     return store, rank, size
 
@@ -744,17 +744,17 @@ def _statistics_of(model: MultimodalModel, inputs: Inputs, own: int) -> Iterator
     rows = torch.arange(len(inputs.present), device=inputs.present.device) < own
     norms = {module for module in model.modules() if "peers" in vars(module)}
     encoders: dict[nn.Module, dict[int, Tensor]] = {}
-    for name, signal in inputs.signals.items():
+    for name, given in inputs.signals.items():
         there, segments = inputs.rows[name], inputs.segments.get(name)
         of_values = rows if there is None else rows[there]
         of_values = of_values if segments is None else of_values[segments.rows]
-        encoders.setdefault(model.encoder_of(name), {})[id(signal)] = of_values
+        encoders.setdefault(model.encoder_of(name), {})[id(given)] = of_values
 
-    def enter(encoder: nn.Module, given: tuple[Any, ...]) -> None:
+    def enter(encoder: nn.Module, arguments: tuple[Any, ...]) -> None:
         found = encoders[encoder]  # by the signal, as several modalities may share an encoder
         for module in encoder.modules():
             if module in norms:
-                vars(module)["own"] = found.get(id(given[0]), next(iter(found.values())))
+                vars(module)["own"] = found.get(id(arguments[0]), next(iter(found.values())))
 
     hooks = [encoder.register_forward_pre_hook(enter) for encoder in encoders]
     for module in norms:
