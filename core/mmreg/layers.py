@@ -178,7 +178,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         """
         self._check_input_dim(values)
         if self.training and self.peers is not None:
-            return masked_batch_norm(self, values, of_own_rows(values, mask, self.own), self.peers)
+            return masked_batch_norm(self, values, _of_own_rows(values, mask, self.own), self.peers)
         if mask is None:
             if self.training and values.numel() <= values.shape[1]:
                 return nn.functional.batch_norm(
@@ -247,7 +247,7 @@ def masked_batch_norm(
     return _valid(result, mask).to(values.dtype)
 
 
-def of_own_rows(values: Tensor, mask: Tensor | None, own: Tensor | None) -> Tensor | None:
+def _of_own_rows(values: Tensor, mask: Tensor | None, own: Tensor | None) -> Tensor | None:
     """A mask of (B, C, ...) without what is not of own rows (n,); those of B follow each other, as many of each."""
     if own is None or len(values) % len(own):
         return mask
