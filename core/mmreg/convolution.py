@@ -96,14 +96,14 @@ def max_pool(values: Tensor, pool: tuple[int, int], ceil_mode: bool = False) -> 
 
 
 def _can_fuse(conv: nn.Conv2d, norm: MaskedBatchNorm, values: Tensor) -> bool:
-    """Whether it is computed here and in full precision, without being traced, by layers of the usual kind."""
+    """Whether it is computed here and in full precision, of all rows, untraced, by layers of the usual kind."""
     if not on_host(values) or values.dtype not in (torch.float32, torch.float64):
         return False
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
     usual = conv.bias is None and conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
     usual = usual and not isinstance(conv.padding, str)
-    return usual and norm.weight is not None and norm.running_mean is not None
+    return usual and norm.weight is not None and norm.running_mean is not None and norm.own is None
 
 
 def _channels_last(values: Tensor) -> Tensor:

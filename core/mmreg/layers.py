@@ -159,9 +159,12 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     Attributes:
         peers: the processes that train together, a torch.distributed group: the statistics are then of the values of
             all of them. None for those of this one.
+        own: (n,) bool, which rows of a batch are this process's own, of whose values alone the statistics are; None for
+            all of them.
     """
 
     peers: Any = None
+    own: Tensor | None = None
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
@@ -175,7 +178,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         """
         self._check_input_dim(values)
         if self.training and self.peers is not None:
-            return masked_batch_norm(self, values, mask, self.peers)
+            return masked_batch_norm(self, values, _of_own_rows(values, mask, self.own), self.peers)
         if mask is None:
             if self.training and values.numel() <= values.shape[1]:
                 return nn.functional.batch_norm(
@@ -242,6 +245,14 @@ def masked_batch_norm(
     if norm.bias is not None:
         result = result + norm.bias.view(shape)
     return _valid(result, mask).to(values.dtype)
+
+
+def _of_own_rows(values: Tensor, mask: Tensor | None, own: Tensor | None) -> Tensor | None:
+    """A mask of (B, C, ...) without what is not of own rows (n,); those of B follow each other, as many of each."""
+    if own is None or len(values) % len(own):
+        return mask
+    of_own = own.repeat_interleave(len(values) // len(own)).view(-1, *[1] * (values.dim() - 1))
+    return of_own if mask is None else mask & of_own
 
 
 def _valid(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -9,12 +9,14 @@ import re
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmreg.errors import TableError
 from mmreg.files import replacing
 from mmreg.messages import byte_size, one_line
+from mmreg_remote.braces import expand
 from mmreg_remote.systems import file_system
 
 if TYPE_CHECKING:
@@ -26,6 +28,14 @@ STAMPS = ("ETag", "Content-MD5", "Digest", "Last-Modified")
 """What a web server says of a file that tells whether it has changed."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Errors of this machine's disk, not of what is fetched."""
+UNREACHABLE = ("ClientConnectorError", "ConnectError", "EndpointConnectionError", "ConnectTimeoutError", "SSLError")
+"""What aiohttp, httpx and botocore call the error of a server that cannot be reached; the last one's names it."""
+CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
+"""What botocore calls those of credentials."""
+ENDPOINTS = {"s3": "FSSPEC_S3_ENDPOINT_URL", "gs": "FSSPEC_GS_ENDPOINT_URL", "hf": "HF_ENDPOINT"}
+"""By scheme, the environment variable that names another server than that of the company."""
+_ADDRESSES: dict[Path, str] = {}
+"""Of the copies of several shards, which are read as one table."""
 _ENDING = re.compile(r"\.[A-Za-z0-9]{1,12}$")
 
 
@@ -33,23 +43,40 @@ def fetch(addresses: Sequence[str], *, folder: Path, allowed: Sequence[str], lim
     """Copies of files.
 
     Args:
-        addresses: all of one scheme.
+        addresses: all of one scheme. Of shards, one may name several: `https://host/train-{000..009}.tar`.
         folder: where copies are kept. A copy's name is made of the address and of what the place says of the file (its
             ETag, size, time, version), so that a file which has changed gets another copy.
         allowed: where, beside the file's own host, a web server may lead to.
         limit: the most bytes of a file.
 
     Returns:
-        For each address the path of its copy, or why there is none.
+        For each address the path of its copy, or why there is none; of several shards one that names all copies.
 
     Raises:
-        TableError: a copy cannot be written.
+        TableError: a copy cannot be written, or an address names too many shards.
     """
     system = file_system(addresses[0].partition("://")[0].lower(), allowed)
     if isinstance(system, str):
         return [system] * len(addresses)
-    with ThreadPoolExecutor(min(AT_A_TIME, len(addresses)), thread_name_prefix="mmreg-fetch") as pool:
-        return list(pool.map(lambda address: _copy(system, address, folder, limit), addresses))
+    shards = [expand(address) if address.endswith(".tar") else [address] for address in addresses]
+    flat = [name for each in shards for name in each]
+    with ThreadPoolExecutor(min(AT_A_TIME, len(flat)), thread_name_prefix="mmreg-fetch") as pool:
+        copies = pool.map(lambda address: _copy(system, address, folder, limit), flat)
+        return [_together(each, list(islice(copies, len(each))), folder) for each in shards]
+
+
+def address_of(copy: Path) -> str:
+    """What a shard is a copy of; a shard of this machine itself."""
+    return _ADDRESSES.get(copy, str(copy))
+
+
+def _together(names: list[str], copies: list[Path | str], folder: Path) -> Path | str:
+    """One path that stands for the copies of some addresses, as shards are named; or why there is none."""
+    missing = [copy for copy in copies if isinstance(copy, str)]
+    if missing or len(copies) == 1:
+        return (missing or copies)[0]
+    _ADDRESSES.update(zip(map(Path, copies), names, strict=True))
+    return folder / f"{{{','.join(Path(copy).relative_to(folder).with_suffix('').as_posix() for copy in copies)}}}.tar"
 
 
 def _copy(system: AbstractFileSystem, address: str, folder: Path, limit: int) -> Path | str:
@@ -145,13 +172,38 @@ def cause(address: str, error: BaseException) -> str:
         inner = error.__cause__  # fsspec says of the web that there is no file, whatever went wrong
     if isinstance(inner, TableError):
         return str(inner)
-    status = getattr(inner, "status", None)
+    kind, scheme = type(inner).__name__, address.partition("://")[0].lower()
+    status = _status(inner)
     if isinstance(inner, FileNotFoundError) or status == 404:
-        return f"there is no {address}"
+        hidden = scheme == "hf" and (status == 404 or inner.__cause__ is not None)  # all of the data set
+        return f"there is no {address}{', or it is private: set HF_TOKEN, or hf auth login' if hidden else ''}"
     if isinstance(inner, PermissionError) or status in (401, 403):
         return f"{address} may not be read with the credentials of this environment ({status or one_line(inner)})"
     if isinstance(inner, TimeoutError):
         return f"{address} cannot be fetched: its server does not answer in time"
-    if isinstance(inner, ConnectionError) or type(inner).__name__ == "ClientConnectorError":
-        return f"{address} cannot be fetched: its server cannot be reached; see that it runs, and what it is called"
-    return f"{address} cannot be fetched: {f'the server says {status}' if status else one_line(inner)}"
+    if isinstance(inner, ConnectionError) or kind in UNREACHABLE:
+        told = f" ({one_line(inner)})" if kind in UNREACHABLE[2:] else ""
+        where = f", or set {ENDPOINTS[scheme]}" if scheme in ENDPOINTS else ""
+        return (
+            f"{address} cannot be fetched: its server cannot be reached; see that it runs, and what it is called"
+            f"{where}{told}"
+        )
+    why = f"the server says {status}" if status else one_line(inner)
+    if kind in CREDENTIALS:
+        why += (
+            "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a public bucket is read without, by "
+            "FSSPEC_S3_ANON=true"
+        )
+    elif "Invalid endpoint" in why:
+        why += f"; write {ENDPOINTS['s3']} as https://HOST"
+    return f"{address} cannot be fetched: {why}"
+
+
+def _status(error: BaseException) -> int | None:
+    """What a server has answered, as aiohttp, gcsfs and httpx keep it."""
+    response = getattr(error, "response", None)
+    if hasattr(error, "status"):
+        status = error.status
+    else:
+        status = getattr(response, "status_code", getattr(error, "code", None))
+    return status if isinstance(status, int) else None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ import pyarrow as pa
 from mmreg.errors import TableError
 from mmreg.files import cache_dir, irregular, replacing
 from mmreg.messages import listed, near
+from mmreg_remote.braces import expand
+from mmreg_remote.fetching import address_of
 from mmreg_remote.tar import KEY, MOST_COLUMNS, NUMBERS, TEXTS, Sample, read_samples
 
 BATCH = 64 << 20
 """About how many bytes of samples are in memory at a time."""
-MOST_SHARDS = 100_000
 VERSION = 1
 """Of what the Arrow file holds."""
-_BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 def read(name: str) -> pa.Table:
@@ -47,35 +46,12 @@ def read(name: str) -> pa.Table:
     key = digest.hexdigest()
     place = cache_dir() / "fetched" / key[:2] / f"{key}.arrow"
     if not place.is_file():
-        _write(shards, place)
+        try:
+            _write(shards, place)
+        except TableError as error:
+            raise TableError(_told_by_address(str(error), shards)) from error
     with pa.memory_map(os.fspath(place)) as file:
         return pa.ipc.open_file(file).read_all()
-
-
-def expand(name: str) -> list[str]:
-    """All names that a pattern with braces stands for, in its order.
-
-    Raises:
-        TableError: they are too many.
-    """
-    pieces = _BRACES.split(name)
-    choices = [list(_choices(piece)) if at % 2 else [piece] for at, piece in enumerate(pieces)]
-    names = ["".join(parts) for parts in itertools.islice(itertools.product(*choices), MOST_SHARDS + 1)]
-    if len(names) > MOST_SHARDS:
-        raise TableError(f"{name!r} names more than {MOST_SHARDS:,} shards")
-    return names
-
-
-def _choices(inside: str) -> Iterator[str]:
-    """What braces stand for: numbers with as many digits, or words."""
-    bounds = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", inside, re.ASCII)
-    if bounds is None:
-        yield from inside.split(",")
-        return
-    first, last = int(bounds[1]), int(bounds[2])
-    width = len(bounds[1]) if bounds[1][0] == "0" else 0
-    for number in itertools.islice(range(first, last + 1), MOST_SHARDS + 1):
-        yield f"{number:0{width}}"
 
 
 def _file(shard: str) -> Path:
@@ -88,6 +64,13 @@ def _file(shard: str) -> Path:
         siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
         raise TableError(f"there is no shard {path}{near(path.name, siblings)}")
     return path
+
+
+def _told_by_address(text: str, shards: Sequence[Path]) -> str:
+    """A message with the addresses of shards in the place of those of their copies."""
+    for shard in shards:
+        text = text.replace(str(shard), address_of(shard))
+    return text
 
 
 def _write(shards: Sequence[Path], place: Path) -> None:

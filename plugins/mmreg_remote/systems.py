@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,14 @@ def file_system(scheme: str, allowed: Sequence[str]) -> AbstractFileSystem | str
     try:
         if scheme in ("http", "https"):
             options = web_options(tuple(allowed))
+        elif scheme == "gs":
+            logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # else it shows tracebacks beside what it raises
         return fsspec.filesystem(scheme, **options)
     except ImportError:
         package = PACKAGES.get(scheme, "fsspec")
-        extra = 'pip install "mmreg[remote]"' if package == "aiohttp" else f"pip install {package}"
+        extra = {"aiohttp": 'pip install "mmreg[remote]"', "s3fs": 'pip install "mmreg[s3]"'}.get(
+            package, f"pip install {package}"
+        )
         return _missing(package, extra)
 
 

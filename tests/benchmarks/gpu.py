@@ -1,10 +1,13 @@
 """How fast a GPU trains beside a bare loop: the same model, by hand, over tensors on the device, as one CUDA graph.
 
-    python tests/benchmarks/gpu.py [--only seed_model,...] [--modes eager,...] [--seconds 4] [--kernels] [--out FILE]
+    python tests/benchmarks/gpu.py [--only seed_model,...] [--modes eager,...] [--seconds 4] [--rows N] [--kernels]
+        [--out FILE]
 
 Every scenario runs in one process: epochs of mmreg and as many steps of the bare loop take turns, and ratios are
 medians over these rounds. `eager` is `training.compile: false`, `recorded` is `auto` (steps recorded as CUDA
-graphs), and `compiled` is `true` (encoders compiled by torch.compile, too).
+graphs), and `compiled` is `true` (encoders compiled by torch.compile, too). `one_rank` and `sharded` are steps as one
+of several processes takes them, of which there is one: gradients added up by NCCL (gloo on a CPU), and weights that
+FSDP shares out. Beside `eager` they show what that costs, as neither records nor compiles.
 
 Axes: B batch, R rows.
 """
@@ -15,11 +18,14 @@ import argparse
 import gc
 import json
 import math
+import os
+import socket
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +44,7 @@ from mmreg.data.table import Table
 from mmreg.experiment import Experiment, open_experiment, prepare_all
 from mmreg.model.devices import resolve_device, tuned
 from mmreg.recipe.resolve import resolve
+from mmreg.training.distributed import Peers, joined
 from mmreg.training.loop import Trainer
 from mmreg.training.rows import TrainingRows
 
@@ -45,7 +52,9 @@ KERNELS = 15
 """How many of them are kept."""
 RANDOM = np.random.default_rng(0)
 WORDS = [f"word{number}" for number in range(500)]
-MODES: Mapping[str, Any] = {"eager": False, "recorded": "auto", "compiled": True}
+MODES: Mapping[str, Any] = {"eager": False, "recorded": "auto", "compiled": True, "one_rank": False, "sharded": False}
+ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+"""What torchrun tells the one process that it starts."""
 
 
 class ResNet50(Encoder):
@@ -141,7 +150,9 @@ def experiment_of(scenario: Scenario) -> Experiment:
 class Ours:
     """mmreg's own training."""
 
-    def __init__(self, experiment: Experiment, prepared: Any, device: torch.device, mode: str) -> None:
+    def __init__(
+        self, experiment: Experiment, prepared: Any, device: torch.device, mode: str, peers: Peers | None = None
+    ) -> None:
         torch.manual_seed(0)
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         rows = TrainingRows(
@@ -151,18 +162,35 @@ class Ours:
         experiment.plan.recipe.form.training.compile = MODES[mode]
         self.trainer = Trainer(
             experiment.plan,
-            experiment.build_model().to(device),
+            experiment.build_model().to(device if peers is None else peers.place(device)),
             experiment.modalities,
             rows,
             device,
             dtype,
             lambda step: None,
             tell=self.told.append,
+            peers=peers,
         )
         self.epochs = self.trainer.epochs()
 
     def __call__(self) -> float:
         return float(next(self.epochs)[1]["train_seconds"])
+
+
+@contextmanager
+def peers_of(mode: str, device: torch.device) -> Iterator[Peers | None]:
+    """The processes of a mode, of which this is the only one; None where a training knows of none."""
+    if mode not in ("one_rank", "sharded"):
+        yield None
+        return
+    from mmreg.training.sharding import Sharded
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    os.environ.setdefault("MASTER_PORT", str(port))
+    os.environ.update(ALONE)
+    with joined(device, Sharded if mode == "sharded" else None) as (peers, _):
+        yield peers
 
 
 class Bare:
@@ -287,14 +315,15 @@ def measure(name: str, device: torch.device, seconds: float, modes: list[str]) -
     for mode in modes:
         torch.compiler.reset()
         started = time.perf_counter()
-        ours, memory = peak(partial(Ours, experiment, prepared, device, mode), 4)
-        first = time.perf_counter() - started
-        rounds, began = [], time.perf_counter()
-        while len(rounds) < 3 or time.perf_counter() - began < seconds:
-            rounds.append((bare(), ours()))
+        with peers_of(mode, device) as peers:
+            ours, memory = peak(partial(Ours, experiment, prepared, device, mode, peers), 4)
+            first = time.perf_counter() - started
+            rounds, began = [], time.perf_counter()
+            while len(rounds) < 3 or time.perf_counter() - began < seconds:
+                rounds.append((bare(), ours()))
+            busy, kernels = profiled(ours) if device.type == "cuda" else (math.nan, [])
         ratios = [theirs / own for theirs, own in rounds]
         own = statistics.median(own for _, own in rounds)
-        busy, kernels = profiled(ours) if device.type == "cuda" else (math.nan, [])
         yield {
             "scenario": name,
             "mode": mode,
@@ -317,6 +346,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(SCENARIOS))
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rows", type=int, help="of each scenario, in the place of its own number")
     parser.add_argument("--kernels", action="store_true", help="print the kernels that take most of the time")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -326,6 +356,8 @@ def main() -> None:
     figures: list[dict[str, Any]] = []
     with tuned(device, torch.bfloat16, deterministic=False):
         for name in given.only.split(","):
+            if given.rows is not None:
+                SCENARIOS[name] = replace(SCENARIOS[name], rows=given.rows)
             for each in measure(name, device, given.seconds, given.modes.split(",")):
                 figures.append(each)
                 if given.out is not None:

@@ -161,7 +161,7 @@ def train_sharded(folder: Path, out: Path) -> None:
         mmreg.train(recipe(folder, name), out / str(list(CASES).index(name)), device="cpu", shard=True)
     sharding.BLOCK = 1
     told = {"layers": _told(lambda: mmreg.train(layers(folder), out / "layers", device="cpu", shard=True))}
-    told["stopped"] = _told(lambda: _train_and_stop(folder, out / "stopped"))
+    told["stopped"] = _told(lambda: train_and_stop(folder, out / "stopped"))
     for name, shard in (("stopped, sharded", True), ("stopped, not sharded", False)):
         if os.environ["RANK"] == "0":
             shutil.copytree(out / "stopped", out / name)
@@ -182,7 +182,7 @@ def layers(folder: Path) -> dict[str, Any]:
     return {**data, "modalities": {"numbers": NUMBERS, "text": {**TEXT, "encoder": encoder}}}
 
 
-def _train_and_stop(folder: Path, out: Path) -> None:
+def train_and_stop(folder: Path, out: Path) -> None:
     import mmreg
 
     stop = mmreg.Stop()

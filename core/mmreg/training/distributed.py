@@ -15,7 +15,9 @@ import copy
 import math
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -28,6 +30,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from mmreg.contract.balance import BalanceBatch
@@ -35,14 +38,19 @@ from mmreg.contract.optimization import ParameterGroup
 from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, in_batches
 from mmreg.errors import DeviceError, OptionError, PeerLostError, TrainingError
-from mmreg.layers import MaskedBatchNorm, masked_batch_norm
-from mmreg.messages import listed, plural
+from mmreg.layers import MaskedBatchNorm, _of_own_rows, masked_batch_norm
+from mmreg.messages import listed, one_line, plural
 from mmreg.model.devices import available_devices, resolve_device
 from mmreg.model.inference import Predicted, in_order
-from mmreg.model.model import MultimodalModel
+from mmreg.model.model import Inputs, MultimodalModel
 from mmreg.recipe.resolve import Plan
 from mmreg.training.rows import AnyBatch
 
+ARRIVAL = timedelta(minutes=2)
+"""How long a process looks for the others at the start, of which torch takes up to twice as long; those that torchrun
+starts have been waited for by it."""
+NAMED = timedelta(seconds=20)
+"""How long the name of the first one's machine may be unknown."""
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for another in a step: the first ones may compile kernels."""
 LONG = timedelta(days=14)
@@ -51,6 +59,8 @@ SLOW = 1.3
 """How many times as long as the others a process takes that is named."""
 WORTH = 0.05
 """Seconds a step by which it takes longer: what is less may be chance."""
+STARTED, PLACE = ("RANK", "WORLD_SIZE"), ("MASTER_ADDR", "MASTER_PORT")
+"""Environment variables by which torchrun tells a process which one it is, and where the first one is."""
 Value = TypeVar("Value")
 Among = Callable[[Tensor, Tensor, Tensor], Tensor]
 """As `Task.loss_among`."""
@@ -66,12 +76,14 @@ class Part:
             it has none, so that all processes go through the same encoders.
         rows: how many rows the batch has on all processes.
         weight: of all of these.
+        borrowing: whether any process borrows a row of it.
     """
 
     places: NDArray[np.int64]
     own: int
     rows: int
     weight: float
+    borrowing: bool = False
 
     @property
     def share(self) -> float:
@@ -92,15 +104,19 @@ def part_of(
         size: how many processes there are.
     """
     own = batch[rank::size]
-    lacking = present[batch].any(0) & ~present[own].any(0)
+    rows, columns = present[batch].nonzero()
+    having = np.zeros((size, present.shape[1]), bool)  # which process has a row of which modality
+    having[rows % size, columns] = True
+    lacking = having.any(0) & ~having
     borrowed: list[int] = []
-    for column in np.flatnonzero(lacking):
+    for column in np.flatnonzero(lacking[rank]):
         if not present[borrowed, column].any():
             borrowed.append(int(batch[present[batch, column].argmax()]))
     if not len(own) and not borrowed:
         borrowed.append(int(batch[0]))
     places = np.concatenate([own, np.array(borrowed, np.int64)])
-    return Part(places, len(own), len(batch), float(weights[batch].sum(dtype=np.float64)))
+    borrowing = len(batch) < size or bool(lacking.any())
+    return Part(places, len(own), len(batch), float(weights[batch].sum(dtype=np.float64)), borrowing)
 
 
 class Peers:
@@ -173,6 +189,12 @@ class Peers:
 
     def adding_up(self, forward: Callable[..., Any], last: bool) -> AbstractContextManager[object]:
         """A context for one of the batches of a step, whose last one adds up the gradients of all processes."""
+        return nullcontext()
+
+    def own_statistics(
+        self, model: MultimodalModel, inputs: Inputs, part: Part | None
+    ) -> AbstractContextManager[object]:
+        """A context for one of the batches of a step, in which batch norms take no statistics of borrowed rows."""
         return nullcontext()
 
     def with_idle(self, loss: Tensor) -> Tensor:
@@ -284,7 +306,9 @@ class _Joined(Peers):
         self._undo()
         self._idle = None
         self._model, self._undo = model, share_statistics(model, self._rows)
-        wrapped = DistributedDataParallel(model, broadcast_buffers=False)
+        # Gradients are where they are added up, and not copied there and back: a quarter less CPU time of a step
+        # with many weights, which are there once.
+        wrapped = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
         wrapped.register_comm_hook(None, lambda state, bucket: _added(bucket.buffer()))
         self._wrapped = wrapped
         return wrapped
@@ -292,6 +316,12 @@ class _Joined(Peers):
     def adding_up(self, forward: Callable[..., Any], last: bool) -> AbstractContextManager[object]:
         assert isinstance(forward, DistributedDataParallel)
         return nullcontext() if last and self._idle is not None else forward.no_sync()
+
+    def own_statistics(
+        self, model: MultimodalModel, inputs: Inputs, part: Part | None
+    ) -> AbstractContextManager[object]:
+        # By all processes or none, as the fastest way to normalise sums something else over them.
+        return nullcontext() if part is None or not part.borrowing else _statistics_of(model, inputs, part.own)
 
     def with_idle(self, loss: Tensor) -> Tensor:
         return loss + sum(weight.sum() * 0 for weight in self._idle) if self._idle else loss
@@ -469,11 +499,12 @@ def joined(
         shared: makes processes of which each has a share of the weights alone, given this one's device.
 
     Raises:
-        OptionError: there is no other process that could have the rest.
+        OptionError: there is no other process that could have the rest, or the environment does not say who they are.
+        TrainingError: the others are not found.
         DeviceError: there is no such device, or there are fewer than processes.
         PeerLostError: another process has ended before.
     """
-    if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+    if not _is_one_of_several():
         if shared is not None:
             raise OptionError(
                 "sharding is for several processes, each with a share of the weights, and this is one by itself; start "
@@ -485,7 +516,15 @@ def joined(
     with _ended_by_signals():
         if not dist.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
-            dist.init_process_group(backend, timeout=PATIENCE, device_id=own if own.type == "cuda" else None)
+            store, rank, size = _found_each_other()
+            dist.init_process_group(
+                backend,
+                store=store,
+                rank=rank,
+                world_size=size,
+                timeout=PATIENCE,
+                device_id=own if own.type == "cuda" else None,
+            )
             atexit.register(dist.destroy_process_group)  # not before, as another training may follow
         peers = _Joined() if shared is None else shared(own)
     try:
@@ -501,6 +540,60 @@ def joined(
         raise
     finally:
         peers.end()
+
+
+def _is_one_of_several() -> bool:
+    """Whether this process was started as one of several (or of one), as torchrun does.
+
+    Raises:
+        OptionError: the environment says a part of it.
+    """
+    given = [name for name in STARTED if name in os.environ]
+    if not given or (given == ["WORLD_SIZE"] and os.environ["WORLD_SIZE"] == "1"):
+        return False
+    missing = [name for name in (*STARTED, *PLACE) if not os.environ.get(name)]
+    numbers = [name for name in (*STARTED, PLACE[1]) if name not in missing and not os.environ[name].isdecimal()]
+    if missing or numbers or int(os.environ["RANK"]) >= int(os.environ["WORLD_SIZE"]):
+        what = f"lacks {listed(missing)}" if missing else f"must have a number in {listed(numbers or STARTED)}"
+        raise OptionError(
+            f"the environment has {' and '.join(f'{name}={os.environ[name]}' for name in given)}, as of one of several "
+            f"processes, and {what}: RANK counts them from 0 to WORLD_SIZE - 1. Start them by mmreg train --devices N "
+            "or torchrun, which set all of these; to train by this process alone, unset them"
+        )
+    return True
+
+
+def _found_each_other() -> tuple[Any, int, int]:
+    """Where the processes tell each other things, this one's number, and how many they are.
+
+    Raises:
+        TrainingError: they do not find each other.
+    """
+    try:
+        _wait_for_name(os.environ["MASTER_ADDR"])
+        store, rank, size = next(rendezvous("env://", timeout=ARRIVAL))
+    except (dist.DistError, socket.gaierror) as error:
+        place = ":".join(os.environ[name] for name in PLACE)
+        raise TrainingError(
+            f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} has not found the others at {place} "
+            "(MASTER_ADDR:MASTER_PORT); see that all have been started within two minutes, that this is the address of "
+            f"the first one's machine, and that the port is free there ({one_line(error)[:200]})"
+        ) from error
+    return store, rank, size
+
+
+def _wait_for_name(host: str) -> None:
+    """Wait until a machine's name is known, as torch does without an end."""
+    ends = time.monotonic() + min(NAMED, ARRIVAL).total_seconds()
+    while True:
+        try:
+            socket.getaddrinfo(host, None)
+        except socket.gaierror:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(1)
+        else:
+            return
 
 
 @contextmanager
@@ -645,6 +738,36 @@ def share_statistics(model: nn.Module, peers: Any) -> Callable[[], None]:
     return undo
 
 
+@contextmanager
+def _statistics_of(model: MultimodalModel, inputs: Inputs, own: int) -> Iterator[None]:
+    """A block in which batch norms take the statistics of a batch's first rows alone, those of this process."""
+    rows = torch.arange(len(inputs.present), device=inputs.present.device) < own
+    norms = {module for module in model.modules() if "peers" in vars(module)}
+    encoders: dict[nn.Module, dict[int, Tensor]] = {}
+    for name, given in inputs.signals.items():
+        there, segments = inputs.rows[name], inputs.segments.get(name)
+        of_values = rows if there is None else rows[there]
+        of_values = of_values if segments is None else of_values[segments.rows]
+        encoders.setdefault(model.encoder_of(name), {})[id(given)] = of_values
+
+    def enter(encoder: nn.Module, arguments: tuple[Any, ...]) -> None:
+        found = encoders[encoder]  # by the signal, as several modalities may share an encoder
+        for module in encoder.modules():
+            if module in norms:
+                vars(module)["own"] = found.get(id(arguments[0]), next(iter(found.values())))
+
+    hooks = [encoder.register_forward_pre_hook(enter) for encoder in encoders]
+    for module in norms:
+        vars(module)["own"] = rows
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module in norms:
+            vars(module).pop("own")
+
+
 class _Shared(nn.modules.batchnorm._BatchNorm):
     """A batch norm of torch's whose statistics, in training, are of several processes."""
 
@@ -653,7 +776,7 @@ class _Shared(nn.modules.batchnorm._BatchNorm):
         if not self.training:
             return super().forward(values)
         self._check_input_dim(values)  # type: ignore[no-untyped-call]
-        return masked_batch_norm(self, values, None, vars(self)["peers"])
+        return masked_batch_norm(self, values, _of_own_rows(values, None, vars(self).get("own")), vars(self)["peers"])
 
 
 class _Shared1d(_Shared, nn.BatchNorm1d):

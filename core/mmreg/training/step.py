@@ -167,9 +167,11 @@ class TrainingStep:
         host = batch.present if isinstance(batch, Batch) else None
         mixed = None if self.mixing is None else self.mixing(inputs, host, draws)
         scale = (weight, share, progress, self.peers.among(self.model.task, part))
-        with GLOBAL_DRAWS:  # backward, too: a checkpointed layer draws again there
+        given = inputs if mixed is None else mixed.batch
+        # In both of these backward, too: a checkpointed layer draws and normalises again there.
+        with GLOBAL_DRAWS, self.peers.own_statistics(self.model, given, part):
             with autocast(self.device, self.dtype):
-                output = self.forward(inputs if mixed is None else mixed.batch, draws)
+                output = self.forward(given, draws)
                 if self.balancing is not None:
                     output = self.balancing.seen(output, inputs, part)
 

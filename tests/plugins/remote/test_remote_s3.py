@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,22 +85,90 @@ def test_a_bucket_that_may_not_be_read_is_told(server: WebServer) -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_a_server_of_moto_is_read(settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    moto = pytest.importorskip("moto.server", reason="needs moto[server]")
+@pytest.fixture
+def moto(settings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """fsspec's file system of a server of moto's, with a bucket."""
+    server = pytest.importorskip("moto.server", reason="needs moto[server]")
     import fsspec
     from fsspec.config import conf
 
-    running = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     try:
         host, port = running.get_host_and_port()
         monkeypatch.setitem(conf, "s3", {"endpoint_url": f"http://{host}:{port}"})
         system = fsspec.filesystem("s3")
-        system.mkdir("bucket")
+        system.makedirs("bucket", exist_ok=True)  # all servers of a process serve the same buckets
         system.pipe({"bucket/d/t.csv": b"image,n\n1.png,1\ngone.png,2\n", "bucket/d/1.png": png(1)})
-        told = reds("s3://bucket/d/t.csv")
-        assert told == [1, "there is no s3://bucket/d/gone.png"]
-        with pytest.raises(TableError, match=r"there is no s3://bucket/gone\.csv"):
-            open_table("s3://bucket/gone.csv")
+        yield system
     finally:
         running.stop()
+
+
+def test_a_server_of_moto_is_read(moto: Any) -> None:
+    told = reds("s3://bucket/d/t.csv")
+    assert told == [1, "there is no s3://bucket/d/gone.png"]
+    moto.pipe({"bucket/d/1.png": png(7), "bucket/d/gone.png": png(2)})
+    assert reds("s3://bucket/d/t.csv") == [7, 2]
+    moto.pipe({"bucket/d/t.csv": b"image,n\n1.png,1\n"})
+    assert reds("s3://bucket/d/t.csv") == [7]
+    for name in ("bucket/gone.csv", "no-such-bucket/t.csv"):
+        with pytest.raises(TableError, match=rf"there is no s3://{name}"):
+            open_table(f"s3://{name}")
+
+
+def test_shards_of_a_bucket_are_named_together(moto: Any) -> None:
+    for number in range(2):
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            info = tarfile.TarInfo(f"{number}.cls")
+            info.size = 1
+            tar.addfile(info, io.BytesIO(b"%d" % number))
+        moto.pipe({f"bucket/t-{number}.tar": file.getvalue()})
+    assert list(open_table("s3://bucket/t-{0..1}.tar").iter_values("cls")) == [0, 1]
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings by which nothing is tried again."""
+    import s3fs
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    return {"config_kwargs": {"retries": {"max_attempts": 0}}}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "told"),
+    [
+        (
+            "http://127.0.0.1:9",
+            r"its server cannot be reached; see .*, or set FSSPEC_S3_ENDPOINT_URL \(.*127\.0\.0\.1:9",
+        ),
+        ("localhost:80", "Invalid endpoint: localhost:80; write FSSPEC_S3_ENDPOINT_URL as https://HOST"),
+    ],
+)
+def test_a_wrong_endpoint_is_told(
+    endpoint: str, told: str, settings: None, once: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.config import conf
+
+    monkeypatch.setitem(conf, "s3", {"endpoint_url": endpoint, **once})
+    with pytest.raises(TableError, match=told):
+        open_table("s3://bucket/t.csv")
+
+
+def test_without_credentials_it_is_told_where_they_are_read_from(
+    settings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    with pytest.raises(TableError, match=r"Unable to locate credentials; set AWS_ACCESS_KEY_ID and .*FSSPEC_S3_ANON"):
+        open_table("s3://bucket/t.csv")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    monkeypatch.setenv("AWS_PROFILE", "somebody")
+    with pytest.raises(TableError, match=r"profile \(somebody\) could not be found; set .* or AWS_PROFILE"):
+        open_table("s3://bucket/t.csv")

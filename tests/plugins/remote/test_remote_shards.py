@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from web_server import serving
 
 from mmreg.data.sources import open_table
 from mmreg.errors import TableError
-from mmreg_remote.shards import expand
+from mmreg_remote.braces import expand
 
 
 def write(path: Path, members: dict[str, bytes], *special: tarfile.TarInfo) -> Path:
@@ -249,3 +250,30 @@ def test_half_of_a_surrogate_pair_is_told(tmp_path: Path) -> None:
         open_table(str(path))
     with pytest.raises(TableError, match="has a member called __key__"):
         open_table(str(write(tmp_path / "k.tar", {"a.__key__": b"b"})))
+
+
+def test_shards_of_a_web_server_are_named_together(shards: Path, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="needs the extra remote")
+    with serving() as server:
+        for shard in range(3):
+            name = f"train-{shard:03}.tar"
+            server.files[f"/d/{name}"] = (shards / name).read_bytes()
+        name = f"{server.address}/d/train-{{000..002}}.tar"
+        for _ in range(2):
+            assert rows(name) == rows(shards / "train-{000..002}.tar")
+        assert server.gets() == 3
+        assert open_table(name).name == name
+
+        server.files["/d/train-001.tar"] = (shards / "train-000.tar").read_bytes()
+        assert rows(name)["__key__"][4] == "000000"
+        assert server.gets() == 4
+
+        server.files["/d/train-001.tar"] = (shards / "train-001.tar").read_bytes()[:700]
+        with pytest.raises(TableError) as caught:
+            open_table(name)
+        assert f"{server.address}/d/train-001.tar cannot be read as tar" in str(caught.value)
+        assert "fetched" not in str(caught.value)
+
+        del server.files["/d/train-002.tar"]
+        with pytest.raises(TableError, match=rf"there is no {server.address}/d/train-002\.tar$"):
+            open_table(name)
