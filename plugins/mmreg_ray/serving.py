@@ -62,7 +62,7 @@ def serving(
             )
             serve.run(deployment.bind(), name=NAME)
         except (RayError, RuntimeError, ValueError) as error:
-            raise EngineError(f"the run cannot be served by Ray Serve: {one_line(error)}") from error
+            raise EngineError(f"Ray Serve cannot begin to answer: {_why() or one_line(error)}") from error
         shown = f"[{host}]" if ":" in host else host
         yield f"http://{shown}:{port}"
     finally:
@@ -70,3 +70,10 @@ def serving(
             serve.delete(NAME)
             if not serve.status().applications:  # nobody else's
                 serve.shutdown()
+
+
+def _why() -> str:
+    """What replicas that could not begin had to say: the last line of an error's traceback."""
+    application = serve.status().applications.get(NAME)
+    told = [each.message for each in application.deployments.values()] if application else []
+    return next((lines[-1].strip() for text in told if (lines := text.strip().splitlines())), "")

@@ -27,6 +27,7 @@ from served import as_json, check_same
 import mmreg
 from mmreg.errors import EngineError
 from mmreg.registry import serve_elsewhere
+from mmreg_ray import serving
 from mmreg_ray.engine import RayEngine
 from mmreg_serve.app import load_app
 from mmreg_serve.command import listening
@@ -102,7 +103,8 @@ def test_no_answer_is_wrong_when_a_replica_is_killed_and_it_is_replaced(
         assert client.get("/healthz", headers={"host": "elsewhere"}).status_code == 400
         last: list[Any] = []
         body = {"rows": bodies[0]["rows"] * 40, "shares": True}
-        asking = threading.Thread(target=lambda: last.append(client.post("/predict", json=body)))
+        post = partial(httpx.post, f"{url}/predict", json=body, headers=headers, timeout=60)
+        asking = threading.Thread(target=lambda: last.append(post()))
         asking.start()
         while not any("mmreg_requests_in_flight 1\n" in client.get("/metrics").text for _ in range(4)):
             assert not last
@@ -113,12 +115,13 @@ def test_no_answer_is_wrong_when_a_replica_is_killed_and_it_is_replaced(
     assert all(path.read_text() == "built\n" for path in tmp_path.iterdir())  # each has loaded the run once
 
 
-def test_what_cannot_be_served_is_told(cluster: Any, trained: Path) -> None:
+def test_what_cannot_be_served_is_told(cluster: Any, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "TRIES", 1)
     options = {"host": "127.0.0.1", "port": free_port(), "at_once": 10, "seconds": 5}
     with pytest.raises(EngineError, match="3 replicas need a CPU each, and the cluster has 2"):
         serve_elsewhere(RayEngine(), str, replicas=3, **options).__enter__()
     gone = partial(load_app, trained / "gone", "cpu", None, Limits(), None, None)
-    with pytest.raises(EngineError, match="the run cannot be served by Ray Serve: .*gone"):
+    with pytest.raises(EngineError, match=r"Ray Serve cannot begin to answer: .*RunError: .*gone"):
         serve_elsewhere(RayEngine(), gone, replicas=1, **options).__enter__()
 
 
