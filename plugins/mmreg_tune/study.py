@@ -158,6 +158,8 @@ class Search:
                 yield Sent(trial.number, trial.params, trial.user_attrs, self._told(trial))
 
         def answer(message: Told) -> str:
+            if message.number not in under_way:  # of a worker that was taken for dead
+                return STOP
             trial, _ = under_way[message.number]
             if message.note and message.note not in notes:
                 notes.add(message.note)
