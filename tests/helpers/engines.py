@@ -24,7 +24,7 @@ class HereEngine(Engine):
     Attributes:
         computed: how many shards were.
         stop_after: after how many Ctrl-C comes; None for never.
-        deaths: after how many messages each worker dies that converses, one after the other; those after them live.
+        deaths: with which answer, from 0, each worker dies that converses, one after the other; those after them live.
     """
 
     def __init__(self, address: str = "", stop_after: int | None = None, deaths: Sequence[int] = ()) -> None:
@@ -65,9 +65,10 @@ class HereEngine(Engine):
                 asked, left = itertools.count(), self.deaths.pop(0) if self.deaths else None
 
                 def ask(message: Any, asked: Iterator[int] = asked, left: int | None = left) -> Any:
+                    answered = pickle.loads(pickle.dumps(answer(pickle.loads(pickle.dumps(message)))))
                     if next(asked) == left:
                         raise DiedError
-                    return pickle.loads(pickle.dumps(answer(pickle.loads(pickle.dumps(message)))))
+                    return answered
 
                 os.chdir("/")
                 try:

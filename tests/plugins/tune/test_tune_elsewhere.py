@@ -60,7 +60,7 @@ def test_they_come_to_what_they_come_to_here_and_end_as_early(
 
 def test_a_trial_whose_worker_dies_is_gone_on_with(recipe: Path, tmp_path: Path) -> None:
     here = tune(recipe, tmp_path / "here")
-    engine = HereEngine(deaths=[4])  # after its first epoch
+    engine = HereEngine(deaths=[2])  # which has told of its first epoch
     assert told(tune(recipe, tmp_path / "there", on=engine)) == told(here)
     assert engine.deaths == []
 
