@@ -1,4 +1,4 @@
-"""An engine on Ray Data, which schedules shards, moves them, and computes again what is lost with a worker."""
+"""An engine on Ray, which schedules shards, moves them, and computes again what is lost with a worker."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 # Read by Ray as it starts: it reports nothing to anybody, and leaves to us what is said of lost workers.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_task_oom_retries", "3")  # what needs too much memory would be tried for ever
 
 import pyarrow as pa
 import ray
@@ -46,25 +50,79 @@ class RayEngine(Engine):
         self, function: Callable[[Any], Any], shards: Iterable[Any], total: int, *, accelerator: bool = False
     ) -> Iterator[Any]:
         """See `Engine.map`."""
-        try:
-            sent = cloudpickle.dumps(function)
-        except Exception as error:  # whatever a plugin's component holds
-            raise EngineError(f"the work cannot be sent to Ray's workers: {one_line(error)}") from error
-        _connect(self._address)
+        sent = _pickled(function)
+        connect(self._address)
         with _in_order():
             try:
                 yield from _results(sent, shards, total, accelerator)
             except RayError as error:
                 raise EngineError(f"Ray's workers failed: {one_line(error)}") from error
 
+    def converse(
+        self,
+        function: Callable[[Any, Callable[[Any], Any]], Any],
+        shards: Iterable[Any],
+        answer: Callable[[Any], Any],
+        *,
+        workers: int | None = None,
+        accelerator: bool = False,
+    ) -> Generator[tuple[Any, Any]]:
+        """See `Engine.converse`."""
+        from mmreg_ray.conversing import converse
+
+        sent = _pickled(function)
+        connect(self._address)
+        try:
+            yield from converse(sent, shards, answer, workers, on_gpus(accelerator))
+        except RayError as error:
+            raise EngineError(f"Ray's workers failed: {one_line(error)}") from error
+
+    def serve(
+        self,
+        build: Callable[[], Any],
+        *,
+        host: str,
+        port: int,
+        replicas: int,
+        at_once: int,
+        seconds: float,
+        accelerator: bool = False,
+    ) -> AbstractContextManager[str]:
+        """See `Engine.serve`."""
+        from mmreg_ray.serving import serving
+
+        _pickled(build)
+        connect(self._address)
+        return serving(
+            build,
+            host=host,
+            port=port,
+            replicas=replicas,
+            at_once=at_once,
+            seconds=seconds,
+            gpus=on_gpus(accelerator),
+        )
+
+
+def on_gpus(accelerator: bool) -> bool:
+    """Whether workers get a GPU each."""
+    return accelerator and bool(ray.cluster_resources().get("GPU", 0) >= 1)
+
+
+def _pickled(function: Callable[..., Any]) -> bytes:
+    try:
+        sent: bytes = cloudpickle.dumps(function)
+    except Exception as error:  # whatever a plugin's component holds
+        raise EngineError(f"the work cannot be sent to Ray's workers: {one_line(error)}") from error
+    return sent
+
 
 def _results(sent: bytes, shards: Iterable[Any], total: int, accelerator: bool) -> Iterator[Any]:
     """The results in order, each once."""
-    resources = ray.cluster_resources()
-    kind = "GPU" if accelerator and resources.get("GPU", 0) >= 1 else "CPU"
+    kind = "GPU" if on_gpus(accelerator) else "CPU"
     each = max(1, -(-total // BLOCKS))
     blocks = [ray.put(_block(SHARD, some)) for some in _batched(shards, each)]
-    workers = max(1, min(int(resources.get(kind, 1)), len(blocks)))
+    workers = max(1, min(int(ray.cluster_resources().get(kind, 1)), len(blocks)))
     results = ray.data.from_arrow_refs(blocks).map_batches(
         _Computing,
         fn_constructor_args=(sent,),
@@ -100,7 +158,7 @@ def _batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield some
 
 
-def _connect(address: str) -> None:
+def connect(address: str) -> None:
     """Connect this process to a cluster, until it ends or calls `ray.shutdown`, unless it is connected to one.
 
     Raises:
@@ -108,12 +166,15 @@ def _connect(address: str) -> None:
     """
     if ray.is_initialized():
         return
+    handler = signal.getsignal(signal.SIGTERM)
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"include_dashboard": False} if where == "local" else {}
     try:
         ray.init(where, logging_level=logging.ERROR, log_to_driver=False, **local)
     except (RayError, OSError, RuntimeError, ValueError) as error:
         raise EngineError(f"no Ray cluster answers at {where!r}: {one_line(error)}") from error
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # the one of whoever asks, in whose place Ray has put its own
 
 
 @contextlib.contextmanager

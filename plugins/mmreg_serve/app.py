@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 
+import mmreg
 from mmreg import Run
 from mmreg_serve.batching import Batcher
 from mmreg_serve.body import Bodies
@@ -127,6 +128,13 @@ def create_app(
         _add_file(app, path, name, media_type)
     app.openapi = lambda: _openapi(app, schemas(columns))  # type: ignore[method-assign]
     return app
+
+
+def load_app(
+    folder: Path, device: str, precision: str | None, limits: Limits, token: str | None, hosts: Sequence[str] | None
+) -> FastAPI:
+    """The application of the run in a folder, which is loaded for it."""
+    return create_app(mmreg.load(folder, device, precision), limits, token=token, hosts=hosts)
 
 
 def check_shares(run: Run, rows: int, limits: Limits) -> None:

@@ -18,6 +18,7 @@ from mmreg.console import (
     Device,
     Format,
     FormatOption,
+    On,
     Precision,
     Quiet,
     RecipeArgument,
@@ -55,6 +56,13 @@ def tune(
     seed: Seed = None,
     device: Device = "auto",
     precision: Precision = None,
+    on: On = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", metavar="N", min=1, help="With --on, trials at a time; one for each core or GPU if not given."
+        ),
+    ] = None,
     format_: FormatOption = Format.TABLE,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -67,7 +75,8 @@ def tune(
     Example: mmreg tune recipe.yaml --trials 30 --out tuned
 
     The same command goes on with a search that was stopped by Ctrl-C (exit code 130) or SIGTERM (75), also by a crash,
-    and several of them in one folder share its trials. The best recipe is written to DIR/best.yaml.
+    and several of them in one folder share its trials. With --on ray, the workers of a cluster do trials, several at a
+    time. The best recipe is written to DIR/best.yaml.
     """
     stop, display = mmreg.Signals(), Display(quiet)
     try:
@@ -81,6 +90,8 @@ def tune(
                 pruner=pruner.value,
                 overrides=recipe_overrides(set_, precision, seed),
                 device=device,
+                on=on,
+                workers=workers,
                 callback=display,
                 stop=stop,
             )

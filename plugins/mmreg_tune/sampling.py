@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PRUNERS = ("hyperband", "median", "none")
 
 
-def sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
+def sampler(seed: int, number: int, at_once: bool = False) -> optuna.samplers.BaseSampler:
     """What draws the values of one trial (TPE, Bergstra et al. 2011).
 
     Each trial has one of its own, so that what is drawn hangs on the trials before it and the seed alone: a search that
@@ -23,10 +23,12 @@ def sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
     Args:
         seed: of the search.
         number: of the trial.
+        at_once: whether trials are under way side by side, near which nothing more is drawn until they have ended.
     """
     import optuna
 
-    return optuna.samplers.TPESampler(seed=int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
+    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    return optuna.samplers.TPESampler(seed=own, constant_liar=at_once)
 
 
 def pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:

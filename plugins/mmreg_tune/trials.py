@@ -6,24 +6,40 @@ import gc
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import mmreg
 from mmreg.errors import DataError, RunError, TableError, TargetError
 from mmreg.messages import one_line
-from mmreg_tune.sampling import suggested
-from mmreg_tune.storage import check_table
-
-if TYPE_CHECKING:
-    import optuna
 
 ENDS_ALL = (TableError, TargetError, DataError, RunError, OSError)
 """Errors of the table, the disk or the folder: the next trial would meet them as well."""
+
+
+class Trial(Protocol):
+    """What a training needs of a trial: an `optuna.trial.Trial`, or what stands for it in another process."""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Its values, which are drawn already."""
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        """What is kept of it."""
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Keep something of it."""
+
+    def report(self, value: float, step: int) -> None:
+        """Tell the metric after an epoch."""
+
+    def should_prune(self) -> bool:
+        """Whether it is to end early, as others have done better after as many epochs."""
 
 
 class Pruned(Exception):
@@ -56,6 +72,7 @@ class Follower(mmreg.Callback):
 
     Args:
         trial: the trial.
+        check: sees that the rows of the table, whose fingerprint it gets, are those of all trials.
         metric: by which trials are judged.
         told: the epochs that the study knows already, of a trial that was stopped.
         show: who is shown how it goes.
@@ -66,11 +83,18 @@ class Follower(mmreg.Callback):
     """
 
     def __init__(
-        self, trial: optuna.trial.Trial, metric: str, told: Mapping[int, float], show: mmreg.Callback, notes: set[str]
+        self,
+        trial: Trial,
+        check: Callable[[str], object],
+        metric: str,
+        told: Mapping[int, float],
+        show: mmreg.Callback,
+        notes: set[str],
     ) -> None:
         self.value: float | None = list(told.values())[-1] if told else None
         self._epochs = 0
-        self._trial, self._metric, self._told, self._show, self._notes = trial, metric, set(told), show, notes
+        self._trial, self._check, self._metric, self._told = trial, check, metric, set(told)
+        self._show, self._notes = show, notes
 
     def on_message(self, text: str) -> None:
         """Pass on what was not said yet."""
@@ -85,7 +109,7 @@ class Follower(mmreg.Callback):
     def on_start(self, run: Any, facts: Mapping[str, Any]) -> None:
         """See that the table is that of all trials."""
         self._epochs = facts["epochs"]
-        check_table(self._trial.study, run.fingerprint)
+        self._check(run.fingerprint)
         self._show.on_start(run, facts)
 
     def on_step(self, step: mmreg.Step) -> None:
@@ -107,11 +131,9 @@ class Follower(mmreg.Callback):
 
 def run_trial(
     searched: mmreg.SearchedRecipe,
-    trial: optuna.trial.Trial,
+    trial: Trial,
     folder: Path,
-    metric: str,
-    show: mmreg.Callback,
-    notes: set[str],
+    follower: Follower,
     **options: Any,
 ) -> Outcome:
     """Train with a trial's values, or go on with that, and say what came of it.
@@ -120,21 +142,17 @@ def run_trial(
         searched: the recipe.
         trial: its values are drawn already.
         folder: of its run.
-        metric: by which trials are judged.
-        show: who is shown how it goes.
-        notes: see `Follower`.
+        follower: of this trial.
         options: further arguments of `mmreg.train`.
 
     Raises:
         Stopped: that was wanted; the trial can be gone on with.
         TableError, TargetError, DataError, RunError, OSError: what all trials would meet.
     """
-    told = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-    follower = Follower(trial, metric, told, show, notes)
     failed = ""
     with _timed(trial):
         try:
-            recipe = searched.at(partial(suggested, trial))
+            recipe = searched.at(lambda key, _: trial.params[key])
             train = partial(mmreg.train, recipe, folder, callback=follower, test=False, **options)
             try:
                 run = train(resume=True)
@@ -153,7 +171,7 @@ def run_trial(
     return Outcome("FAIL", reason=failed)
 
 
-def _finished(trial: optuna.trial.Trial, report: Mapping[str, Any], last: float | None) -> Outcome:
+def _finished(trial: Trial, report: Mapping[str, Any], last: float | None) -> Outcome:
     """A training that has ended by itself: judged by the weights that it keeps."""
     best = report.get("best")
     if best is not None:
@@ -165,7 +183,7 @@ def _finished(trial: optuna.trial.Trial, report: Mapping[str, Any], last: float 
 
 
 @contextmanager
-def _timed(trial: optuna.trial.Trial) -> Iterator[None]:
+def _timed(trial: Trial) -> Iterator[None]:
     """Keep how long a trial takes, also one that is gone on with."""
     begun, before = time.perf_counter(), float(trial.user_attrs.get("seconds", 0))
     try:

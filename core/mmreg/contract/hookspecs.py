@@ -67,7 +67,7 @@ def mmreg_sources() -> Sequence[SourceSpec]:  # type: ignore[empty-body]
 
 @hookspec
 def mmreg_engines() -> Sequence[EngineSpec]:  # type: ignore[empty-body]
-    """What predicts and prepares large tables in other processes, of this machine or of many.
+    """What predicts and prepares large tables, searches and serves in other processes, of this machine or of many.
 
     Called when a command is told where to work by `--on NAME`.
 

@@ -20,11 +20,11 @@ from mmreg.contract.engine import Engine
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.spec import Spec, Specs, by_name, specs_text
 from mmreg.data.cells import several
-from mmreg.data.elsewhere import compute_elsewhere
 from mmreg.data.journal import ABSENT, BAD, Work
 from mmreg.data.located import Unreadable
 from mmreg.errors import SpecError, ValueLoadError
 from mmreg.messages import listed, one_line
+from mmreg.registry.elsewhere import compute_elsewhere
 
 CHUNK_BYTES = 1 << 22
 """About how many bytes one task loads; a few tasks a worker are under way at a time."""

@@ -4,6 +4,8 @@ The names below are public. Listing imports neither torch nor any component.
 """
 
 from mmreg.registry.describing import ambiguous, describe, row
+from mmreg.registry.elsewhere import converse_elsewhere, serve_elsewhere
+from mmreg.registry.engines import engine
 from mmreg.registry.interfaces import interface
 from mmreg.registry.lookup import (
     LOCAL,
@@ -29,7 +31,9 @@ __all__ = [
     "all_plugins",
     "ambiguous",
     "build",
+    "converse_elsewhere",
     "describe",
+    "engine",
     "find",
     "get",
     "interface",
@@ -39,6 +43,7 @@ __all__ = [
     "register",
     "row",
     "sections",
+    "serve_elsewhere",
     "specs",
     "unregister",
 ]

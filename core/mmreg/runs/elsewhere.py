@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mmreg.contract.engine import Engine
-from mmreg.data.elsewhere import compute_elsewhere
 from mmreg.data.table import Table
+from mmreg.registry.elsewhere import compute_elsewhere
 from mmreg.runs.run import Run
 
 SHARD_ROWS = 256

@@ -12,13 +12,13 @@ from engines import HereEngine
 from small import make_folder
 
 from mmreg import Engine, errors
-from mmreg.data import elsewhere
 from mmreg.data.cache import entries, under_way
-from mmreg.data.elsewhere import compute_elsewhere
 from mmreg.errors import DataError, EngineError
 from mmreg.experiment import Experiment, open_experiment, prepare_all
 from mmreg.recipe.recipe import read_recipe
 from mmreg.recipe.resolve import resolve
+from mmreg.registry import elsewhere
+from mmreg.registry.elsewhere import compute_elsewhere
 
 
 def double(shard: int) -> int:

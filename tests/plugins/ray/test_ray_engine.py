@@ -13,7 +13,7 @@ ray = pytest.importorskip("ray", reason="needs Ray: pip install 'mmreg[ray]'")
 pytest.importorskip("ray.data", reason="needs Ray Data: pip install 'mmreg[ray]'")
 
 import engines
-from small import make_folder
+from clusters import STORE
 
 import mmreg
 from mmreg.data.cache import entries
@@ -25,8 +25,6 @@ from mmreg.runs.elsewhere import predict_elsewhere
 from mmreg_ray import engine as ray_engine
 from mmreg_ray.engine import RayEngine
 from mmreg_ray.plugin import mmreg_engines
-
-STORE = 80 * 2**20  # bytes of memory for objects, which is Ray's least
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's and its libraries' own
 
@@ -61,36 +59,6 @@ def test_shards_come_back_in_order_from_this_machine() -> None:
             list(RayEngine().map((value for value in ()).send, [1], 1))
     finally:
         ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """Two nodes of one CPU each, to which this process is connected."""
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": STORE},
-    )
-    try:
-        ray.cloudpickle.register_pickle_by_value(engines)  # which workers cannot import
-        made.add_node(num_cpus=1, object_store_memory=STORE)
-        ray.init(made.address, log_to_driver=False)
-        yield made
-    finally:
-        ray.cloudpickle.unregister_pickle_by_value(engines)
-        ray.shutdown()
-        made.shutdown()
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a table, its recipe and the folder `run`, trained with it."""
-    folder = make_folder(tmp_path_factory.mktemp("trained"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMREG_CACHE_DIR", str(folder / "cache"))
-        mmreg.train(folder / "recipe.yaml", folder / "run", device="cpu")
-    return folder
 
 
 @pytest.mark.slow

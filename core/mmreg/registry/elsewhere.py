@@ -1,10 +1,11 @@
-"""Shards of a work computed by an engine's workers: results in order, with what they had to say and what went wrong."""
+"""Work done by an engine's workers: its results, with what the workers had to say and what went wrong in them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -40,10 +41,7 @@ def compute_elsewhere(
     done = 0
     worker = _Worker(function, version("mmreg"))
     for number, result, failure, notes in engine.map(worker, enumerate(shards), total, accelerator=accelerator):
-        for text in notes:
-            if text not in said:
-                said.add(text)
-                logger.warning("%s", text)
+        _say(notes, said)
         if number != done:
             raise EngineError(f"the engine {type(engine).__name__} gave shard {number} in the place of shard {done}")
         if failure is not None:
@@ -54,29 +52,82 @@ def compute_elsewhere(
         raise EngineError(f"the engine {type(engine).__name__} gave {done} of {total} shards")
 
 
+def converse_elsewhere(
+    engine: Engine,
+    function: Callable[[Any, Callable[[Any], Any]], Any],
+    shards: Iterable[Any],
+    answer: Callable[[Any], Any],
+    *,
+    workers: int | None = None,
+    accelerator: bool = False,
+) -> Generator[tuple[Any, Any]]:
+    """Shards with their results as they come, of a function that asks this process; see `Engine.converse`.
+
+    What workers warn of is said here, once. Where the workers of a shard have died over and over, an `EngineError` is
+    in the place of its result.
+
+    Raises:
+        EngineError: the workers cannot be reached, have another mmreg, or something in them failed; or the engine does
+            not converse.
+        MmregError: the function or `answer` raised it.
+    """
+    said: set[str] = set()
+    worker = _Worker(function, version("mmreg"))
+    given = engine.converse(worker, enumerate(shards), answer, workers=workers, accelerator=accelerator)
+    with closing(given) as results:
+        for (_, shard), got in results:
+            if isinstance(got, EngineError):
+                yield shard, got
+                continue
+            _, result, failure, notes = got
+            _say(notes, said)
+            if failure is not None:
+                raise _error(*failure)
+            yield shard, result
+
+
+def serve_elsewhere(engine: Engine, build: Callable[[], Any], **options: Any) -> AbstractContextManager[str]:
+    """Replicas of an application that answer elsewhere, in the very mmreg that is here; arguments as `Engine.serve`."""
+    return engine.serve(partial(_checked, build, version("mmreg")), **options)
+
+
+def _checked(build: Callable[[], Any], wanted: str) -> Any:
+    _check(wanted)
+    return build()
+
+
 class _Worker:
     """What is sent to a worker: the function, called so that nothing it raises is lost on the way back."""
 
-    def __init__(self, function: Callable[[Any], Any], wanted: str) -> None:
+    def __init__(self, function: Callable[..., Any], wanted: str) -> None:
         self._function, self._wanted = function, wanted
 
-    def __call__(self, shard: tuple[int, Any]) -> tuple[int, Any, Failure | None, list[str]]:
+    def __call__(self, shard: tuple[int, Any], *ask: Any) -> tuple[int, Any, Failure | None, list[str]]:
         number, value = shard
         with _warnings() as notes:
             try:
-                self._check()
-                return number, self._function(value), None, notes
+                _check(self._wanted)
+                return number, self._function(value, *ask), None, notes
             except MmregError as error:
                 return number, None, (type(error).__name__, str(error)), notes
             except Exception as error:  # of a plugin, or of a library under it
                 what = f"an error in a worker: {one_line(error)}"
                 return number, None, (EngineError.__name__, what), notes
 
-    def _check(self) -> None:
-        if version("mmreg") != self._wanted:
-            raise EngineError(
-                f"a worker has mmreg {version('mmreg')}, and this is mmreg {self._wanted}; install the same everywhere"
-            )
+
+def _check(wanted: str) -> None:
+    if version("mmreg") != wanted:
+        raise EngineError(
+            f"a worker has mmreg {version('mmreg')}, and this is mmreg {wanted}; install the same everywhere"
+        )
+
+
+def _say(notes: Iterable[str], said: set[str]) -> None:
+    """What workers warned of, unless it was said."""
+    for text in notes:
+        if text not in said:
+            said.add(text)
+            logger.warning("%s", text)
 
 
 def _error(name: str, text: str) -> MmregError:
