@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # which the command does without
 RUNNER = "runner.py"
 RUNTIME = Path(__file__).with_name("runtime.py")
 BUNDLED = "mmreg:"
+"""What a recipe that spells everything out has before the names of bundled components."""
 OPTIONS: Mapping[str, Sequence[str]] = {
     "image": ("size", "channels", "resize", "interpolation"),
     "audio": ("sample_rate", "channels", "source_rate", "max_seconds"),

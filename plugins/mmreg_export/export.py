@@ -23,7 +23,6 @@ from mmreg_export.refusals import refusals
 from mmreg_export.writing import axis_names, least_steps, predicting, save_onnx, save_torch, traced
 
 Format = Literal["torch-export", "onnx"]
-ENDINGS: dict[Format, str] = {"torch-export": ".pt2", "onnx": ".onnx"}
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from typing import Any
 from mmreg import Run
 from mmreg.messages import byte_size
 from mmreg_export.arrays import PRESENT
+from mmreg_export.decoding import BUNDLED
 
 MOST_BYTES = 1_900_000_000
 """Of the weights in one ONNX file, whose format ends at 2 GB."""
-OWN = "mmreg:"
-"""What a recipe that spells everything out has before the names of bundled components."""
 HOST = "it computes its features outside of torch, in host memory"
 REFUSED: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("encoder", "hf_audio"): {"torch-export": HOST, "onnx": HOST},
@@ -47,31 +46,19 @@ def refusals(run: Run, form: str) -> list[str]:
 
 def components(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The kind and name of each encoder and operator that a recipe names, those within others included."""
-    found: list[tuple[str, str]] = []
+    found: dict[tuple[str, str], None] = {}
 
-    def look(kind: str, data: Any) -> None:
-        if isinstance(data, str):
-            found.append((kind, data.removeprefix(OWN)))
-        elif isinstance(data, Mapping):
-            if "name" in data:
-                found.append((kind, str(data["name"]).removeprefix(OWN)))
+    def look(data: Any, kind: str = "") -> None:
+        """Look for components in what stands in the place of one of this kind, or anywhere else."""
+        if isinstance(data, Mapping):
+            look(data.get("name"), kind)
             for key, value in data.items():
-                if key in ("encoder", "fusion"):
-                    look(key, value)
-                elif isinstance(value, Mapping | list):
-                    look_within(value)
+                look(value, key if key in ("encoder", "fusion") else "")
         elif isinstance(data, list):
             for each in data:
-                look(kind, each)
+                look(each, kind)
+        elif kind and isinstance(data, str):
+            found[kind, data.removeprefix(BUNDLED)] = None
 
-    def look_within(data: Any) -> None:
-        for value in data.values() if isinstance(data, Mapping) else data:
-            if isinstance(value, Mapping | list):
-                look_within(value)
-        if isinstance(data, Mapping):
-            for key in ("encoder", "fusion"):
-                if key in data:
-                    look(key, data[key])
-
-    look_within(recipe)
-    return list(dict.fromkeys(found))
+    look(recipe)
+    return list(found)

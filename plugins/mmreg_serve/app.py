@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ import mmreg
 from mmreg import Run
 from mmreg_serve.batching import Batcher
 from mmreg_serve.body import Bodies
-from mmreg_serve.columns import columns_of
-from mmreg_serve.description import described, request_body, schemas
+from mmreg_serve.columns import Column, columns_of
+from mmreg_serve.description import described, predict_operation, schemas
 from mmreg_serve.guard import Guard
 from mmreg_serve.limits import Limits
 from mmreg_serve.metrics import CONTENT_TYPE, Metrics
@@ -35,12 +35,6 @@ FILES = {
 }
 SMALL = 1 << 16
 """Bytes of JSON up to which a thread is not worth it."""
-REFUSALS = {
-    413: "It is too large.",
-    415: "It is of another type.",
-    422: "It is no request that the run could answer.",
-    503: "There is too much to do; Retry-After says when to try again.",
-}
 
 
 def create_app(
@@ -89,11 +83,6 @@ def create_app(
                 check_shares(run, len(rows.rows), limits)
             return await batcher.answer(rows)
 
-    @app.post(
-        "/predict",
-        openapi_extra={"requestBody": request_body(columns)},
-        responses={status: {"description": text} for status, text in REFUSALS.items()},
-    )
     async def predict(request: Request) -> Response:
         """Predict rows."""
         try:
@@ -104,6 +93,8 @@ def create_app(
         except Refused as error:
             refused = error
         return JSONResponse({"detail": str(refused)}, refused.status, refused.headers)
+
+    app.add_route("/predict", predict, methods=["POST"])  # plain: what FastAPI does for parameters, there are none of
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -126,7 +117,7 @@ def create_app(
 
     for path, (name, media_type) in FILES.items():
         _add_file(app, path, name, media_type)
-    app.openapi = lambda: _openapi(app, schemas(columns))  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, columns)  # type: ignore[method-assign]
     return app
 
 
@@ -157,14 +148,11 @@ def _add_file(app: FastAPI, path: str, name: str, media_type: str) -> None:
         return FileResponse(PAGE / name, media_type=media_type)
 
 
-def _openapi(app: FastAPI, found: dict[str, Any]) -> dict[str, Any]:
+def _openapi(app: FastAPI, columns: Mapping[str, Column]) -> dict[str, Any]:
     """The description of the application, with the schemas of this run's rows."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version="1", routes=app.routes)
-        predict = schema["paths"]["/predict"]["post"]["responses"]
-        for status, response in predict.items():
-            name = "Predictions" if status == "200" else "Refusal"
-            response["content"] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-        schema.setdefault("components", {}).setdefault("schemas", {}).update(found)
+        schema["paths"]["/predict"] = {"post": predict_operation(columns)}
+        schema["components"] = {"schemas": schemas(columns)}
         app.openapi_schema = json.loads(json.dumps(schema))
     return app.openapi_schema

@@ -16,6 +16,13 @@ BYTES = {
     "additionalProperties": False,
 }
 NUMBERS = {"type": "array", "description": "Numbers, or lists of equally many.", "items": {}}
+STATUSES = {
+    200: "Each row's prediction.",
+    413: "It is too large.",
+    415: "It is of another type.",
+    422: "It is no request that the run could answer.",
+    503: "There is too much to do; Retry-After says when to try again.",
+}
 
 
 def described(run: Run, columns: Mapping[str, Column], limits: Limits) -> dict[str, Any]:
@@ -31,8 +38,21 @@ def described(run: Run, columns: Mapping[str, Column], limits: Limits) -> dict[s
     }
 
 
-def request_body(columns: Mapping[str, Column]) -> dict[str, Any]:
-    """The body of a request to /predict, as OpenAPI describes it."""
+def predict_operation(columns: Mapping[str, Column]) -> dict[str, Any]:
+    """What POST /predict takes and answers, as OpenAPI describes it."""
+    answers = {}
+    for status, text in STATUSES.items():
+        schema = {"$ref": f"#/components/schemas/{'Predictions' if status == 200 else 'Refusal'}"}
+        answers[str(status)] = {"description": text, "content": {"application/json": {"schema": schema}}}
+    return {
+        "summary": "Predict rows.",
+        "operationId": "predict",
+        "requestBody": _request_body(columns),
+        "responses": answers,
+    }
+
+
+def _request_body(columns: Mapping[str, Column]) -> dict[str, Any]:
     rows = {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Row"}}
     fields = {
         each.name: {

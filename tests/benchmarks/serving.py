@@ -51,7 +51,8 @@ def make_run(folder: Path, size: int) -> list[dict[str, Any]]:
 def service(run: Path, batch_size: int) -> Iterator[tuple[int, int]]:
     """A service's port and process."""
     command = [sys.executable, "-c", SERVE, str(run), "--port", "0", "--device", "cpu", "--batch-size", str(batch_size)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as `predict_rate` has
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=one_thread) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if line.startswith("serving "))
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,24 @@ def among(app: Any, ask: Callable[[Any], Awaitable[Any]]) -> Any:
             return await ask(client)
 
     return asyncio.run(whole())
+
+
+@contextmanager
+def in_a_thread(app: Any, **options: Any) -> Iterator[str]:
+    """The address of an application that uvicorn, with some options, serves in a thread."""
+    import uvicorn
+
+    from mmreg_serve.command import listening
+
+    with listening("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", **options))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def check_same(answered: dict[str, Any], expected: dict[str, Any]) -> None:

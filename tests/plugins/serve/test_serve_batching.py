@@ -13,6 +13,7 @@ from served import among, as_json, check_same
 
 pytest.importorskip("fastapi", reason="needs mmreg[serve]")
 
+from mmreg_serve import batching
 from mmreg_serve.app import create_app
 from mmreg_serve.batching import Batcher
 from mmreg_serve.limits import Limits
@@ -88,6 +89,37 @@ def test_a_full_queue_refuses_and_says_when_to_try_again():
     assert found == [["a"], ["b", "c", "d"]]
     assert isinstance(answers[3], Refused)
     assert (answers[3].status, answers[3].headers) == (503, {"Retry-After": "1"})
+
+
+def asked_again(first: Sequence[str], moment: float, monkeypatch: Any) -> list[list[str]]:
+    """The batches of some requests at once, and of as many further ones, each of which comes a little later."""
+    monkeypatch.setattr(batching, "MOMENT", moment)
+    held = Held()
+
+    async def ask() -> None:
+        async with Batcher(held, batch_rows=4, queue_rows=100, metrics=Metrics()) as batcher:
+            held.go.set()
+            await asyncio.gather(*(batcher.answer(rows(name)) for name in first))
+            tasks = []
+            for name in first:
+                tasks.append(asyncio.create_task(batcher.answer(rows(name))))
+                await asyncio.sleep(0.01)
+            await asyncio.wait_for(asyncio.gather(*tasks), 60)
+
+    asyncio.run(ask())
+    return held.batches
+
+
+def test_those_that_were_answered_together_and_ask_again_are_answered_together_again(monkeypatch):
+    assert asked_again("abc", 0.5, monkeypatch) == [["a", "b", "c"]] * 2
+
+
+def test_a_full_batch_waits_no_longer(monkeypatch):
+    assert asked_again("abcd", 0.5, monkeypatch) == [["a", "b", "c", "d"]] * 2
+
+
+def test_who_asks_alone_waits_for_nobody(monkeypatch):
+    assert asked_again("a", 3600, monkeypatch) == [["a"]] * 2
 
 
 def test_no_waiter_is_left_behind_where_predicting_fails():

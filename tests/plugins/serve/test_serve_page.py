@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi", reason="needs mmreg[serve]")
-uvicorn = pytest.importorskip("uvicorn")
 playwright = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 
 import small
+from served import in_a_thread
 
 from mmreg_serve.app import create_app
-from mmreg_serve.command import listening
 
 CHROMIUM = shutil.which("chromium")
 FAKE_MICROPHONE = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
@@ -36,27 +34,16 @@ pytestmark = [
 ]
 
 
-def served(app: Any) -> Iterator[str]:
-    """The address of an application that answers in a thread."""
-    with listening("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
 @pytest.fixture(scope="module")
 def url(run: Any) -> Iterator[str]:
-    yield from served(create_app(run))
+    with in_a_thread(create_app(run)) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
 def locked(run: Any) -> Iterator[str]:
-    yield from served(create_app(run, token="0123456789abcdef"))
+    with in_a_thread(create_app(run, token="0123456789abcdef")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
