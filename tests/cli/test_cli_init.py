@@ -19,13 +19,13 @@ from mmreg import registry
 from mmreg.model import devices
 from mmreg.training.loop import Trainer
 from mmreg_tabular.modality import Tabular
-from mmreg_text import static
+from mmreg_text import table as tables
 
 
 @pytest.fixture(autouse=True)
 def _no_packages_with_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is installed here beside mmreg makes no difference; see test_cli_init_encoders.py."""
-    monkeypatch.setattr(static, "packaged", lambda name: None)
+    monkeypatch.setattr(tables, "packaged", lambda name: None)
 
 
 def written(cli: Caller, table: Path, *arguments: str) -> dict[str, Any]:
