@@ -1,7 +1,7 @@
 """What a modality that is noise costs: names of products beside pictures of random pixels.
 
-`python tests/benchmarks/noise_modality.py FOLDER 0..2 [FUSION..]` prints accuracy on test rows, of the text alone and of
-both modalities under each fusion.
+`python tests/benchmarks/noise_modality.py FOLDER 0..2 [FUSION..]` prints accuracy on test rows, of the text alone and
+of both modalities under each fusion.
 """
 
 from __future__ import annotations
