@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmreg import TOKENS, Encoder, EncoderSuggestion, Features, Signal, Spec
 from mmreg.errors import SpecError
 from mmreg.layers import length_mask
+from mmreg_text.table import table_at_hand
 
 FEW = 20_000
 """Training rows up to which `mmreg init` takes it for texts."""
@@ -89,7 +90,11 @@ class TextBag(Encoder):
         if modality != "text" or not words:
             return None
         if rows <= FEW:
-            return EncoderSuggestion({}, f"n-grams, which {rows:,} training rows are enough for", rank=1)
+            reason = f"n-grams, which {rows:,} training rows are enough for"
+            name, suits = table_at_hand(values) or ("", True)
+            if not suits:
+                reason += f"; {name}, at hand, is for English, which these texts do not look like"
+            return EncoderSuggestion({}, reason, rank=1)
         if sum(words) / len(words) >= LONG:
             return EncoderSuggestion({}, "n-grams, as the texts are long", rank=1)
         return None

@@ -19,17 +19,14 @@ from mmreg import TOKENS, Asset, Encoder, EncoderSuggestion, Features, Outputs, 
 from mmreg.errors import SpecError
 from mmreg.layers import length_mask
 from mmreg_text.bag import weighted_tokens
-from mmreg_text.language import looks_english
 from mmreg_text.table import (
-    PACKAGED,
     TableShape,
     find_table,
-    packaged,
     read_table,
     size_refusal,
+    table_at_hand,
     table_options,
     tokenizer_path,
-    tokens_of,
 )
 
 SUGGESTED_SCALE = 8.0
@@ -137,18 +134,15 @@ class StaticEmbedding(Encoder):
         cls, modality: str, values: Sequence[Any], rows: int, options: Mapping[str, Any] | None = None
     ) -> EncoderSuggestion | None:
         """For texts that look English, the first table that an installed package brings."""
-        for name in PACKAGED if modality == "text" else ():
-            found = packaged(name)
-            if found is not None and looks_english(
-                (value for value in values if isinstance(value, str)), tokens_of(found[1])
-            ):
-                size = f"{found[0].stat().st_size / 1e6:.0f} MB"
-                return EncoderSuggestion(
-                    {"weights": name, "scale": SUGGESTED_SCALE, "freeze": True},
-                    f"pretrained, at hand: {name}, {size}, frozen, for English; else text_bag",
-                    rank=2,
-                )
-        return None
+        name, suits = (table_at_hand(values) if modality == "text" else None) or ("", False)
+        if not suits:
+            return None
+        size = f"{find_table(name).stat().st_size / 1e6:.0f} MB"
+        return EncoderSuggestion(
+            {"weights": name, "scale": SUGGESTED_SCALE, "freeze": True},
+            f"pretrained, at hand: {name}, {size}, frozen, for English; else text_bag",
+            rank=2,
+        )
 
     def stages(self) -> Sequence[nn.Module]:
         """The table."""

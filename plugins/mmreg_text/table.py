@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from mmreg.errors import OptionError
 from mmreg.messages import listed
 from mmreg.pretrained import read_weights
+from mmreg_text.language import looks_english
 from mmreg_text.tokenizers import SubwordTokenizer, read_definition, refusals
 
 NAMES = ("embedding.weight", "embeddings", "embedding", "vectors", "weight")
@@ -95,6 +96,19 @@ def packaged(name: str) -> tuple[Path, Path] | None:
         files = Path(place, named.weights), Path(place, named.tokenizer)
         if all(file.is_file() for file in files):
             return files
+    return None
+
+
+def table_at_hand(values: Sequence[Any]) -> tuple[str, bool] | None:
+    """The name of the first table that an installed package brings, and whether texts look English.
+
+    Args:
+        values: some of a column; those that are no texts do not count.
+    """
+    for name in PACKAGED:
+        if (found := packaged(name)) is not None:
+            texts = (value for value in values if isinstance(value, str))
+            return name, looks_english(texts, tokens_of(found[1]))
     return None
 
 

@@ -19,13 +19,13 @@ from mmreg import registry
 from mmreg.model import devices
 from mmreg.training.loop import Trainer
 from mmreg_tabular.modality import Tabular
-from mmreg_text import static
+from mmreg_text import table as tables
 
 
 @pytest.fixture(autouse=True)
 def _no_packages_with_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is installed here beside mmreg makes no difference; see test_cli_init_encoders.py."""
-    monkeypatch.setattr(static, "packaged", lambda name: None)
+    monkeypatch.setattr(tables, "packaged", lambda name: None)
 
 
 def written(cli: Caller, table: Path, *arguments: str) -> dict[str, Any]:
@@ -466,6 +466,26 @@ def test_tables_that_nothing_can_be_learned_from_are_refused(
     assert done.code == 2
     assert said in done.err
     assert not (tmp_path / "r.yaml").exists()
+
+
+@pytest.mark.parametrize(("held_out", "fusion"), [(99, "product"), (100, "calibrated")])
+def test_enough_validation_rows_say_how_far_each_modality_is_to_be_trusted(
+    held_out: int, fusion: str, cli: Caller, tmp_path: Path
+) -> None:
+    splits = ["train"] * 60 + ["validation"] * held_out + ["test"] * 20
+    rows = [
+        {"split": split, "note": f"a thing {n}", "weight": n % 7 / 3, "label": "ab"[n % 2]}
+        for n, split in enumerate(splits)
+    ]
+    recipe = written(cli, write_table(tmp_path / "table.csv", rows))
+    assert len(recipe["modalities"]) == 2
+    assert recipe["fusion"] == fusion
+
+
+def test_a_random_split_with_enough_rows_for_it_is_calibrated_too(cli: Caller, tmp_path: Path) -> None:
+    for number, fusion in ((600, "product"), (1000, "calibrated")):
+        rows = [{"note": f"a thing {n}", "weight": n % 7 / 3, "label": "ab"[n % 2]} for n in range(number)]
+        assert written(cli, write_table(tmp_path / f"{number}.csv", rows))["fusion"] == fusion
 
 
 def test_a_column_of_lists_of_numbers_is_no_split_and_stops_nothing(cli: Caller, here: Path, tmp_path: Path) -> None:

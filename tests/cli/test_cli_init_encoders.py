@@ -15,7 +15,6 @@ from small import Caller
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mmreg import EncoderSuggestion, registry
-from mmreg_text import static
 from mmreg_text import table as tables
 from mmreg_text.bag import FEW, LONG, TextBag
 from mmreg_text.rnn import TextRNN
@@ -25,7 +24,6 @@ from mmreg_text.rnn import TextRNN
 def no_packages_with_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is installed here beside mmreg makes no difference."""
     monkeypatch.setattr(tables, "packaged", lambda name: None)
-    monkeypatch.setattr(static, "packaged", lambda name: None)
 
 
 @pytest.fixture

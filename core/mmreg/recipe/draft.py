@@ -31,6 +31,9 @@ from mmreg.recipe.yaml import yaml_text
 
 TARGET_NAMES = ("label", "target", "class", "category", "y", "labels", "sentiment", "rating")
 KEY_NAMES = ("id", "key", "__key__", "uid", "uuid", "row_id", "sample_id")
+ENOUGH_TO_CALIBRATE = 100
+"""Validation rows from which each modality's confidence is measured on them; a few that are all right would make it far
+too sure."""
 MOST_LINES = 100
 """Columns of which it is said why they are left out, and what is strange about them."""
 LONGEST_NAME = 100
@@ -109,7 +112,12 @@ def draft_recipe(table: TableFile, target: str | Sequence[str] | None = None, fo
         draft.add("", f"note: {note}; then on_bad: skip leaves out rows without a target")
     for note in islice(notes(opened, columns), MOST_LINES):
         draft.add("", f"note: {note}")
-    _fusion(draft, [task.name for task in tasks.values()], len(suggestions))
+    held_out = (
+        _split_counts(opened, split).get("validation", 0)
+        if isinstance(split, str)
+        else round(split["validation"] * len(opened))
+    )
+    _fusion(draft, [task.name for task in tasks.values()], len(suggestions), held_out)
     lacking = int(np.all([values.missing() for values in targets.values()], axis=0).sum())
     if lacking:
         rows, named = plural(lacking, "row has", "rows have"), " nor ".join(predicted)
@@ -222,7 +230,15 @@ def _encoder(chosen: Suggestion, rows: int) -> tuple[str, str, frozenset[str]]:
     return _flow({"name": name, **proposal.options}) if proposal.options else name, proposal.reason, needs
 
 
-def _fusion(draft: _Draft, tasks: Sequence[str], inputs: int) -> None:
+def _fusion(draft: _Draft, tasks: Sequence[str], inputs: int, held_out: int) -> None:
+    """Write how the inputs are fused.
+
+    Args:
+        draft: to write to.
+        tasks: of the targets.
+        inputs: how many modalities there are.
+        held_out: how many validation rows.
+    """
     if inputs < 2:
         return
     if len(tasks) > 1:
@@ -230,6 +246,13 @@ def _fusion(draft: _Draft, tasks: Sequence[str], inputs: int) -> None:
         return
     if tasks[0] == "regression":
         draft.add("fusion: concat", "one model over all modalities; mean averages a model of each")
+        return
+    if held_out >= ENOUGH_TO_CALIBRATE:
+        draft.add(
+            "fusion: calibrated",
+            "a model of each modality, their predictions multiplied, each as far as it is to be trusted on validation "
+            "rows; concat fuses features instead",
+        )
         return
     draft.add(
         "fusion: product", "a model of each modality, their predictions multiplied; concat fuses features instead"

@@ -14,7 +14,7 @@ import pytest
 import mmreg
 from mmreg.data.dialect import TableFile
 from mmreg.recipe.draft import draft_recipe
-from mmreg_text import static
+from mmreg_text import table as tables
 
 BOUND = 0.01
 """By how much the mean of the seeds may be lower."""
@@ -70,7 +70,7 @@ def check(parts: Mapping[str, made_texts.Rows], seeds: int, folder: Path, bound:
 @pytest.fixture(autouse=True)
 def no_packages_with_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Encoders from scratch are what is measured."""
-    monkeypatch.setattr(static, "packaged", lambda name: None)
+    monkeypatch.setattr(tables, "packaged", lambda name: None)
 
 
 @pytest.mark.slow

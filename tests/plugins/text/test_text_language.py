@@ -9,6 +9,7 @@ import pyarrow.csv
 import pytest
 
 from mmreg_text import table as tables
+from mmreg_text.bag import TextBag
 from mmreg_text.language import looks_english
 from mmreg_text.static import StaticEmbedding
 
@@ -19,13 +20,17 @@ ENGLISH = {
     "medical": ["Patient presents with acute dyspnea and bilateral lower-extremity edema; echocardiogram ordered."],
     "products": ["Stainless steel water bottle 750 ml, matte black", "Organic peanut butter crunchy 500g"],
     "words of another language": ["the best pizza di Napoli and a glass of vino, it was worth the money"],
+    "support": ["Invoice wrong, please correct", "Parcel arrived broken", "Forgot password"],
+    "species": ["Passer domesticus house sparrow", "Turdus merula common blackbird", "Quercus robur oak"],
     "names of emoji": ["grinning face with smiling eyes", "flag: Côte d'Ivoire", "red heart", "T-Rex", "oden"],
 }
 OTHERS = {
     "German": ["Die Lieferung kam pünktlich und die Verpackung war unbeschädigt.", "Nicht zu empfehlen!"],
     "German products": ["Kabellose Maus mit USB-Empfänger", "Gartenschlauch mit Spritzdüse, 20 Meter"],
+    "German names": ["rotes Herz", "lachende Katze", "Hand nach links zeigend", "fallende Blätter"],
     "French": ["La livraison était rapide et le produit correspond à la description."],
     "Spanish": ["El envío llegó tarde y la caja estaba rota.", "Muy buena calidad."],
+    "Spanish products": ["Altavoz Bluetooth negro", "Silla plegable jardín", "Lámpara escritorio LED"],
     "Italian": ["La spedizione è stata veloce e il prodotto è di ottima qualità."],
     "Portuguese": ["A entrega foi rápida e o produto é de boa qualidade."],
     "Dutch": ["De levering was snel en het product werkt uitstekend."],
@@ -59,6 +64,15 @@ def test_english_texts_and_names_are_taken(kind: str, vocabulary: Any) -> None:
 def test_other_languages_are_not(language: str, vocabulary: Any) -> None:
     assert not looks_english(OTHERS[language], vocabulary)
     assert StaticEmbedding.suggest("text", OTHERS[language], 1000) is None
+
+
+def test_it_is_said_why_a_table_at_hand_is_not_proposed(vocabulary: Any) -> None:
+    bag = TextBag.suggest("text", OTHERS["German"], 1000)
+    assert bag is not None
+    assert bag.reason.endswith("; wordllama, at hand, is for English, which these texts do not look like")
+    bag = TextBag.suggest("text", ENGLISH["reviews"], 1000)
+    assert bag is not None
+    assert "wordllama" not in bag.reason
 
 
 def test_the_names_of_emoji_are_taken(real_data: Path, vocabulary: Any) -> None:
