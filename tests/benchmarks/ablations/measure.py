@@ -1,7 +1,8 @@
 """What each small choice in training gains, on validation rows alone, paired with the same recipe without it.
 
-Run as a script: `python tests/benchmarks/ablations.py RECIPE TABLE FOLDER [SEEDS [VARIANT ...]]`. Finished trainings
-are kept in the folder, as are their figures; without seeds it prints the table of those that are there.
+Run as a script: `python tests/benchmarks/ablations/measure.py RECIPE [TABLE FOLDER SEEDS [VARIANT ...]]`. Trainings are
+kept in the folder, and their figures beside the recipe, so that hours of them can be measured bit by bit; what is there
+is not measured again. With the recipe alone it prints the table of what is there.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,6 @@ def measure(recipe: mmreg.Recipe, name: str, folder: Path, seed: int) -> dict[st
     """Train a variant unless that is done, and tell which validation rows it gets right."""
     _, changes = variants(recipe)[name]
     place = folder / slug(name) / f"seed-{seed}"
-    started = time.perf_counter()
     if name == "8 augmented versions in use":
         place = folder / "concat" / f"seed-{seed}"
     if not (place / "report.json").exists():
@@ -79,9 +78,8 @@ def measure(recipe: mmreg.Recipe, name: str, folder: Path, seed: int) -> dict[st
     return {
         "variant": name,
         "seed": seed,
-        "right": right.astype(int).tolist(),
+        "right": "".join(map(str, right.astype(int))),
         "own": {part: figures["accuracy"] for part, figures in parts.items()},
-        "seconds": time.perf_counter() - started,
     }
 
 
@@ -100,14 +98,14 @@ def table(found: Mapping[str, Mapping[int, dict[str, Any]]], base: Mapping[str, 
     for name, other in base.items():
         seeds = sorted(set(found.get(name, {})) & set(found.get(other, {})))
         if seeds:
-            own, its = (np.array([found[each][seed]["right"] for seed in seeds]) for each in (name, other))
+            own, its = (np.array([bits(found[each][seed]) for seed in seeds]) for each in (name, other))
             wins, losses = int((own > its).sum()), int((own < its).sum())
             tested.append((name, float(own.mean() - its.mean()), mcnemar(wins, losses)))
     corrected = dict(zip([name for name, *_ in tested], holm([p for *_, p in tested]), strict=True))
     gains = {name: gain for name, gain, _ in tested}
     rows = []
     for name, by_seed in found.items():
-        figures = np.array([np.mean(each["right"]) for each in by_seed.values()])
+        figures = np.array([bits(each).mean() for each in by_seed.values()])
         spread = f" ± {figures.std(ddof=1):.3f}" if len(figures) > 1 else ""
         parts = [each["own"] for each in by_seed.values() if each["own"]]
         own = ", ".join(f"{part} {np.mean([each[part] for each in parts]):.3f}" for part in (parts[0] if parts else {}))
@@ -129,31 +127,48 @@ def ensemble(folder: Path, seeds: Sequence[int]) -> float:
     return float(right.mean())
 
 
+def bits(figures: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Which validation rows a training gets right, 0 or 1."""
+    return np.array(list(figures["right"]), np.int64)
+
+
+def read(file: Path) -> dict[str, dict[int, dict[str, Any]]]:
+    """What has been measured, by variant and seed."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for figures in json.loads(file.read_text()) if file.exists() else []:
+        found.setdefault(figures["variant"], {})[figures["seed"]] = figures
+    return found
+
+
+def write(file: Path, found: Mapping[str, Mapping[int, dict[str, Any]]]) -> None:
+    """Write it, a line a training."""
+    lines = [json.dumps(by_seed[seed]) for by_seed in found.values() for seed in sorted(by_seed)]
+    file.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+
+
 def main() -> None:
     """Train what is asked for and not yet there, then print the table."""
-    path, data, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    recipe = read_recipe(path, [f"table={Path(data).absolute()}"])
-    every = variants(recipe)
-    if len(sys.argv) > 4:
-        first, _, last = sys.argv[4].partition("..")
+    path, *asked = sys.argv[1:]
+    file = Path(path).with_suffix(".json")
+    found = read(file)
+    every = variants(read_recipe(path))
+    if asked:
+        data, place, seeds, *names = asked
+        recipe, folder = read_recipe(path, [f"table={Path(data).absolute()}"]), Path(place)
+        first, _, last = seeds.partition("..")
         for seed in range(int(first), int(last or first) + 1):
-            for name in sys.argv[5:] or every:
-                file = folder / "figures" / f"{slug(name)}-{seed}.json"
-                if not file.exists():
-                    figures = measure(recipe, name, folder, seed)
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_text(json.dumps(figures))
-                    told = f"{np.mean(figures['right']):.3f} ({figures['seconds']:.0f} s)"
-                    print(f"{name}, seed {seed}: {told}", flush=True)
-    found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in every}
-    for file in sorted((folder / "figures").glob("*.json")):
-        figures = json.loads(file.read_text())
-        found[figures["variant"]][figures["seed"]] = figures
-    shown = {name: by_seed for name, by_seed in found.items() if by_seed}
+            for name in names or every:
+                if seed not in found.get(name, {}):
+                    found.setdefault(name, {})[seed] = measure(recipe, name, folder, seed)
+                    write(file, found)
+                    print(f"{name}, seed {seed}: {bits(found[name][seed]).mean():.3f}", flush=True)
+        trained = [seed for seed in sorted(found["concat"]) if (folder / "concat" / f"seed-{seed}").exists()]
+        if len(trained) > 1:
+            print(
+                f"concat of seeds {trained} as one run, by the mean of probabilities: {ensemble(folder, trained):.3f}"
+            )
+    shown = {name: found[name] for name in every if name in found}
     print(table(shown, {name: other for name, (other, _) in every.items() if other}))
-    seeds = sorted(found["concat"])
-    if len(seeds) > 1:
-        print(f"concat of {len(seeds)} seeds as one run, by the mean of probabilities: {ensemble(folder, seeds):.3f}")
 
 
 if __name__ == "__main__":
