@@ -40,7 +40,7 @@ def _front_matter(facts: Facts, name: str, license: str | None) -> dict[str, Any
     """What the hub sorts and shows models by."""
     kinds = list(dict.fromkeys(plain_name(each["type"]) for each in facts.modalities.values()))
     tasks = {plain_name(target["task"]) for target in facts.targets.values()}
-    tags = ["mmreg", *(["multimodal"] if len(facts.modalities) > 1 else []), *kinds, *sorted(tasks)]
+    tags = ["mmreg", *(["multimodal"] if len(facts.inputs) > 1 else []), *kinds, *sorted(tasks)]
     front: dict[str, Any] = {"library_name": "mmreg", "tags": list(dict.fromkeys(tags))}
     if license is not None:
         front["license"] = license
@@ -69,7 +69,7 @@ def _results(facts: Facts) -> Iterator[dict[str, Any]]:
 
 
 def _title(facts: Facts, name: str) -> str:
-    parts = listed(f"{_safe(each)} ({plain_name(options['type'])})" for each, options in facts.modalities.items())
+    parts = listed(f"{_safe(each)} ({plain_name(options['type'])})" for each, options in facts.inputs.items())
     targets = listed(
         f"{_safe(each)} ({plain_name(target['task'])})" if each else plain_name(target["task"])
         for each, target in facts.targets.items()
@@ -92,7 +92,7 @@ def _inputs(facts: Facts) -> str:
         for name, each in facts.modalities.items()
     ]
     text = f"## What goes in\n\n{markdown_table(rows)}"
-    if len(rows) > 1:
+    if len(facts.inputs) > 1:
         text += "\n\nAny of them may be absent in a row."
     labels = facts.components["task"].get("labels")
     if labels:

@@ -37,6 +37,12 @@ class Facts:
         return self.recipe["modalities"]  # type: ignore[no-any-return]
 
     @property
+    def inputs(self) -> Mapping[str, Mapping[str, Any]]:
+        """The modalities by the inputs that they read: of combined runs that share one, the first run's."""
+        shared = self.components["table"].get("inputs") or {name: [name] for name in self.modalities}
+        return {name: self.modalities[modalities[0]] for name, modalities in shared.items()}
+
+    @property
     def table(self) -> str:
         """What the table is called; of runs that were combined, these."""
         table = self.components["table"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -86,7 +87,7 @@ def export(
             f"{written.description.name} says what it takes and gives"
         )
     if written.runner is not None and not quiet:
-        say(f"python {written.runner} TABLE predicts a table's rows with it")
+        say(f"python {shlex.quote(str(written.runner))} TABLE predicts a table's rows with it")
     if written.int8 is not None and written.measured is not None:
         figures = written.measured
         before, after = figures["float32"], figures["int8"]

@@ -51,7 +51,7 @@ class Inputs:
         if self._run is None or self._known is None:
             return {}
         row = self._known.rows[place : place + 1]
-        return {name: self._shown(name, row) for name in self._run.modalities}
+        return {name: self._shown(modalities[0], row) for name, modalities in self._run.inputs.items()}
 
     def _shown(self, name: str, row: NDArray[np.int64]) -> Html:
         assert self._run is not None
@@ -77,6 +77,8 @@ class Inputs:
     def _cell(self, column: str, row: NDArray[np.int64]) -> Html:
         """What the table holds."""
         value = next(iter(self._known.table.iter_values(column, row)), None)
+        if value is None:
+            return tag("em", "absent")
         if isinstance(value, bytes):
             return escaped(f"{len(value):,} bytes")
         text = f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -12,6 +12,7 @@ from mmreg.files import replacing
 from mmreg.messages import listed, near, shortened
 from mmreg.sections import Bars, Chart
 from mmreg.sections import Figure as PlainFigure
+from mmreg_report.axes import of_counts
 from mmreg_report.matrix import Matrix
 from mmreg_report.plugged import figures as section_figures
 from mmreg_report.plugged import of_runs
@@ -111,6 +112,7 @@ def _chart(axes: Any, chart: Chart) -> None:
         look |= {"marker": ""} if len(y) > 60 and series.kind == "line" else {}
         axes.plot(series.x, y, label=_short(series.name) or None, **look)
     axes.set_xlabel(chart.x)
+    axes.xaxis.get_major_locator().set_params(integer=of_counts(chart))
     axes.set_ylabel(chart.y)
     if any(series.name for series in chart.series):
         axes.legend(fontsize=8)

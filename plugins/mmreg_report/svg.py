@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mmreg.messages import cell
 from mmreg.sections import Chart, Series
-from mmreg_report.axes import limits, ticks
+from mmreg_report.axes import limits, of_counts, ticks
 from mmreg_report.markup import Html, joined, tag
 
 WIDTH, HEIGHT = 460, 290
@@ -108,7 +108,7 @@ class _Frame:
             at = f"{self.y(value):.1f}"
             parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="grid"))
             parts.append(tag("text", f"{value:g}", x=LEFT - 6, y=f"{self.y(value) + 4:.1f}", text_anchor="end"))
-        for value in ticks(*self._x):
+        for value in ticks(*self._x, whole=of_counts(chart)):
             at = f"{self.x(value):.1f}"
             parts.append(tag("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, class_="grid"))
             parts.append(tag("text", f"{value:g}", x=at, y=HEIGHT - BOTTOM + 16, text_anchor="middle"))

@@ -58,7 +58,7 @@ def trainings(facts: Facts) -> list[tuple[str, list[dict[str, Any]]]]:
     """The figures of each of the folds or seeds that the run is made of, with their means and deviations, by title."""
     sections = {f"Seeds ({split} rows)": each for split, each in facts.report.get("seeds", {}).items()}
     if facts.report.get("folds"):
-        sections["Folds (test rows)"] = facts.report["folds"]
+        sections[f"Folds ({rows_of('out_of_fold')})"] = facts.report["folds"]
     tables = []
     for title, trained in sections.items():
         names = [name for name in trained[0]["metrics"] if all(name in each["metrics"] for each in trained)]

@@ -152,7 +152,7 @@ class Run:
         """What it predicts, from what and how, in a line."""
         targets = (f"{part.name} of {name}" if name else part.name for name, part in self.plan.task.targets.items())
         fused = "" if self.plan.fusion is None else f" by {self.plan.fusion.fusion.name}"
-        return shortened(f"{listed(targets)} from {listed(self.plan.inputs)}{fused}", 300)
+        return shortened(f"{listed(targets)} from {listed(self.inputs)}{fused}", 300)
 
     @property
     def recipe(self) -> dict[str, Any]:

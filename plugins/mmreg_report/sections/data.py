@@ -48,7 +48,9 @@ def _classes(subject: Subject) -> list[dict[str, Any]]:
 def _presence(subject: Subject) -> list[dict[str, Any]]:
     rows = []
     for split, known in subject.known.items():
-        for name, prepared in known.prepared.items():
+        inputs = {} if subject.run is None else subject.run.inputs
+        for name, modalities in inputs.items():
+            prepared = known.prepared[modalities[0]]
             there, bad = int(prepared.present[known.rows].sum()), int(prepared.bad_rows[known.rows].sum())
             rows.append(
                 {"modality": name, "split": split, "rows": len(known.rows), "present": there}

@@ -60,7 +60,7 @@ def _diagram(subject: Subject, parts: Mapping[str, nn.Module]) -> Html:
         if role.startswith("fusion/")
     ]
     heads = [_box(name, plural(_count(part), "parameter")) for name, part in parts.items() if "head" in name]
-    end = _box(_named(subject, "task") or "targets", f"{subject.task.num_outputs} outputs")
+    end = _box(_named(subject, "task") or "targets", plural(subject.task.num_outputs, "output"))
     after = joined([*fusions, *heads, end], _arrow())
     down = tag("span", "\N{DOWNWARDS ARROW}", class_="arrow", aria_hidden="true")
     return tag("div", tag("ul", *lines, class_="inputs"), down, tag("div", after, class_="then"), class_="diagram")
@@ -84,7 +84,7 @@ def _count(part: nn.Module) -> int:
 
 def _size(part: nn.Module) -> str:
     size = getattr(part, "out_features", None)
-    return f"{size} numbers" if isinstance(size, int) else ""
+    return plural(size, "number") if isinstance(size, int) else ""
 
 
 def _arrow_size(part: nn.Module) -> str:

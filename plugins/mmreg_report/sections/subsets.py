@@ -31,7 +31,7 @@ def subsets(subject: Subject) -> list[Html]:
         return [tag("p", f"The model could not be measured without some of its modalities: {one_line(error)}")]
     text = (
         f"The same {len(subject.measured.rows):,} {rows_of(subject.split)} each time, as the model is, with all other "
-        "modalities taken away. A row that has none of them gets the training prior."
+        "modalities taken away. A row without any of them gets the training prior."
     )
     main = subject.task.main_metric
     return [tag("p", text), table(rows, "Figures by what the model is given", bars=main if _share(rows, main) else "")]
@@ -48,7 +48,10 @@ def measured_subsets(subject: Subject) -> list[dict[str, Any]]:
         scores = run.predict_rows(known.prepared, known.rows, drop=drop).scores if drop else subject.scores
         assert scores is not None
         assert subject.targets is not None
-        found.append({"modalities": " + ".join(subset), **numbers(run.task.evaluate(scores, subject.targets))})
+        present = [known.prepared[each].present[known.rows] for name in subset for each in run.inputs[name]]
+        without = int((~np.any(present, 0)).sum())
+        figures = numbers(run.task.evaluate(scores, subject.targets))
+        found.append({"modalities": " + ".join(subset), **figures} | ({"without any": without} if without else {}))
     return found
 
 

@@ -57,6 +57,7 @@ def test_runs_that_were_combined_have_a_card(run: Path, tmp_path: Path) -> None:
     combined = mmreg.fuse([run, run], "mean", tmp_path / "both", device="cpu").folder
     text = model_card(read_facts(combined), "Both")
     assert "- combined of these runs: " in text
+    assert "predicts label (classification) from a (numbers), b (numbers), fused by mean" in text
     assert front(text)["model-index"][0]["results"][0]["dataset"]["name"].startswith("of ")
 
 

@@ -102,6 +102,13 @@ def test_a_file_where_a_folder_should_be_is_told_before_anything_is_loaded(run_f
     assert "is a file, not a folder" in refused(run_folder, "--out", tmp_path / "file" / "model.pt2")
 
 
+def test_the_runners_command_can_be_typed_where_a_name_has_a_blank(run_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "my model" / "model.onnx"
+    result = call(run_folder, "--format", "onnx", "--out", out)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert f"python '{out.with_name('runner.py')}' TABLE" in result.output
+
+
 @pytest.mark.parametrize("made", [True, False])
 def test_a_folder_that_is_no_run_is_told_and_left_as_it_is(tmp_path: Path, made: bool) -> None:
     folder = tmp_path / "nothing"

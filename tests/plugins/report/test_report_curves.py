@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 
 import mmreg
 from mmreg.errors import RunError
+from mmreg.sections import Chart, Series
+from mmreg_report.axes import ticks
 from mmreg_report.reading import Facts
 from mmreg_report.sections.curves import curve_charts
 from mmreg_report.subject import loaded
+from mmreg_report.svg import draw
 
 
 def facts(train: list[float], validation: list[float | None]) -> Facts:
@@ -63,3 +67,10 @@ def test_the_trained_parameters_are_those_that_a_training_moves(hostile: Path, t
     assert mmreg.count_trained(run.model, run.plan) == whole - encoders
     assert mmreg.count_trained(run.model, run.plan, run.model.components()["encoder/image"]) == 0
     assert f"{whole:,} parameters in all, of which {whole - encoders:,} were trained." in page
+
+
+def test_epochs_have_no_parts_on_an_axis() -> None:
+    epochs = Chart("Loss", "epoch", "loss", [Series("loss", [1.0, 2.0], [0.5, 0.25])])
+    told = re.findall(r'text-anchor="middle">([^<]*)<', str(draw(epochs)))
+    assert told == ["1", "2", "epoch", "loss"]
+    assert ticks(1, 2) == [1.0, 1.2, 1.4, 1.6, 1.8, 2.0]

@@ -138,3 +138,11 @@ def test_a_clicked_cell_says_how_many_of_its_rows_are_shown(browser: Any, hostil
     cell.locator("button").click()
     assert opened.locator("#all-rows").inner_text() == f"Show all rows (here are {count} of {count})"
     assert "click a count" in opened.locator(".confusion caption").inner_text()
+
+
+def test_a_long_name_of_a_column_stands_within_it(browser: Any, tmp_path: Path) -> None:
+    name = "modalities.description.encoder(text_rnn).hidden_size"
+    (tmp_path / "page.html").write_text(page("x", [], {"Trials": [table([{name: 8, "fusion": "mean"}])]}), "utf-8")
+    opened = Opened(browser, tmp_path / "page.html").page
+    for column in opened.locator("thead th").all():
+        assert column.evaluate("each => each.scrollWidth <= each.clientWidth")

@@ -117,3 +117,22 @@ def test_a_combination_of_runs_is_told_of(tmp_path: Path) -> None:
     text = told(tmp_path / "fused")
     assert "Figures by what the model is given" in text
     assert text.count("absent</em>") > 0
+
+
+def test_an_input_that_several_trainings_read_is_shown_once(tmp_path: Path) -> None:
+    facts = {"type": "tabular", "columns": ["price", "gap"], "encoder": "tabular_mlp"}
+    gaps = [{**row, "gap": None if n % 2 else 1.5} for n, row in enumerate(table())]
+    pq.write_table(pa.Table.from_pylist(gaps), tmp_path / "table.parquet")
+    target = {"column": "verdict", "task": "classification"}
+    one = recipe(table=str(tmp_path / "table.parquet"), target=target)
+    one["modalities"]["facts"] = facts
+    for name in ("one", "two"):
+        mmreg.train(one, tmp_path / name, device="cpu")
+    mmreg.fuse([tmp_path / "one", tmp_path / "two"], "mean", tmp_path / "fused")
+    text = told(tmp_path / "fused")
+    assert "gap: <em>absent</em>" in text
+    assert "gap: None" not in text
+    names = re.findall(r"<th[^>]*>([^<]*)</th>", text[text.index("Most confident wrong rows") :])
+    assert [name for name in names if name.endswith(("a", "b", "facts"))][:3] == ["a", "b", "facts"]
+    presence = text[text.index("Rows that have each modality") :]
+    assert presence[: presence.index("</table>")].count("<tr>") - 1 == 6  # three inputs in two splits

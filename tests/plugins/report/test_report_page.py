@@ -130,6 +130,9 @@ def test_each_subset_is_measured_as_the_robustness_command_does(hostile: Path) -
     own = measured_subsets(subject)
     assert [row["modalities"] for row in own] == [" + ".join(each["modalities"]) for each in theirs]
     assert [row["accuracy"] for row in own] == [each["metrics"]["accuracy"] for each in theirs]
+    without = [each.get("rows_without_any_modality", 0) for each in theirs]
+    assert any(without)
+    assert [row.get("without any", 0) for row in own] == without
 
 
 def test_without_its_table_the_page_says_so_and_tells_what_the_folder_holds(hostile: Path, tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_folds_are_told_with_mean_and_deviation_beside_the_figures_out_of_fold(f
     text = render(read_run(folder))
     assert cells(text, "Figures")[1][:4] == ["out of fold", "all", "30", "0.6"]
     assert "neither validation nor test" not in text
-    assert cells(text, "Folds (test rows)") == [
+    assert cells(text, "Folds (rows out of fold)") == [
         ["training", "rows", "accuracy"],
         *([f"fold-{n}", "10", str(a)] for n, a in enumerate(accuracies, 1)),
         ["mean", "", "0.625"],

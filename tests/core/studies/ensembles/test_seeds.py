@@ -30,6 +30,7 @@ def test_seeds_are_one_run_that_predicts_their_mean(tmp_path: Path, split: Any) 
     first, second = (run.model.encoder_of("a").state_dict()["layer.weight"] for run in trained)
     assert not first.equal(second)
     assert trained[0].split_fingerprint == trained[1].split_fingerprint  # the same rows for testing
+    assert "classification from a, b by mean" in repr(ensemble.run)
     new = toys.rows(30, seed=9)
     expected = np.mean([probabilities(run, new) for run in trained], 0)
     np.testing.assert_allclose(probabilities(mmreg.load(tmp_path / "run", "cpu"), new), expected, atol=1e-6)
