@@ -96,7 +96,8 @@ def _inputs(facts: Facts) -> str:
         text += "\n\nAny of them may be absent in a row."
     labels = facts.components["task"].get("labels")
     if labels:
-        text += f"\n\nIt knows {plural(len(labels), 'class', 'classes')}: {_safe(listed(labels, MOST_CLASSES))}."
+        shown = [f'"{label}"' if "," in label else label for label in map(str, labels)]
+        text += f"\n\nIt knows {plural(len(labels), 'class', 'classes')}: {_safe(listed(shown, MOST_CLASSES))}."
     return text
 
 

@@ -5,6 +5,7 @@ Axes: B versions of one row, P parts.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -20,6 +21,8 @@ from mmreg.messages import listed, near
 from mmreg_explain import captum_methods, parts
 from mmreg_explain.answer import Answer, answer_of
 from mmreg_explain.choosing import chosen_rows
+
+logger = logging.getLogger("mmreg")
 
 Method = Literal["integrated_gradients", "occlusion"]
 
@@ -121,6 +124,10 @@ def explain_within(
             found.append((place, one.explain((key_name, keys[place]))))
         if progress is not None:
             progress(done + 1, len(given), f"explaining {modality}")
+    if 0 < len(found) < len(given):
+        logger.warning(
+            "note: %d of %d rows lack %s, and are not explained", len(given) - len(found), len(given), modality
+        )
     return [each for _, each in sorted(found, key=lambda pair: pair[0])]
 
 

@@ -121,7 +121,9 @@ class Tabular(Modality):
                 found = column(row.get(name))
             except ValueLoadError as error:
                 if self.bad_cells == "refuse":
-                    raise ValueLoadError(f"{name}: {error} (bad_cells: empty goes on without it)") from error
+                    raise ValueLoadError(
+                        f"{name}: {error} (with bad_cells: empty in its recipe, a run goes on without it)"
+                    ) from error
                 found = column(None)
             if isinstance(found, int):
                 categories.append(found)

@@ -57,6 +57,13 @@ def test_the_number_that_tells_the_label_is_found(numbers_run: Run, method: Any)
     assert [each.key for each in found] == list(range(1, 13))
 
 
+def test_rows_without_the_modality_are_counted(numbers_run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    rows = numbers_rows(5)
+    found = explain_within(numbers_run, [{**rows[0], "m0": None}, *rows[1:]], "m0")
+    assert [each.key for each in found] == [2, 3, 4, 5]
+    assert "1 of 5 rows lack m0" in caplog.text
+
+
 @pytest.mark.parametrize("fusion", ["product", "mean"])
 def test_gradients_go_through_decisions_that_are_fused(tmp_path: Path, fusion: str) -> None:
     table = tmp_path / "rows.jsonl"
