@@ -741,9 +741,9 @@ def _json_row(path: Path, number: int, line: str) -> Any:
 
 def check_columns(facts: Mapping[str, Any], rows: Sequence[Any]) -> None:
     """See that a table has columns that the model reads, and say which of them it lacks."""
-    there = {name for row in rows if isinstance(row, Mapping) for name in row}
+    there = dict.fromkeys(name for row in rows if isinstance(row, Mapping) for name in row)
     wanted = dict.fromkeys(name for each in facts["decoding"] for name in each["columns"])
-    if there and there.isdisjoint(wanted):
+    if there and there.keys().isdisjoint(wanted):
         raise RunnerError(f"the table has none of the columns {', '.join(wanted)}; it has {', '.join(map(str, there))}")
     for name in wanted if there else ():
         if name not in there:
