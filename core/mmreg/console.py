@@ -231,11 +231,16 @@ def table_source(table: str | None, separator: str | None, encoding: str | None)
     return TableFile(table, separator, encoding)
 
 
-def check_out(out: Path, endings: Sequence[str]) -> str:
+def check_out(out: Path, endings: Sequence[str], *reads: Path | str | None) -> str:
     """The ending of a file that can be written.
 
+    Args:
+        out: the file.
+        endings: that it may have.
+        reads: what the command reads, which must not be lost under what it writes.
+
     Raises:
-        TableError: it cannot, or ends otherwise.
+        TableError: it cannot, or ends otherwise, or is one that is read.
     """
     if out.is_dir():
         raise TableError(f"--out {str(out)!r} is a folder; name a file")
@@ -247,7 +252,16 @@ def check_out(out: Path, endings: Sequence[str]) -> str:
     why = unwritable(out)
     if why is not None:
         raise TableError(f"--out {str(out)!r}: {why}")
+    if any(read is not None and _is_same(out, read) for read in reads):
+        raise TableError(f"--out {str(out)!r} is what is read, and would be lost; name another file")
     return ending
+
+
+def _is_same(out: Path, read: Path | str) -> bool:
+    try:
+        return out.samefile(read)
+    except (OSError, ValueError):  # one of them is not there, or no file
+        return False
 
 
 def note_absent_columns(run: Run, table: Table) -> None:

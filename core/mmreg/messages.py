@@ -89,7 +89,11 @@ def shortened(text: str, most: int = 80) -> str:
 
 def printable(text: str) -> str:
     """A text without what would steer a terminal or cannot be written."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return "".join(character if character.isprintable() or character in _JOINERS else "?" for character in text)
+
+
+_JOINERS = "\u200c\u200d"
+"""What keeps letters apart or brings them together, as words of Persian and Hindi and some emoji are written."""
 
 
 def is_unicode(text: str) -> bool:

@@ -53,7 +53,7 @@ def embed(
 
     For example: mmreg embed runs/products products.csv --out vectors.parquet --keep title
     """
-    check_out(out, [".parquet"])
+    check_out(out, [".parquet"], table)
     import mmreg
     from mmreg_embed.sources import embedded
 

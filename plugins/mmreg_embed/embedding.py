@@ -58,7 +58,8 @@ def embed(
     with replacing(Path(out)) as temporary:
         # Vectors hardly ever repeat: a dictionary of them would take time and no less room.
         others = [name for name in first.schema.names if name not in parts.facts.vector_columns.values()]
-        with pq.ParquetWriter(temporary, first.schema, use_dictionary=others, compression="none") as writer:
+        options = {"use_dictionary": others, "compression": "none", "write_page_checksum": True}
+        with pq.ParquetWriter(temporary, first.schema, **options) as writer:
             writer.write_table(first)
             for part in made:
                 writer.write_table(part)

@@ -89,7 +89,7 @@ def draw_map(
 
     For example: mmreg map runs/products products.csv --color label --out map.svg
     """
-    ending = check_out(out, [*PICTURES, ".csv", ".parquet"])
+    ending = check_out(out, [*PICTURES, ".csv", ".parquet"], source, table)
     if source.is_dir() and table is None:
         raise TableError("a map of a run needs the TABLE to embed; name it after RUN")
     if table is not None and not source.is_dir():

@@ -105,7 +105,7 @@ def neighbours(
     Or the pictures that fit a text: mmreg neighbours runs/pairs photos.csv --value caption="a red car" --to image
     """
     if out is not None:
-        check_out(out, [".csv", ".jsonl", ".parquet"])
+        check_out(out, [".csv", ".jsonl", ".parquet"], source, *(rest or [])[:1])
     queries, table = list(rest or []), None
     if source.is_dir():
         if not queries:

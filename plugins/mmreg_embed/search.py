@@ -52,12 +52,16 @@ def nearest(
         The candidates' numbers (Q, K), -1 where there are fewer, and the similarities (Q, K).
 
     Raises:
-        OptionError: there is no such measure.
+        OptionError: there is no such measure, or the vectors are of different sizes.
     """
     queries = _ready(queries, measure).to(device)
     best = torch.full((len(queries), count), -torch.inf, device=device)
     found = torch.full((len(queries), count), -1, dtype=torch.int64, device=device)
     for numbers, vectors in candidates:
+        if vectors.shape[1] != queries.shape[1]:
+            raise OptionError(
+                f"vectors of {queries.shape[1]} numbers cannot be compared with those of {vectors.shape[1]}"
+            )
         block = _ready(vectors, measure).to(device)
         names = torch.from_numpy(numbers).to(device)
         step = max(1, PART // max(1, len(numbers)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,13 +69,16 @@ class Facts:
         try:
             data = json.loads((schema.metadata or {})[KEY])
             facts = cls(**{**data, "inputs": tuple(data["inputs"])})
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, RecursionError):
             return None
-        return (
-            facts
-            if facts.format == FORMAT and {facts.key, *facts.vector_columns.values()} <= set(schema.names)
-            else None
-        )
+        columns = facts.vector_columns.values()
+        there = facts.format == FORMAT and {facts.key, *columns} <= set(schema.names)
+        return facts if there and all(_holds_vectors(schema.field(name).type) for name in columns) else None
+
+
+def _holds_vectors(type_: pa.DataType) -> bool:
+    """Whether a column's type is of lists of as many numbers, one or more."""
+    return bool(pa.types.is_fixed_size_list(type_) and type_.list_size > 0 and pa.types.is_floating(type_.value_type))
 
 
 class Vectors:
@@ -104,7 +108,7 @@ class Vectors:
         if what or not path.is_file():
             raise TableError(f"{str(path)!r} is {what or 'not there'}; name a file that mmreg embed wrote")
         try:
-            source = pq.ParquetFile(path, memory_map=True)
+            source = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise TableError(f"{str(path)!r} cannot be read as parquet: {one_line(error)}") from error
         facts = Facts.of(source.schema_arrow)
@@ -164,11 +168,14 @@ class Vectors:
 
         Raises:
             OptionError: there are none of that name.
+            TableError: they are damaged.
         """
         width, first = self.width(name), 0
         for part in self._parts(self.facts.vector_columns[name]):
             there = np.asarray(part.is_valid())
             flat = part.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)  # those that are there alone
+            if not np.isfinite(flat).all():
+                raise TableError(f"some vectors {name!r} are no finite numbers; write them anew by mmreg embed")
             if there.any():
                 yield first + np.flatnonzero(there), torch.from_numpy(flat.astype(np.float32))
             first += len(part)
@@ -186,10 +193,22 @@ class Vectors:
 
     def _parts(self, column: str) -> Iterator[Any]:
         if isinstance(self._source, pq.ParquetFile):
-            for batch in self._source.iter_batches(columns=[column]):
-                yield batch.column(0)
+            with _damage_told():
+                for batch in self._source.iter_batches(columns=[column]):
+                    yield batch.column(0)
         else:
             yield from self._source.column(column).chunks
 
     def _read(self, columns: list[str]) -> pa.Table:
-        return self._source.read(columns) if isinstance(self._source, pq.ParquetFile) else self._source.select(columns)
+        with _damage_told():
+            of_file = isinstance(self._source, pq.ParquetFile)
+            return self._source.read(columns) if of_file else self._source.select(columns)
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """Let a file whose pages do not fit their checksums, or cannot be read, be told as that."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"the vectors are damaged ({one_line(error)}); write them anew by mmreg embed") from error

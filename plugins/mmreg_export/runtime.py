@@ -73,12 +73,21 @@ class Model:
         import onnxruntime
 
         file = _model_file(Path(path))
-        self.facts: dict[str, Any] = json.loads(file.with_name(file.name + ".json").read_text("utf-8"))
-        reading = self.facts.get("decoding")
+        described = file.with_name(file.name + ".json")
+        try:
+            self.facts: dict[str, Any] = json.loads(described.read_text("utf-8"))
+            reading = self.facts.get("decoding")
+            self._decoders: dict[str, Decode] = {
+                each["modality"]: DECODERS[each["kind"]](each) for each in reading or ()
+            }
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise RunnerError(f"{described} is damaged, copy it again: {type(error).__name__}: {error}") from error
         if reading is None:
             raise RunnerError(f"{file} was exported without a runner: give its inputs to onnxruntime yourself")
-        self._decoders: dict[str, Decode] = {each["modality"]: DECODERS[each["kind"]](each) for each in reading}
-        self._session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        try:
+            self._session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        except Exception as error:  # each of onnxruntime's is a class of its own
+            raise RunnerError(f"{file} cannot be loaded, copy it again: {error}") from error
 
     def predict(
         self, rows: Mapping[str, Any] | Iterable[Mapping[str, Any]], folder: str | Path = ".", batch_size: int = 64
@@ -98,6 +107,11 @@ class Model:
             RunnerError: a value cannot be decoded; names the row and the modality.
         """
         rows = [rows] if isinstance(rows, Mapping) else list(rows)
+        if batch_size < 1:
+            raise RunnerError(f"the rows at a time must be 1 or more, found {batch_size}")
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row, Mapping):
+                raise RunnerError(f"row {number} has no columns: it is a {type(row).__name__}")
         decoded = [self._row(number, row, Path(folder)) for number, row in enumerate(rows, 1)]
         kept = [
             (number, row, own)
@@ -125,7 +139,7 @@ class Model:
                 value = folder / value
             try:
                 found[each["modality"]] = self._decoders[each["modality"]](value)
-            except (ValueError, OSError) as error:
+            except (ValueError, TypeError, OSError) as error:
                 if each["on_bad"] == "skip":
                     return None
                 if each["on_bad"] == "error":
@@ -208,6 +222,13 @@ def _cell(value: Any, missing: Sequence[str]) -> Any:
     return value
 
 
+def _bytes(path: Path) -> bytes:
+    """A file's content; a device may have no end."""
+    if path.exists() and not path.is_file():
+        raise RunnerError(f"{path} is no file")
+    return path.read_bytes()
+
+
 def _model_file(path: Path) -> Path:
     if not path.is_dir():
         return path
@@ -252,7 +273,7 @@ def _pixels(value: Any) -> Array:
         if value.ndim != 3 or value.shape[0] not in (1, 3, 4):
             raise RunnerError(f"an array of shape {value.shape} is no picture")
     else:
-        value = _read_picture(value.read_bytes() if isinstance(value, Path) else value)
+        value = _read_picture(_bytes(value) if isinstance(value, Path) else value)
     pixels = _eight_bits(value)
     if len(pixels) in (1, 3):
         return pixels
@@ -388,7 +409,7 @@ def sound_decoder(facts: Mapping[str, Any]) -> Decode:
 def _read_sound(value: Any, seconds: float) -> tuple[Array, int]:
     import soundfile
 
-    data = value.read_bytes() if isinstance(value, Path) else value
+    data = _bytes(value) if isinstance(value, Path) else value
     if not isinstance(data, bytes):
         raise RunnerError(f"a sound is a path, bytes, an array or a dict with 'array', found {type(value).__name__}")
     if any(data[at : at + len(mark)] == mark for mark in CONTAINERS for at in (0, 4, 8)):
@@ -548,7 +569,7 @@ def numbers_decoder(facts: Mapping[str, Any]) -> Decode:
 
     def decode(value: Any) -> dict[str, Array]:
         if isinstance(value, Path | bytes):
-            loaded = np.load(value if isinstance(value, Path) else io.BytesIO(value), allow_pickle=False)
+            loaded = np.load(io.BytesIO(_bytes(value) if isinstance(value, Path) else value), allow_pickle=False)
             value = loaded if isinstance(loaded, np.ndarray) else None
         elif isinstance(value, str):
             value = json.loads(value)
@@ -687,11 +708,16 @@ DECODERS: Mapping[str, Callable[[Mapping[str, Any]], Decode]] = {
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a .csv, .tsv or .jsonl file; a column of nothing but numbers holds numbers."""
     if path.suffix in (".jsonl", ".ndjson"):
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        lines = enumerate(path.read_text("utf-8").split("\n"), 1)
+        return [_json_row(path, number, line) for number, line in lines if line.strip()]
     if path.suffix not in (".csv", ".tsv"):
         raise RunnerError(f"{path}: a table is a .csv, .tsv or .jsonl file")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows: list[dict[str, Any]] = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    csv.field_size_limit(2**31 - 1)  # of a text; less is the default
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows: list[dict[str, Any]] = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    except (ValueError, csv.Error) as error:
+        raise RunnerError(f"{path}: {error}") from error
     if any(None in row or None in row.values() for row in rows):
         raise RunnerError(f"{path}: a row has more or fewer cells than the header")
     for name in rows[0] if rows else ():
@@ -706,6 +732,24 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _json_row(path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RunnerError(f"{path}, line {number}: {error}") from error
+
+
+def check_columns(facts: Mapping[str, Any], rows: Sequence[Any]) -> None:
+    """See that a table has columns that the model reads, and say which of them it lacks."""
+    there = dict.fromkeys(name for row in rows if isinstance(row, Mapping) for name in row)
+    wanted = dict.fromkeys(name for each in facts["decoding"] for name in each["columns"])
+    if there and there.keys().isdisjoint(wanted):
+        raise RunnerError(f"the table has none of the columns {', '.join(wanted)}; it has {', '.join(map(str, there))}")
+    for name in wanted if there else ():
+        if name not in there:
+            print(f"note: the table has no column {name!r}; it counts as absent in every row", file=sys.stderr)
+
+
 def main() -> int:
     """Predict a table's rows, as CSV on the standard output."""
     parser = argparse.ArgumentParser(description="Predict a table's rows with the model in this folder.")
@@ -714,7 +758,9 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=64, help="rows at a time")
     given = parser.parse_args()
     try:
-        rows = Model(given.model).predict(read_rows(given.table), given.table.parent, given.batch_size)
+        model, rows = Model(given.model), read_rows(given.table)
+        check_columns(model.facts, rows)
+        rows = model.predict(rows, given.table.parent, given.batch_size)
     except (OSError, ValueError, ImportError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

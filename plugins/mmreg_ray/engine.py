@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -30,6 +31,8 @@ from mmreg.messages import one_line
 
 BLOCKS = 2000
 """Tasks at most: each costs the driver some milliseconds, so that a very large work has several shards in one."""
+SECONDS = 10
+"""How long an address may take to answer at all."""
 RESULT, SHARD = "result", "shard"
 """The columns of what goes to the workers and comes back."""
 
@@ -170,11 +173,22 @@ def connect(address: str) -> None:
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"include_dashboard": False} if where == "local" else {}
     try:
+        _reach(where)
         ray.init(where, logging_level=logging.ERROR, log_to_driver=False, **local)
-    except (RayError, OSError, RuntimeError, ValueError) as error:
-        raise EngineError(f"no Ray cluster answers at {where!r}: {one_line(error)}") from error
+    except (RayError, OSError, RuntimeError, ValueError, OverflowError) as error:
+        raise EngineError(
+            f"no Ray cluster answers at {where!r}: {one_line(error)}; name its head, as by --on ray:10.0.0.5:6379, or "
+            "no address, for workers of this machine alone"
+        ) from error
     if callable(handler) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # the one of whoever asks, in whose place Ray has put its own
+
+
+def _reach(address: str) -> None:
+    """Make sure that something listens at an address; Ray would try for minutes, and not hear that it is to end."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS).close()
 
 
 @contextlib.contextmanager

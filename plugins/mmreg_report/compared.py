@@ -11,7 +11,7 @@ from mmreg.errors import MmregError, RunError
 from mmreg.files import irregular
 from mmreg.messages import byte_size, one_line, plural
 from mmreg.sections import Block, Chart, Series, Table
-from mmreg_report.reading import read_run
+from mmreg_report.reading import DAMAGED, read_run
 from mmreg_report.sections.curves import curve_charts
 
 RESULTS = "comparison.json"
@@ -28,7 +28,7 @@ def comparison(folder: Path) -> list[Block]:
         return []
     try:
         return _blocks(folder, json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration) as error:
+    except (*DAMAGED, StopIteration) as error:
         raise RunError(f"{path} is damaged, or was edited: {one_line(error)}; mmreg compare writes it anew") from error
 
 
@@ -116,7 +116,7 @@ def _validation(folder: Path, run: Mapping[str, Any]) -> Iterator[tuple[str, Ser
     """A run's validation curves of the whole model, by what they are of; none where its folder is gone."""
     try:
         charts = curve_charts(read_run(_place(folder, run)))
-    except (MmregError, OSError, ValueError, KeyError):
+    except (MmregError, *DAMAGED):
         return
     for chart in charts:
         yield from ((chart.y, series) for series in chart.series if series.name == f"validation {chart.y}")

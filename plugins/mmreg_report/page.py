@@ -9,6 +9,8 @@ from pathlib import Path
 
 from mmreg_report.markup import Html, joined, tag
 
+START = "<!DOCTYPE html>"
+"""How the file begins."""
 _FOLDER = Path(__file__).parent
 
 
@@ -41,7 +43,7 @@ def page(title: str, lead: Sequence[Html], sections: Mapping[str, Sequence[Html]
         tag("footer", tag("p", "Written by mmreg report.")),
         tag("script", script),
     )
-    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+    return f"{START}\n{tag('html', head, body, lang='en')}\n"
 
 
 def _section(name: str, anchor: str, parts: Sequence[Html]) -> Html:

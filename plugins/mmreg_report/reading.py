@@ -13,6 +13,9 @@ from mmreg.console import finished_report, run_file
 from mmreg.errors import RunError
 from mmreg.messages import plural
 
+DAMAGED = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What comes of reading a file that is damaged, or was edited."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -48,7 +51,7 @@ def read_run(folder: Path) -> Facts:
 
     Raises:
         RunError: the report cannot be read, a table is not whole, or a file is a link.
-        OSError, ValueError, KeyError: another file is damaged.
+        DAMAGED: another file is, or what the report says.
     """
     report = finished_report(folder)
     rows = _table(folder, "metrics.csv")

@@ -19,7 +19,7 @@ from mmreg import Run, Task
 from mmreg.console import finished_report, unmeasured
 from mmreg.errors import MmregError, RunError
 from mmreg.messages import one_line
-from mmreg_report.reading import Facts, read_run
+from mmreg_report.reading import DAMAGED, Facts, read_run
 from mmreg_report.tables import measured_split
 
 
@@ -117,7 +117,7 @@ def loaded(folder: Path, device: str | None = None, *, rows: bool = True) -> Sub
     finished_report(folder)  # says by itself what is wrong with it
     try:
         facts = read_run(folder)
-    except (OSError, ValueError, KeyError, RunError) as error:
+    except (*DAMAGED, RunError) as error:
         raise RunError(unmeasured(folder, one_line(error))) from error
     subject = Subject(facts, run.recipe, run.plan, run.model, run.task, saved=run)
     if rows:

@@ -10,6 +10,7 @@ from mmreg.files import irregular, unwritable, write_text
 from mmreg_report.comparison import comparison_page
 from mmreg_report.folder import folder_page, is_run
 from mmreg_report.one_run import run_page
+from mmreg_report.page import START
 from mmreg_report.subject import loaded
 
 PAGE = "report.html"
@@ -34,6 +35,8 @@ def write_report(
     """
     path = out or (runs[0] / PAGE if len(runs) == 1 else Path(PAGE))
     check_writable(path)
+    if path.is_file() and not _holds_page(path):
+        raise RunError(f"{path} is there and is no page: it is left as it is; name another file by --out")
     if len(runs) == 1 and not is_run(runs[0]):
         write_text(path, folder_page(runs[0]))
         return path
@@ -52,3 +55,10 @@ def check_writable(path: Path) -> None:
         raise RunError(f"{path} cannot be written: {reason}; name another file by --out")
     if what := irregular(path):
         raise RunError(f"{path} is {what}; name a file by --out")
+
+
+def _holds_page(path: Path) -> bool:
+    """Whether a file is a page, or empty: what holds anything else is not replaced."""
+    with path.open("rb") as file:
+        start = file.read(len(START))
+    return start.upper() in (b"", START.upper().encode())

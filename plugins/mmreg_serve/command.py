@@ -98,8 +98,9 @@ def serve(
             note(f"anybody who reaches {address} can ask for predictions; --token-file FILE asks them for a token")
         if chosen is not None:
             server.close()  # it is there to be listened at, and what listens is the engine's
-            del loaded  # which shows what is wrong with it; each replica has its own
-            build = partial(load_app, run.resolve(), device, precision, limits, token, hosts)
+            folder = loaded.folder.resolve()
+            del loaded  # which has shown what is wrong with it; each replica has its own
+            build = partial(load_app, folder, device, precision, limits, token, hosts)
             service = serve_elsewhere(
                 chosen,
                 build,

@@ -28,7 +28,7 @@ def section(reported: Reported) -> list[Block]:
     rows, importance = _read(search / RESULTS), _read(search / IMPORTANCE)
     try:
         return _told(folder.name, rows, {row["key"]: float(row["importance"]) for row in importance})
-    except (KeyError, ValueError, StopIteration) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, StopIteration) as error:
         raise RunError(f"{search / RESULTS} or {IMPORTANCE} is damaged, or was edited: {one_line(error)}") from error
 
 
@@ -38,7 +38,7 @@ def study(folder: Path) -> list[Block]:
     try:
         shares = {row["key"]: float(row["importance"]) for row in importance}
         return _told(None, rows, shares, _best(folder)) if rows else []
-    except (KeyError, ValueError, StopIteration) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, StopIteration) as error:
         raise RunError(f"{folder / RESULTS} or {IMPORTANCE} is damaged, or was edited: {one_line(error)}") from error
 
 

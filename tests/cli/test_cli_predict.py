@@ -129,6 +129,7 @@ def test_a_column_that_is_missing_counts_as_absent_and_is_said(cli: Caller, here
         (["table.csv", "--out", "images"], "is a folder; name a file"),
         (["table.csv", "--out", "nowhere/p.csv"], "there is no folder 'nowhere'"),
         (["table.csv", "--out", "table.csv/p.csv"], "there is no folder 'table.csv'"),
+        (["table.csv", "--out", "images/../table.csv"], "is what is read, and would be lost; name another file"),
         (["table.csv", "--batch-size", "0"], "greater than or equal to 1"),
         (["table.csv", "--device", "gpu"], "'gpu' is no device"),
     ],

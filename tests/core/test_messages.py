@@ -32,6 +32,7 @@ def test_a_long_list_says_how_many_more_there_are() -> None:
 
 def test_a_text_is_shown_in_one_short_printable_line() -> None:
     assert shortened("two\n lines\x1b") == "two lines?"
+    assert shortened("\u0645\u06cc\u200c\u062e \u202e👩\u200d👧") == "\u0645\u06cc\u200c\u062e ?👩\u200d👧"
     assert shortened("x" * 80) == "x" * 80
     assert shortened("x" * 81) == "x" * 80 + " ..."
 

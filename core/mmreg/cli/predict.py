@@ -77,7 +77,7 @@ def predict(
 
     Example: mmreg predict runs/first new.csv --out predictions.csv
     """
-    write = _writer(out)
+    write = _writer(out, table)
     if devices is not None:
         if table is None:
             raise OptionError("--devices shares out the rows of a table; give one")
@@ -184,9 +184,9 @@ def _check_row(row: dict[str, str], columns: list[str], key: str | None) -> None
             )
 
 
-def _writer(out: Path | None) -> Callable[[Mapping[str, Any]], object]:
+def _writer(out: Path | None, table: str | None) -> Callable[[Mapping[str, Any]], object]:
     """What writes predictions to this file, chosen before any work is done."""
     if out is None:
         return lambda predictions: sys.stdout.write(columns_csv(predictions))
-    check_out(out, [".csv", ".jsonl", ".parquet"])
+    check_out(out, [".csv", ".jsonl", ".parquet"], table)
     return lambda predictions: write_columns(out, predictions)

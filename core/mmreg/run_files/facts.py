@@ -60,7 +60,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise RunError(f"{str(folder)!r} is no run folder: it has no {COMPONENTS}") from error
     except RunError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{folder / COMPONENTS} is damaged: {error}") from error
     if checksum is not None and checksum != facts_checksum(facts):
         raise RunError(f"{folder / COMPONENTS} is damaged, or was edited: it does not fit its checksum; train again")

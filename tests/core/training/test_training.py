@@ -306,7 +306,7 @@ def test_tables_by_split_are_read_together(tmp_path: Path) -> None:
     assert run.report["test"]["rows"] == 40
 
 
-@pytest.mark.parametrize("what", ["missing", "file", "empty", "damaged", "other"])
+@pytest.mark.parametrize("what", ["missing", "file", "empty", "damaged", "nested", "other"])
 def test_what_is_no_run_is_refused(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "run"
     if what == "file":
@@ -315,6 +315,8 @@ def test_what_is_no_run_is_refused(tmp_path: Path, what: str) -> None:
         folder.mkdir()
         if what == "damaged":
             (folder / "components.json").write_text("{")
+        if what == "nested":
+            (folder / "components.json").write_text("[" * 100_000)
         if what == "other":
             (folder / "components.json").write_text('{"format": 99}')
     with pytest.raises(RunError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -188,6 +189,37 @@ def test_other_files_are_refused_in_words(tmp_path: Path, rows_file: Path) -> No
     ):
         with pytest.raises(TableError, match=why):
             Vectors.read(path)
+
+
+def test_vectors_that_are_none_and_damaged_files_are_told(
+    fused_run: mmreg.Run, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    path = tmp_path / "vectors.parquet"
+    made = embed(fused_run, rows, path)
+    table, width = pq.read_table(path), made.width("fused")
+    at = table.schema.get_field_index("fused_vector")
+
+    def written(values: pa.Array) -> Path:
+        other = tmp_path / "other.parquet"
+        changed = table.set_column(at, "fused_vector", values).replace_schema_metadata(table.schema.metadata)
+        pq.write_table(changed, other)
+        return other
+
+    number = np.full((len(table), width), 0.5, np.float32)
+    number[3, 0] = np.nan
+    with pytest.raises(TableError, match="some vectors 'fused' are no finite numbers"):
+        Vectors.read(written(pa.FixedSizeListArray.from_arrays(pa.array(number.ravel()), width)))["fused"]
+    texts = pa.array(["x"] * len(table))
+    ragged = pa.array([[0.5] * (k % 3) for k in range(len(table))])
+    for values in (texts, ragged, pa.array([[]] * len(table), pa.list_(pa.float32(), 0))):
+        with pytest.raises(TableError, match="holds no vectors that mmreg embed wrote"):
+            Vectors.read(written(values))
+    data = bytearray(path.read_bytes())
+    place = data.index(made["fused"][5].tobytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(TableError, match=r"the vectors are damaged \(.*\); write them anew by mmreg embed"):
+        Vectors.read(path)["fused"]
 
 
 def test_vectors_of_no_such_name_and_columns_that_were_not_kept_are_refused(

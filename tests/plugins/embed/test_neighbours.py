@@ -171,6 +171,13 @@ def test_a_row_from_the_command_line_is_found(tmp_path: Path) -> None:
     assert [(line["again"], "query" in line) for line in found] == [("blue hat", False)]
 
 
+def test_the_file_of_vectors_is_not_written_over(vectors_file: Path) -> None:
+    before = vectors_file.read_bytes()
+    done = call(vectors_file, "--out", vectors_file)
+    assert "is what is read, and would be lost; name another file" in str(done.exception)
+    assert vectors_file.read_bytes() == before
+
+
 def test_without_queries_all_rows_are_written_to_a_file(vectors_file: Path, tmp_path: Path) -> None:
     for ending in ("csv", "jsonl", "parquet"):
         done = call(vectors_file, "-k", "2", "--out", tmp_path / f"found.{ending}")

@@ -97,3 +97,8 @@ def test_without_hnswlib_the_extra_is_named(monkeypatch):
 def test_an_unknown_measure_is_refused():
     with pytest.raises(OptionError, match="cosine or dot, found 'angle'"):
         nearest(torch.from_numpy(QUERIES), blocks(), 3, measure="angle")
+
+
+def test_vectors_of_other_sizes_are_refused() -> None:
+    with pytest.raises(OptionError, match="vectors of 3 numbers cannot be compared with those of 4"):
+        nearest(torch.ones(1, 3), [(np.arange(2), torch.ones(2, 4))], 1)

@@ -238,6 +238,54 @@ def test_mistakes_are_told_without_a_traceback(
             runtime.read_rows(tmp_path / name)
 
 
+def test_damaged_files_of_a_model_are_told(bundle: Exported, tmp_path: Path) -> None:
+    described = tmp_path / "model.onnx.json"
+    for text in ("[1]", "null", '{"decoding": [{}]}', "[" * 100_000, '{"decoding"'):
+        described.write_text(text)
+        with pytest.raises(runtime.RunnerError, match=r"model.onnx.json is damaged, copy it again"):
+            runtime.Model(tmp_path / "model.onnx")
+    described.write_bytes((bundle.file.parent / described.name).read_bytes())
+    for content in (b"", bundle.file.read_bytes()[:2000]):
+        (tmp_path / "model.onnx").write_bytes(content)
+        with pytest.raises(runtime.RunnerError, match=r"model.onnx cannot be loaded, copy it again"):
+            runtime.Model(tmp_path)
+
+
+def test_rows_that_are_none_are_told(bundle: Exported, tmp_path: Path) -> None:
+    model = runtime.Model(bundle.file)
+    with pytest.raises(runtime.RunnerError, match="row 2 has no columns: it is a list"):
+        model.predict([{"title": "a"}, [1]])  # type: ignore[list-item]
+    with pytest.raises(runtime.RunnerError, match="the rows at a time must be 1 or more, found -1"):
+        model.predict([{"title": "a"}], batch_size=-1)
+    with pytest.raises(runtime.RunnerError, match="row 1, columns: "):
+        model.predict([{name: {"a": 1} for name in TABULAR["columns"]}])
+    if os.name == "posix":
+        with pytest.raises(runtime.RunnerError, match="row 1, image: /dev/zero is no file"):
+            model.predict([{"image": "/dev/zero"}])
+
+
+def test_tables_of_long_and_odd_texts_are_read(tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_text(f"title\n{'a' * 200_000}\n")
+    assert len(runtime.read_rows(tmp_path / "long.csv")[0]["title"]) == 200_000
+    (tmp_path / "odd.jsonl").write_text('{"title": "one\u2028two"}\n', encoding="utf-8")
+    assert runtime.read_rows(tmp_path / "odd.jsonl") == [{"title": "one\u2028two"}]
+    (tmp_path / "deep.jsonl").write_text("{}\n" + "[" * 100_000)
+    with pytest.raises(runtime.RunnerError, match=r"deep.jsonl, line 2: "):
+        runtime.read_rows(tmp_path / "deep.jsonl")
+    (tmp_path / "latin.csv").write_bytes(b"title\n\xff\n")
+    with pytest.raises(runtime.RunnerError, match=r"latin.csv: .*utf-8"):
+        runtime.read_rows(tmp_path / "latin.csv")
+
+
+def test_columns_that_a_table_lacks_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = {"decoding": [{"columns": ["x", "y"]}]}
+    with pytest.raises(runtime.RunnerError, match="the table has none of the columns x, y; it has a, b"):
+        runtime.check_columns(facts, [{"a": 1, "b": 2}])
+    runtime.check_columns(facts, [{"a": 1}, {"x": 2}])
+    assert capsys.readouterr().err == "note: the table has no column 'y'; it counts as absent in every row\n"
+    runtime.check_columns(facts, [])
+
+
 def test_options_of_onnx_are_refused_of_another_format_and_another_s_file_is_kept(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,9 +35,12 @@ def test_the_plugin_brings_the_engine() -> None:
     assert [spec.name for spec in mmreg_engines()] == ["ray"]
 
 
-def test_an_address_where_nothing_answers_is_told() -> None:
-    with pytest.raises(EngineError, match=r"no Ray cluster answers at '127.0.0.1'"):
-        list(RayEngine("127.0.0.1").map(str, [1], 1))
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:1", "ray://[::1]:1", "127.0.0.1:99999"])
+def test_an_address_where_nothing_answers_is_told_soon(address: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(EngineError, match=rf"no Ray cluster answers at {re.escape(repr(address))}.*no address"):
+        list(RayEngine(address).map(str, [1], 1))
+    assert time.monotonic() - started < ray_engine.SECONDS + 20
 
 
 class KillingEngine(RayEngine):

@@ -61,7 +61,7 @@ def test_it_stands_as_a_page_in_the_comparison_s_folder_also_where_that_was_move
 
 def test_a_damaged_comparison_is_told(compared: Path, tmp_path: Path) -> None:
     text = (compared / "comparison.json").read_text()
-    for damaged in (text[:-40], "[]", text.replace('"variants"', '"others"')):
+    for damaged in (text[:-40], "[]", text.replace('"variants"', '"others"'), "[" * 100_000):
         (tmp_path / "comparison.json").write_text(damaged)
         with pytest.raises(MmregError, match=r"comparison.json is damaged, or was edited.*compare writes it"):
             write_report([tmp_path])

@@ -22,6 +22,7 @@ from PIL import Image
 from small import call
 
 import mmreg
+from mmreg.errors import RunError
 from mmreg_report import callback
 from mmreg_report.comparison import differing
 from mmreg_report.inputs import picture_file, wav
@@ -311,3 +312,25 @@ def test_several_runs_are_compared_on_the_same_rows(hostile: Path, tmp_path: Pat
     keys = text[text.index('<h2 id="section-3-title">') :]
     assert '<th scope="row">fusion.name</th>' in keys
     assert '<th scope="row">training.seed</th>' not in keys
+
+
+@pytest.mark.parametrize("told", ["{}", '{"epochs": "x"}', '{"epochs": 1, "steps": 1, "best": {"epoch": 1}}'])
+def test_a_report_that_says_something_else_is_told_as_damaged(hostile: Path, tmp_path: Path, told: str) -> None:
+    shutil.copytree(hostile, tmp_path / "run")
+    (tmp_path / "run/report.json").write_text(told)
+    with pytest.raises(RunError, match=r"measured cannot be read: .*mmreg evaluate .* measures it anew"):
+        write_report([tmp_path / "run"], tmp_path / "page.html", "cpu", rows=False)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_no_file_but_a_page_is_replaced(hostile: Path, tmp_path: Path) -> None:
+    shutil.copytree(hostile, tmp_path / "run")
+    weights = tmp_path / "run/model.safetensors"
+    before = weights.read_bytes()
+    with pytest.raises(RunError, match=r"model.safetensors is there and is no page: it is left as it is; name another"):
+        write_report([tmp_path / "run"], weights, "cpu", rows=False)
+    assert weights.read_bytes() == before
+    page = tmp_path / "page.html"
+    page.touch()
+    for _ in range(2):  # an empty file, and a page
+        assert write_report([tmp_path / "run"], page, "cpu", rows=False) == page

@@ -18,7 +18,7 @@ from engines import HereEngine
 from served import as_json, check_same
 
 import mmreg_serve.command
-from mmreg import EngineSpec
+from mmreg import EngineSpec, load
 from mmreg.errors import EngineError, OptionError
 from mmreg.registry import engines
 from mmreg_serve.command import listening, serve
@@ -97,6 +97,18 @@ def test_replicas_answer_as_one_process_does_with_its_limits_and_token(
         answer = client.post("/predict", json={"rows": rows[:2]})
     for row, expected in zip(answer.json()["predictions"], run.predict(values[:2]), strict=True):
         check_same(row, expected)
+
+
+def test_replicas_load_a_run_of_the_hub_from_where_it_was_fetched_to(
+    served_folder: Path, run: Any, values: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mmreg_serve.command, "say", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    with monkeypatch.context() as fetching:
+        fetching.setattr("mmreg.load", lambda *_: load(served_folder / "run", "cpu"))
+        serve(Path("hf://someone/run"), port=free_port(), device="cpu", on="serving")
+    with testclient.TestClient(ServingEngine.asked["build"](), base_url="http://localhost") as client:
+        answer = client.post("/predict", json={"rows": [as_json(values[0])]})
+    check_same(answer.json()["predictions"][0], run.predict(values[:1])[0])
 
 
 def test_what_makes_no_sense_is_refused(served_folder: Path) -> None:

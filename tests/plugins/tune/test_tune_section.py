@@ -85,6 +85,10 @@ def test_a_search_by_itself_has_its_best_trials_and_how_they_grew(tmp_path: Path
 
 def test_a_folder_that_is_no_search_has_none_and_a_damaged_one_says_so(tmp_path: Path) -> None:
     assert study(tmp_path) == []
-    (tmp_path / "trials.csv").write_text("trial,state\n0,finished\n")
-    with pytest.raises(RunError, match="damaged"):
-        study(tmp_path)
+    for damaged in (
+        "trial,state\n0,finished\n",
+        "trial,state,validation loss,lr\n0,finished,0.5\n1,finished,0.5,1,2\n",
+    ):
+        (tmp_path / "trials.csv").write_text(damaged)
+        with pytest.raises(RunError, match="damaged"):
+            study(tmp_path)
