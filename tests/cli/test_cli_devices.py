@@ -175,3 +175,36 @@ def test_what_several_processes_do_not_do_is_refused(cli: Caller, text_recipe: P
     refused = cli("train", text_recipe, *TOGETHER, *others)
     assert (refused.code, refused.out) == (2, "")
     assert refused.err.startswith("mmreg: --devices goes neither with --folds nor with --seeds, --find-lr or --dry-run")
+
+
+@pytest.mark.parametrize(
+    "once",
+    [("--devices", "2"), ("--folds", "2"), ("--seeds", "0..1"), ("--find-lr",), ("--dry-run",)],
+    ids=lambda each: each[0],
+)
+def test_what_is_done_once_is_refused_where_torchrun_starts_it_several_times(
+    cli: Caller, text_recipe: Path, once: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused = cli("train", text_recipe, "--device", "cpu", *once)
+    assert (refused.code, refused.out) == (2, "")
+    assert "torchrun has started 2 (WORLD_SIZE); leave torchrun out, or the option" in refused.err
+
+
+@pytest.mark.parametrize("other", [("--value", "text=red"), ("--on", "ray")], ids=lambda each: each[0])
+def test_several_processes_predict_tables_alone(cli: Caller, here: Path, other: tuple[str, ...]) -> None:
+    refused = cli("predict", "run", "table.csv", *TOGETHER, *other)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == ("mmreg: --devices shares out the rows of a table; give one, and neither --value nor --on\n")
+
+
+def test_a_cell_that_another_process_cannot_load_is_told_as_by_one(here: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("id,title,image\nr1,red thing,\nr2,red thing,\nr3,,nothing.png\n")
+    command = [sys.executable, "-m", "mmreg", "predict", "run", str(bad), "-q", *TOGETHER]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.match(
+        r"mmreg: 1 cell cannot be loaded \(.*\n  bad.csv, row \d+, column image: nothing.png: ", ended.stderr
+    )

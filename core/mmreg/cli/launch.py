@@ -134,8 +134,8 @@ def _last_words(folder: Path, rank: int) -> str:
     return ""
 
 
-def check_count(count: int, device: str) -> None:
-    """Refuse a number of processes that this machine has no devices for, before any is started.
+def check_count(count: int, device: str, *, quiet: bool = False) -> None:
+    """Refuse a number of processes that this machine has no devices for, before any is started, and say what each has.
 
     Raises:
         DeviceError: there are fewer devices of the kind.
@@ -151,4 +151,5 @@ def check_count(count: int, device: str) -> None:
             f"--devices {count}, and this machine has {len(there)} ({listed(there)}); ask for fewer, or train on the "
             "CPU by --device cpu"
         )
-    say(f"{count} processes, each with {'a share of the CPU' if best.type == 'cpu' else 'a ' + best.type + ' device'}")
+    if count > 1 and not quiet:
+        say(f"{count} processes, each with {'a share of the CPU' if best.type == 'cpu' else f'a {best.type} device'}")
