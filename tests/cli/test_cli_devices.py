@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,6 +151,44 @@ def test_more_processes_than_gpus_are_refused_before_any_is_started(
     one = cli("train", text_recipe, "--devices", "2", "--device", "cuda:1")
     assert one.code == 2
     assert "--devices 2 takes one device each; name 'cuda' instead of cuda:1" in one.err
+
+
+@pytest.mark.parametrize(
+    ("codes", "why"),
+    [
+        ({1: 1, 0: 2}, ""),
+        ({1: 69, 0: 2}, ""),
+        ({0: 69, 1: 1}, "process 1 of 2 (0 to 1) has failed: its exit code is 1"),
+        ({1: 1, 0: -signal.SIGTERM}, "process 1 of 2 (0 to 1) has failed: its exit code is 1"),
+        ({1: 69, 0: -signal.SIGTERM}, "process 0 of 2 (0 to 1) was ended by SIGTERM"),
+        ({0: 2, 1: -signal.SIGKILL}, "process 1 of 2 (0 to 1) was ended by SIGKILL"),
+    ],
+)
+def test_what_ended_a_command_is_told_once(codes: dict[int, int], why: str, tmp_path: Path) -> None:
+    """The first process has said what it failed by; the rest is told by the command."""
+    failures = {rank: SimpleNamespace(exitcode=code) for rank, code in codes.items()}
+    if why:
+        with pytest.raises(TrainingError, match=re.escape(why)):
+            launch._failed(failures, 2, tmp_path)
+    else:
+        assert launch._failed(failures, 2, tmp_path) == codes[0]
+
+
+def test_a_process_that_has_failed_keeps_its_exit_code_while_the_others_are_ended(tmp_path: Path) -> None:
+    code = (
+        "import atexit, os, sys, time\n"
+        "from mmreg.cli import main\n"
+        "atexit.register(time.sleep, 1)\n"
+        "sys.argv = ['mmreg', 'train', 'nothing.yaml']\n"
+        "main()\n"
+    )
+    env = {**os.environ, "MMREG_LAUNCHER": str(os.getpid())}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("mmreg: ")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 2
 
 
 def test_a_process_without_a_device_of_its_own_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
 
 from mmreg.errors import MmregError
@@ -82,6 +83,8 @@ def _leave_quietly() -> None:
 
 def _fail(error: BaseException, code: int, message: str = "") -> None:
     """Say what went wrong, with the traceback only if it was asked for, and leave."""
+    if LAUNCHER in os.environ:  # which ends the others where one has failed: on its way out this one has its exit code
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if is_debug():
         import traceback
 

@@ -109,7 +109,10 @@ def _failed(failures: Mapping[int, Any], count: int, folder: Path, resumable: bo
     """
     by_itself = {rank: each for rank, each in failures.items() if each.exitcode != PeerLostError.exit_code}
     killed = {rank: each for rank, each in by_itself.items() if each.exitcode < 0 and -each.exitcode != signal.SIGTERM}
-    rank, failure = next(iter((killed or by_itself or failures).items()))
+    failed = {rank: each for rank, each in by_itself.items() if each.exitcode > 0}
+    found = killed or failed or by_itself or failures
+    rank = 0 if found is failed and 0 in failed else next(iter(found))  # what the first one has said is enough
+    failure = found[rank]
     if rank == 0 and failure.exitcode > 0:
         return int(failure.exitcode)
     if failure.exitcode < 0:
