@@ -74,6 +74,21 @@ def test_a_signal_ends_all_processes_after_a_step_with_one_message(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 75), ("SIGINT", 130)])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_of_the_processes_ends_all_as_one_to_the_command_does(
+    text_recipe: Path, tmp_path: Path, name: str, code: int, rank: int
+) -> None:
+    stopped = begun(tmp_path, text_recipe, *LONG)
+    others = subprocess.run(["pgrep", "-P", str(stopped.pid)], capture_output=True, text=True, check=True)
+    os.kill(sorted(map(int, others.stdout.split()))[rank], getattr(signal, name))
+    _, said = stopped.communicate(timeout=120)
+    assert stopped.returncode == code, said
+    assert "\nstopped after step " in said
+    assert "mmreg: " not in said
+
+
+@pytest.mark.slow
 def test_what_was_stopped_goes_on_to_the_bits_of_what_was_not(text_recipe: Path, tmp_path: Path) -> None:
     epochs = ("--set", "training.epochs=60", "--set", "training.deterministic=true")
     stopped = begun(tmp_path, text_recipe, *epochs)
@@ -158,6 +173,8 @@ def test_more_processes_than_gpus_are_refused_before_any_is_started(
     [
         ({1: 1, 0: 2}, ""),
         ({1: 69, 0: 2}, ""),
+        ({1: 75, 0: 75}, ""),
+        ({1: 75, 0: 130}, ""),
         ({0: 69, 1: 1}, "process 1 of 2 (0 to 1) has failed: its exit code is 1"),
         ({1: 1, 0: -signal.SIGTERM}, "process 1 of 2 (0 to 1) has failed: its exit code is 1"),
         ({1: 69, 0: -signal.SIGTERM}, "process 0 of 2 (0 to 1) was ended by SIGTERM"),

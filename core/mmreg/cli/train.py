@@ -33,7 +33,8 @@ from mmreg.console import (
 from mmreg.data.dialect import TableFile
 from mmreg.errors import OptionError, PeerLostError, RecipeError, TrainingError
 from mmreg.files import write_text
-from mmreg.training.signals import Signals
+from mmreg.training.signals import TRY_AGAIN, Signals
+from mmreg.training.stopping import Stopped
 
 
 def train(
@@ -223,6 +224,8 @@ def train(
         if not leads():
             return
     except KeyboardInterrupt as stopped:
+        if isinstance(stopped, Stopped) and not stop.wanted:
+            stop.exit_code = TRY_AGAIN  # another process was told
         if display and not leads():
             raise typer.Exit(stop.exit_code) from None
         say(f"\n{stopped or 'stopped'}")
