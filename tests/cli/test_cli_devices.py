@@ -215,7 +215,8 @@ def test_a_process_without_a_device_of_its_own_says_so(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(distributed, "resolve_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(distributed, "available_devices", lambda: ["cuda:0", "cuda:1", "cpu"])
-    for name, value in {"WORLD_SIZE": 4, "RANK": 3, "LOCAL_RANK": 3, "LOCAL_WORLD_SIZE": 4}.items():
+    told = {"WORLD_SIZE": 4, "RANK": 3, "LOCAL_RANK": 3, "LOCAL_WORLD_SIZE": 4, "MASTER_ADDR": "here", "MASTER_PORT": 1}
+    for name, value in told.items():
         monkeypatch.setenv(name, str(value))
     with (
         pytest.raises(DeviceError, match=r"4 processes need as many devices, and this machine has cuda:0, cuda:1"),
