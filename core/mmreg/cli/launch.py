@@ -113,7 +113,7 @@ def _failed(failures: Mapping[int, Any], count: int, folder: Path, resumable: bo
     found = killed or failed or by_itself or failures
     rank = 0 if found is failed and 0 in failed else next(iter(found))  # what the first one has said is enough
     failure = found[rank]
-    stopped = {each.exitcode for each in failed.values()} & {TRY_AGAIN, INTERRUPTED}
+    stopped: set[int] = {each.exitcode for each in failed.values()} & {TRY_AGAIN, INTERRUPTED}
     if failure.exitcode in stopped:  # one was told to end, and the others by it
         return max(stopped)
     if rank == 0 and failure.exitcode > 0:
