@@ -181,6 +181,10 @@ def cause(address: str, error: BaseException) -> str:
         return f"{address} may not be read with the credentials of this environment ({status or one_line(inner)})"
     if isinstance(inner, TimeoutError):
         return f"{address} cannot be fetched: its server does not answer in time"
+    if kind == "TooManyRedirects":
+        return f"{address} cannot be fetched: its server leads from one address to the next without an end"
+    if kind == "ClientPayloadError":
+        return f"{address} cannot be fetched: a part of it has come, and then no more; try again"
     if isinstance(inner, ConnectionError) or kind in UNREACHABLE:
         told = f" ({one_line(inner)})" if kind in UNREACHABLE[2:] else ""
         where = f", or set {ENDPOINTS[scheme]}" if scheme in ENDPOINTS else ""

@@ -58,6 +58,9 @@ def read_samples(path: Path, contents: bool = True) -> Iterator[Sample]:
                     raise TableError(f"{path} holds {key}.{ending} twice")
                 file = tar.extractfile(member) if contents or ending in PLAIN else None
                 sample[ending] = file.read() if file is not None else b""
+            left = size - tar.offset
+            if 0 < left < tarfile.BLOCKSIZE:  # where tarfile sees an end
+                raise TableError(f"{path} is cut: it ends within what names its next member")
     except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, TableError):
             raise

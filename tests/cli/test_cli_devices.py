@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,6 +71,21 @@ def test_a_signal_ends_all_processes_after_a_step_with_one_message(
     overrides = [f"training.epochs={epochs}", "training.deterministic=true"]
     run = mmreg.train(text_recipe, tmp_path / "run", overrides=overrides, resume=True, device="cpu")
     assert run.report["epochs"] == epochs  # one process goes on with what two have begun
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 75), ("SIGINT", 130)])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_of_the_processes_ends_all_as_one_to_the_command_does(
+    text_recipe: Path, tmp_path: Path, name: str, code: int, rank: int
+) -> None:
+    stopped = begun(tmp_path, text_recipe, *LONG)
+    others = subprocess.run(["pgrep", "-P", str(stopped.pid)], capture_output=True, text=True, check=True)
+    os.kill(sorted(map(int, others.stdout.split()))[rank], getattr(signal, name))
+    _, said = stopped.communicate(timeout=120)
+    assert stopped.returncode == code, said
+    assert "\nstopped after step " in said
+    assert "mmreg: " not in said
 
 
 @pytest.mark.slow
@@ -152,6 +168,46 @@ def test_more_processes_than_gpus_are_refused_before_any_is_started(
     assert "--devices 2 takes one device each; name 'cuda' instead of cuda:1" in one.err
 
 
+@pytest.mark.parametrize(
+    ("codes", "why"),
+    [
+        ({1: 1, 0: 2}, ""),
+        ({1: 69, 0: 2}, ""),
+        ({1: 75, 0: 75}, ""),
+        ({1: 75, 0: 130}, ""),
+        ({0: 69, 1: 1}, "process 1 of 2 (0 to 1) has failed: its exit code is 1"),
+        ({1: 1, 0: -signal.SIGTERM}, "process 1 of 2 (0 to 1) has failed: its exit code is 1"),
+        ({1: 69, 0: -signal.SIGTERM}, "process 0 of 2 (0 to 1) was ended by SIGTERM"),
+        ({0: 2, 1: -signal.SIGKILL}, "process 1 of 2 (0 to 1) was ended by SIGKILL"),
+    ],
+)
+def test_what_ended_a_command_is_told_once(codes: dict[int, int], why: str, tmp_path: Path) -> None:
+    """The first process has said what it failed by; the rest is told by the command."""
+    failures = {rank: SimpleNamespace(exitcode=code) for rank, code in codes.items()}
+    if why:
+        with pytest.raises(TrainingError, match=re.escape(why)):
+            launch._failed(failures, 2, tmp_path)
+    else:
+        assert launch._failed(failures, 2, tmp_path) == codes[0]
+
+
+def test_a_process_that_has_failed_keeps_its_exit_code_while_the_others_are_ended(tmp_path: Path) -> None:
+    code = (
+        "import atexit, os, sys, time\n"
+        "from mmreg.cli import main\n"
+        "atexit.register(time.sleep, 1)\n"
+        "sys.argv = ['mmreg', 'train', 'nothing.yaml']\n"
+        "main()\n"
+    )
+    env = {**os.environ, "MMREG_LAUNCHER": str(os.getpid())}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("mmreg: ")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 2
+
+
 def test_a_process_without_a_device_of_its_own_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
@@ -159,7 +215,8 @@ def test_a_process_without_a_device_of_its_own_says_so(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(distributed, "resolve_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(distributed, "available_devices", lambda: ["cuda:0", "cuda:1", "cpu"])
-    for name, value in {"WORLD_SIZE": 4, "RANK": 3, "LOCAL_RANK": 3, "LOCAL_WORLD_SIZE": 4}.items():
+    told = {"WORLD_SIZE": 4, "RANK": 3, "LOCAL_RANK": 3, "LOCAL_WORLD_SIZE": 4, "MASTER_ADDR": "here", "MASTER_PORT": 1}
+    for name, value in told.items():
         monkeypatch.setenv(name, str(value))
     with (
         pytest.raises(DeviceError, match=r"4 processes need as many devices, and this machine has cuda:0, cuda:1"),
@@ -175,3 +232,36 @@ def test_what_several_processes_do_not_do_is_refused(cli: Caller, text_recipe: P
     refused = cli("train", text_recipe, *TOGETHER, *others)
     assert (refused.code, refused.out) == (2, "")
     assert refused.err.startswith("mmreg: --devices goes neither with --folds nor with --seeds, --find-lr or --dry-run")
+
+
+@pytest.mark.parametrize(
+    "once",
+    [("--devices", "2"), ("--folds", "2"), ("--seeds", "0..1"), ("--find-lr",), ("--dry-run",)],
+    ids=lambda each: each[0],
+)
+def test_what_is_done_once_is_refused_where_torchrun_starts_it_several_times(
+    cli: Caller, text_recipe: Path, once: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused = cli("train", text_recipe, "--device", "cpu", *once)
+    assert (refused.code, refused.out) == (2, "")
+    assert "torchrun has started 2 (WORLD_SIZE); leave torchrun out, or the option" in refused.err
+
+
+@pytest.mark.parametrize("other", [("--value", "text=red"), ("--on", "ray")], ids=lambda each: each[0])
+def test_several_processes_predict_tables_alone(cli: Caller, here: Path, other: tuple[str, ...]) -> None:
+    refused = cli("predict", "run", "table.csv", *TOGETHER, *other)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == ("mmreg: --devices shares out the rows of a table; give one, and neither --value nor --on\n")
+
+
+def test_a_cell_that_another_process_cannot_load_is_told_as_by_one(here: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("id,title,image\nr1,red thing,\nr2,red thing,\nr3,,nothing.png\n")
+    command = [sys.executable, "-m", "mmreg", "predict", "run", str(bad), "-q", *TOGETHER]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.match(
+        r"mmreg: 1 cell cannot be loaded \(.*\n  bad.csv, row \d+, column image: nothing.png: ", ended.stderr
+    )

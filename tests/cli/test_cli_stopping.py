@@ -164,7 +164,7 @@ def test_handlers_are_the_commands_alone_and_put_back(
 
 def test_help_tells_of_signals_and_exit_codes(cli: Caller) -> None:
     told = " ".join(cli("train", "--help").out.split())
-    assert "Ctrl-C, SIGTERM and SIGUSR1" in told
+    assert "Ctrl-C, SIGTERM, SIGUSR1 and a closed terminal" in told
     assert "130 after Ctrl-C, and 75" in told
 
 

@@ -52,6 +52,9 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "modalities left out": {"training": {"modality_dropout": 0.3}},
     "rare classes more often": {"training": {"class_balance": 0.5}},
+    "weights in another order of memory": {
+        "modalities": {"image": {**PLAIN, "encoder": {**PLAIN["encoder"], "name": "channels_last"}}, "text": TEXT}
+    },
     "a weight that nothing depends on": {"modalities": {"numbers": IDLE, "text": TEXT}},
     "decisions fused": {"fusion": "product"},
     "rows that are compared": {"target": {"columns": {"time": "time", "event": "event"}, "task": "survival"}},
@@ -68,7 +71,8 @@ CASES: dict[str, dict[str, Any]] = {
 SHARDED = (
     *("three modalities, some absent", "a batch of fewer rows than processes", "batch norms"),
     *("gradients added up over batches", "averaged, clipped", "the mean of the best epochs", "frozen at first"),
-    *("steps left out that are not finite", "a weight that nothing depends on", "decisions fused", "no target"),
+    *("steps left out that are not finite", "weights in another order of memory", "a weight that nothing depends on"),
+    *("decisions fused", "no target"),
     *("balance own_losses", "balance gradient_blending"),
 )
 """Those that are trained with shared out weights as well."""
@@ -136,6 +140,7 @@ def train_all(folder: Path, out: Path) -> None:
 
     import mmreg
     from mmreg import registry
+    from mmreg_image.cnn import ImageCNN
     from mmreg_tabular.mlp import TabularMLP
 
     class WithIdle(TabularMLP):
@@ -145,7 +150,15 @@ def train_all(folder: Path, out: Path) -> None:
             super().__init__(spec, **options)
             self.idle = torch.nn.Linear(3, 3)
 
+    class ChannelsLast(ImageCNN):
+        """Convolutions whose weights are in the order that is fast on GPUs."""
+
+        def __init__(self, spec: Any, **options: Any) -> None:
+            super().__init__(spec, **options)
+            self.to(memory_format=torch.channels_last)
+
     registry.register("encoder", "with_idle", WithIdle)
+    registry.register("encoder", "channels_last", ChannelsLast)
     torch.set_num_threads(1)
     for number, name in enumerate(CASES):
         mmreg.train(recipe(folder, name), out / str(number), device="cpu")

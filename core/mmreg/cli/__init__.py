@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
 
 from mmreg.errors import MmregError
@@ -42,6 +43,7 @@ def main() -> None:
             _fail(reason.__cause__, 130, "stopped")
         if isinstance(reason, BrokenPipeError):
             _leave_quietly()
+        _keep_exit_code()
         raise
     except MmregError as error:
         _fail(error, error.exit_code)
@@ -82,12 +84,19 @@ def _leave_quietly() -> None:
 
 def _fail(error: BaseException, code: int, message: str = "") -> None:
     """Say what went wrong, with the traceback only if it was asked for, and leave."""
+    _keep_exit_code()
     if is_debug():
         import traceback
 
         traceback.print_exception(error)
     print(f"mmreg: {message or error}", file=sys.stderr)
     sys.exit(code)
+
+
+def _keep_exit_code() -> None:
+    """Let a launcher, which ends all processes as soon as one has ended, not end this one on its way out."""
+    if LAUNCHER in os.environ:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def is_debug() -> bool:

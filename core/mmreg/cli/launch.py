@@ -109,7 +109,13 @@ def _failed(failures: Mapping[int, Any], count: int, folder: Path, resumable: bo
     """
     by_itself = {rank: each for rank, each in failures.items() if each.exitcode != PeerLostError.exit_code}
     killed = {rank: each for rank, each in by_itself.items() if each.exitcode < 0 and -each.exitcode != signal.SIGTERM}
-    rank, failure = next(iter((killed or by_itself or failures).items()))
+    failed = {rank: each for rank, each in by_itself.items() if each.exitcode > 0}
+    found = killed or failed or by_itself or failures
+    rank = 0 if found is failed and 0 in failed else next(iter(found))  # what the first one has said is enough
+    failure = found[rank]
+    stopped: set[int] = {each.exitcode for each in failed.values()} & {TRY_AGAIN, INTERRUPTED}
+    if failure.exitcode in stopped:  # one was told to end, and the others by it
+        return max(stopped)
     if rank == 0 and failure.exitcode > 0:
         return int(failure.exitcode)
     if failure.exitcode < 0:
@@ -134,8 +140,8 @@ def _last_words(folder: Path, rank: int) -> str:
     return ""
 
 
-def check_count(count: int, device: str) -> None:
-    """Refuse a number of processes that this machine has no devices for, before any is started.
+def check_count(count: int, device: str, *, quiet: bool = False) -> None:
+    """Refuse a number of processes that this machine has no devices for, before any is started, and say what each has.
 
     Raises:
         DeviceError: there are fewer devices of the kind.
@@ -151,4 +157,5 @@ def check_count(count: int, device: str) -> None:
             f"--devices {count}, and this machine has {len(there)} ({listed(there)}); ask for fewer, or train on the "
             "CPU by --device cpu"
         )
-    say(f"{count} processes, each with {'a share of the CPU' if best.type == 'cpu' else 'a ' + best.type + ' device'}")
+    if count > 1 and not quiet:
+        say(f"{count} processes, each with {'a share of the CPU' if best.type == 'cpu' else f'a {best.type} device'}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,7 @@ from mmreg.errors import OptionError, TableError
 from mmreg.files import columns_csv
 from mmreg.importing import stdout_to_stderr
 from mmreg.messages import near, plural, without_modality
+from mmreg.registry.elsewhere import compute_together
 from mmreg.registry.engines import engine
 
 if TYPE_CHECKING:
@@ -79,8 +81,8 @@ def predict(
     """
     write = _writer(out, table)
     if devices is not None:
-        if table is None:
-            raise OptionError("--devices shares out the rows of a table; give one")
+        if table is None or value or on is not None:
+            raise OptionError("--devices shares out the rows of a table; give one, and neither --value nor --on")
         options = {
             "--separator": separator,
             "--encoding": encoding,
@@ -90,7 +92,8 @@ def predict(
             "--device": device,
             "--precision": precision,
         }
-        raise typer.Exit(_launch(devices, [str(run), table], options))
+        flags = [name for name, given in (("--quiet", quiet), ("--debug", debug)) if given]
+        raise typer.Exit(_launch(devices, [str(run), table, *flags], options, quiet=quiet))
     if (table is None) == (not value):
         raise TableError("predict needs either a table or --value COLUMN=VALUE for each column of one row")
     row = _row(value or [])
@@ -112,11 +115,15 @@ def predict(
         else:
             opened = loaded.open_table(source)
             if chosen is None:
-                own = opened if peers.trains_alone else opened.select(peers.own_rows(len(opened)))
-                told = peers.to_first(loaded.predict_columns(own, batch_size=batch_size, augmented=augmented))
-                if told is None:
-                    return
-                predictions = _joined(told)
+                predict_rows = partial(loaded.predict_columns, batch_size=batch_size, augmented=augmented)
+                if peers.trains_alone:
+                    predictions = predict_rows(opened)
+                else:
+                    own = opened.select(peers.own_rows(len(opened)))
+                    told = compute_together(peers.to_first, partial(predict_rows, own))
+                    if told is None:
+                        return
+                    predictions = _joined(told)
             else:
                 predictions = _elsewhere(chosen, loaded, opened, batch_size, device, precision, quiet)
             note_absent_columns(loaded, opened)
@@ -134,11 +141,11 @@ def _joined(parts: Sequence[dict[str, list[Any]]]) -> dict[str, list[Any]]:
     return {name: [value for part in parts for value in part[name]] for name in parts[0]}
 
 
-def _launch(devices: int, arguments: Sequence[str], options: Mapping[str, Any]) -> int:
+def _launch(devices: int, arguments: Sequence[str], options: Mapping[str, Any], *, quiet: bool) -> int:
     """Predict in several processes, each with some of the rows."""
     from mmreg.cli.launch import check_count, launch
 
-    check_count(devices, options["--device"])
+    check_count(devices, options["--device"], quiet=quiet)
     given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
     return launch(devices, ["predict", *arguments, *given])
 

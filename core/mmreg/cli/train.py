@@ -33,7 +33,8 @@ from mmreg.console import (
 from mmreg.data.dialect import TableFile
 from mmreg.errors import OptionError, PeerLostError, RecipeError, TrainingError
 from mmreg.files import write_text
-from mmreg.training.signals import Signals
+from mmreg.training.signals import TRY_AGAIN, Signals
+from mmreg.training.stopping import Stopped
 
 
 def train(
@@ -148,6 +149,11 @@ def train(
             raise OptionError(f'--{name} goes with a table, and {source} is a recipe; use --set "{key}"')
     if devices is not None and (several or find_lr or dry_run):
         raise OptionError("--devices goes neither with --folds nor with --seeds, --find-lr or --dry-run")
+    if (devices is not None or several or find_lr or dry_run) and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise OptionError(
+            "--devices, --folds, --seeds, --find-lr and --dry-run are for a command that is started once, and torchrun "
+            f"has started {os.environ['WORLD_SIZE']} (WORLD_SIZE); leave torchrun out, or the option"
+        )
     if shard and devices is None and "WORLD_SIZE" not in os.environ:
         raise OptionError("--shard goes with --devices, or with the processes that torchrun starts")
     settings = [*(set_ or []), *([] if max_minutes is None else [f"training.max_minutes={max_minutes}"])]
@@ -177,7 +183,7 @@ def train(
     if devices is not None:
         from mmreg.cli.launch import check_count, launch
 
-        check_count(devices, device)
+        check_count(devices, device, quiet=quiet)
         overrides = recipe_overrides(settings, precision, seed)
         flags = {
             "--resume": resume,
@@ -218,6 +224,8 @@ def train(
         if not leads():
             return
     except KeyboardInterrupt as stopped:
+        if isinstance(stopped, Stopped) and not stop.wanted:
+            stop.exit_code = TRY_AGAIN  # another process was told
         if display and not leads():
             raise typer.Exit(stop.exit_code) from None
         say(f"\n{stopped or 'stopped'}")

@@ -86,6 +86,29 @@ def converse_elsewhere(
             yield shard, result
 
 
+def compute_together(to_first: Callable[[Any], list[Any] | None], function: Callable[[], Any]) -> list[Any] | None:
+    """What a function gives in each of several processes, for the first of them; None for the others.
+
+    Args:
+        to_first: gives what each process has to the first one, as `Peers.to_first`.
+        function: called in each. What it warns of, in any of them, is said by the first one, once.
+
+    Raises:
+        MmregError: the function raised it in one of them; only in the first process.
+        EngineError: something else failed in one of them.
+    """
+    told = to_first(_Worker(lambda _: function(), version("mmreg"))((0, None)))
+    if told is None:
+        return None
+    said: set[str] = set()
+    for *_, notes in told:
+        _say(notes, said)
+    for _, _, failure, _ in told:
+        if failure is not None:
+            raise _error(*failure)
+    return [result for _, result, *_ in told]
+
+
 def serve_elsewhere(engine: Engine, build: Callable[[], Any], **options: Any) -> AbstractContextManager[str]:
     """Replicas of an application that answer elsewhere, in the very mmreg that is here; arguments as `Engine.serve`."""
     return engine.serve(partial(_checked, build, version("mmreg")), **options)

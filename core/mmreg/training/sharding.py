@@ -76,6 +76,7 @@ class Sharded(_Joined):
         for prefix, module in list(sharded.named_modules(remove_duplicate=False)):
             dot = f"{prefix}." if prefix else ""
             for name, weight in list(module.named_parameters(recurse=False)):
+                weight.data = weight.data.contiguous()  # FSDP takes no other order, such as channels_last
                 if not weight.dim():  # FSDP has no share of a single number: it becomes a vector
                     parametrize.register_parametrization(module, name, _Single())
             for name, steps in dict(getattr(module, "parametrizations", {})).items():

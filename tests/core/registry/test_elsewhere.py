@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from engines import HereEngine
 
 from mmreg.errors import DataError, EngineError
 from mmreg.registry import converse_elsewhere, elsewhere, serve_elsewhere
+from mmreg.registry.elsewhere import compute_together
 
 
 class HereEngineWithoutCopies(HereEngine):
@@ -77,3 +79,29 @@ def test_workers_of_another_release_are_refused(monkeypatch: pytest.MonkeyPatch)
 def test_an_application_is_made_there_as_it_was_asked_for() -> None:
     with serve_elsewhere(HereEngineWithoutCopies(), dict, port=1, replicas=2) as served:
         assert served == ({}, {"port": 1, "replicas": 2})
+
+
+def one_of_three(rank: int) -> int:
+    logging.getLogger("mmreg").warning("note: of all")
+    logging.getLogger("mmreg").warning("note: of %d", rank)
+    if rank == 1:
+        raise DataError("cell 1 cannot be loaded")
+    return rank
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_the_first_process_says_what_all_warn_of_and_fails_as_one_of_them_does(
+    failing: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    ranks = [0, 1, 2] if failing else [0, 2, 4]
+    told: list[Any] = []
+    for rank in ranks[1:]:
+        assert compute_together(told.append, partial(one_of_three, rank)) is None
+    assert caplog.messages == []
+    first = partial(compute_together, lambda own: [own, *told], partial(one_of_three, 0))
+    if failing:
+        with pytest.raises(DataError, match=r"^cell 1 cannot be loaded$"):
+            first()
+    else:
+        assert first() == ranks
+    assert caplog.messages == ["note: of all", *(f"note: of {rank}" for rank in ranks)]

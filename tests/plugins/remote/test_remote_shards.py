@@ -156,6 +156,13 @@ def test_a_size_that_is_a_lie_is_told_and_takes_no_memory(size: int, shards: Pat
         open_table(with_size(shards / "lie.tar", size))
 
 
+def test_a_shard_that_is_cut_within_a_header_is_told(shards: Path) -> None:
+    whole = with_size(shards / "cut.tar", 512).read_bytes()
+    (shards / "cut.tar").write_bytes(whole + whole[:300])
+    with pytest.raises(TableError, match=r"cut\.tar is cut: it ends within what names its next member"):
+        open_table(shards / "cut.tar")
+
+
 def test_a_sparse_member_that_claims_a_size_is_left_out(shards: Path) -> None:
     info = tarfile.TarInfo("a.bin")
     info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(2**50)}

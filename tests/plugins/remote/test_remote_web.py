@@ -136,7 +136,7 @@ def test_what_is_wrong_with_a_cell_is_told_in_its_place(web: WebServer) -> None:
     assert told[0] == f"there is no {web.address}/gone.png"
     assert "may not be read with the credentials of this environment (403)" in told[1]
     assert "the server says 500" in told[2]
-    assert "cut.png cannot be fetched: " in told[3]
+    assert told[3].endswith("cut.png cannot be fetched: a part of it has come, and then no more; try again")
     assert list((Path(os.environ["MMREG_CACHE_DIR"]) / "fetched").glob("*.tmp")) == []
     web.files["/gone.png"] = png(5)  # what was missing is looked for again
     assert reds(pictures(open_table(f"{web.address}/t.csv")))[0] == 5
@@ -250,7 +250,9 @@ def test_no_redirect_to_another_host_is_followed_unless_that_is_allowed(web: Web
         assert list(open_table(f"{web.address}/here.csv").iter_values("a")) == [3]
         table = open_table(f"{web.address}/deep.csv", remote=[f"{other.address}/deep/"])
         assert list(table.iter_values("a")) == [2]
-        with pytest.raises(TableError, match="cannot be fetched: TooManyRedirects"):
+        with pytest.raises(
+            TableError, match="cannot be fetched: its server leads from one address to the next without an end"
+        ):
             open_table(f"{web.address}/loop.csv")
         web.redirect_header = "URI"  # which aiohttp follows as well
         with pytest.raises(TableError, match="leads to another host"):
