@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
+# Modules and rewritten assertions are compiled once, not by each of the hundreds of processes that tests start.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-all lint docs bench fuzz faults audit clean
 
 demo: $(STAMP)-demo
