@@ -350,6 +350,9 @@ def main() -> None:
     parser.add_argument("--kernels", action="store_true", help="print the kernels that take most of the time")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    for name in given.only.split(","):
+        if given.rows is not None and given.rows < SCENARIOS[name].batch_size:
+            parser.error(f"--rows must be at least {SCENARIOS[name].batch_size}, the rows of a step of {name}")
     device = resolve_device()
     registry.register("encoder", "resnet50", ResNet50)
     print(torch.cuda.get_device_name() if device.type == "cuda" else "no GPU here: these figures say nothing")

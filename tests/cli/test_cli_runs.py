@@ -109,7 +109,6 @@ def test_csv_and_markdown_have_every_column(cli: Caller) -> None:
         (["training.optimizer=AdamW", "rows=100", "accuracy>0"], ["more/second", "more/third", "first"]),
         (["modalities.image.type=image", "modalities=title", "best.epoch=1", "run=first"], ["first"]),
         (["status='stopped'"], ["stopped"]),
-        (["accuracy>abc"], []),
         (["status>0"], []),
         (["accuracy!=0.9"], ["more/third", "first"]),  # and not the one without any
     ],
@@ -135,6 +134,8 @@ def test_runs_are_sorted_by_a_metric_or_a_key_those_without_it_at_the_end(cli: C
     [
         (["--where", "acuracy>0.8"], "did you mean 'accuracy'"),
         (["--where", "accuracy"], "is no condition"),
+        (["--where", "accuracy>x"], "accuracy is a number, and 'x' is none"),
+        (["--where", "accuracy=>0.5"], "accuracy is a number, and '>0.5' is none"),
         (["--where", "__import__('os').system('touch gone')"], "is no condition"),
         (["--where", "x.__class__=1"], "no run has anything under the name 'x.__class__'"),
         (["--sort", "training.epoch"], "did you mean 'training.epochs'"),

@@ -111,9 +111,14 @@ class Condition:
             return among if self.sign in ("=", "==") else not among if self.sign == "!=" else False
         if self.sign in ("=", "==", "!="):
             return SIGNS[self.sign](found, self.value)
-        both = [isinstance(each, int | float) and not isinstance(each, bool) for each in (found, self.value)]
         texts = isinstance(found, str) and isinstance(self.value, str)
-        return SIGNS[self.sign](found, self.value) if all(both) or texts else False
+        comparable = texts or (is_number(found) and is_number(self.value))
+        return SIGNS[self.sign](found, self.value) if comparable else False
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number, which true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def read_condition(text: str) -> Condition:
@@ -140,11 +145,17 @@ def filtered(runs: Iterable[Named], conditions: Sequence[Condition]) -> list[Nam
     """The runs that all conditions hold for.
 
     Raises:
-        OptionError: no run has anything under the name of one.
+        OptionError: no run has anything under the name of one, or all have numbers and it compares with a text.
     """
     kept = list(runs)
-    for name in {condition.name for condition in conditions}:
-        check_name(name, kept, "--where")
+    for condition in conditions:
+        check_name(condition.name, kept, "--where")
+        there = [value for run in kept if (value := run.get(condition.name)) is not NOTHING and value is not None]
+        if isinstance(condition.value, str) and there and all(map(is_number, there)):
+            raise OptionError(
+                f"--where: {condition.name} is a number, and {shown(condition.value)} is none; compare it with one, by "
+                f"one of {' '.join(SIGNS)}"
+            )
     return [run for run in kept if all(condition.holds(run.get(condition.name)) for condition in conditions)]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmreg.data.identity import is_comparable, value_codes
 from mmreg.data.list_cells import ListCells
 from mmreg.data.table import Table
-from mmreg.messages import plural
+from mmreg.messages import plural, printable
 
 SHOWN = 5
 """Columns that a line names."""
@@ -48,7 +48,7 @@ def leaks_text(found: Sequence[Leak]) -> str:
     by_column: dict[str, list[str]] = {}
     for leak in found:
         by_column.setdefault(leak.column, []).append(str(leak))
-    columns = [f"column {name}: {', '.join(texts)}" for name, texts in by_column.items()]
+    columns = [f"column {printable(name)}: {', '.join(texts)}" for name, texts in by_column.items()]
     more = [plural(len(columns) - SHOWN, "more column")] if len(columns) > SHOWN else []
     return f"figures may be too good, as splits share values: {'; '.join(columns[:SHOWN] + more)}"
 
