@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MMREG_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "mmreg-cache"))
         mmreg.train(folder / "recipe.yaml", folder / "run", device="cpu")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hears_of_closed_terminals() -> Iterator[None]:
+    """Commands that tests start do so as well where the tests themselves were started by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
