@@ -14,10 +14,10 @@ demo: $(STAMP)-demo
 	$(BIN)/mmreg demo --overwrite
 
 test: $(STAMP)-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-all: $(STAMP)-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not bench"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not bench"
 
 lint: $(STAMP)-dev
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ def test_it_compares_trainings_with_the_bare_loop(name: str, monkeypatch: pytest
     assert figures["told"] == []
 
 
+@pytest.mark.slow
 def test_steps_of_one_of_several_processes_are_compared_as_well(tmp_path: Path) -> None:
     """In a process of its own, as torch.distributed stays what it has become."""
     wanted = ["--only", "seed_model", "--modes", "one_rank,sharded", "--rows", "64", "--seconds", "0"]

@@ -75,7 +75,10 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     assert (code, done.stderr) == ("0", "")
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75)])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("SIGINT", 130), ("SIGTERM", 75), pytest.param("SIGUSR1", 75, marks=pytest.mark.slow)],
+)
 def test_a_signal_keeps_every_step_and_the_same_training_goes_on(
     cli: Caller, recipe: Path, tmp_path: Path, name: str, code: int
 ) -> None:

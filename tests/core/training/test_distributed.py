@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import trained_together
 from safetensors.torch import load_file
 from trained_together import (
     CASES,
+    QUICK,
+    QUICK_SHARDED,
     SHARDED,
     STOPPED_AT,
     figures,
@@ -108,17 +111,32 @@ def test_the_sums_of_a_norm_give_what_torch_gives() -> None:
         torch.testing.assert_close(ours.get_buffer(name), buffer)
 
 
+def slow_but(names: Sequence[str], quick: Sequence[str]) -> list[Any]:
+    """Cases as parameters, of which only these are quick."""
+    return [pytest.param(name, marks=[] if name in quick else pytest.mark.slow) for name in names]
+
+
+def asked(request: pytest.FixtureRequest, test: str) -> list[str]:
+    """The cases that a test is going to be run with; the first one is always there."""
+    items = [each for each in request.session.items if isinstance(each, pytest.Function)]
+    own = [each for each in items if each.module is request.module and each.originalname == test]
+    return list(dict.fromkeys([next(iter(CASES)), *(each.callspec.params["name"] for each in own)]))
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """By the number of processes, where each case was trained."""
     folder = tmp_path_factory.mktemp("together")
+    sharded = asked(request, "test_so_do_two_that_share_out_the_weights")
+    cases = list(dict.fromkeys([*asked(request, "test_two_processes_come_to_what_one_comes_to"), *sharded]))
     write_table(folder)
     environment = {"MMREG_CACHE_DIR": str(folder / "cache"), "MMREG_DISABLE_PLUGINS": "report"}  # drawing takes longer
-    processes = start(2, [SCRIPT, str(folder), str(folder / "2")], environment)
+    names = json.dumps({"cases": cases, "sharded": sharded})
+    processes = start(2, [SCRIPT, str(folder), str(folder / "2"), names], environment)
     try:
         with pytest.MonkeyPatch.context() as patched:
             patched.setenv("MMREG_CACHE_DIR", str(folder / "own cache"))
-            train_all(folder, folder / "1")
+            train_all(folder, folder / "1", cases)
     except BaseException:
         for process in processes:
             process.kill()
@@ -130,13 +148,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     return {1: folder / "1", 2: folder / "2"}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but(list(CASES), QUICK))
 def test_two_processes_come_to_what_one_comes_to(name: str, trained: dict[int, Path]) -> None:
     number = str(list(CASES).index(name))
     expect_same(trained[1] / number, trained[2] / number)
 
 
-@pytest.mark.parametrize("name", SHARDED)
+@pytest.mark.parametrize("name", slow_but(SHARDED, QUICK_SHARDED))
 def test_so_do_two_that_share_out_the_weights(name: str, trained: dict[int, Path]) -> None:
     number = str(list(CASES).index(name))
     expect_same(trained[1] / number, trained[2] / "sharded" / number)

@@ -56,6 +56,7 @@ class KillingEngine(RayEngine):
         return super().map(engines.KillsOnce(function, self.folder), shards, total, accelerator=accelerator)
 
 
+@pytest.mark.slow  # Ray takes its time to start
 def test_shards_come_back_in_order_from_this_machine() -> None:
     try:
         ray.init("local", num_cpus=1, include_dashboard=False, object_store_memory=STORE, log_to_driver=False)

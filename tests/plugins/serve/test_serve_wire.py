@@ -26,7 +26,7 @@ PATIENCE = 60.0
 """Seconds in which a connection has to be answered or closed."""
 
 
-@pytest.fixture(scope="module", params=["h11", "httptools"])
+@pytest.fixture(scope="module", params=[pytest.param("h11", marks=pytest.mark.slow), "httptools"])
 def port(request: Any, run: Any) -> Iterator[int]:
     if find_spec(request.param) is None:
         pytest.skip(f"needs {request.param}")
@@ -34,7 +34,7 @@ def port(request: Any, run: Any) -> Iterator[int]:
         yield int(url.rsplit(":", 1)[1])
 
 
-@pytest.fixture(scope="module", params=["h11", "httptools"])
+@pytest.fixture(scope="module", params=[pytest.param("h11", marks=pytest.mark.slow), "httptools"])
 def hurried(request: Any, run: Any) -> Iterator[int]:
     """The port of a service with a limit that nobody would wait out."""
     if find_spec(request.param) is None:
