@@ -1,6 +1,6 @@
 """Trains an epoch for each line on stdin, alone or as one of several processes, and prints what it took as JSON.
 
-Run as `python together.py`, in the environment of torchrun where there are several.
+Run as `python together.py BATCH_SIZE`, in the environment of torchrun where there are several.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from setups import CLASSES, CPU, SEED_MODEL, set_up
 
 from mmreg.training.distributed import Peers, joined
 
-ROWS, BATCH, WORDS = 1024, 128, 12
+STEPS, WORDS = 8, 12
+"""Steps of an epoch; words of a text."""
 IMAGE = SEED_MODEL["image"]
 MODEL = {**SEED_MODEL, "image": {**IMAGE, "encoder": {**IMAGE["encoder"], "pooling": "global"}}}
-"""A step of 128 rows takes one thread some 0.12 s; there are few weights for that, as of most convolutions."""
+"""A step of 128 rows takes one thread some 0.08 s; there are few weights for that, as of most convolutions."""
 
 
-def rows() -> list[dict[str, Any]]:
+def rows(count: int) -> list[dict[str, Any]]:
     """Random pictures and texts."""
     random = np.random.default_rng(0)
     words = [f"word{number}" for number in range(500)]
@@ -35,14 +36,15 @@ def rows() -> list[dict[str, Any]]:
             "label": number % CLASSES,
             "split": "train",
         }
-        for number in range(ROWS)
+        for number in range(count)
     ]
 
 
 def main() -> None:
     """Train."""
     torch.set_num_threads(1)
-    setup = set_up(rows(), MODEL, batch=BATCH, fusion="concat")
+    batch = int(sys.argv[1])
+    setup = set_up(rows(STEPS * batch), MODEL, batch=batch, fusion="concat")
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # what one process does by itself is the measure
     with joined("cpu") if several else nullcontext((Peers(), CPU)) as (peers, device):
         trainer = setup.trainer(device, peers)
