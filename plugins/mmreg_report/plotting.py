@@ -70,7 +70,9 @@ def write_plot(run: Path, kind: str, out: Path | None = None, device: str | None
     if not figures:
         have = [name for name, drawn in DRAWN.items() if name not in ("subsets", kind) and drawn(subject)]
         why = "".join(f": {note}" for note in subject.notes)
-        raise RunError(f"the run {run} has no figure {kind!r}{why}; it has {listed(have) or 'none'}")
+        computed = listed(name for name in ("subsets", *plugged) if name != kind)
+        there = f"{listed(have) or 'none'}; {computed} are computed when they are asked for"
+        raise RunError(f"the run {run} has no figure {kind!r}{why}; it has {there}")
     draw_figures(figures, path)
     return path
 
