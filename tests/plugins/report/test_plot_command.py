@@ -47,7 +47,7 @@ def test_a_label_with_dollars_is_no_formula(hostile: Path, tmp_path: Path) -> No
 
 
 def test_a_figure_that_a_run_has_not_is_refused_with_those_that_it_has(hostile: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="has no figure 'values'; it has curves, .*roc.*; .*subsets, .* are computed"):
+    with pytest.raises(RunError, match=r"has no figure 'values'; it has curves, .*roc.*; .*subsets, .* are computed"):
         write_plot(hostile, "values", tmp_path / "x.png", "cpu")
 
 
