@@ -178,7 +178,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         """
         self._check_input_dim(values)
         if self.training and self.peers is not None:
-            return masked_batch_norm(self, values, _of_own_rows(values, mask, self.own), self.peers)
+            return masked_batch_norm(self, values, mask, self.peers, self.own)
         if mask is None:
             if self.training and values.numel() <= values.shape[1]:
                 return nn.functional.batch_norm(
@@ -205,7 +205,11 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 
 
 def masked_batch_norm(
-    norm: nn.modules.batchnorm._BatchNorm, values: Tensor, mask: Tensor | None, peers: Any = None
+    norm: nn.modules.batchnorm._BatchNorm,
+    values: Tensor,
+    mask: Tensor | None,
+    peers: Any = None,
+    own: Tensor | None = None,
 ) -> Tensor:
     """What a batch norm makes in training of (B, C, ...), by sums over valid positions.
 
@@ -214,7 +218,9 @@ def masked_batch_norm(
         values: of any precision.
         mask: (B, 1, ...) bool, broadcastable; None for all of them.
         peers: the processes whose values are summed together, a torch.distributed group; None for this one's.
+        own: (n,) bool, which rows of a batch are summed, if not all are; the others come out as padding does.
     """
+    mask = _of_own_rows(values, mask, own)
     wide = at_least_float32(values)
     axes = [0, *range(2, wide.dim())]
     shape = [1, norm.num_features, *[1] * (wide.dim() - 2)]

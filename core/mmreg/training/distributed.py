@@ -38,7 +38,7 @@ from mmreg.contract.optimization import ParameterGroup
 from mmreg.contract.task import Task
 from mmreg.data.batches import Batch, in_batches
 from mmreg.errors import DeviceError, OptionError, PeerLostError, TrainingError
-from mmreg.layers import MaskedBatchNorm, _of_own_rows, masked_batch_norm
+from mmreg.layers import MaskedBatchNorm, masked_batch_norm
 from mmreg.messages import listed, one_line, plural
 from mmreg.model.devices import available_devices, resolve_device
 from mmreg.model.inference import Predicted, in_order
@@ -776,7 +776,7 @@ class _Shared(nn.modules.batchnorm._BatchNorm):
         if not self.training:
             return super().forward(values)
         self._check_input_dim(values)  # type: ignore[no-untyped-call]
-        return masked_batch_norm(self, values, _of_own_rows(values, None, vars(self).get("own")), vars(self)["peers"])
+        return masked_batch_norm(self, values, None, vars(self)["peers"], vars(self).get("own"))
 
 
 class _Shared1d(_Shared, nn.BatchNorm1d):

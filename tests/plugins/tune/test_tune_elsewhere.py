@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from engines import HereEngine
-from searches import RECIPE, told, write_rows
+from searches import RECIPE, told, tune, write_rows
 from typer.testing import CliRunner
 
 import mmreg
 from mmreg import Engine, EngineSpec
 from mmreg.errors import EngineError, OptionError, RunError, TrainingError
 from mmreg.registry import engines
-from mmreg_tune import Tuning, study
+from mmreg_tune import Tuning
 from mmreg_tune.command import app
 
 
@@ -26,10 +26,6 @@ class Mapping(Engine):
 
     def map(self, function: Any, shards: Any, total: int, *, accelerator: bool = False) -> Any:
         yield from map(function, shards)
-
-
-def tune(recipe: Any, out: Path, count: int = 3, **options: Any) -> Tuning:
-    return study.tune(recipe, out, trials=count, device="cpu", **{"pruner": "none", **options})
 
 
 @pytest.fixture(scope="module")

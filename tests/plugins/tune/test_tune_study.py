@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from searches import RECIPE, told, write_rows
+from searches import RECIPE, told, tune, write_rows
 
 import mmreg
 from mmreg.errors import OptionError, RunError, TableError, TrainingError
 from mmreg.recipe.recipe import read_recipe
-from mmreg_tune import Tuning, study, trials
-
-
-def tune(recipe: Any, out: Path, count: int = 3, **options: Any) -> Tuning:
-    return study.tune(recipe, out, trials=count, device="cpu", **{"pruner": "none", **options})
+from mmreg_tune import Tuning, trials
 
 
 @pytest.fixture(scope="module")
