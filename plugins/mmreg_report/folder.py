@@ -9,11 +9,10 @@ from mmreg.errors import RunError
 from mmreg.messages import listed
 from mmreg_report.page import page
 from mmreg_report.plugged import shown
+from mmreg_report.reading import FACTS
 
 DEPTH = ("*", "*/*", "*/*/*")
 """Where runs are looked for below a folder."""
-FACTS = "components.json"
-"""The file that every run has."""
 
 
 def is_run(folder: Path) -> bool:

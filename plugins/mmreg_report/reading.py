@@ -13,6 +13,8 @@ from mmreg.console import finished_report, run_file
 from mmreg.errors import RunError
 from mmreg.messages import plural
 
+FACTS = "components.json"
+"""The file that every run has."""
 DAMAGED = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 """What comes of reading a file that is damaged, or was edited."""
 
@@ -59,7 +61,7 @@ def read_run(folder: Path) -> Facts:
     epochs = report.get("epochs")
     if epochs is not None and len(history) < epochs and (folder / "metrics.csv").exists():
         raise RunError(f"metrics.csv has {plural(len(history), 'epoch')}, and the training had {epochs}")
-    components = json.loads(run_file(folder, "components.json").read_text(encoding="utf-8"))
+    components = json.loads(run_file(folder, FACTS).read_text(encoding="utf-8"))
     # An earlier training may have left its own.
     statistics = _table(folder, "statistics.csv") if "callback/statistics" in components["components"] else []
     timings = _table(folder, "timings.csv")
