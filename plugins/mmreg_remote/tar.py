@@ -58,15 +58,43 @@ def read_samples(path: Path, contents: bool = True) -> Iterator[Sample]:
                     raise TableError(f"{path} holds {key}.{ending} twice")
                 file = tar.extractfile(member) if contents or ending in PLAIN else None
                 sample[ending] = file.read() if file is not None else b""
-            left = size - tar.offset
-            if 0 < left < tarfile.BLOCKSIZE:  # where tarfile sees an end
-                raise TableError(f"{path} is cut: it ends within what names its next member")
+            check_end(path, tar.offset)
     except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, TableError):
             raise
         raise TableError(f"{path} cannot be read as tar: {one_line(error)}") from error
     if sample is not None:
         yield sample
+
+
+def check_end(path: Path, offset: int) -> None:
+    """See to it that a shard ends where reading it did: tarfile stops in silence at whatever names no member.
+
+    Args:
+        path: the shard.
+        offset: what is behind the last member that was read.
+
+    Raises:
+        TableError: there is no mark of the end, a block of zeros, or something is behind it.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        mark = file.read(tarfile.BLOCKSIZE)
+        if len(mark) < tarfile.BLOCKSIZE:
+            raise TableError(
+                f"{path} is cut: nothing marks its end behind byte {offset:,}, so samples may be missing; write or "
+                "copy it again (`tar rf SHARD -T /dev/null` adds the mark to one that is whole)"
+            )
+        if any(mark):
+            raise TableError(
+                f"{path} is damaged: what begins at byte {offset:,} names no member; write or copy it again"
+            )
+        while part := file.read(1 << 20):
+            if any(part):
+                raise TableError(
+                    f"{path} goes on behind its end at byte {offset:,}; of archives put together by `cat` only the "
+                    "first would be read: use them as shards, or `tar --concatenate`"
+                )
 
 
 NUMBERS = frozenset({"cls", "cls2", "index", "inx", "id"})

@@ -159,7 +159,7 @@ def test_a_size_that_is_a_lie_is_told_and_takes_no_memory(size: int, shards: Pat
 def test_a_shard_that_is_cut_within_a_header_is_told(shards: Path) -> None:
     whole = with_size(shards / "cut.tar", 512).read_bytes()
     (shards / "cut.tar").write_bytes(whole + whole[:300])
-    with pytest.raises(TableError, match=r"cut\.tar is cut: it ends within what names its next member"):
+    with pytest.raises(TableError, match=r"cut\.tar is cut: nothing marks its end behind byte 1,024"):
         open_table(shards / "cut.tar")
 
 
@@ -208,6 +208,24 @@ def test_shards_that_are_missing_or_no_tar_files_are_told(shards: Path) -> None:
     os.mkfifo(shards / "pipe.tar")
     with pytest.raises(TableError, match="is a FIFO, where a shard is needed"):
         open_table(shards / "pipe.tar")
+
+
+def test_a_shard_that_ends_early_is_refused_and_loses_no_sample_in_silence(shards: Path) -> None:
+    whole = (shards / "train-000.tar").read_bytes()
+    with tarfile.open(shards / "train-000.tar") as tar:
+        begins = [member.offset for member in tar]
+    for begin in begins:
+        (shards / "cut.tar").write_bytes(whole[:begin])
+        with pytest.raises(TableError, match=r"cut\.tar (is cut: nothing marks its end|cannot be read as tar)"):
+            open_table(shards / "cut.tar")
+    damaged = bytearray(whole)
+    damaged[begins[7]] ^= 1  # in a member's name, so that the checksum of what names it is wrong
+    (shards / "damaged.tar").write_bytes(damaged)
+    with pytest.raises(TableError, match=f"is damaged: what begins at byte {begins[7]:,} names no member"):
+        open_table(shards / "damaged.tar")
+    (shards / "two.tar").write_bytes(whole + (shards / "train-001.tar").read_bytes())
+    with pytest.raises(TableError, match="goes on behind its end"):
+        open_table(shards / "two.tar")
 
 
 def test_damage_anywhere_gives_rows_or_an_error_of_ours(shards: Path) -> None:
