@@ -93,11 +93,14 @@ def test_batches_cover_the_rows_in_order() -> None:
 def test_batches_of_a_split_count_their_rows_within_it() -> None:
     rows = np.array([4, 9, 15])
     order = np.array([2, 0])
-    (batch,) = Batches({"image": images()}, rows, np.array([1, 2, 3]), order=[order])
+    weights = np.linspace(0, 1, 20, dtype=np.float32)
+    (batch,) = Batches({"image": images()}, rows, TARGETS, weights, order=[order])
     assert batch.index.tolist() == order.tolist()
     np.testing.assert_array_equal(batch.signals["image"].values.numpy(), IMAGES[rows[order]])
     assert batch.targets is not None
-    assert batch.targets.tolist() == [int(place) + 1 for place in order]
+    assert batch.targets.tolist() == [150, 40]
+    assert batch.weights is not None
+    np.testing.assert_array_equal(batch.weights.numpy(), weights[[15, 4]])
 
 
 def test_an_order_says_which_rows_come_together() -> None:
@@ -133,8 +136,10 @@ def test_dropped_rows_count_as_absent() -> None:
 
 
 def test_lengths_that_contradict_each_other_are_an_error() -> None:
-    with pytest.raises(ValueError, match=r"targets must have one entry for each of the 2 rows, found 20"):
-        Batches({"image": images()}, np.arange(2), TARGETS)
+    with pytest.raises(ValueError, match=r"targets must have one entry for each of 20 rows, found 2"):
+        Batches({"image": images()}, np.arange(2), TARGETS[:2])
+    with pytest.raises(ValueError, match=r"weights must have one entry for each of 20 rows, found 3"):
+        batches(weights=np.ones(3))
     with pytest.raises(ValueError, match=r"drop\['image'\] must have"):
         batches(drop={"image": np.zeros(3, bool)})
     with pytest.raises(ValueError, match="batch_size"):
