@@ -63,6 +63,23 @@ def test_a_ragged_gather_equals_padding_row_by_row() -> None:
     assert signal.host_lengths is not None
 
 
+@pytest.mark.parametrize("lengths", [[3, 3, 3, 3], [3, 3, 3, 2], [1, 1, 1, 1]])
+def test_ragged_values_of_one_length_are_gathered_as_others_are(lengths: list[int]) -> None:
+    sounds = [RANDOM.random((length, 2)).astype(np.float32) for length in lengths]
+    offsets, index = np.cumsum([0, *lengths]).astype(np.int64), np.array([2, 0, -1, 3, 1, 1])
+    stored = Spec(SEQUENCE, (None, 2))
+    part = Prepared(name="sound", stored=stored, values=np.concatenate(sounds), offsets=offsets, index=index)
+    signal = part.gather(np.array([5, 0, 3]))
+    expected = np.zeros((3, max(lengths[number] for number in (1, 2, 3)), 2), np.float32)
+    for place, number in enumerate((1, 2, 3)):
+        expected[place, : lengths[number]] = sounds[number]
+    np.testing.assert_array_equal(signal.values.numpy(), expected)
+    assert signal.lengths is not None
+    assert signal.lengths.tolist() == [lengths[number] for number in (1, 2, 3)]
+    signal.values.zero_()  # its own memory
+    assert part.gather(np.array([5])).values.any()
+
+
 def test_gathering_a_row_without_a_value_is_an_error() -> None:
     with pytest.raises(IndexError, match="image: rows 3 have no value"):
         images([3, 4]).gather(np.array([1, 3]))
