@@ -21,7 +21,6 @@ SAMPLE = 32
 """Values that are looked at to tell how large all of them are."""
 SHARE = 16
 """One of so many values is looked at, at most: loading them takes a sixteenth of the time to load all."""
-
 FEW = 3
 """Values that are looked at first: one core loads them while the others wait."""
 PLENTY = 16
@@ -47,11 +46,10 @@ def check_disk(
         CacheError: says how much is needed, how much is free, and what to do.
     """
     free = shutil.disk_usage(root).free
-    if (
-        loader.ragged
-        and PLENTY * count * max(_weights(loader, cells, count, min(FEW, _sample(count))), default=0) <= free
-    ):
-        return
+    if loader.ragged:
+        largest = max(_weights(loader, cells, count, min(FEW, _sample(count))), default=0)
+        if 0 < PLENTY * count * largest <= free:
+            return
     needed = least_bytes(loader, cells, count)
     if needed <= free:
         return

@@ -122,6 +122,20 @@ def test_where_there_is_plenty_of_room_hardly_anything_is_loaded_twice(
     assert len(modality.loaded) == COUNT + 3 + 32
 
 
+def test_cells_that_cannot_be_loaded_do_not_tell_that_there_is_plenty_of_room(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Picky(Sound):
+        def load(self, value: Any) -> NDArray[Any]:
+            if int(value) in (0, COUNT // 2 - 1, COUNT - 1):
+                raise ValueError
+            return super().load(value)
+
+    with_free(monkeypatch, 1_000_000)
+    with pytest.raises(CacheError, match="640 values of sound take about"):
+        get(Picky(), read_table({"file": [f"{row:05}".encode() for row in range(COUNT)]}), cache)
+
+
 def test_the_estimate_is_near_the_truth_and_rarely_above_it() -> None:
     generator = np.random.default_rng(0)
     shares = []
