@@ -5,6 +5,7 @@ Axes: T time (samples), C channels.
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from collections.abc import Callable
@@ -194,10 +195,17 @@ def resample(samples: NDArray[np.float32], source: int, target: int) -> NDArray[
     """
     if source == target:
         return samples
-    from torchaudio.functional import resample as torchaudio_resample
-
     ratio = Fraction(target, source)
     if ratio.numerator * ratio.denominator > LARGEST_KERNEL:
         ratio = ratio.limit_denominator(max(1000, 2 * source // target))
-    resampled = torchaudio_resample(torch.from_numpy(samples.T.copy()), ratio.denominator, ratio.numerator)
+    resampled = _resampler(ratio.denominator, ratio.numerator)(torch.from_numpy(samples.T.copy()))
     return np.ascontiguousarray(resampled.numpy().T)
+
+
+@functools.lru_cache(maxsize=4)
+def _resampler(source: int, target: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What resamples (C, T) between two rates, with its kernel, which takes longer to compute than a short sound."""
+    from torchaudio.transforms import Resample  # it takes a while to import
+
+    resampler: Callable[[torch.Tensor], torch.Tensor] = Resample(source, target, dtype=torch.float32)
+    return resampler

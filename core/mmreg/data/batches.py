@@ -20,6 +20,7 @@ from mmreg.contract.signals import Features, Signal, map_values
 from mmreg.data.features import FeatureValues
 from mmreg.data.prepared import Prepared
 from mmreg.data.segments import Segments
+from mmreg.messages import plural
 
 WORTH_A_THREAD = 1 << 22
 """Bytes of a batch up to which gathering it takes no longer than handing it over from a thread (under 0.5 ms)."""
@@ -123,8 +124,8 @@ class Batches:
     Args:
         prepared: the modalities, in the order of the recipe, all for the rows of the same table.
         rows: (R,) int64, the rows of the split in that table.
-        targets: (R,) or (R, K), what the task made of these rows' targets; None if there are none.
-        weights: (R,) the weights of their losses; None for equal ones.
+        targets: (N,) or (N, K), what the task made of the targets of all N rows of the table; None if there are none.
+        weights: (N,) the weights of their losses; None for equal ones.
         batch_size: rows in a batch, of which the last one may have fewer; nothing where `order` is given.
         order: for each batch the positions (B,) of its rows in `rows`; None for all of them as they come.
         drop: for some modalities (R,) bool, the rows in which it counts as absent, whether it is there or not.
@@ -151,16 +152,12 @@ class Batches:
         self.targets = targets
         self.weights = None if weights is None else np.asarray(weights, np.float32)
         self.prefetch = prefetch
-        given = {
-            "targets": targets,
-            "weights": weights,
-            **{f"drop[{name!r}]": mask for name, mask in (drop or {}).items()},
-        }
-        for name, array in given.items():
-            if array is not None and len(array) != len(self.rows):
-                raise ValueError(
-                    f"{name} must have one entry for each of the {len(self.rows)} rows, found {len(array)}"
-                )
+        table = len(next(iter(self.prepared.values())))
+        given = [("targets", targets, table), ("weights", weights, table)]
+        given += [(f"drop[{name!r}]", mask, len(self.rows)) for name, mask in (drop or {}).items()]
+        for name, array, count in given:
+            if array is not None and len(array) != count:
+                raise ValueError(f"{name} must have one entry for each of {plural(count, 'row')}, found {len(array)}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}")
         if order is None:
@@ -226,8 +223,8 @@ class Batches:
             signals=signals,
             rows=positions,
             present=torch.from_numpy(present),
-            targets=None if self.targets is None else torch.from_numpy(self.targets[index]),
-            weights=None if self.weights is None else torch.from_numpy(self.weights[index]),
+            targets=None if self.targets is None else torch.from_numpy(self.targets[rows]),
+            weights=None if self.weights is None else torch.from_numpy(self.weights[rows]),
             index=index,
             features=features,
             segments=segments,

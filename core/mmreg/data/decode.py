@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ CHUNK_BYTES = 1 << 22
 MAX_CHUNK = 256
 FIRST_CHUNK = 16
 """Values in a task as long as nothing is known about their size."""
+LAST_CHUNK = 8
+"""Values in the last tasks, at least, unless they are large."""
 
 Loaded = Mapping[str, NDArray[Any]]
 """A value's arrays by name; of one array alone, under the empty name."""
@@ -75,11 +78,8 @@ def decode(
     loaded = loaded_bytes = 0
     # Closed at once when this raises, so that no thread goes on behind an error or Ctrl-C.
     chunk_size = lambda: _chunk_size(loader.specs, loaded, loaded_bytes)  # noqa: E731 (it sees the counts grow)
-    parallel = (
-        _in_parallel(loader, values, chunk_size)
-        if engine is None
-        else _elsewhere(engine, loader, values, chunk_size, total - len(work.sizes))
-    )
+    in_parallel = _in_parallel if engine is None else partial(_elsewhere, engine)
+    parallel = in_parallel(loader, values, chunk_size, total - len(work.sizes))
     with closing(parallel) as chunks:
         for results in chunks:
             sizes: list[int] = []
@@ -121,14 +121,18 @@ def _chunk_size(stored: Mapping[str, Spec], loaded: int, loaded_bytes: int) -> i
 
 
 def _in_parallel(
-    loader: CellLoader, values: Iterator[Any], chunk_size: Callable[[], int]
+    loader: CellLoader, values: Iterator[Any], chunk_size: Callable[[], int], remaining: int
 ) -> Generator[list[Loaded | str | None], None, None]:
-    """The results of chunk after chunk; a few are loaded ahead."""
+    """The results of chunk after chunk; a few are loaded ahead.
+
+    Towards the end the chunks get smaller, so that no worker has a large one while the others have none.
+    """
     workers = num_workers()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="mmreg-load")
     pending: deque[Future[list[Loaded | str | None]]] = deque()
     try:
-        while chunk := list(itertools.islice(values, chunk_size())):
+        while chunk := list(itertools.islice(values, min(chunk_size(), max(LAST_CHUNK, remaining // (2 * workers))))):
+            remaining -= len(chunk)
             pending.append(pool.submit(loader.load_all, chunk))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()

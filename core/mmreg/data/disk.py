@@ -21,6 +21,10 @@ SAMPLE = 32
 """Values that are looked at to tell how large all of them are."""
 SHARE = 16
 """One of so many values is looked at, at most: loading them takes a sixteenth of the time to load all."""
+FEW = 3
+"""Values that are looked at first: one core loads them while the others wait."""
+PLENTY = 16
+"""Where the largest of these would fit so many times as often as there are values, no more are looked at."""
 
 
 def check_disk(
@@ -28,7 +32,8 @@ def check_disk(
 ) -> None:
     """Refuse to begin with what does not fit on the disk.
 
-    Values of one size are reckoned; of others a sample is loaded, and the least counts that it leaves likely.
+    Values of one size are reckoned; of others a sample is loaded, and the least counts that it leaves likely. Where a
+    few of them leave no doubt that there is room, these are enough.
 
     Args:
         root: the cache folder, which is there.
@@ -41,6 +46,10 @@ def check_disk(
         CacheError: says how much is needed, how much is free, and what to do.
     """
     free = shutil.disk_usage(root).free
+    if loader.ragged:
+        largest = max(_weights(loader, cells, count, min(FEW, _sample(count))), default=0)
+        if 0 < PLENTY * count * largest <= free:
+            return
     needed = least_bytes(loader, cells, count)
     if needed <= free:
         return
@@ -59,8 +68,21 @@ def least_bytes(loader: CellLoader, cells: Callable[[NDArray[np.int64]], Iterato
     """About how many bytes these values take at least; 0 if they are too few to tell."""
     if not loader.ragged:
         return float(count * sum(item_bytes(spec) for spec in loader.specs.values()))
-    size = min(SAMPLE, count // SHARE)
-    if size < 2:
+    size = _sample(count)
+    if not size:
         return 0.0
-    sizes = [loader.weight(value) for value in cells(np.linspace(0, count - 1, size).astype(np.int64))]
+    sizes = _weights(loader, cells, count, size)
     return count * max(0.0, statistics.mean(sizes) - 2 * statistics.stdev(sizes) / math.sqrt(size))
+
+
+def _sample(count: int) -> int:
+    """How many of so many values are looked at; none where one alone would be."""
+    size = min(SAMPLE, count // SHARE)
+    return size if size > 1 else 0
+
+
+def _weights(
+    loader: CellLoader, cells: Callable[[NDArray[np.int64]], Iterator[Any]], count: int, size: int
+) -> list[int]:
+    """The bytes of so many of the values, from the first to the last one."""
+    return [loader.weight(value) for value in cells(np.linspace(0, count - 1, size).astype(np.int64))]

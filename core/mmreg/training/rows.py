@@ -107,7 +107,7 @@ class TrainingRows:
         device: torch.device,
         **options: Any,
     ) -> Iterator[AnyBatch]:
-        batches = Batches(values, rows, self.targets[rows], self.weights[rows], **options)
+        batches = Batches(values, rows, self.targets, self.weights, **options)
         resident = self._resident.get(split)
         if resident is not None:
             return (resident.batch(index, batches.present[index]) for index in batches.order)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,9 @@ from mmreg.recipe.training_form import Checkpoint
 from mmreg.training.checkpoint import BEST_WEIGHTS, TRAINING, save_checkpoint
 from mmreg.training.nonfinite import REMEDY, NonFiniteError, bad_tensors
 from mmreg.training.soup import epoch_weights
+
+BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""A type of as many bytes, which numpy has too."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,7 @@ class Saver:
                 self._failure = self._cause(error)
                 return
             finally:
+                del kept, ready  # whose memory the next copy gets, instead of pages that are new to this process
                 self._writing = False
 
     def _write(self, kept: Kept) -> None:
@@ -200,6 +205,19 @@ def copied_to_host(kept: Kept) -> tuple[Kept, Callable[[], None]]:
     return copied, copier.end()
 
 
+def _copied_by_one_thread(tensor: Tensor) -> Tensor:
+    """A copy of a tensor in host memory.
+
+    Torch has each of its threads copy a part of a tensor, and waits for them all: where other processes have the cores,
+    hundreds of tensors took 20 times as long as by one thread, which copies 300 MB in 30 ms of processor time.
+    """
+    bits = BITS.get(tensor.dtype.itemsize)  # as numpy lacks some of torch's types
+    plain = type(tensor) is Tensor and not (tensor.is_complex() or tensor.is_quantized)
+    if bits is None or not plain or not tensor.numel():
+        return tensor.clone()
+    return torch.from_numpy(np.array(tensor.view(bits).numpy())).view(tensor.dtype)
+
+
 class _Copier:
     """Copies tensors within plain data; those that are the same memory are copied once."""
 
@@ -222,6 +240,8 @@ class _Copier:
         return value
 
     def _copied(self, tensor: Tensor) -> Tensor:
+        if tensor.device.type == "cpu":
+            return _copied_by_one_thread(tensor)
         if tensor.device.type != "cuda":
             return tensor.to("cpu", copy=True)
         if tensor.device not in self._streams:

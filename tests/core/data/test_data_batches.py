@@ -63,6 +63,23 @@ def test_a_ragged_gather_equals_padding_row_by_row() -> None:
     assert signal.host_lengths is not None
 
 
+@pytest.mark.parametrize("lengths", [[3, 3, 3, 3], [3, 3, 3, 2], [1, 1, 1, 1]])
+def test_ragged_values_of_one_length_are_gathered_as_others_are(lengths: list[int]) -> None:
+    sounds = [RANDOM.random((length, 2)).astype(np.float32) for length in lengths]
+    offsets, index = np.cumsum([0, *lengths]).astype(np.int64), np.array([2, 0, -1, 3, 1, 1])
+    stored = Spec(SEQUENCE, (None, 2))
+    part = Prepared(name="sound", stored=stored, values=np.concatenate(sounds), offsets=offsets, index=index)
+    signal = part.gather(np.array([5, 0, 3]))
+    expected = np.zeros((3, max(lengths[number] for number in (1, 2, 3)), 2), np.float32)
+    for place, number in enumerate((1, 2, 3)):
+        expected[place, : lengths[number]] = sounds[number]
+    np.testing.assert_array_equal(signal.values.numpy(), expected)
+    assert signal.lengths is not None
+    assert signal.lengths.tolist() == [lengths[number] for number in (1, 2, 3)]
+    signal.values.zero_()  # its own memory
+    assert part.gather(np.array([5])).values.any()
+
+
 def test_gathering_a_row_without_a_value_is_an_error() -> None:
     with pytest.raises(IndexError, match="image: rows 3 have no value"):
         images([3, 4]).gather(np.array([1, 3]))
@@ -93,11 +110,14 @@ def test_batches_cover_the_rows_in_order() -> None:
 def test_batches_of_a_split_count_their_rows_within_it() -> None:
     rows = np.array([4, 9, 15])
     order = np.array([2, 0])
-    (batch,) = Batches({"image": images()}, rows, np.array([1, 2, 3]), order=[order])
+    weights = np.linspace(0, 1, 20, dtype=np.float32)
+    (batch,) = Batches({"image": images()}, rows, TARGETS, weights, order=[order])
     assert batch.index.tolist() == order.tolist()
     np.testing.assert_array_equal(batch.signals["image"].values.numpy(), IMAGES[rows[order]])
     assert batch.targets is not None
-    assert batch.targets.tolist() == [int(place) + 1 for place in order]
+    assert batch.targets.tolist() == [150, 40]
+    assert batch.weights is not None
+    np.testing.assert_array_equal(batch.weights.numpy(), weights[[15, 4]])
 
 
 def test_an_order_says_which_rows_come_together() -> None:
@@ -133,8 +153,10 @@ def test_dropped_rows_count_as_absent() -> None:
 
 
 def test_lengths_that_contradict_each_other_are_an_error() -> None:
-    with pytest.raises(ValueError, match=r"targets must have one entry for each of the 2 rows, found 20"):
-        Batches({"image": images()}, np.arange(2), TARGETS)
+    with pytest.raises(ValueError, match=r"targets must have one entry for each of 20 rows, found 2"):
+        Batches({"image": images()}, np.arange(2), TARGETS[:2])
+    with pytest.raises(ValueError, match=r"weights must have one entry for each of 20 rows, found 3"):
+        batches(weights=np.ones(3))
     with pytest.raises(ValueError, match=r"drop\['image'\] must have"):
         batches(drop={"image": np.zeros(3, bool)})
     with pytest.raises(ValueError, match="batch_size"):

@@ -109,6 +109,33 @@ def test_few_ragged_values_are_not_loaded_twice(cache: Path, count: int, monkeyp
     assert len(modality.loaded) == count
 
 
+def test_where_there_is_plenty_of_room_hardly_anything_is_loaded_twice(
+    table: Table, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_free(monkeypatch, 16 * COUNT * 6 * 4000)
+    modality = Sound()
+    get(modality, table, cache)
+    assert len(modality.loaded) == COUNT + 3
+    with_free(monkeypatch, 4 * COUNT * 6 * 4000)
+    modality = Sound()
+    get(modality, read_table({"file": [f"{row}".encode() for row in range(COUNT)]}), cache)
+    assert len(modality.loaded) == COUNT + 3 + 32
+
+
+def test_cells_that_cannot_be_loaded_do_not_tell_that_there_is_plenty_of_room(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Picky(Sound):
+        def load(self, value: Any) -> NDArray[Any]:
+            if int(value) in (0, COUNT // 2 - 1, COUNT - 1):
+                raise ValueError
+            return super().load(value)
+
+    with_free(monkeypatch, 1_000_000)
+    with pytest.raises(CacheError, match="640 values of sound take about"):
+        get(Picky(), read_table({"file": [f"{row:05}".encode() for row in range(COUNT)]}), cache)
+
+
 def test_the_estimate_is_near_the_truth_and_rarely_above_it() -> None:
     generator = np.random.default_rng(0)
     shares = []

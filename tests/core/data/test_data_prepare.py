@@ -150,6 +150,21 @@ def test_many_values_stay_in_order_whatever_thread_is_faster(monkeypatch: pytest
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
 
 
+def test_no_worker_has_a_large_part_while_the_others_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mmreg.data.decode, "num_workers", lambda: 2)
+    sizes: list[int] = []
+    load_all = mmreg.data.decode.CellLoader.load_all
+    monkeypatch.setattr(
+        mmreg.data.decode.CellLoader,
+        "load_all",
+        lambda self, values: sizes.append(len(values)) or load_all(self, values),  # type: ignore[func-returns-value]
+    )
+    get(Sum(), read_table({"file": list(range(400))}))
+    assert sum(sizes) == 400
+    assert max(sizes) == 100  # a quarter of what is left
+    assert sorted(sizes)[:4] == [7, 8, 8, 8]
+
+
 def test_bad_cells_are_recorded_with_their_place_and_cause(table: Table, tmp_path: Path, cache: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "words.txt").write_text("no number")

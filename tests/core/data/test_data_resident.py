@@ -16,8 +16,8 @@ from mmreg.data.resident import IndexedBatch, ResidentRows, ResidentValues, buck
 RANDOM = np.random.default_rng(0)
 CPU = torch.device("cpu")
 TABLE, ROWS = 12, np.array([11, 3, 4, 0, 9, 6, 7])
-TARGETS = RANDOM.integers(0, 5, len(ROWS))
-WEIGHTS = RANDOM.random(len(ROWS)).astype(np.float32)
+TARGETS = RANDOM.integers(0, 5, TABLE)
+WEIGHTS = RANDOM.random(TABLE).astype(np.float32)
 
 
 def fixed(absent: list[int] | None = None) -> Prepared:
@@ -48,7 +48,7 @@ def both(prepared: dict[str, Prepared], **options: Any) -> list[tuple[IndexedBat
     order = [np.array([4, 1, 6]), np.array([0, 2, 3, 5])]
     batches = Batches(prepared, ROWS, TARGETS, WEIGHTS, order=order, **options)
     values = {name: ResidentValues(part, CPU) for name, part in prepared.items()}
-    rows = ResidentRows(values, ROWS, TARGETS, WEIGHTS, CPU)
+    rows = ResidentRows(values, ROWS, TARGETS[ROWS], WEIGHTS[ROWS], CPU)
     return [(rows.batch(batch.index, batches.present[batch.index]), batch) for batch in batches]
 
 
@@ -105,7 +105,9 @@ def test_batches_of_one_shape_are_told_apart_by_their_numbers_alone() -> None:
 def both_of_three(prepared: dict[str, Prepared]) -> list[tuple[IndexedBatch, Batch]]:
     order = [np.array([4, 1, 6]), np.array([3, 2, 0])]  # each has one of the rows without a picture
     batches = Batches(prepared, ROWS, TARGETS, WEIGHTS, order=order)
-    rows = ResidentRows({n: ResidentValues(part, CPU) for n, part in prepared.items()}, ROWS, TARGETS, WEIGHTS, CPU)
+    rows = ResidentRows(
+        {n: ResidentValues(part, CPU) for n, part in prepared.items()}, ROWS, TARGETS[ROWS], WEIGHTS[ROWS], CPU
+    )
     return [(rows.batch(batch.index, batches.present[batch.index]), batch) for batch in batches]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,65 @@ def test_a_copy_keeps_what_is_shared_and_what_a_state_knows_of_versions() -> Non
     assert not any(own[name].data_ptr() == given[name].data_ptr() for name in given)
     assert own["0.weight"] is copied.best["0.weight"]
     assert own["0.bias"] is copied.state["pair"][1][0]
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.arange(6, dtype=torch.float64).reshape(2, 3).T,
+        torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        torch.randn(4, 6)[1:, ::2],
+        torch.randn(3, 1).expand(3, 5),
+        torch.tensor([1.5, -torch.inf, torch.nan]).bfloat16(),
+        torch.tensor([0.5, 240.0]).to(torch.float8_e4m3fn),
+        torch.randn(5).half(),
+        torch.tensor([True, False]),
+        torch.tensor(7),
+        torch.empty(0, 3),
+        torch.randn(2, dtype=torch.complex64).conj(),
+        torch.randn(2, dtype=torch.complex128),
+        torch.nn.Parameter(torch.randn(2)),
+    ],
+    ids=lambda tensor: f"{tensor.dtype}{list(tensor.shape)}",
+)
+def test_a_copy_is_the_same_to_the_bit_and_lies_elsewhere(tensor: torch.Tensor) -> None:
+    copied, ready = copied_to_host(Kept(best={"it": tensor}))
+    ready()
+    assert copied.best is not None
+    (copy,) = copied.best.values()
+    assert (copy.dtype, copy.stride(), copy.requires_grad) == (tensor.dtype, tensor.detach().clone().stride(), False)
+    assert not tensor.numel() or copy.data_ptr() != tensor.data_ptr()
+    as_numbers = torch.complex128 if tensor.is_complex() else torch.float64
+    found, given = (each.detach().to(as_numbers) for each in (copy, tensor))
+    torch.testing.assert_close(found, given, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_copy_waits_for_no_thread_of_torch() -> None:
+    """Which takes 20 times as long where another process keeps one of them from a core."""
+    with torch.profiler.profile(acc_events=True) as profile:
+        copied_to_host(Kept(state={"model": {"large": torch.zeros(1 << 20)}}))
+    names = {event.key for event in profile.key_averages()}
+    assert "aten::detach" in names  # that it has seen anything
+    assert not names & {"aten::copy_", "aten::clone"}
+
+
+def test_what_is_written_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is there for the next copy."""
+    copies = []
+    save = saving.save_checkpoint
+
+    def noted(folder: Path, state: dict[str, Any]) -> None:
+        copies.append(weakref.ref(state["model"]["weight"]))
+        save(folder, state)
+
+    monkeypatch.setattr(saving, "save_checkpoint", noted)
+    with Saver(folder, Checkpoint(steps=1)) as saver:
+        saver.save(Kept(state=state(1)), 1)
+        deadline = time.monotonic() + 60
+        while not saver.is_due(2) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert saver.kept == 1
+        assert copies[0]() is None
 
 
 @pytest.mark.gpu

@@ -13,6 +13,7 @@ import torch
 
 from mmreg.contract.spec import Spec
 from mmreg.errors import ValueLoadError
+from mmreg_audio import reading
 from mmreg_audio.modality import Audio
 
 
@@ -135,7 +136,25 @@ def test_resampling_is_torchaudios_on_each_channel():
     samples = np.random.default_rng(0).standard_normal((2205, 2)).astype(np.float32)
     stored = Audio(sample_rate=8000, channels=2).load({"array": samples, "sampling_rate": 22050})
     expected = resample(torch.from_numpy(samples.T.copy()), 22050, 8000).numpy().T
-    np.testing.assert_allclose(stored, expected, atol=1e-6)
+    np.testing.assert_array_equal(stored, expected)
+
+
+def test_a_resampling_kernel_is_computed_once(monkeypatch):
+    from torchaudio import transforms
+
+    made = []
+
+    class Counted(transforms.Resample):
+        def __init__(self, *rates, **options):
+            made.append(rates)
+            super().__init__(*rates, **options)
+
+    monkeypatch.setattr(transforms, "Resample", Counted)
+    reading._resampler.cache_clear()
+    for _ in range(3):
+        Audio(sample_rate=8000).load(encoded(tone(rate=22050), rate=22050))
+    reading._resampler.cache_clear()
+    assert made == [(441, 160)]
 
 
 def test_resampling_filters_what_the_lower_rate_cannot_hold():
