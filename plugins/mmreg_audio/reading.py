@@ -31,7 +31,9 @@ HIGHEST_RATE = 1_000_000
 HIGHEST_AMPLITUDE = 1e9
 """Far above full scale (1, or 32768 for integers kept as floats); beyond it a float32 power spectrum overflows."""
 LARGEST_KERNEL = 2_000_000
-"""Numbers in a resampling kernel (up to 16 MB); the usual rates stay far below."""
+"""Numbers in a resampling kernel from which on the ratio of two rates is rounded; the usual rates stay far below."""
+LARGEST_KEPT = 500_000
+"""The same of one that is kept for the next sound (about 2 MB): as for 11,025 to 16,000 Hz."""
 
 PCM = {"uint8": (128, 1 << 7), "int8": (0, 1 << 7), "int16": (0, 1 << 15), "int32": (0, 1 << 31)}
 """For each integer type, the number that means silence, and how far full scale is from it."""
@@ -198,7 +200,9 @@ def resample(samples: NDArray[np.float32], source: int, target: int) -> NDArray[
     ratio = Fraction(target, source)
     if ratio.numerator * ratio.denominator > LARGEST_KERNEL:
         ratio = ratio.limit_denominator(max(1000, 2 * source // target))
-    resampled = _resampler(ratio.denominator, ratio.numerator)(torch.from_numpy(samples.T.copy()))
+    kept = ratio.numerator * ratio.denominator <= LARGEST_KEPT
+    resampler = (_resampler if kept else _resampler.__wrapped__)(ratio.denominator, ratio.numerator)
+    resampled = resampler(torch.from_numpy(samples.T.copy()))
     return np.ascontiguousarray(resampled.numpy().T)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,7 @@ def read_samples(path: Path, contents: bool = True) -> Iterator[Sample]:
                 file = tar.extractfile(member) if contents or ending in PLAIN else None
                 sample[ending] = file.read() if file is not None else b""
             check_end(path, tar.offset)
-    except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
+    except (tarfile.TarError, OSError, ValueError, LookupError, OverflowError, RecursionError) as error:
         if isinstance(error, TableError):
             raise
         raise TableError(f"{path} cannot be read as tar: {one_line(error)}") from error
@@ -75,7 +76,7 @@ def check_end(path: Path, offset: int) -> None:
         offset: what is behind the last member that was read.
 
     Raises:
-        TableError: there is no mark of the end, a block of zeros, or something is behind it.
+        TableError: there is no mark of the end, a block of zeros, or another archive is behind it.
     """
     with path.open("rb") as file:
         file.seek(offset)
@@ -89,12 +90,15 @@ def check_end(path: Path, offset: int) -> None:
             raise TableError(
                 f"{path} is damaged: what begins at byte {offset:,} names no member; write or copy it again"
             )
-        while part := file.read(1 << 20):
-            if any(part):
-                raise TableError(
-                    f"{path} goes on behind its end at byte {offset:,}; of archives put together by `cat` only the "
-                    "first would be read: use them as shards, or `tar --concatenate`"
-                )
+        while block := file.read(tarfile.BLOCKSIZE):
+            if any(block):
+                break
+    with contextlib.suppress(tarfile.HeaderError):  # what names no member means nothing, and may be there
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        raise TableError(
+            f"{path} goes on behind its end at byte {offset:,}; of archives put together by `cat` only the first would "
+            "be read: use them as shards, or `tar --concatenate`"
+        )
 
 
 NUMBERS = frozenset({"cls", "cls2", "index", "inx", "id"})

@@ -21,7 +21,7 @@ SAMPLE = 32
 """Values that are looked at to tell how large all of them are."""
 SHARE = 16
 """One of so many values is looked at, at most: loading them takes a sixteenth of the time to load all."""
-FEW = 3
+FEW = 8
 """Values that are looked at first: one core loads them while the others wait."""
 PLENTY = 16
 """Where the largest of these would fit so many times as often as there are values, no more are looked at."""

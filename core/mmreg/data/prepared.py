@@ -180,7 +180,7 @@ class Prepared:
             taken: NDArray[Any] = np.take(array, wanted, axis=0)
             return taken
         if self._length:
-            each: NDArray[Any] = array.reshape(-1, self._length, *array.shape[1:])
+            each: NDArray[Any] = array.reshape(len(self.offsets) - 1, self._length, *array.shape[1:])
             return np.take(each, wanted, axis=0)
         starts, ends = self.offsets[wanted], self.offsets[wanted + 1]
         padded = np.zeros((len(wanted), int((ends - starts).max(initial=0)), *array.shape[1:]), array.dtype)

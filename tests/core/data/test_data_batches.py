@@ -80,6 +80,13 @@ def test_ragged_values_of_one_length_are_gathered_as_others_are(lengths: list[in
     assert part.gather(np.array([5])).values.any()
 
 
+def test_ragged_values_of_one_length_may_have_no_numbers() -> None:
+    offsets = np.array([0, 3, 6])
+    stored = Spec(SEQUENCE, (None, 0))
+    part = Prepared(name="s", stored=stored, values=np.zeros((6, 0)), offsets=offsets, index=np.arange(2))
+    assert part.gather(np.array([1, 0])).values.shape == (2, 3, 0)
+
+
 def test_gathering_a_row_without_a_value_is_an_error() -> None:
     with pytest.raises(IndexError, match="image: rows 3 have no value"):
         images([3, 4]).gather(np.array([1, 3]))

@@ -123,6 +123,7 @@ def test_a_copy_keeps_what_is_shared_and_what_a_state_knows_of_versions() -> Non
         torch.tensor(7),
         torch.empty(0, 3),
         torch.randn(2, dtype=torch.complex64).conj(),
+        torch.randn(2, dtype=torch.complex64).conj().imag,
         torch.randn(2, dtype=torch.complex128),
         torch.nn.Parameter(torch.randn(2)),
     ],

@@ -157,6 +157,12 @@ def test_a_resampling_kernel_is_computed_once(monkeypatch):
     assert made == [(441, 160)]
 
 
+def test_large_resampling_kernels_of_odd_rates_are_not_kept():
+    reading._resampler.cache_clear()
+    reading.resample(np.zeros((100, 1), np.float32), 800, 801)
+    assert reading._resampler.cache_info().currsize == 0
+
+
 def test_resampling_filters_what_the_lower_rate_cannot_hold():
     stored = Audio(sample_rate=8000).load({"array": tone(rate=48000, frequency=7000.0), "sampling_rate": 48000})
     assert np.abs(stored[400:-400]).max() < 0.01

@@ -226,6 +226,22 @@ def test_a_shard_that_ends_early_is_refused_and_loses_no_sample_in_silence(shard
     (shards / "two.tar").write_bytes(whole + (shards / "train-001.tar").read_bytes())
     with pytest.raises(TableError, match="goes on behind its end"):
         open_table(shards / "two.tar")
+    (shards / "padded.tar").write_bytes(whole + b"what a tape held before" * 100)
+    assert rows(shards / "padded.tar") == rows(shards / "train-000.tar")
+
+
+def test_a_shard_that_is_cut_within_what_an_old_sparse_member_says_of_its_pieces_is_told(shards: Path) -> None:
+    info = tarfile.TarInfo("a.bin")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 512
+    head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    head[482] = 1  # more pieces follow in a block of their own
+    head[483:495] = b"00000001000\0"
+    head[148:156] = b" " * 8
+    head[148:156] = f"{sum(head):06o}\0 ".encode()
+    first = (shards / "train-000.tar").read_bytes()[:512]  # which is empty
+    (shards / "sparse.tar").write_bytes(first + head)
+    with pytest.raises(TableError, match=r"sparse\.tar cannot be read as tar"):
+        open_table(shards / "sparse.tar")
 
 
 def test_damage_anywhere_gives_rows_or_an_error_of_ours(shards: Path) -> None:
