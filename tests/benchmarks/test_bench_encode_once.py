@@ -102,7 +102,7 @@ def test_features_of_many_rows_are_gathered_at_once(tmp_path: Path) -> None:
     known = Prepared(name="it", stored=Numbers.stored, values=values, offsets=None, index=everything, contents="zeros")
     source = FrozenInput("it", known, Numbers(), Wide(), "pooled", CPU, torch.float32, 64)
     made, _ = KeptFeatures(source, {}, tmp_path).get(Versions(everything))
-    features = {"it": made(everything)}
+    features = {"it": made(everything, None)}
 
     def rows_a_second() -> float:
         order = np.array_split(np.random.default_rng().permutation(GATHERED), GATHERED // 64)

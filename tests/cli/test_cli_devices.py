@@ -117,6 +117,7 @@ def together(recipe: Path, out: Path, setting: str) -> list[str]:
     return said
 
 
+@pytest.mark.slow
 def test_processes_with_different_recipes_are_refused_before_anything_is_prepared(
     text_recipe: Path, tmp_path: Path
 ) -> None:
@@ -255,6 +256,7 @@ def test_several_processes_predict_tables_alone(cli: Caller, here: Path, other: 
     assert refused.err == ("mmreg: --devices shares out the rows of a table; give one, and neither --value nor --on\n")
 
 
+@pytest.mark.slow
 def test_a_cell_that_another_process_cannot_load_is_told_as_by_one(here: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text("id,title,image\nr1,red thing,\nr2,red thing,\nr3,,nothing.png\n")

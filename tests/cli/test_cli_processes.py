@@ -77,7 +77,11 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("SIGINT", 130), ("SIGTERM", 75), pytest.param("SIGUSR1", 75, marks=pytest.mark.slow)],
+    [
+        pytest.param("SIGINT", 130, marks=pytest.mark.slow),
+        ("SIGTERM", 75),
+        pytest.param("SIGUSR1", 75, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_keeps_every_step_and_the_same_training_goes_on(
     cli: Caller, recipe: Path, tmp_path: Path, name: str, code: int
