@@ -38,6 +38,7 @@ from mmreg.studies.robustness.cells import Cell, Kind
 from mmreg.studies.robustness.levels import check_rates
 from mmreg.studies.robustness.matrix_results import RobustnessMatrix
 from mmreg.studies.statistics import bootstrap
+from mmreg.training.encode_once import encode_once
 
 RATES = (0.0, 0.3, 0.5, 0.7, 0.9)
 BASELINE = "best present modality"
@@ -270,10 +271,13 @@ class _Measuring:
         experiment = job.experiment
         prepared = prepare_all(run.plan, experiment.table, run.modalities, cache_dir())
         rows = keep_rows(prepared, experiment.splits["test"])
+        # Training has just left the features in the cache; of the training rows, no copies are wanted.
+        given = encode_once(run.plan, run.model, run.modalities, prepared, rows[:0], run.device, run.dtype, cache_dir())
+        values = given.in_place(prepared)
         scores, left = {}, {}
         for use, masks in lost.items():
             drop = {name: masks[name][rows] for name in run.modalities}
-            scores[use] = run.predict_rows(prepared, rows, None, drop).scores
+            scores[use] = run.predict_rows(values, rows, None, drop).scores
             left[use] = np.any([prepared[name].present[rows] & ~drop[name] for name in drop], axis=0)
         self.done += 1
         self.callback.on_progress("measuring", self.done, len(self.jobs), job.title)

@@ -8,7 +8,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ import toys
 from typer.testing import CliRunner, Result
 
 import mmreg
+from mmreg import registry
 from mmreg.cli.app import build_app
 from mmreg.contract.callback import TRAINING
 from mmreg.data.table import read_table
@@ -25,6 +26,7 @@ from mmreg.experiment import lost_modalities
 from mmreg.studies.robustness import Cell, RobustnessMatrix, run_matrix
 from mmreg.studies.robustness.matrix import BASELINE, best_present
 from mmreg.studies.robustness.measures import evaluate_robustness
+from mmreg.training.given import Given
 
 ROWS = toys.rows(150, absent=0.1)
 RATES = [0.0, 0.6]
@@ -297,6 +299,35 @@ def test_a_failed_training_leaves_the_others(tmp_path: Path, monkeypatch: pytest
     assert matrix.names == ["concat", "b alone"]
     assert "not compared" in matrix.conclusions[0]
     assert "- a alone (0.5 missing), seed 0: it broke" in matrix.to_markdown()
+
+
+class Counting(toys.Linear):
+    """Counts the rows that it encodes."""
+
+    rows: ClassVar[list[int]] = []
+
+    def forward(self, signal: mmreg.Signal) -> mmreg.Features:
+        self.rows.append(len(signal))
+        return super().forward(signal)
+
+
+def test_what_frozen_encoders_give_is_not_computed_again_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.register("encoder", "counting", Counting)
+    monkeypatch.setenv("MMREG_CACHE_DIR", str(tmp_path / "cache"))
+    frozen = {"type": "numbers", "encoder": {"name": "counting", "freeze": True}}
+    changes = {"modalities": {"a": frozen, "b": {"type": "numbers"}}}
+    Counting.rows.clear()
+    study(tmp_path / "study", ["concat"], seeds=[0], changes=changes)
+    Counting.rows.clear()
+    read = study(tmp_path / "study", ["concat"], seeds=[0], changes=changes)
+    assert sum(Counting.rows) < len(RATES) * 4
+    with monkeypatch.context() as patch:
+        patch.setattr("mmreg.studies.robustness.matrix.encode_once", lambda *arguments: Given())
+        computed = study(tmp_path / "study", ["concat"], seeds=[0], changes=changes)
+    assert sum(Counting.rows) > 30 * len(RATES) ** 2
+    assert [vars(cell) for cell in read.cells] == [vars(cell) for cell in computed.cells]
 
 
 def robustness(*words: Any) -> Result:
