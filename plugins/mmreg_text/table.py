@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,8 +113,9 @@ def table_at_hand(values: Sequence[Any]) -> tuple[str, bool] | None:
     return None
 
 
+@lru_cache(maxsize=1)
 def tokens_of(tokenizer: Path) -> Collection[str]:
-    """The tokens of a tokenizer's file as they are spelled; none if it cannot be read."""
+    """The tokens of an installed tokenizer's file as they are spelled; none if it cannot be read."""
     try:
         with refusals():
             tokens: Collection[str] = Tokenizer.from_str(read_definition(tokenizer)).get_vocab()
@@ -159,10 +161,16 @@ def size_refusal(weights: str, tokenizer: str | None, size: int) -> str | None:
     if path is None or not path.is_file():
         return None
     try:
-        own = SubwordTokenizer(read_definition(path), 1 << 20).size
+        own = _parsed(read_definition(path)).size
     except (OSError, ValueError):
         return None  # building says what is wrong with it
     return None if own == size else f"its tokenizer {path} has {own:,} tokens"
+
+
+@lru_cache(maxsize=2)
+def _parsed(definition: str) -> SubwordTokenizer:
+    """A tokenizer for its numbers alone; to parse a large one takes a tenth of a second, and every input asks."""
+    return SubwordTokenizer(definition, 1 << 20)
 
 
 def read_table(path: Path, tokenizer: Path, size: int) -> tuple[Tensor, int]:
@@ -182,7 +190,7 @@ def read_table(path: Path, tokenizer: Path, size: int) -> tuple[Tensor, int]:
         OptionError: the file holds no table, or one for another tokenizer or with values that are no numbers.
     """
     try:
-        cut = SubwordTokenizer(read_definition(tokenizer), 1 << 20)
+        cut = _parsed(read_definition(tokenizer))
     except (OSError, ValueError) as error:
         raise OptionError(
             f"tokenizer: {tokenizer} cannot be used: {error}; name a Hugging Face tokenizer.json"

@@ -9,6 +9,12 @@ import pytest
 from small import Caller
 
 
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To draw curves takes longer than to train."""
+    monkeypatch.setenv("MMREG_DISABLE_PLUGINS", "report")
+
+
 def test_folds_give_a_table_a_report_and_a_run(cli: Caller, text_recipe: Path, tmp_path: Path) -> None:
     called = cli("train", text_recipe, "--folds", "2", "--out", tmp_path / "cv", "--set", "training.epochs=1")
     assert called.code == 0, called.err
