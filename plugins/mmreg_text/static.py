@@ -29,8 +29,8 @@ from mmreg_text.table import (
     tokenizer_path,
 )
 
-SUGGESTED_SCALE = 8.0
-"""The length of a vector from which a head learns best at the usual rate of 0.001."""
+LENGTH = 8.0
+"""Of a vector, from which a head learns better at the usual rate of 0.001 than from one as long as 1."""
 
 
 class StaticEmbedding(Encoder):
@@ -50,7 +50,8 @@ class StaticEmbedding(Encoder):
         pooling: `mean`, or `sif`, in which a token counts a / (a + p), where p is its share of the tokens of the
             training texts and a is 0.001 (Arora et al. 2017, without their removal of a common direction).
         normalize: whether the mean is divided by its Euclidean length, as model2vec and sentence encoders do.
-        scale: what the result is multiplied by.
+        scale: what the result is multiplied by; 8 if it is not given and the mean is divided by its length, as a head
+            learns better from such vectors at the usual rate, else 1.
         skip_unknown: whether unknown tokens are left out of the mean, as model2vec does; a text of nothing else is 0.
         outputs: "pooled", or "tokens" for one vector a token.
 
@@ -70,7 +71,7 @@ class StaticEmbedding(Encoder):
         tokenizer: Asset | None = None,
         pooling: Literal["mean", "sif"] = "mean",
         normalize: bool = True,
-        scale: Annotated[float, Gt(0)] = 1.0,
+        scale: Annotated[float, Gt(0)] | None = None,
         skip_unknown: bool = False,
         outputs: Outputs = "pooled",
         restored: bool = False,
@@ -79,7 +80,8 @@ class StaticEmbedding(Encoder):
         if reason := self.accepts(spec, {"pooling": pooling}):
             raise SpecError(f"static_embedding does not take {spec}: {reason}")
         self.normalize = normalize
-        self.scale = scale
+        self._given_scale = scale
+        self.scale = scale or (LENGTH if normalize and outputs == "pooled" else 1.0)
         self.skip_unknown = skip_unknown
         self.outputs = outputs
         if not restored:
@@ -96,12 +98,14 @@ class StaticEmbedding(Encoder):
         self.out_features = shape.size
 
     def state(self) -> dict[str, Any]:
-        """The table's shape, and the number of the unknown token."""
-        return self.shape._asdict()
+        """The table's shape, the number of the unknown token, and what vectors are multiplied by."""
+        return {**self.shape._asdict(), "scale": self.scale}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Make the table that `state` describes; its rows are loaded afterwards."""
-        self._make(TableShape(**state))
+        shape = dict(state)
+        self.scale = shape.pop("scale", self._given_scale or 1.0)  # 1 was the default when states did not say it
+        self._make(TableShape(**shape))
 
     @classmethod
     def accepts(cls, spec: Spec | Mapping[str, Spec], options: Mapping[str, Any]) -> str | None:
@@ -139,7 +143,7 @@ class StaticEmbedding(Encoder):
             return None
         size = f"{find_table(name).stat().st_size / 1e6:.0f} MB"
         return EncoderSuggestion(
-            {"weights": name, "scale": SUGGESTED_SCALE, "freeze": True},
+            {"weights": name, "freeze": True},
             f"pretrained, at hand: {name}, {size}, frozen, for English; else text_bag",
             rank=2,
         )

@@ -90,7 +90,7 @@ def test_a_table_at_hand_is_proposed_frozen_with_what_it_costs(
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     monkeypatch.delitem(sys.modules, "wordllama", raising=False)  # a test of its own may have imported it
     chosen, reason = drafted(cli, table)
-    encoder = {"name": "static_embedding", "weights": "wordllama", "scale": 8.0, "freeze": True}
+    encoder = {"name": "static_embedding", "weights": "wordllama", "freeze": True}
     assert chosen == {"type": "text", "column": "name", "encoder": encoder}
     assert reason == "pretrained, at hand: wordllama, 0 MB, frozen, for English; else text_bag"
 

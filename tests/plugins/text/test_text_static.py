@@ -71,6 +71,18 @@ def test_it_is_divided_by_its_length_and_multiplied_by_the_scale(tmp_path: Path)
     torch.testing.assert_close(encoded(text, encoder, ["red"]), torch.tensor([[1.2, 0.0, 1.6]]))
 
 
+def test_without_a_scale_a_vector_divided_by_its_length_is_as_long_as_8(tmp_path: Path) -> None:
+    path, _ = write(tmp_path, {"embeddings": TABLE})
+    text, encoder = made(path)
+    torch.testing.assert_close(encoded(text, encoder, ["red"]), torch.tensor([[4.8, 0.0, 6.4]]))
+    torch.testing.assert_close(encoded(*made(path, normalize=False), ["red"]), TABLE[[2]])
+    restored = StaticEmbedding(text.spec, weights=path, restored=True)
+    restored.load_state(encoder.state())
+    assert restored.scale == 8.0
+    restored.load_state({name: value for name, value in encoder.state().items() if name != "scale"})
+    assert restored.scale == 1.0  # which was the default before the state told it
+
+
 def test_unknown_tokens_can_be_left_out_as_in_model2vec(tmp_path: Path) -> None:
     text, encoder = made(write(tmp_path, {"embeddings": TABLE})[0], normalize=False, skip_unknown=True)
     wanted = torch.stack([TABLE[[2, 4]].mean(0), torch.zeros(3)])
