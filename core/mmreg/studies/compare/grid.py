@@ -93,7 +93,7 @@ def run_grid(
     variants = grid_variants(base, fusions, level, encoders or {}, singles, balances)
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
     folder = Path(out)
-    trainings, notes = check_grid(base, variants, seeds, folder / RUNS)
+    trainings, notes = check_grid(base, variants, seeds, folder / RUNS, callback)
     chosen_metric(trainings[0].plan, metric)
     errors = train_in(folder, trainings, notes, slots, callback, "a comparison")
     comparison = _compare(trainings, errors, metric, resamples, split)
@@ -173,9 +173,9 @@ def check_numbers(seeds: Sequence[int], jobs: int | None) -> None:
 
 
 def check_grid(
-    base: Recipe, variants: Sequence[GridVariant], seeds: Sequence[int], folder: Path
+    base: Recipe, variants: Sequence[GridVariant], seeds: Sequence[int], folder: Path, callback: Callback
 ) -> tuple[list[Job], list[str]]:
-    """Resolve every variant and build its model once, so that no wrong one is found hours later.
+    """Resolve every variant and build each model once, so that no wrong one is found hours later.
 
     Returns:
         A job for each variant and seed, to be run in the folder; and what was left out, and why, of the variants that
@@ -187,14 +187,18 @@ def check_grid(
     """
     slugs = folder_names([variant.name for variant in variants])
     opened: dict[str, Experiment] = {}
+    built: set[str] = set()
     jobs: list[Job] = []
     problems: dict[str, Sequence[str]] = {}
-    for variant in variants:
+    for number, variant in enumerate(variants):
+        callback.on_progress("checking variants", number, len(variants), variant.name)
         try:
             plans = {seed: resolve(base.replace({**variant.changes, "training.seed": seed})) for seed in seeds}
             experiments = {seed: _experiment(plan, opened) for seed, plan in plans.items()}
             experiment = experiments[seeds[0]]
-            build(plans[seeds[0]], experiment.specs, experiment.task)
+            if (model := _model_of(plans[seeds[0]], experiment)) not in built:
+                build(plans[seeds[0]], experiment.specs, experiment.task)
+                built.add(model)
             check_validation(plans[seeds[0]], experiment)
         except (RecipeError, ValidationRowsError) as error:
             problems[variant.name] = (isinstance(error, RecipeError) and error.problems) or [str(error)]
@@ -227,6 +231,13 @@ def _experiment(plan: Plan, opened: dict[str, Experiment]) -> Experiment:
     if key not in opened:
         opened[key] = open_experiment(plan)
     return opened[key]
+
+
+def _model_of(plan: Plan, experiment: Experiment) -> str:
+    """What a plan's model is made of; equal for plans that take values from other rows."""
+    data = plan.to_data()
+    training = {key: value for key, value in data["training"].items() if key != "missing_rate"}
+    return json.dumps([{**data, "training": training}, repr(experiment.specs)], sort_keys=True)
 
 
 def check_unchanged(jobs: Sequence[Job], folder: Path) -> None:

@@ -124,7 +124,7 @@ def run_matrix(
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
     variants, meanings = _variants(base, fusions, sorted(set(training_rates)))
     folder = Path(out)
-    trainings, notes = check_grid(base, variants, seeds, folder / RUNS)
+    trainings, notes = check_grid(base, variants, seeds, folder / RUNS, callback)
     metric = chosen_metric(trainings[0].plan, metric)
     if not all(len(job.experiment.splits["test"]) for job in trainings):
         raise OptionError(f"{base.name} leaves no test rows to measure on; give the table such rows, or a split")

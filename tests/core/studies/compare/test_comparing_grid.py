@@ -390,7 +390,7 @@ def fitting(folder: Path, level: str, *chosen: str, **changes: Any) -> tuple[lis
     """Of all operators of a level those chosen, as far as they fit a recipe; and the notes on the others."""
     base = Recipe({**toys.recipe(TABLE), **changes})
     variants = [variant for variant in grid_variants(base, ["all"], level, {}, True) if variant.name in chosen]
-    jobs, left_out = check_grid(base, variants, [0], folder)
+    jobs, left_out = check_grid(base, variants, [0], folder, mmreg.Callback())
     return [job.variant for job in jobs], left_out
 
 

@@ -23,6 +23,7 @@ from mmreg.contract.callback import TRAINING
 from mmreg.data.table import read_table
 from mmreg.errors import OptionError, RunError, TrainingError
 from mmreg.experiment import lost_modalities
+from mmreg.studies.compare import grid
 from mmreg.studies.robustness import Cell, RobustnessMatrix, run_matrix
 from mmreg.studies.robustness.matrix import BASELINE, best_present
 from mmreg.studies.robustness.measures import evaluate_robustness
@@ -299,6 +300,18 @@ def test_a_failed_training_leaves_the_others(tmp_path: Path, monkeypatch: pytest
     assert matrix.names == ["concat", "b alone"]
     assert "not compared" in matrix.conclusions[0]
     assert "- a alone (0.5 missing), seed 0: it broke" in matrix.to_markdown()
+
+
+def test_a_model_is_checked_once_for_all_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any) -> None:
+        raise TrainingError("checked")
+
+    inputs: list[int] = []
+    monkeypatch.setattr(grid, "build", lambda plan, *_: inputs.append(len(plan.inputs)))
+    monkeypatch.setattr("mmreg.studies.robustness.matrix.train_in", stop)
+    with pytest.raises(TrainingError, match="checked"):
+        study(tmp_path, ["concat", "sum"], seeds=[0])
+    assert inputs == [2, 2, 1, 1]
 
 
 class Counting(toys.Linear):
