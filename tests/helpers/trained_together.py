@@ -50,6 +50,9 @@ CASES: dict[str, dict[str, Any]] = {
     "frozen at first": {
         "modalities": {"image": {**PLAIN, "encoder": {**PLAIN["encoder"], "freeze": {"until_epoch": 1}}}, "text": TEXT}
     },
+    "frozen for good": {
+        "modalities": {"image": {**PLAIN, "encoder": {**PLAIN["encoder"], "freeze": True}}, "text": TEXT}
+    },
     "modalities left out": {"training": {"modality_dropout": 0.3}},
     "rare classes more often": {"training": {"class_balance": 0.5}},
     "weights in another order of memory": {
@@ -71,7 +74,8 @@ CASES: dict[str, dict[str, Any]] = {
 SHARDED = (
     *("three modalities, some absent", "a batch of fewer rows than processes", "batch norms"),
     *("gradients added up over batches", "averaged, clipped", "the mean of the best epochs", "frozen at first"),
-    *("steps left out that are not finite", "weights in another order of memory", "a weight that nothing depends on"),
+    *("frozen for good", "steps left out that are not finite", "weights in another order of memory"),
+    "a weight that nothing depends on",
     *("decisions fused", "no target"),
     *("balance own_losses", "balance gradient_blending"),
 )
@@ -119,8 +123,9 @@ def write_table(folder: Path) -> Path:
 
 
 def stopped_recipe(folder: Path) -> dict[str, Any]:
-    """A recipe of a training that is stopped: with single numbers that are learned, a state of each weight, a mean."""
+    """A training that is stopped: single numbers that are learned, states of weights, a mean, frozen weights."""
     data = recipe(folder, "no target")
+    data["modalities"]["text"] = {**TEXT, "encoder": {**RNN, "freeze": True}}
     data["training"] |= {"optimizer": {"name": "AdamW", "lr": 0.01}, "average": 0.8, "gradient_clip": 1.0}
     return data
 

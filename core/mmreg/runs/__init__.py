@@ -10,6 +10,7 @@ from mmreg.runs.folder import (
     CHECKPOINTS,
     EARLIER_BEST,
     EARLIER_CHECKPOINT,
+    FROZEN,
     METRICS,
     OUT_OF_FOLD,
     PREDICTIONS,
@@ -26,7 +27,13 @@ from mmreg.runs.folder import (
 from mmreg.runs.loading import load
 from mmreg.runs.matching import Targets, check_same_task, matching_key, written_keys
 from mmreg.runs.measuring import evaluation, prediction_columns, report_split, row_keys, with_keys
-from mmreg.runs.references import check_references, kept_weights, load_kept_weights
+from mmreg.runs.references import (
+    check_references,
+    frozen_weights,
+    kept_weights,
+    load_kept_weights,
+    trained_weights,
+)
 from mmreg.runs.run import KnownRows, Run
 
 __all__ = [
@@ -37,6 +44,7 @@ __all__ = [
     "EARLIER_BEST",
     "EARLIER_CHECKPOINT",
     "FORMAT",
+    "FROZEN",
     "LOCK",
     "METRICS",
     "OUT_OF_FOLD",
@@ -54,6 +62,7 @@ __all__ = [
     "claim",
     "clear",
     "evaluation",
+    "frozen_weights",
     "is_run",
     "keep_assets",
     "kept_weights",
@@ -71,6 +80,7 @@ __all__ = [
     "row_keys",
     "run_file",
     "told_checksum",
+    "trained_weights",
     "with_keys",
     "write_facts",
     "write_predictions",

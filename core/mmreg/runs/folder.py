@@ -60,6 +60,8 @@ EARLIER_CHECKPOINT = f"{CHECKPOINTS}/earlier.pt"
 BEST = f"{CHECKPOINTS}/best.safetensors"
 EARLIER_BEST = f"{CHECKPOINTS}/earlier-best.safetensors"
 """Those before, which an earlier checkpoint speaks of."""
+FROZEN = f"{CHECKPOINTS}/frozen.safetensors"
+"""The weights of encoders that stay as they are, which no other file there has."""
 OWN_ASSET = re.compile(r"[0-9a-f]{8}-")
 """How the names of assets in a run's folder begin."""
 LONGEST_NAME = 100

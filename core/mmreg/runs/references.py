@@ -1,8 +1,8 @@
-"""Weights that a run refers to instead of keeping them: frozen ones, which their file gives again."""
+"""Frozen weights: those that a run refers to, as their file gives them again, and those that training keeps once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +23,44 @@ def referenced(plan: Plan) -> list[str]:
 
 
 def kept_weights(plan: Plan, model: MultimodalModel) -> dict[str, Tensor]:
-    """The weights that a run, and its training's states, keep, by name."""
-    state: dict[str, Tensor] = model.state_dict()  # with what it knows besides its keys
-    for name in _referenced_names(plan, model):
-        del state[name]
-    return state
+    """The weights that a run keeps, by name."""
+    return _without(model, referenced(plan))
+
+
+def trained_weights(plan: Plan, model: MultimodalModel) -> dict[str, Tensor]:
+    """Those of them that a training's states keep: all but those of encoders that stay as they are."""
+    return _without(model, [*referenced(plan), *_frozen(plan)])
+
+
+def frozen_weights(plan: Plan, model: MultimodalModel) -> dict[str, Tensor]:
+    """The others of them, which a training keeps once."""
+    trained = trained_weights(plan, model)
+    return {name: tensor for name, tensor in kept_weights(plan, model).items() if name not in trained}
 
 
 def load_kept_weights(plan: Plan, model: MultimodalModel, weights: Mapping[str, Tensor]) -> None:
-    """Put what `kept_weights` gave into a model, which has the others from their file.
+    """Put what `kept_weights` or `trained_weights` gave into a model, which has the others already.
 
     Raises:
         RuntimeError: they do not fit.
     """
-    others = _referenced_names(plan, model)
-    own = model.state_dict()
-    model.load_state_dict({**{name: own[name] for name in others}, **weights} if others else weights)
+    trained = trained_weights(plan, model)
+    others = {name: own for name, own in model.state_dict().items() if name not in trained}
+    model.load_state_dict({**others, **weights} if others else weights)
 
 
-def _referenced_names(plan: Plan, model: MultimodalModel) -> list[str]:
-    """The weights that a run does not keep."""
-    others = tuple(f"encoders.{name}." for name in referenced(plan))
-    return [name for name in model.state_dict() if name.startswith(others)]
+def _frozen(plan: Plan) -> list[str]:
+    """The inputs whose encoder stays as it is."""
+    return [name for name, given in plan.inputs.items() if given.is_frozen]
+
+
+def _without(model: MultimodalModel, inputs: Sequence[str]) -> dict[str, Tensor]:
+    """A model's weights but for those of some inputs' encoders."""
+    state: dict[str, Tensor] = model.state_dict()  # with what it knows besides its keys
+    prefixes = tuple(f"encoders.{name}." for name in inputs)
+    for name in [name for name in state if name.startswith(prefixes)]:
+        del state[name]
+    return state
 
 
 def references(plan: Plan, model: MultimodalModel) -> dict[str, Any]:

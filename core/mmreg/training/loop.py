@@ -178,7 +178,7 @@ class Trainer:
         return self._weights(self.predicting)
 
     def _weights(self, model: MultimodalModel) -> Mapping[str, Tensor]:
-        return self.peers.whole_weights(runs.kept_weights(self.plan, model))
+        return self.peers.whole_weights(runs.trained_weights(self.plan, model))
 
     def _load(self, model: MultimodalModel, weights: Mapping[str, Tensor]) -> None:
         runs.load_kept_weights(self.plan, model, self.peers.own_weights(model, weights))

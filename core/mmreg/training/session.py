@@ -179,8 +179,7 @@ class Session:
         if not frozen:
             return Given()
         if self.resumption is not None:  # what it was restored from has no weights
-            load = partial(runs.load_kept_weights, self.plan, model)
-            load_checkpoint(self.folder, model.parts(), self.identity, lambda state: load(state["model"]))
+            load_checkpoint(self.folder, model.parts(), self.identity, self._loading_all(model))
             runs.check_references(self.folder, self.resumption.facts, model)
         dtype = resolve_precision(self.form.training.precision, self.device)
         for name in frozen:
@@ -200,6 +199,19 @@ class Session:
             )
         model.to(self.peers.place(self.device))
         return given
+
+    def _loading_all(self, model: MultimodalModel) -> Callable[[dict[str, Any]], None]:
+        """What takes the weights of a state over into a model, and those beside it that no state has."""
+        path = runs.run_file(self.folder, runs.FROZEN)
+        kept = runs.read_weights(path, "train anew with --overwrite") if path.is_file() else {}
+
+        def load(state: dict[str, Any]) -> None:
+            weights = {**kept, **state["model"]}  # those of earlier releases had all
+            if not weights.keys() >= runs.frozen_weights(self.plan, model).keys():
+                raise RunError(f"{path} is gone")
+            runs.load_kept_weights(self.plan, model, weights)
+
+        return load
 
     def _batch_size(self, model: MultimodalModel) -> int | None:
         """The rows a batch where the recipe leaves them open: found now, or when the training that goes on began."""
@@ -307,6 +319,8 @@ class Session:
         runs.clear(self.folder)
         runs.own_folder(self.folder, runs.CHECKPOINTS)
         self._write_facts(model)
+        if frozen := runs.frozen_weights(self.plan, model):
+            runs.write_weights(self.folder / runs.FROZEN, frozen)
 
     def _write_facts(self, model: MultimodalModel) -> None:
         experiment = self.experiment
@@ -371,7 +385,7 @@ class Session:
         ingredients: list[tuple[int, Mapping[str, Tensor]]] = []
         for number in best:
             if trainer.within_epoch and number == history[-1].number:  # which is kept nowhere else
-                ingredients.append((number, copy.deepcopy(runs.kept_weights(self.plan, trainer.model))))
+                ingredients.append((number, copy.deepcopy(runs.trained_weights(self.plan, trainer.model))))
                 continue
             try:
                 ingredients.append((number, runs.read_weights(runs.run_file(self.folder, epoch_weights(number)))))

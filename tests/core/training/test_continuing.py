@@ -36,6 +36,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
             name: {"type": "numbers", "encoder": {"name": "linear", "freeze": {"until_epoch": 2}}} for name in "ab"
         },
     },
+    "frozen for good": {
+        **NOISY,
+        "fusion": "concat",
+        "modalities": {
+            "a": {"type": "numbers", "encoder": {"name": "linear", "freeze": True}},
+            "b": {"type": "numbers", "noise": 0.1, "encoder": {"name": "linear", "freeze": True}},
+        },
+        "overrides": ["training.average=0.9", "training.keep=soup"],
+    },
     "no validation rows": {**NOISY, **NOWHERE},
     "balanced by gradients": {**NOISY, "fusion": "concat", "overrides": ["training.balance=agm"]},
     "balanced by what is left out": {**NOISY, "fusion": "concat", "overrides": ["training.balance=opm"]},

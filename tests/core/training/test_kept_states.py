@@ -24,6 +24,14 @@ OFTEN = "training.checkpoint={steps: 4}"
 BETTER_BY_THE_EPOCH: dict[str, Any] = {**NOISY, "overrides": ["training.metric=brier"]}
 
 
+HALF_FROZEN: dict[str, Any] = {
+    "modalities": {
+        "a": {"type": "numbers", "encoder": {"name": "linear", "freeze": True}},
+        "b": {"type": "numbers", "noise": 0.1, "encoder": {"name": "linear"}},
+    }
+}
+
+
 @pytest.fixture(autouse=True)
 def _toys() -> None:
     toys.register()
@@ -125,6 +133,49 @@ def test_a_state_that_cannot_be_taken_over_is_as_good_as_damaged(
     assert any("going on from the one before" in each for each in listening.messages)
     for one, other in zip(run.model.state_dict().values(), whole.model.state_dict().values(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_weights_that_stay_as_they_are_are_kept_once(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", **HALF_FROZEN)
+    stopped_at(tmp_path / "run", 12, **HALF_FROZEN)
+    names = {name for name in whole.model.state_dict() if name.startswith("encoders.a.")}
+    frozen = runs.read_weights(tmp_path / "run" / runs.FROZEN)
+    others = set(whole.model.state_dict()) - names
+    assert set(frozen) == names
+    assert set(load_checkpoint(tmp_path / "run")[0]["model"]) == others
+    assert set(runs.read_weights(tmp_path / "run" / runs.BEST)) == others
+    train(tmp_path / "run", resume=True, **HALF_FROZEN)
+    assert_same(tmp_path / "run", tmp_path / "whole")
+    kept = runs.read_weights(tmp_path / "run" / runs.WEIGHTS)
+    assert all(torch.equal(kept[name], frozen[name]) for name in names)
+
+
+def test_without_the_weights_that_no_state_has_nothing_is_gone_on_with(tmp_path: Path) -> None:
+    stopped_at(tmp_path / "run", 12, **HALF_FROZEN)
+    frozen = tmp_path / "run" / runs.FROZEN
+    content = frozen.read_bytes()
+    frozen.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(RunError, match=r"frozen.safetensors are damaged: .*train anew with --overwrite"):
+        train(tmp_path / "run", resume=True, **HALF_FROZEN)
+    frozen.unlink()
+    with pytest.raises(RunError, match=r"frozen.safetensors is gone.*train anew with --overwrite"):
+        train(tmp_path / "run", resume=True, **HALF_FROZEN)
+
+
+def test_states_of_an_earlier_release_that_have_all_weights_are_gone_on_with(tmp_path: Path) -> None:
+    train(tmp_path / "whole", **HALF_FROZEN)
+    stopped_at(tmp_path / "run", 12, **HALF_FROZEN)
+    path = tmp_path / "run" / runs.FROZEN
+    frozen = runs.read_weights(path)
+    best = runs.read_weights(tmp_path / "run" / runs.BEST)
+    state = load_checkpoint(tmp_path / "run")[0]
+    state["model"] |= frozen
+    state[BEST_WEIGHTS] = runs.write_weights(tmp_path / "run" / runs.BEST, {**best, **frozen})
+    with (tmp_path / "run" / runs.CHECKPOINT).open("wb") as file:
+        write_state(file, state)
+    path.unlink()
+    train(tmp_path / "run", resume=True, **HALF_FROZEN)
+    assert_same(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_folder_of_checkpoints_that_becomes_a_link_is_not_followed(
