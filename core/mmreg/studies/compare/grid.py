@@ -237,7 +237,7 @@ def _model_of(plan: Plan, experiment: Experiment) -> str:
     """What a plan's model is made of; equal for plans that take values from other rows."""
     data = plan.to_data()
     training = {key: value for key, value in data["training"].items() if key != "missing_rate"}
-    return json.dumps([{**data, "training": training}, repr(experiment.specs)], sort_keys=True)
+    return json.dumps([{**data, "training": training}, repr(experiment.specs)], sort_keys=True, default=str)
 
 
 def check_unchanged(jobs: Sequence[Job], folder: Path) -> None:
