@@ -19,6 +19,8 @@ TRAINING = "training"
 """The key of a state by which it names the training that it is of."""
 BEST_WEIGHTS = "best_weights"
 """The key of the checksum of the best weights at that time; empty where there were none."""
+FROZEN_WEIGHTS = "frozen_weights"
+"""The key of the checksum of the weights that stay as they are; empty where there are none."""
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:

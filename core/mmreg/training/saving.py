@@ -19,7 +19,7 @@ from mmreg.errors import TrainingError
 from mmreg.files import write_text
 from mmreg.messages import listed
 from mmreg.recipe.training_form import Checkpoint
-from mmreg.training.checkpoint import BEST_WEIGHTS, TRAINING, save_checkpoint
+from mmreg.training.checkpoint import BEST_WEIGHTS, save_checkpoint
 from mmreg.training.nonfinite import REMEDY, NonFiniteError, bad_tensors
 from mmreg.training.soup import epoch_weights
 
@@ -70,7 +70,7 @@ class Saver:
         step: the step at which the training begins.
         weights: the names of the model's parameters; a state in which one is not finite is refused.
         check: raises where the folder is no longer the one that is held.
-        training: what identifies the training, in its states.
+        known: what each state says besides, by key.
         best: the checksum of the best weights so far.
         clock: gives seconds.
 
@@ -86,12 +86,12 @@ class Saver:
         step: int = 0,
         weights: Collection[str] = (),
         check: Callable[[], None] = lambda: None,
-        training: str = "",
+        known: Mapping[str, str] | None = None,
         best: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder, self.every, self._weights, self._check, self._clock = folder, every, weights, check, clock
-        self._training, self._best = training, best
+        self._known, self._best = known or {}, best
         self.step, self._since = step, clock()
         self.kept = step
         self._changed = threading.Condition()
@@ -172,7 +172,7 @@ class Saver:
         if kept.timings is not None:
             write_text(self.folder / runs.TIMINGS, kept.timings)
         if kept.state is not None:
-            save_checkpoint(self.folder, {**kept.state, TRAINING: self._training, BEST_WEIGHTS: self._best})
+            save_checkpoint(self.folder, {**kept.state, **self._known, BEST_WEIGHTS: self._best})
             self.kept = kept.state["progress"]["step"]
         if kept.wanted is not None:
             wanted = {epoch_weights(number) for number in kept.wanted}

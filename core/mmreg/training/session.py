@@ -29,7 +29,7 @@ from mmreg.regions import region
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.training.batch_size import find_batch_size
-from mmreg.training.checkpoint import BEST_WEIGHTS, load_checkpoint
+from mmreg.training.checkpoint import BEST_WEIGHTS, FROZEN_WEIGHTS, TRAINING, load_checkpoint
 from mmreg.training.distributed import Peers, check_same
 from mmreg.training.encode_once import encode_once
 from mmreg.training.fitting import fit_fusions, fit_task
@@ -121,6 +121,7 @@ class Session:
             self._start_folder(model)
         else:
             self._go_on(resumption, trainer)
+        self._keep_frozen(model)
         run = Run(
             self.folder,
             self.plan,
@@ -206,6 +207,8 @@ class Session:
         kept = runs.read_weights(path, "train anew with --overwrite") if path.is_file() else {}
 
         def load(state: dict[str, Any]) -> None:
+            if state.get(FROZEN_WEIGHTS, "") not in ("", runs.told_checksum(path)):
+                raise RunError(f"{path} is {'of another training' if path.is_file() else 'gone'}")
             weights = {**kept, **state["model"]}  # those of earlier releases had all
             if not weights.keys() >= runs.frozen_weights(self.plan, model).keys():
                 raise RunError(f"{path} is gone")
@@ -319,8 +322,12 @@ class Session:
         runs.clear(self.folder)
         runs.own_folder(self.folder, runs.CHECKPOINTS)
         self._write_facts(model)
-        if frozen := runs.frozen_weights(self.plan, model):
-            runs.write_weights(self.folder / runs.FROZEN, frozen)
+
+    def _keep_frozen(self, model: MultimodalModel) -> None:
+        """Write what no state has, if it is not there: a training of an earlier release had it in each."""
+        path, frozen = runs.run_file(self.folder, runs.FROZEN), runs.frozen_weights(self.plan, model)
+        if frozen and not path.is_file():
+            runs.write_weights(path, frozen)
 
     def _write_facts(self, model: MultimodalModel) -> None:
         experiment = self.experiment
@@ -337,7 +344,8 @@ class Session:
         done, step = trainer.progress.epoch, trainer.progress.step  # what follows, a training that goes on repeats
         timings: list[dict[str, Any]] = [row for row in runs.read_timings(self.folder) if int(row["epoch"]) <= done]
         weights = {name for name, _ in run.model.named_parameters()}
-        saver = Saver(self.folder, self.form.training.checkpoint, step, weights, self.check, self.identity, self.best)
+        known = {TRAINING: self.identity, FROZEN_WEIGHTS: runs.told_checksum(self.folder / runs.FROZEN)}
+        saver = Saver(self.folder, self.form.training.checkpoint, step, weights, self.check, known, self.best)
         trainer.between_steps = partial(self._between_steps, trainer, saver)
         self.peers.from_first(lambda: trainer.progress.best)  # once they have read what is written from here on
         try:
@@ -382,15 +390,19 @@ class Session:
     def _soup(self, trainer: Trainer) -> Soup | None:
         """Give the model the mean of the weights of the best epochs; None where there are none of them."""
         best, history = trainer.best_epochs(trainer.progress.history), trainer.progress.history
+        trained = runs.trained_weights(self.plan, trainer.model)
         ingredients: list[tuple[int, Mapping[str, Tensor]]] = []
         for number in best:
             if trainer.within_epoch and number == history[-1].number:  # which is kept nowhere else
-                ingredients.append((number, copy.deepcopy(runs.trained_weights(self.plan, trainer.model))))
+                ingredients.append((number, copy.deepcopy(trained)))
                 continue
             try:
-                ingredients.append((number, runs.read_weights(runs.run_file(self.folder, epoch_weights(number)))))
+                weights = runs.read_weights(runs.run_file(self.folder, epoch_weights(number)))
             except RunError as error:
                 self._note(f"left out of the soup: {error}")
+                continue
+            # Earlier releases kept those of frozen encoders too.
+            ingredients.append((number, {name: weights[name] for name in weights if name in trained}))
         if not ingredients:
             return None
         values = {each.number: each.get("validation", trainer.metric) for each in history}

@@ -18,7 +18,7 @@ import mmreg
 from mmreg import runs
 from mmreg.errors import RunError
 from mmreg.training import saving
-from mmreg.training.checkpoint import BEST_WEIGHTS, load_checkpoint, write_state
+from mmreg.training.checkpoint import BEST_WEIGHTS, FROZEN_WEIGHTS, load_checkpoint, read_state, write_state
 
 OFTEN = "training.checkpoint={steps: 4}"
 BETTER_BY_THE_EPOCH: dict[str, Any] = {**NOISY, "overrides": ["training.metric=brier"]}
@@ -162,19 +162,36 @@ def test_without_the_weights_that_no_state_has_nothing_is_gone_on_with(tmp_path:
         train(tmp_path / "run", resume=True, **HALF_FROZEN)
 
 
-def test_states_of_an_earlier_release_that_have_all_weights_are_gone_on_with(tmp_path: Path) -> None:
-    train(tmp_path / "whole", **HALF_FROZEN)
-    stopped_at(tmp_path / "run", 12, **HALF_FROZEN)
+def test_frozen_weights_of_another_training_are_not_gone_on_with(tmp_path: Path) -> None:
+    for name, seed in (("run", 0), ("other", 5)):
+        stopped_at(tmp_path / name, 12, overrides=[f"training.seed={seed}"], **HALF_FROZEN)
+    shutil.copy(tmp_path / "other" / runs.FROZEN, tmp_path / "run" / runs.FROZEN)
+    with pytest.raises(RunError, match=r"frozen.safetensors is of another training.*train anew with --overwrite"):
+        train(tmp_path / "run", resume=True, **HALF_FROZEN)
+
+
+@pytest.mark.parametrize("keep", ["best", "soup"])
+def test_states_of_an_earlier_release_that_have_all_weights_are_gone_on_with(keep: str, tmp_path: Path) -> None:
+    settings = {**HALF_FROZEN, "overrides": [f"training.keep={keep}", "training.epochs=4"]}
+    train(tmp_path / "whole", **settings)
+    stopped_at(tmp_path / "run", 20, **settings)
     path = tmp_path / "run" / runs.FROZEN
     frozen = runs.read_weights(path)
-    best = runs.read_weights(tmp_path / "run" / runs.BEST)
-    state = load_checkpoint(tmp_path / "run")[0]
-    state["model"] |= frozen
-    state[BEST_WEIGHTS] = runs.write_weights(tmp_path / "run" / runs.BEST, {**best, **frozen})
-    with (tmp_path / "run" / runs.CHECKPOINT).open("wb") as file:
-        write_state(file, state)
+    told = {
+        each.name: runs.write_weights(each, {**runs.read_weights(each), **frozen})
+        for each in (tmp_path / "run" / runs.CHECKPOINTS).glob("*.safetensors")
+    }
+    for name in (runs.CHECKPOINT, runs.EARLIER_CHECKPOINT):
+        state = read_state(tmp_path / "run" / name)
+        state["model"] |= frozen
+        state[BEST_WEIGHTS] = told.get("best.safetensors", "")
+        del state[FROZEN_WEIGHTS]
+        with (tmp_path / "run" / name).open("wb") as file:
+            write_state(file, state)
     path.unlink()
-    train(tmp_path / "run", resume=True, **HALF_FROZEN)
+    for step in (24, 28, 30):  # after which neither state is of that release
+        stopped_at(tmp_path / "run", step, **settings)
+    train(tmp_path / "run", resume=True, **settings)
     assert_same(tmp_path / "run", tmp_path / "whole")
 
 
