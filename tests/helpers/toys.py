@@ -103,10 +103,21 @@ class Linear(Encoder):
         return Features(pooled=self.dropout(values).relu())
 
 
+class Counting(Linear):
+    """Counts the rows that it encodes."""
+
+    rows: ClassVar[list[int]] = []
+
+    def forward(self, signal: Signal) -> Features:
+        self.rows.append(len(signal))
+        return super().forward(signal)
+
+
 def register() -> None:
     """Make the toys known; harmless when repeated."""
     registry.register("modality", "numbers", Numbers)
     registry.register("encoder", "linear", Linear)
+    registry.register("encoder", "counting", Counting)
 
 
 def rows(count: int = 200, seed: int = 0, absent: float = 0.0) -> list[dict[str, Any]]:

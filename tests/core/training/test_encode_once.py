@@ -41,12 +41,11 @@ SGD = "training.optimizer={name: SGD, lr: 0.1}"
 @pytest.fixture(autouse=True)
 def _toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toys.register()
-    registry.register("encoder", "counting", Counting)
     registry.register("encoder", "costly", Costly)
     registry.register("encoder", "crowded", Crowded)
     registry.register("encoder", "broken", Broken)
     monkeypatch.setenv("MMREG_CACHE_DIR", str(tmp_path / "cache"))
-    Counting.rows.clear()
+    toys.Counting.rows.clear()
 
 
 @contextmanager
@@ -55,16 +54,6 @@ def in_every_step() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "encode_once", lambda *arguments, **options: Given())
         yield
-
-
-class Counting(toys.Linear):
-    """Counts the rows that it encodes."""
-
-    rows: list[int] = []  # noqa: RUF012 (of all instances)
-
-    def forward(self, signal: Signal) -> Features:
-        self.rows.append(len(signal))
-        return super().forward(signal)
 
 
 class Costly(toys.Linear):
@@ -179,17 +168,17 @@ def test_no_step_and_no_measuring_runs_the_frozen_encoder(tmp_path: Path) -> Non
 
     class Following(mmreg.Callback):
         def on_start(self, run: Any, facts: Mapping[str, Any]) -> None:
-            seen.append(sum(Counting.rows))
+            seen.append(sum(toys.Counting.rows))
 
         def on_end(self, run: Any, report: Mapping[str, Any]) -> None:
-            seen.append(sum(Counting.rows))
+            seen.append(sum(toys.Counting.rows))
 
     run = toys.train(tmp_path / "run", modalities=frozen(), callback=Following())
     assert seen[0] == seen[1] == 200 + 16 + 8  # all rows, after a look at a batch and at half of it
     assert run.report["notes"] == ["a: encoded once, 200 values x 8 features, 6.4 kB"]
     assert all(parameter.requires_grad for parameter in run.model.parameters())
     run.predict(toys.rows(4))
-    assert sum(Counting.rows) == seen[1] + 4
+    assert sum(toys.Counting.rows) == seen[1] + 4
 
 
 def test_rows_without_values_and_a_shared_encoder_give_the_same(tmp_path: Path) -> None:
@@ -217,9 +206,9 @@ def test_an_input_that_shares_a_frozen_encoder_may_augment_by_itself(tmp_path: P
 
 def test_other_recipes_find_the_features_again_and_other_weights_or_values_do_not(tmp_path: Path) -> None:
     def count(name: str, **settings: Any) -> int:
-        Counting.rows.clear()
+        toys.Counting.rows.clear()
         toys.train(tmp_path / name, **{"modalities": frozen(), **settings})
-        return sum(Counting.rows)
+        return sum(toys.Counting.rows)
 
     assert count("first") == 224
     assert count("again") == 0
@@ -247,9 +236,9 @@ def test_a_killed_encoding_goes_on_where_it_was(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         toys.train(tmp_path / "run", modalities=frozen(), callback=Killed())
     assert [entry.state for entry in inventory(cache_dir())].count("unfinished") == 1
-    Counting.rows.clear()
+    toys.Counting.rows.clear()
     run = toys.train(tmp_path / "run", modalities=frozen(), overwrite=True)
-    assert sum(Counting.rows) == 24 + 200 - 64
+    assert sum(toys.Counting.rows) == 24 + 200 - 64
     assert [entry.state for entry in inventory(cache_dir())].count("unfinished") == 0
     monkeypatch.setenv("MMREG_CACHE_DIR", str(tmp_path / "other"))
     whole = toys.train(tmp_path / "whole", modalities=frozen())
@@ -279,9 +268,9 @@ def test_a_training_that_goes_on_gives_what_one_in_a_piece_gives(tmp_path: Path,
     modalities["a"] |= {"augmented_copies": copies, "noise": 0.5 if copies else 0.0}
     whole = toys.train(tmp_path / "whole", modalities=modalities)
     toys.stopped_at(tmp_path / "run", 11, modalities=modalities)
-    Counting.rows.clear()
+    toys.Counting.rows.clear()
     resumed = toys.train(tmp_path / "run", modalities=modalities, resume=True)
-    assert not Counting.rows
+    assert not toys.Counting.rows
     toys.assert_same(resumed.folder, whole.folder)
 
 
@@ -328,9 +317,9 @@ def test_a_training_that_sees_few_of_the_rows_encodes_these_alone(tmp_path: Path
     run = toys.train(tmp_path / "few", modalities=frozen(), overrides=few)
     assert not run.report["notes"]
     toys.train(tmp_path / "all", modalities=frozen())
-    Counting.rows.clear()
+    toys.Counting.rows.clear()
     assert toys.train(tmp_path / "again", modalities=frozen(), overrides=few).report["notes"]
-    assert not Counting.rows
+    assert not toys.Counting.rows
 
 
 def test_features_that_do_not_fit_on_the_disk_are_computed_in_every_step(

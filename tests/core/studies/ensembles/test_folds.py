@@ -13,7 +13,10 @@ import toys
 import mmreg
 from mmreg import runs
 from mmreg.errors import OptionError, RecipeError, RunError
+from mmreg.recipe.recipe import read_recipe
 from mmreg.runs.folder import read_report
+from mmreg.studies.ensembles.folds import measure_apart
+from mmreg.training.given import Given
 
 TABLE = toys.rows(120, absent=0.1)
 
@@ -57,6 +60,22 @@ def test_each_row_is_predicted_by_the_run_that_has_not_seen_it(folder: Path) -> 
         seen = [row["id"] for split in ("train", "validation") for row in rows_of(run, split)]
         assert not {row["id"] for row in own} & set(seen)
         assert len(own) + len(seen) == len(TABLE)
+
+
+def test_what_frozen_encoders_give_is_not_computed_again_for_the_test_rows(tmp_path: Path) -> None:
+    encoder = {"name": "counting", "freeze": True}
+    changes = {"modalities": {"a": {"type": "numbers", "encoder": encoder}, "b": {"type": "numbers"}}}
+    given = recipe(**changes, split="split")
+    run = mmreg.cross_validate(given, tmp_path, folds=2, device="cpu").run
+    toys.Counting.rows.clear()
+    measure_apart(run, read_recipe(given))
+    assert sum(toys.Counting.rows) < 16  # some are looked at
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmreg.studies.ensembles.folds.encode_once", lambda *arguments: Given())
+        measure_apart(run, read_recipe(given))
+    assert sum(toys.Counting.rows) >= 2 * 20
+    computed = mmreg.load(tmp_path, "cpu").report["test"]["metrics"]
+    assert run.report["test"]["metrics"]["accuracy"] == pytest.approx(computed["accuracy"], abs=1e-6)
 
 
 def rows_of(run: mmreg.Run, split: str) -> list[dict[str, Any]]:

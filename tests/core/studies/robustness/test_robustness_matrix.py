@@ -8,7 +8,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +17,6 @@ import toys
 from typer.testing import CliRunner, Result
 
 import mmreg
-from mmreg import registry
 from mmreg.cli.app import build_app
 from mmreg.contract.callback import TRAINING
 from mmreg.data.table import read_table
@@ -314,32 +313,21 @@ def test_a_model_is_checked_once_for_all_rates(tmp_path: Path, monkeypatch: pyte
     assert inputs == [2, 2, 1, 1]
 
 
-class Counting(toys.Linear):
-    """Counts the rows that it encodes."""
-
-    rows: ClassVar[list[int]] = []
-
-    def forward(self, signal: mmreg.Signal) -> mmreg.Features:
-        self.rows.append(len(signal))
-        return super().forward(signal)
-
-
 def test_what_frozen_encoders_give_is_not_computed_again_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry.register("encoder", "counting", Counting)
     monkeypatch.setenv("MMREG_CACHE_DIR", str(tmp_path / "cache"))
     frozen = {"type": "numbers", "encoder": {"name": "counting", "freeze": True}}
     changes = {"modalities": {"a": frozen, "b": {"type": "numbers"}}}
-    Counting.rows.clear()
+    toys.Counting.rows.clear()
     study(tmp_path / "study", ["concat"], seeds=[0], changes=changes)
-    Counting.rows.clear()
+    toys.Counting.rows.clear()
     read = study(tmp_path / "study", ["concat"], seeds=[0], changes=changes)
-    assert sum(Counting.rows) < len(RATES) * 4
+    assert sum(toys.Counting.rows) < len(RATES) * 4
     with monkeypatch.context() as patch:
         patch.setattr("mmreg.studies.robustness.matrix.encode_once", lambda *arguments: Given())
         computed = study(tmp_path / "study", ["concat"], seeds=[0], changes=changes)
-    assert sum(Counting.rows) > 30 * len(RATES) ** 2
+    assert sum(toys.Counting.rows) > 30 * len(RATES) ** 2
     assert [vars(cell) for cell in read.cells] == [vars(cell) for cell in computed.cells]
 
 
