@@ -114,10 +114,10 @@ _IRREGULAR: tuple[tuple[Callable[[int], bool], str], ...] = (
 def unwritable(path: Path) -> str | None:
     """Why a file or folder cannot be made here, as far as that can be told without making it; None if it can."""
     for place in path.absolute().parents:
-        if place.is_dir():
+        if place.exists():  # asked first, as another process may make it meanwhile
+            if not place.is_dir():
+                return f"{place} is a file, not a folder"
             return None if os.access(place, os.W_OK | os.X_OK) else f"the folder {place} cannot be written to"
-        if place.exists():
-            return f"{place} is a file, not a folder"
     return None
 
 

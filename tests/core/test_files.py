@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mmreg.files import csv_text, irregular, markdown_table, write_text
+from mmreg.files import csv_text, irregular, markdown_table, unwritable, write_text
 
 
 def read_csv(text: str) -> list[dict[str, str]]:
@@ -78,3 +78,19 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypat
     write_text(tmp_path / "file", "whole")
     assert events == ["sync", "name", "sync"]
     assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_a_folder_that_another_process_makes_meanwhile_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exists = Path.exists
+
+    def making(path: Path) -> bool:
+        if path == tmp_path / "made":
+            path.mkdir(exist_ok=True)
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", making)
+    assert unwritable(tmp_path / "made" / "inner") is None
+    (tmp_path / "file").touch()
+    assert unwritable(tmp_path / "file" / "inner") == f"{tmp_path / 'file'} is a file, not a folder"

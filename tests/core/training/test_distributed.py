@@ -29,6 +29,7 @@ from trained_together import (
 )
 
 import mmreg
+from mmreg import runs
 from mmreg.errors import OptionError
 from mmreg.layers import MaskedBatchNorm, masked_batch_norm
 from mmreg.recipe.recipe import read_recipe
@@ -167,9 +168,9 @@ def test_each_process_has_half_of_weights_and_optimizer_state(trained: dict[int,
         (whole,) = {each["stopped"][name][1] for each in told}
         assert sum(own) == whole
         assert max(own) < 0.55 * whole  # of three rows of a weight one process has two
-    assert told[0]["stopped"]["moments"][1] == 2 * (
-        told[0]["stopped"]["weights"][1] - 1
-    )  # a temperature's are not counted
+    frozen = runs.read_weights(trained[2] / "sharded" / "stopped" / runs.FROZEN)
+    learned = told[0]["stopped"]["weights"][1] - sum(weight.numel() for weight in frozen.values())
+    assert told[0]["stopped"]["moments"][1] == 2 * (learned - 1)  # a temperature's are not counted
 
 
 def test_large_layers_of_an_encoder_are_gathered_one_by_one(trained: dict[int, Path], tmp_path: Path) -> None:
