@@ -24,6 +24,7 @@ from mmreg.data.entry import new_entry
 from mmreg.registry.installed import Plugin
 
 
+@pytest.mark.slow
 def test_a_sound_installation_is_one_json_document_without_errors() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mmreg", "doctor", "--format", "json"], capture_output=True, text=True, check=False

@@ -30,6 +30,7 @@ def test_folds_give_a_table_a_report_and_a_run(cli: Caller, text_recipe: Path, t
     assert same.out == called.out
 
 
+@pytest.mark.slow
 def test_seeds_give_a_run(cli: Caller, text_recipe: Path, tmp_path: Path) -> None:
     called = cli("train", text_recipe, "--seeds", "0..1", "--out", tmp_path / "run", "--set", "training.epochs=1")
     assert called.code == 0, called.err

@@ -198,6 +198,7 @@ def test_a_terminal_shows_a_bar_and_keeps_the_lines(recipe: Path, tmp_path: Path
     assert "\x1b[?25h" in shown.decode()  # the cursor is back
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed_ends_a_training_with_a_checkpoint_and_nothing_half(
     recipe: Path, tmp_path: Path
 ) -> None:

@@ -162,7 +162,7 @@ def test_a_kill_at_any_write_leaves_a_folder_that_resumes_to_the_same_run(
         _goes_on_after_a_kill(tmp_path / f"killed{at}", at, whole[0])
 
 
-@pytest.mark.parametrize("at", [1, *(pytest.param(at, marks=pytest.mark.slow) for at in (5, 14)), 29])
+@pytest.mark.parametrize("at", [*(pytest.param(at, marks=pytest.mark.slow) for at in (1, 5, 14)), 29])
 def test_a_kill_while_files_are_written_leaves_a_folder_that_resumes_to_the_same_run(
     tmp_path: Path, whole: tuple[Path, int], at: int
 ) -> None:

@@ -52,6 +52,7 @@ def four_and_one(folder: Path, names: list[str]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_four_processes_come_to_what_one_comes_to(tmp_path: Path) -> None:
     four_and_one(tmp_path, [QUICK])
     expect_same(tmp_path / "1" / QUICK, tmp_path / "4" / QUICK)

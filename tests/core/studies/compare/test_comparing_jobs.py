@@ -75,7 +75,9 @@ def is_running(process: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("forks", [False, True], ids=["the training", "what it is a fork of"])
+@pytest.mark.parametrize(
+    "forks", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["the training", "what it is a fork of"]
+)
 def test_one_that_is_killed_is_named_and_the_others_go_on(
     forks: bool, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
