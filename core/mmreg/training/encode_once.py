@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmreg.contract.interfaces import Modality
+from mmreg.data.cache import cache_dir
 from mmreg.data.features import FeatureValues
 from mmreg.data.prepared import Prepared
 from mmreg.messages import byte_size, listed, plural, shown
@@ -20,6 +21,7 @@ from mmreg.model.model import MultimodalModel
 from mmreg.recipe.assets import digest
 from mmreg.recipe.components import InputPlan
 from mmreg.recipe.resolve import Plan
+from mmreg.runs import Run
 from mmreg.training.encoding import FrozenInput, NotEncodedError, Versions
 from mmreg.training.given import Copies, Given
 from mmreg.training.kept_features import KeptFeatures
@@ -107,6 +109,19 @@ def encode_once(
         what = f"{plural(values.count, 'value')}{times} x {encoder.out_features:,} features"
         tell(f"{name}: encoded once, {what}, {byte_size(size)}")
     return Given(plain, copies)
+
+
+def with_features(run: Run, prepared: Mapping[str, Prepared]) -> dict[str, Prepared]:
+    """Prepared values to predict by a saved run, those whose encoders stay as they are by the features in the cache.
+
+    Meant for values that a training has had: the features of others are computed, for all of their rows.
+
+    Raises:
+        CacheError: the cache folder cannot be written.
+    """
+    nobody = np.empty(0, np.int64)  # learns from them, so that no augmented copies are wanted
+    given = encode_once(run.plan, run.model, run.modalities, prepared, nobody, run.device, run.dtype, cache_dir())
+    return given.in_place(prepared)
 
 
 def values_alone(prepared: Prepared) -> Prepared:

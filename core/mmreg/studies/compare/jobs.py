@@ -191,11 +191,10 @@ class _Worker:
 
     def _train(self, arguments: list[str], log: IO[bytes]) -> None:
         self.end()
-        self._process = self._run(arguments, log, None)
+        self._process = self._run(arguments, log, log)
 
-    def _run(self, arguments: list[str], log: IO[bytes], stdout: int | None) -> subprocess.Popen[bytes]:
+    def _run(self, arguments: list[str], log: IO[bytes], stdout: IO[bytes] | int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "mmreg.studies.compare", *arguments]
-        stdout = log.fileno() if stdout is None else stdout
         pipe = subprocess.PIPE
         return subprocess.Popen(command, 0, stdin=pipe, stdout=stdout, stderr=log, env=self._environment)
 

@@ -27,7 +27,7 @@ from mmreg.runs.notebook_bar import follower
 from mmreg.studies.compare.jobs import Job, device_slots
 from mmreg.studies.ensembles.members import Ensemble, claim_members, figures, open_members, spread, train_members
 from mmreg.studies.predicting import expect_target
-from mmreg.training.encode_once import encode_once
+from mmreg.training.encode_once import with_features
 
 FOLDS = 5
 """How many parts unless another number is given."""
@@ -116,8 +116,7 @@ def measure_apart(run: Run, base: Recipe) -> None:
         return
     prepared = prepare_all(run.plan, experiment.table, run.modalities, cache_dir())
     rows = keep_rows(prepared, rows)
-    given = encode_once(run.plan, run.model, run.modalities, prepared, rows[:0], run.device, run.dtype, cache_dir())
-    predicted = run.predict_rows(given.in_place(prepared), rows)
+    predicted = run.predict_rows(with_features(run, prepared), rows)
     columns = runs.prediction_columns(run.plan, run.task, experiment.table, prepared, rows, predicted, run.inputs)
     true = true_targets(run.plan, experiment.table, rows)
     told = runs.report_split(run.folder, run.plan, run.task, "test", columns, true, predicted)

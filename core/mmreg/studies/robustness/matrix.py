@@ -38,7 +38,7 @@ from mmreg.studies.robustness.cells import Cell, Kind
 from mmreg.studies.robustness.levels import check_rates
 from mmreg.studies.robustness.matrix_results import RobustnessMatrix
 from mmreg.studies.statistics import bootstrap
-from mmreg.training.encode_once import encode_once
+from mmreg.training.encode_once import with_features
 
 RATES = (0.0, 0.3, 0.5, 0.7, 0.9)
 BASELINE = "best present modality"
@@ -271,9 +271,7 @@ class _Measuring:
         experiment = job.experiment
         prepared = prepare_all(run.plan, experiment.table, run.modalities, cache_dir())
         rows = keep_rows(prepared, experiment.splits["test"])
-        # Training has just left the features in the cache; of the training rows, no copies are wanted.
-        given = encode_once(run.plan, run.model, run.modalities, prepared, rows[:0], run.device, run.dtype, cache_dir())
-        values = given.in_place(prepared)
+        values = with_features(run, prepared)
         scores, left = {}, {}
         for use, masks in lost.items():
             drop = {name: masks[name][rows] for name in run.modalities}

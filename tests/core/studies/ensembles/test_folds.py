@@ -16,7 +16,6 @@ from mmreg.errors import OptionError, RecipeError, RunError
 from mmreg.recipe.recipe import read_recipe
 from mmreg.runs.folder import read_report
 from mmreg.studies.ensembles.folds import measure_apart
-from mmreg.training.given import Given
 
 TABLE = toys.rows(120, absent=0.1)
 
@@ -71,7 +70,7 @@ def test_what_frozen_encoders_give_is_not_computed_again_for_the_test_rows(tmp_p
     measure_apart(run, read_recipe(given))
     assert sum(toys.Counting.rows) < 16  # some are looked at
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mmreg.studies.ensembles.folds.encode_once", lambda *arguments: Given())
+        patch.setattr("mmreg.studies.ensembles.folds.with_features", lambda run, prepared: prepared)
         measure_apart(run, read_recipe(given))
     assert sum(toys.Counting.rows) >= 2 * 20
     computed = mmreg.load(tmp_path, "cpu").report["test"]["metrics"]

@@ -26,7 +26,6 @@ from mmreg.studies.compare import grid
 from mmreg.studies.robustness import Cell, RobustnessMatrix, run_matrix
 from mmreg.studies.robustness.matrix import BASELINE, best_present
 from mmreg.studies.robustness.measures import evaluate_robustness
-from mmreg.training.given import Given
 
 ROWS = toys.rows(150, absent=0.1)
 RATES = [0.0, 0.6]
@@ -325,7 +324,7 @@ def test_what_frozen_encoders_give_is_not_computed_again_in_use(
     read = study(tmp_path / "study", ["concat"], seeds=[0], changes=changes)
     assert sum(toys.Counting.rows) < len(RATES) * 4
     with monkeypatch.context() as patch:
-        patch.setattr("mmreg.studies.robustness.matrix.encode_once", lambda *arguments: Given())
+        patch.setattr("mmreg.studies.robustness.matrix.with_features", lambda run, prepared: prepared)
         computed = study(tmp_path / "study", ["concat"], seeds=[0], changes=changes)
     assert sum(toys.Counting.rows) > 30 * len(RATES) ** 2
     assert [vars(cell) for cell in read.cells] == [vars(cell) for cell in computed.cells]
