@@ -98,13 +98,15 @@ class StaticEmbedding(Encoder):
         self.out_features = shape.size
 
     def state(self) -> dict[str, Any]:
-        """The table's shape, the number of the unknown token, and what vectors are multiplied by."""
-        return {**self.shape._asdict(), "scale": self.scale}
+        """The table's shape, the number of the unknown token, and what vectors of which outputs are multiplied by."""
+        return {**self.shape._asdict(), "scale": self.scale, "outputs": self.outputs}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Make the table that `state` describes; its rows are loaded afterwards."""
         shape = dict(state)
-        self.scale = shape.pop("scale", self._given_scale or 1.0)  # 1 was the default when states did not say it
+        scale = shape.pop("scale", 1.0)  # which was the default when states did not say it
+        if shape.pop("outputs", self.outputs) == self.outputs:  # else begun from an encoder that gave the other
+            self.scale = self._given_scale or scale
         self._make(TableShape(**shape))
 
     @classmethod

@@ -36,7 +36,7 @@ from mmreg.training.parameters import Freezing, parameter_groups, trained_weight
 from mmreg.training.progress import Clock, Position, Progress, rates_after
 from mmreg.training.rows import AnyBatch, TrainingRows
 from mmreg.training.sampling import row_classes
-from mmreg.training.soup import best_epochs
+from mmreg.training.soup import Standing, best_epochs, standing
 from mmreg.training.step import TrainingStep
 from mmreg.training.validation import Validation
 
@@ -385,7 +385,7 @@ class Trainer:
         self.schedule.step(*([loss] if self.course.follows_loss else []))
 
     def _judge(self, epoch: Epoch) -> bool:
-        """Whether the epoch is the best so far by the metric; ties go to the earlier one."""
+        """Whether the epoch is the best so far, by the metric and of equal ones by the loss."""
         value = epoch.get("validation", self.metric)
         if value is None and len(self.rows.validation):
             raise TrainingError(
@@ -394,16 +394,19 @@ class Trainer:
             )
         if value is None:
             return True
-        sign = 1 if self.measures.more_is_better(self.metric) else -1
         early = self.options.early_stopping
         delta = early.min_delta if isinstance(early, EarlyStopping) else 0.0
         best = self.progress.best
-        improved = best is None or sign * (value - best[0]) > 0
+        sign = 1 if self.measures.more_is_better(self.metric) else -1
         enough = best is None or sign * (value - best[0]) > delta
         self.progress.stale = 0 if enough else self.progress.stale + 1
+        improved = best is None or self._standing(epoch) > self._standing(self.progress.history[best[1] - 1])
         if improved:
-            self.progress.best = (value, self.progress.epoch + 1)
+            self.progress.best = (value, epoch.number)
         return improved
+
+    def _standing(self, epoch: Epoch) -> Standing:
+        return standing(epoch, self.metric, more_is_better=self.measures.more_is_better(self.metric))
 
     def _is_done(self) -> bool:
         return self.progress.epoch >= self.options.epochs or self.progress.step >= self.steps

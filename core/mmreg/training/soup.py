@@ -5,6 +5,7 @@ Wortsman et al. 2022, "Model soups", with checkpoints of one training as ingredi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from mmreg.contract.metrics import Epoch
 SIZE = 3
 """How many epochs there are to choose from."""
 State = Mapping[str, Tensor]
+Standing = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,22 @@ def epoch_weights(epoch: int | str) -> str:
     return f"{runs.CHECKPOINTS}/epoch-{epoch}.safetensors"
 
 
+def standing(epoch: Epoch, metric: str, *, more_is_better: bool) -> Standing:
+    """How good an epoch was, the greater the better: by a metric on validation rows, and of equal ones by their loss.
+
+    Where few rows choose, many epochs have as many of them right, and the loss still tells them apart.
+    """
+    value, loss = epoch.get("validation", metric), epoch.get("validation", "loss")
+    if value is None:
+        return -math.inf, -math.inf
+    return value if more_is_better else -value, -math.inf if loss is None else -loss
+
+
 def best_epochs(history: Sequence[Epoch], metric: str, *, more_is_better: bool) -> list[int]:
-    """The best epochs by a metric on validation rows, the best first; of equal ones the earlier."""
-    measured = [(value, each.number) for each in history if (value := each.get("validation", metric)) is not None]
-    sign = -1 if more_is_better else 1
-    return [number for _, number in sorted(measured, key=lambda pair: (sign * pair[0], pair[1]))[:SIZE]]
+    """The best epochs that were measured, by `standing`, the best first; of equal ones the earlier."""
+    stood = [(standing(each, metric, more_is_better=more_is_better), each.number) for each in history]
+    ranked = sorted((pair for pair in stood if pair[0][0] > -math.inf), key=lambda pair: pair[0], reverse=True)
+    return [number for _, number in ranked[:SIZE]]
 
 
 def averaged(states: Sequence[State]) -> dict[str, Tensor]:

@@ -67,6 +67,25 @@ def test_of_equal_epochs_the_earlier_one_is_better() -> None:
     assert best_epochs(history, "f", more_is_better=False) == [4, 1, 5]
 
 
+def test_of_as_many_right_the_lower_loss_is_better() -> None:
+    told = [(0.5, 0.1), (0.7, 0.9), (0.7, 0.8), (0.7, None), (0.7, 0.8)]
+    history = [
+        Epoch(
+            number,
+            number,
+            0.1,
+            (
+                MetricValue("validation", "", "f", value),
+                *([] if loss is None else [MetricValue("validation", "", "loss", loss)]),
+            ),
+        )
+        for number, (value, loss) in enumerate(told, 1)
+    ]
+    assert best_epochs(history, "f", more_is_better=True) == [3, 5, 2]
+    assert best_epochs(history, "f", more_is_better=False) == [1, 3, 5]
+    assert best_epochs(history, "loss", more_is_better=False) == [1, 3, 5]
+
+
 def accuracy(run: mmreg.Run, weights: Mapping[str, torch.Tensor]) -> float:
     run.model.load_state_dict(dict(weights))
     figures = run.evaluate([row for row in toys.rows() if row["split"] == "validation"])
@@ -84,12 +103,14 @@ def test_a_training_ends_with_the_mean_of_epochs_that_trying_each_gives(tmp_path
         for name in files
     }
     rows = (tmp_path / "run" / runs.METRICS).read_text().splitlines()
-    column = rows[0].split(",").index("validation_accuracy")
-    by_epoch = {int(row.split(",")[0]): float(row.split(",")[column]) for row in rows[1:]}
-    best = sorted(by_epoch, key=lambda number: (-by_epoch[number], number))[:3]
-    before = sorted(range(1, 6), key=lambda number: (-by_epoch[number], number))[:3]
+    accuracies, losses = (rows[0].split(",").index(f"validation_{name}") for name in ("accuracy", "loss"))
+    by_epoch = {
+        int(row[0]): (-float(row[accuracies]), float(row[losses])) for row in (each.split(",") for each in rows[1:])
+    }
+    best = sorted(by_epoch, key=lambda number: (by_epoch[number], number))[:3]
+    before = sorted(range(1, 6), key=lambda number: (by_epoch[number], number))[:3]
     assert set(found) == {*best, *before}  # the others are gone; an earlier checkpoint may ask for these
-    chosen, value = [best[0]], by_epoch[best[0]]
+    chosen, value = [best[0]], -by_epoch[best[0]][0]
     for number in best[1:]:
         tried = accuracy(run, averaged([found[each] for each in [*chosen, number]]))
         if tried >= value:

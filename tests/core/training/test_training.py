@@ -176,13 +176,15 @@ def test_early_stopping_and_max_steps_end_the_training(tmp_path: Path) -> None:
     assert run.report["steps"] == 5
 
 
-def test_the_best_weights_are_kept_by_the_metric(tmp_path: Path) -> None:
-    run = train(tmp_path / "run", overrides=["training.epochs=6", "training.metric=accuracy"])
+def test_the_best_weights_are_kept_by_the_metric_and_of_equal_ones_by_the_loss(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", overrides=["training.epochs=8", "training.metric=accuracy"])
     with (run.folder / "metrics.csv").open() as file:
-        values = [float(row["validation_accuracy"]) for row in csv.DictReader(file)]
-    assert run.report["best"]["value"] == max(values)
-    assert run.report["best"]["epoch"] == 1 + values.index(max(values))
-    assert run.report["validation"]["metrics"]["accuracy"] == pytest.approx(max(values))
+        rows = list(csv.DictReader(file))
+    standings = [(float(row["validation_accuracy"]), -float(row["validation_loss"])) for row in rows]
+    assert len({value for value, _ in standings}) < len(standings)
+    assert run.report["best"]["value"] == max(standings)[0]
+    assert run.report["best"]["epoch"] == 1 + standings.index(max(standings))
+    assert run.report["validation"]["metrics"]["accuracy"] == pytest.approx(max(standings)[0])
 
 
 def test_every_optimizer_and_schedule_trains(tmp_path: Path) -> None:

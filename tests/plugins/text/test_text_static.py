@@ -83,6 +83,23 @@ def test_without_a_scale_a_vector_divided_by_its_length_is_as_long_as_8(tmp_path
     assert restored.scale == 1.0  # which was the default before the state told it
 
 
+def test_begun_from_another_run_it_has_the_scale_of_its_own_outputs_or_the_given_one(tmp_path: Path) -> None:
+    path, _ = write(tmp_path, {"embeddings": TABLE})
+    text, pooled = made(path)
+    for options, scale in (
+        ({"outputs": "tokens"}, 1.0),
+        ({"outputs": "tokens", "scale": 3.0}, 3.0),
+        ({"scale": 3.0}, 3.0),
+    ):
+        begun = StaticEmbedding(text.spec, weights=path, restored=True, **options)
+        begun.load_state(pooled.state())
+        assert begun.scale == scale
+    tokens = StaticEmbedding(text.spec, weights=path, outputs="tokens")
+    begun = StaticEmbedding(text.spec, weights=path, restored=True)
+    begun.load_state(tokens.state())
+    assert begun.scale == 8.0
+
+
 def test_unknown_tokens_can_be_left_out_as_in_model2vec(tmp_path: Path) -> None:
     text, encoder = made(write(tmp_path, {"embeddings": TABLE})[0], normalize=False, skip_unknown=True)
     wanted = torch.stack([TABLE[[2, 4]].mean(0), torch.zeros(3)])
