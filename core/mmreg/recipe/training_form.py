@@ -97,9 +97,9 @@ class Training(Closed):
     or gives something else then, runs as it is. true: encoders are also compiled by torch.compile, on a CPU as well,
     which takes a minute or so at the beginning and changes results within rounding. false: neither."""
     keep: Literal["best", "last", "soup"] = "best"
-    """Which weights the run ends with: the best on validation by the metric (of epochs that are equal by it, those of the
-    lower loss), or the last. soup: the mean of those of the three best epochs, as far as each makes the validation
-    metric no worse (greedy soup, Wortsman et al. 2022)."""
+    """Which weights the run ends with: the best on validation, and of equal ones those of the lower loss; or the last.
+    soup: the mean of those of the three best epochs, as far as each makes the validation metric no worse (greedy soup,
+    Wortsman et al. 2022)."""
     metric: str | None = None
     """The metric by which the best weights are chosen; the task's main one if it is not given."""
     early_stopping: EarlyStopping | Annotated[int, Ge(1)] | None = None

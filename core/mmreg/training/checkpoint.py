@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -38,8 +39,8 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is a state in a run's folder to go on from."""
-    return any((folder / name).is_file() for name in (runs.CHECKPOINT, runs.EARLIER_CHECKPOINT))
+    """Whether there is a state in a run's folder to go on from, or something in its place that tells why not."""
+    return any(os.path.lexists(folder / name) for name in (runs.CHECKPOINT, runs.EARLIER_CHECKPOINT))
 
 
 def load_checkpoint(
@@ -89,6 +90,20 @@ def load_checkpoint(
             from_here = f"; going on from the one before, {done}"
             return state, f"the checkpoint {problems[0]}{from_here}" if problems else ""
     raise RunError(f"the checkpoint {' and '.join(problems)}; train anew with --overwrite")
+
+
+def forget_earlier(folder: Path) -> None:
+    """Remove the state before the last one, and its best weights: a training that is over needs the last one alone.
+
+    They stay where that is damaged or gone, as the training can be made longer from them.
+    """
+    try:
+        with zipfile.ZipFile(runs.run_file(folder, runs.CHECKPOINT)) as archive:
+            whole = archive.testzip() is None
+    except (OSError, RunError, zipfile.BadZipFile):
+        return
+    for name in (runs.EARLIER_CHECKPOINT, runs.EARLIER_BEST) if whole else ():
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_state(file: IO[bytes], state: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ from mmreg.regions import region
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.training.batch_size import find_batch_size
-from mmreg.training.checkpoint import BEST_WEIGHTS, FROZEN_WEIGHTS, TRAINING, load_checkpoint
+from mmreg.training.checkpoint import BEST_WEIGHTS, FROZEN_WEIGHTS, TRAINING, forget_earlier, load_checkpoint
 from mmreg.training.distributed import Peers, check_same
 from mmreg.training.encode_once import encode_once
 from mmreg.training.fitting import fit_fusions, fit_task
@@ -145,6 +145,8 @@ class Session:
             fit_task(run, values, experiment.splits["train"], experiment.targets)
             report = self._report(run, trainer, soup)
         runs.write_weights(self.folder / runs.WEIGHTS, runs.kept_weights(self.plan, model))
+        if not trainer.out_of_time:
+            forget_earlier(self.folder)
         self.followers.tell("on_end", run, report)
         return run
 

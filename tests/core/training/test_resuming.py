@@ -89,6 +89,24 @@ def test_a_flipped_bit_in_a_checkpoint_never_changes_the_run(stopped: Path, whol
     assert_same(stopped, whole)
 
 
+def kept(folder: Path) -> set[str]:
+    return {path.name for path in (folder / runs.CHECKPOINTS).iterdir()}
+
+
+def test_a_training_that_is_over_keeps_one_state(whole: Path, stopped: Path) -> None:
+    assert kept(stopped) == {"last.pt", "earlier.pt", "best.safetensors", "earlier-best.safetensors"}
+    assert kept(whole) == {"last.pt", "best.safetensors"}
+
+
+def test_one_that_is_finished_while_its_last_state_is_damaged_keeps_the_one_before(stopped: Path, whole: Path) -> None:
+    flip(stopped / runs.CHECKPOINT, 8 * 1000)
+    mmreg.finish(stopped, toys.rows())
+    assert "earlier.pt" in kept(stopped)
+    train(stopped, resume=True, **NOISY)
+    assert_same(stopped, whole)
+    assert kept(stopped) == kept(whole)
+
+
 def test_two_damaged_checkpoints_are_refused(stopped: Path) -> None:
     for name in (runs.CHECKPOINT, runs.EARLIER_CHECKPOINT):
         (stopped / name).write_bytes(b"nothing")
