@@ -396,14 +396,12 @@ class Trainer:
             return True
         early = self.options.early_stopping
         delta = early.min_delta if isinstance(early, EarlyStopping) else 0.0
-        best = self.progress.best
-        sign = 1 if self.measures.more_is_better(self.metric) else -1
-        enough = best is None or sign * (value - best[0]) > delta
-        self.progress.stale = 0 if enough else self.progress.stale + 1
-        improved = best is None or self._standing(epoch) > self._standing(self.progress.history[best[1] - 1])
-        if improved:
+        best, now = self.progress.best, self._standing(epoch)
+        before = (-math.inf, -math.inf) if best is None else self._standing(self.progress.history[best[1] - 1])
+        self.progress.stale = 0 if now[0] - before[0] > delta else self.progress.stale + 1
+        if now > before:
             self.progress.best = (value, epoch.number)
-        return improved
+        return now > before
 
     def _standing(self, epoch: Epoch) -> Standing:
         return standing(epoch, self.metric, more_is_better=self.measures.more_is_better(self.metric))
