@@ -118,7 +118,6 @@ def together(recipe: Path, out: Path, setting: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_processes_with_different_recipes_are_refused_before_anything_is_prepared(
     text_recipe: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -97,13 +98,10 @@ def forget_earlier(folder: Path) -> None:
 
     They stay where that is damaged or gone, as the training can be made longer from them.
     """
-    try:
-        with zipfile.ZipFile(runs.run_file(folder, runs.CHECKPOINT)) as archive:
-            whole = archive.testzip() is None
-    except (OSError, RunError, zipfile.BadZipFile):
-        return
-    for name in (runs.EARLIER_CHECKPOINT, runs.EARLIER_BEST) if whole else ():
-        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(Exception):  # of as many kinds as there are ways to be damaged
+        _expect_whole(runs.run_file(folder, runs.CHECKPOINT))
+        for name in (runs.EARLIER_CHECKPOINT, runs.EARLIER_BEST):
+            (folder / name).unlink(missing_ok=True)
 
 
 def write_state(file: IO[bytes], state: Mapping[str, Any]) -> None:
@@ -122,13 +120,17 @@ def read_state(file: Path | IO[bytes]) -> Any:
     Raises:
         Exception: of many kinds: the file is damaged, or holds more than tensors and plain data.
     """
+    _expect_whole(file)
+    if not isinstance(file, Path):
+        file.seek(0)
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _expect_whole(file: Path | IO[bytes]) -> None:
     with zipfile.ZipFile(file) as archive:  # torch writes a checksum of every part into its files, but reads none
         damaged = archive.testzip()
     if damaged is not None:
         raise RunError(f"{damaged} does not fit its checksum")
-    if not isinstance(file, Path):
-        file.seek(0)
-    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _epoch_of_row(row: Mapping[str, Any], parts: Sequence[str]) -> dict[str, Any]:

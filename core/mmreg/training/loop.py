@@ -36,7 +36,7 @@ from mmreg.training.parameters import Freezing, parameter_groups, trained_weight
 from mmreg.training.progress import Clock, Position, Progress, rates_after
 from mmreg.training.rows import AnyBatch, TrainingRows
 from mmreg.training.sampling import row_classes
-from mmreg.training.soup import Standing, best_epochs, standing
+from mmreg.training.soup import UNMEASURED, Standing, best_epochs, standing
 from mmreg.training.step import TrainingStep
 from mmreg.training.validation import Validation
 
@@ -397,7 +397,7 @@ class Trainer:
         early = self.options.early_stopping
         delta = early.min_delta if isinstance(early, EarlyStopping) else 0.0
         best, now = self.progress.best, self._standing(epoch)
-        before = (-math.inf, -math.inf) if best is None else self._standing(self.progress.history[best[1] - 1])
+        before = UNMEASURED if best is None else self._standing(self.progress.history[best[1] - 1])
         self.progress.stale = 0 if now[0] - before[0] > delta else self.progress.stale + 1
         if now > before:
             self.progress.best = (value, epoch.number)

@@ -19,6 +19,8 @@ SIZE = 3
 """How many epochs there are to choose from."""
 State = Mapping[str, Tensor]
 Standing = tuple[float, float]
+UNMEASURED: Standing = (-math.inf, -math.inf)
+"""Below every epoch that was measured."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,14 @@ def standing(epoch: Epoch, metric: str, *, more_is_better: bool) -> Standing:
     """
     value, loss = epoch.get("validation", metric), epoch.get("validation", "loss")
     if value is None:
-        return -math.inf, -math.inf
+        return UNMEASURED
     return value if more_is_better else -value, -math.inf if loss is None else -loss
 
 
 def best_epochs(history: Sequence[Epoch], metric: str, *, more_is_better: bool) -> list[int]:
     """The best epochs that were measured, by `standing`, the best first; of equal ones the earlier."""
     stood = [(standing(each, metric, more_is_better=more_is_better), each.number) for each in history]
-    ranked = sorted((pair for pair in stood if pair[0][0] > -math.inf), key=lambda pair: pair[0], reverse=True)
+    ranked = sorted((pair for pair in stood if pair[0] != UNMEASURED), key=lambda pair: pair[0], reverse=True)
     return [number for _, number in ranked[:SIZE]]
 
 

@@ -17,13 +17,14 @@ import mmreg
 from mmreg.errors import DeviceError, OptionError, RecipeError, RunError
 from mmreg.runs.fuse import fuse
 
+TABLE = toys.rows(600, absent=0.1)
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of each modality alone, and one of both that fuses their features."""
     toys.register()
     base = tmp_path_factory.mktemp("runs")
-    table = toys.rows(600, absent=0.1)
     settings: dict[str, dict[str, Any]] = {
         "a": {"modalities": {"a": {"type": "numbers"}}, "fusion": None},
         "b": {"modalities": {"b": {"type": "numbers"}}, "fusion": None},
@@ -33,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "ev_b": {"modalities": {"b": {"type": "numbers"}}, "fusion": "evidential"},
     }
     for name, changes in settings.items():
-        recipe = toys.recipe(table, key="id", **changes)
+        recipe = toys.recipe(TABLE, key="id", **changes)
         mmreg.train(recipe, base / name, device="cpu", overrides=["training.epochs=20"])
     return base
 
@@ -55,7 +56,7 @@ def test_runs_of_different_modalities_are_combined(folder: Path, tmp_path: Path,
     gain = 0.1 if fusion in ("product", "stacking", "calibrated") else 0.0
     assert run.report["test"]["metrics"]["accuracy"] > alone + gain
     assert run.report["test"]["metrics"]["modalities"]["a"]["accuracy"] == pytest.approx(
-        mmreg.load(folder / "a").evaluate(_present(toys.rows(600, absent=0.1), "a", "test"))["metrics"]["accuracy"]
+        mmreg.load(folder / "a").evaluate(_present(TABLE, "a", "test"))["metrics"]["accuracy"]
     )
 
 
@@ -78,7 +79,7 @@ def test_a_combination_loads_evaluates_and_is_combined_again(folder: Path, tmp_p
     again = mmreg.load(tmp_path / "one", "cpu")
     rows = toys.rows(30, seed=3)
     assert first.predict(rows) == again.predict(rows)
-    table = [row for row in toys.rows(600, absent=0.1) if row["split"] == "test"]
+    table = [row for row in TABLE if row["split"] == "test"]
     measured = again.evaluate(table)["metrics"]["accuracy"]
     assert measured == pytest.approx(first.report["test"]["metrics"]["accuracy"])
     nested = fuse([tmp_path / "one", folder / "both", folder / "product"], "mean", tmp_path / "two", device="cpu")
@@ -160,9 +161,8 @@ def test_runs_on_different_tables_are_evaluated_on_the_one_given(tmp_path: Path)
 
 
 def test_a_key_that_names_different_rows_is_refused(folder: Path, tmp_path: Path) -> None:
-    table = toys.rows(600, absent=0.1)
-    labels = [row["label"] for row in table]
-    changed = [{**row, "label": label} for row, label in zip(table, labels[1:] + labels[:1], strict=True)]
+    labels = [row["label"] for row in TABLE]
+    changed = [{**row, "label": label} for row, label in zip(TABLE, labels[1:] + labels[:1], strict=True)]
     recipe = toys.recipe(changed, key="id", modalities={"b": {"type": "numbers"}}, fusion=None)
     mmreg.train(recipe, tmp_path / "b", device="cpu", overrides=["training.epochs=1"])
     with pytest.raises(RunError, match=r"has the target .* the same 'id' must name the same row"):
@@ -224,7 +224,7 @@ def test_damaged_predictions_and_keys_that_differ_are_told(folder: Path, tmp_pat
     (tmp_path / "a" / "predictions" / "validation.parquet").write_text("no")
     with pytest.raises(RunError, match=r"validation\.parquet is damaged"):
         fuse([tmp_path / "a", folder / "b"], "mean", tmp_path / "fused", device="cpu")
-    recipe = toys.recipe(toys.rows(600, absent=0.1), modalities={"b": {"type": "numbers"}}, fusion=None)
+    recipe = toys.recipe(TABLE, modalities={"b": {"type": "numbers"}}, fusion=None)
     mmreg.train(recipe, tmp_path / "keyless", device="cpu", overrides=["training.epochs=1"])
     with pytest.raises(RunError, match=r"has id and .*keyless has none: give every recipe the same `key`"):
         fuse([folder / "a", tmp_path / "keyless"], "mean", tmp_path / "fused", device="cpu")

@@ -107,6 +107,15 @@ def test_one_that_is_finished_while_its_last_state_is_damaged_keeps_the_one_befo
     assert kept(stopped) == kept(whole)
 
 
+def test_a_last_state_that_looks_encrypted_does_not_keep_a_run_from_its_end(stopped: Path) -> None:
+    last = stopped / runs.CHECKPOINT
+    held = bytearray(last.read_bytes())
+    held[held.index(b"PK\x01\x02") + 8] |= 1  # of the first part's flags in the directory
+    last.write_bytes(held)
+    assert mmreg.finish(stopped, toys.rows()).report["test"]
+    assert "earlier.pt" in kept(stopped)
+
+
 def test_two_damaged_checkpoints_are_refused(stopped: Path) -> None:
     for name in (runs.CHECKPOINT, runs.EARLIER_CHECKPOINT):
         (stopped / name).write_bytes(b"nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,18 +69,16 @@ def test_of_equal_epochs_the_earlier_one_is_better() -> None:
 
 
 def test_of_as_many_right_the_lower_loss_is_better() -> None:
-    told = [(0.5, 0.1), (0.7, 0.9), (0.7, 0.8), (0.7, None), (0.7, 0.8)]
+    told = [
+        {"f": 0.5, "loss": 0.1},
+        {"f": 0.7, "loss": 0.9},
+        {"f": 0.7, "loss": 0.8},
+        {"f": 0.7},
+        {"f": 0.7, "loss": 0.8},
+    ]
     history = [
-        Epoch(
-            number,
-            number,
-            0.1,
-            (
-                MetricValue("validation", "", "f", value),
-                *([] if loss is None else [MetricValue("validation", "", "loss", loss)]),
-            ),
-        )
-        for number, (value, loss) in enumerate(told, 1)
+        Epoch(n, n, 0.1, tuple(MetricValue("validation", "", *pair) for pair in values.items()))
+        for n, values in enumerate(told, 1)
     ]
     assert best_epochs(history, "f", more_is_better=True) == [3, 5, 2]
     assert best_epochs(history, "f", more_is_better=False) == [1, 3, 5]
@@ -102,11 +101,11 @@ def test_a_training_ends_with_the_mean_of_epochs_that_trying_each_gives(tmp_path
         int(name.removeprefix("epoch-")): runs.read_weights(tmp_path / f"run/checkpoints/{name}.safetensors")
         for name in files
     }
-    rows = (tmp_path / "run" / runs.METRICS).read_text().splitlines()
-    accuracies, losses = (rows[0].split(",").index(f"validation_{name}") for name in ("accuracy", "loss"))
-    by_epoch = {
-        int(row[0]): (-float(row[accuracies]), float(row[losses])) for row in (each.split(",") for each in rows[1:])
-    }
+    with (tmp_path / "run" / runs.METRICS).open() as file:
+        by_epoch = {
+            int(row["epoch"]): (-float(row["validation_accuracy"]), float(row["validation_loss"]))
+            for row in csv.DictReader(file)
+        }
     best = sorted(by_epoch, key=lambda number: (by_epoch[number], number))[:3]
     before = sorted(range(1, 6), key=lambda number: (by_epoch[number], number))[:3]
     assert set(found) == {*best, *before}  # the others are gone; an earlier checkpoint may ask for these

@@ -195,8 +195,9 @@ class _Worker:
 
     def _run(self, arguments: list[str], log: IO[bytes], stdout: IO[bytes] | int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "mmreg.studies.compare", *arguments]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, 0, stdin=pipe, stdout=stdout, stderr=log, env=self._environment)
+        return subprocess.Popen(
+            command, bufsize=0, stdin=subprocess.PIPE, stdout=stdout, stderr=log, env=self._environment
+        )
 
     def code(self) -> int | None:
         """The exit code of the training's process; None while it trains."""
