@@ -65,6 +65,12 @@ def read_run(folder: Path) -> Facts:
     # An earlier training may have left its own.
     statistics = _table(folder, "statistics.csv") if "callback/statistics" in components["components"] else []
     timings = _table(folder, "timings.csv")
+    if epochs is not None and len(history) > epochs:
+        on = f"trained on to epoch {len(history)} since, and not finished: what is here is of the {epochs} before"
+        report["notes"] = [*(report.get("notes") or []), on]
+        history = history[:epochs]
+        timings = [row for row in timings if int(row["epoch"]) <= epochs]
+        statistics = [row for row in statistics if int(row["step"]) <= report["steps"]]
     return Facts(folder.absolute().name, report, components, history, statistics, timings, folder)
 
 

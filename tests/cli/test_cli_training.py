@@ -37,6 +37,7 @@ def test_a_training_prints_plain_lines_and_ends_with_figures_and_the_next_comman
     assert lines[16] == headline
     assert lines[17:] == [
         "measured on the test rows",
+        "weights of epoch {epoch} of {epochs}, the best by validation {metric}".format(**report["best"], **report),
         "",
         f"everything is in {run}; next:",
         f"  mmreg evaluate {run}",

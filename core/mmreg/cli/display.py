@@ -126,6 +126,9 @@ class Display(Callback):
             if splits:
                 what = "the test rows" if splits[-1] == "test" else "the validation rows, as there are no test rows"
                 print(f"measured on {what}")
+            if best := report.get("best"):
+                epochs = f"epoch {best['epoch']} of {report['epochs']}"
+                print(f"weights of {epochs}, the best by validation {best['metric']}")
             folder = shlex.quote(str(run.folder))
             table = "" if run.fingerprint else " TABLE --split test"
             print(f"\neverything is in {run.folder}; next:")

@@ -29,9 +29,9 @@ class EarlyStopping(Closed):
     """When to end a training that no longer gets better on the validation rows."""
 
     patience: Annotated[int, Ge(1)]
-    """Epochs without improvement after which training ends."""
+    """Epochs without a better validation metric, or a lower loss at an equal one, after which training ends."""
     min_delta: Annotated[float, Ge(0)] = 0.0
-    """Improvements up to this much do not count."""
+    """Improvements of the metric up to this much do not count; above 0 the metric alone does."""
 
 
 class Checkpoint(Closed):

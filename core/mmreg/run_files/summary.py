@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ class RunSummary:
     Attributes:
         folder: where it is.
         status: "whole", "stopped" before its training ended, "writing" where somebody writes to it, or "damaged".
-        about: who writes to it, or what is wrong with it.
+        about: who writes to it, what is wrong with it, or how far its training went on after its figures.
         date: when its last figures were written, or its training was begun.
         modalities: the names of its inputs.
         fusion: the operator's name; of several, the outermost's.
@@ -95,7 +96,11 @@ def summarize(folder: Path) -> RunSummary:
         missing.append(WEIGHTS)
     if missing:
         return RunSummary(folder, "damaged", f"{missing[0]} is gone", date, **told)
-    return RunSummary(folder, "whole" if told["report"] else "stopped", "", date, **told)
+    if not told["report"]:
+        return RunSummary(folder, "stopped", "", date, **told)
+    last = max((int(row["epoch"]) for row in read_timings(folder)), default=0)
+    more = last > told["report"].get("epochs", last)
+    return RunSummary(folder, "whole", f"trained on to epoch {last}, not finished" if more else "", date, **told)
 
 
 def _told(folder: Path, *, ended: bool) -> dict[str, Any]:
@@ -113,7 +118,8 @@ def _told(folder: Path, *, ended: bool) -> dict[str, Any]:
     split = next((split for split in SPLITS if split in report), None)
     metrics = _numbers(report[split]["metrics"]) if split else {}
     chose = (report.get("best") or {}).get("metric")
-    timings = read_timings(folder)
+    epochs = report.get("epochs", math.inf)  # there are more where it was trained on, and not finished
+    timings = [row for row in read_timings(folder) if int(row["epoch"]) <= epochs]
     modalities = [role.removeprefix("modality/") for role in components if role.startswith("modality/")]
     parts = facts["table"].get("inputs")  # of runs that were combined, what they have in common
     return {

@@ -122,11 +122,23 @@ def clear(folder: Path) -> None:
 
     Its assets stay, as the next run may be built from them; `write_facts` removes those that it is not.
     """
-    for name in (WEIGHTS, METRICS, TIMINGS, REPORT):
+    forget_end(folder)
+    for name in (METRICS, TIMINGS):
         (folder / name).unlink(missing_ok=True)
-    for name in (PREDICTIONS, CHECKPOINTS, PROFILE):
-        if (folder / name).exists():
-            shutil.rmtree(own_folder(folder, name))
+    for name in (CHECKPOINTS, PROFILE):
+        _remove_own(folder, name)
+
+
+def forget_end(folder: Path) -> None:
+    """Remove what a training writes at its end from a folder that is locked: weights, figures and predictions."""
+    for name in (WEIGHTS, REPORT):
+        (folder / name).unlink(missing_ok=True)
+    _remove_own(folder, PREDICTIONS)
+
+
+def _remove_own(folder: Path, name: str) -> None:
+    if (folder / name).exists():
+        shutil.rmtree(own_folder(folder, name))
 
 
 def keep_assets(folder: Path, plan: Plan) -> None:

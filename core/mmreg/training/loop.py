@@ -126,6 +126,11 @@ class Trainer:
         """The model that is measured and kept: the one that is trained, or that of the averaged weights."""
         return self.model if self.average is None else self.average.model
 
+    @property
+    def ended_early(self) -> bool:
+        """Whether `early_stopping` has ended the training before its time."""
+        return self._is_stale() and not self._is_done()
+
     def best_epochs(self, history: Sequence[Epoch]) -> list[int]:
         """The best epochs by the metric that chooses the weights, the best first."""
         return best_epochs(history, self.metric, more_is_better=self.measures.more_is_better(self.metric))
@@ -398,7 +403,8 @@ class Trainer:
         delta = early.min_delta if isinstance(early, EarlyStopping) else 0.0
         best, now = self.progress.best, self._standing(epoch)
         before = UNMEASURED if best is None else self._standing(self.progress.history[best[1] - 1])
-        self.progress.stale = 0 if now[0] - before[0] > delta else self.progress.stale + 1
+        improved = now[0] - before[0] > delta if delta else now > before
+        self.progress.stale = 0 if improved else self.progress.stale + 1
         if now > before:
             self.progress.best = (value, epoch.number)
         return now > before

@@ -50,6 +50,11 @@ class Progress:
             ValueError: a number is none that it could have given.
         """
         _check_counts(data, ("epoch", "step", "stale"))
+        epochs, best = len(data["history"]), data["best"]
+        if epochs != data["epoch"]:
+            raise ValueError(f"{epochs} of {data['epoch']} epochs have figures")
+        if best is not None and not (len(best) == 2 and best[1] in range(1, epochs + 1)):
+            raise ValueError(f"best is {best!r} of {epochs} epochs")
         return cls(**{**data, "history": [Epoch.from_plain(epoch) for epoch in data["history"]]})
 
 

@@ -35,7 +35,7 @@ class Resumption:
     Attributes:
         facts: what its run's folder says.
         restoring: its components, restored from there.
-        extends: whether the recipe says otherwise in what may be another.
+        extends: what the recipe says otherwise, in what may be another.
         finishes: whether to end here, with the weights that there are.
         accepts: whether to go on although something has changed.
         accepted: what has changed and is to be used nevertheless.
@@ -43,7 +43,7 @@ class Resumption:
 
     facts: dict[str, Any]
     restoring: Restoring
-    extends: bool = False
+    extends: list[str] = field(default_factory=list)
     finishes: bool = False
     accepts: bool = False
     accepted: list[str] = field(default_factory=list)
@@ -95,22 +95,25 @@ def identity(plan: Plan, fingerprint: str) -> str:
     return hashlib.blake2b(json.dumps([recipe, fingerprint], sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def check_recipe(folder: Path, plan: Plan) -> bool:
-    """Refuse a recipe that is not that of the training in a folder; whether it differs in what may be another.
+def check_recipe(folder: Path, plan: Plan) -> list[str]:
+    """Refuse a recipe that is not that of the training in a folder; what differs that may be another.
 
     Raises:
         RunError: names every difference.
     """
     before = resolve(read_recipe(runs.run_file(folder, runs.RECIPE)), trains=False)
     differences = recipe_differences(comparable(before), comparable(plan))
-    others = [each for each in differences if not each[0].startswith(EXTENDING)]
+    others: list[str] = []
+    lengths: list[str] = []
+    for key, old, new in differences:
+        text = f"{key}: was {_written(old)}, is {_written(new)}"
+        (lengths if key.startswith(EXTENDING) else others).append(text)
     if others:
-        lines = [f"  {key}: was {_written(old)}, is {_written(new)}" for key, old, new in others]
         raise RunError(
-            f"the run in {str(folder)!r} was started with another recipe:\n" + "\n".join(lines) + "\n"
+            f"the run in {str(folder)!r} was started with another recipe:\n  " + "\n  ".join(others) + "\n"
             "resume with the same one, or name another folder"
         )
-    return bool(differences)
+    return lengths
 
 
 def _written(value: Any) -> str:

@@ -84,6 +84,7 @@ class Session:
         self.notes: list[str] = []
         self.best = ""  # the checksum of the best weights so far
         self.holds_best = False  # whether the model has better weights than those that were kept as the best
+        self.needs_earlier = False  # whether the state before the last one is the one that can be gone on from
 
     def run(self) -> Run | None:
         """Do all of it; the run has the best weights. None for a process that does not lead."""
@@ -143,9 +144,10 @@ class Session:
         fit_fusions(run, values, held_out, experiment.targets, experiment.task, self._note)
         with region("evaluation"):
             fit_task(run, values, experiment.splits["train"], experiment.targets)
+            runs.forget_end(self.folder)  # figures never stand beside weights that they are not of
             report = self._report(run, trainer, soup)
         runs.write_weights(self.folder / runs.WEIGHTS, runs.kept_weights(self.plan, model))
-        if not trainer.out_of_time:
+        if not (trainer.out_of_time or self.needs_earlier):
             forget_earlier(self.folder)
         self.followers.tell("on_end", run, report)
         return run
@@ -290,6 +292,9 @@ class Session:
         state, note = load_checkpoint(self.folder, list(trainer.model.parts()), self.identity, trainer.load_state)
         if note:
             self._note(note)
+            self.needs_earlier = True
+        for text in resumption.extends:
+            self.followers.message(text)
         self._find_best(trainer, state)
         done, steps = trainer.progress.epoch, trainer.progress.step
         if resumption.extends and (done > self.form.training.epochs or steps > trainer.steps):
@@ -362,6 +367,13 @@ class Session:
         except NonFiniteError as error:
             kept = f"; the checkpoint of step {saver.kept:,} is kept" if saver.kept else ""
             raise TrainingError(f"{error}{kept}") from error
+        if saver.kept > step:
+            self.needs_earlier = False
+        if trainer.ended_early:
+            self._note(
+                f"ended after epoch {trainer.progress.epoch} of {self.form.training.epochs}, as early_stopping says: "
+                f"{plural(trainer.progress.stale, 'epoch')} without a better validation {trainer.metric}"
+            )
         if trainer.out_of_time:
             within = f" (step {trainer.progress.step:,} of {trainer.steps:,})" if trainer.within_epoch else ""
             self._note(

@@ -112,7 +112,11 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_with(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("place", "value"),
-    [(("progress", "step"), "a"), (("position", "batches"), "x"), (("optimizer",), {}), (("watch",), None)],
+    [
+        *((("progress", "step"), "a"), (("progress", "history"), []), (("progress", "epoch"), 10**9)),
+        *((("progress", "best"), (0.5, 99)), (("progress", "best"), (0.1,)), (("progress", "best"), (0.1, "1"))),
+        *((("position", "batches"), "x"), (("optimizer",), {}), (("watch",), None)),
+    ],
     ids=str,
 )
 def test_a_state_that_cannot_be_taken_over_is_as_good_as_damaged(

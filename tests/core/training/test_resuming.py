@@ -19,6 +19,7 @@ from toys import NOISY, Linear, Listening, Ticking, assert_same, train
 import mmreg
 from mmreg import registry, runs
 from mmreg.errors import RunError, TableError
+from mmreg.run_files.summary import summarize
 from mmreg.studies.compare.usage import read_usage
 from mmreg.training import resuming
 from mmreg.training.progress import Clock
@@ -101,6 +102,21 @@ def test_a_training_that_is_over_keeps_one_state(whole: Path, stopped: Path) -> 
 def test_one_that_is_finished_while_its_last_state_is_damaged_keeps_the_one_before(stopped: Path, whole: Path) -> None:
     flip(stopped / runs.CHECKPOINT, 8 * 1000)
     mmreg.finish(stopped, toys.rows())
+    assert "earlier.pt" in kept(stopped)
+    train(stopped, resume=True, **NOISY)
+    assert_same(stopped, whole)
+    assert kept(stopped) == kept(whole)
+
+
+def test_one_that_is_finished_from_the_state_before_the_last_one_keeps_that(
+    stopped: Path, whole: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "other", callback=Listening(10), **{**NOISY, "overrides": ["training.seed=5"]})
+    shutil.copy(tmp_path / "other" / runs.CHECKPOINT, stopped / runs.CHECKPOINT)
+    listening = Listening()
+    mmreg.finish(stopped, toys.rows(), callback=listening)
+    assert any("last.pt is of another training; going on from the one before" in text for text in listening.messages)
     assert "earlier.pt" in kept(stopped)
     train(stopped, resume=True, **NOISY)
     assert_same(stopped, whole)
@@ -307,3 +323,61 @@ def test_a_clock_leaves_time_for_a_validation_as_long_as_the_last(monkeypatch: p
     now[0] = 45
     assert clock.is_over()
     assert math.isfinite(now[0])
+
+
+@pytest.fixture
+def extended(whole: Path, tmp_path: Path) -> Path:
+    """A run of three epochs that was gone on with for longer, and stopped in the sixth."""
+    folder = Path(shutil.copytree(whole, tmp_path / "extended"))
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, resume=True, overrides=["training.epochs=6"], callback=Listening(44), **NOISY)
+    return folder
+
+
+def test_a_run_that_is_extended_and_stopped_is_the_run_that_it_was_until_it_is_finished(extended: Path) -> None:
+    summary = summarize(extended)
+    assert (summary.status, summary.about) == ("whole", "trained on to epoch 5, not finished")
+    rows = runs.read_timings(extended)
+    assert len(rows) == 5
+    assert summary.seconds == pytest.approx(sum(float(row["seconds"]) for row in rows[:3]))
+    run = mmreg.load(extended, "cpu")
+    assert run.evaluate(toys.rows(), split="test")["metrics"] == run.report["test"]["metrics"]
+    assert mmreg.finish(extended, toys.rows()).report["epochs"] == 5
+    assert summarize(extended).about == ""
+    with pytest.raises(RunError, match="has ended, and is a run"):
+        mmreg.finish(extended, toys.rows())
+
+
+@pytest.mark.parametrize("write", ["mmreg.training.session.write_json", "mmreg.runs.write_weights"])
+def test_figures_never_stand_beside_other_weights(extended: Path, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(write, killed)
+        with pytest.raises(KeyboardInterrupt):
+            mmreg.finish(extended, toys.rows())
+    assert not (extended / runs.WEIGHTS).exists()
+    run = mmreg.finish(extended, toys.rows())
+    assert run.report["epochs"] == 5
+    assert mmreg.load(extended, "cpu").evaluate(toys.rows(), split="test")["metrics"] == run.report["test"]["metrics"]
+
+
+def test_a_run_whose_report_is_gone_is_finished_anew_and_one_without_a_whole_state_is_not(
+    whole: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    (folder / runs.REPORT).unlink()
+    assert mmreg.finish(folder, toys.rows()).report["epochs"] == 3
+    flip(folder / runs.CHECKPOINT, 8 * 1000)
+    with pytest.raises(RunError, match="has ended, and is a run"):
+        mmreg.finish(folder, toys.rows())
+
+
+def test_what_is_said_otherwise_of_the_end_is_told(stopped: Path) -> None:
+    listening = Listening()
+    train(
+        stopped, resume=True, overrides=["training.epochs=4", "training.early_stopping=3"], callback=listening, **NOISY
+    )
+    assert "training.epochs: was 3, is 4" in listening.messages
+    assert "training.early_stopping: was null, is 3" in listening.messages

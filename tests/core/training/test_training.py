@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +172,27 @@ def test_early_stopping_and_max_steps_end_the_training(tmp_path: Path) -> None:
         tmp_path / "early", overrides=["training.epochs=50", "training.early_stopping={patience: 2, min_delta: 1}"]
     )
     assert run.report["epochs"] == 3  # the first sets the mark, two bring no improvement of 1
+    (note,) = run.report["notes"]
+    assert note == "ended after epoch 3 of 50, as early_stopping says: 2 epochs without a better validation accuracy"
     run = train(tmp_path / "steps", overrides=["training.max_steps=5"])
     assert run.report["steps"] == 5
+
+
+def test_a_lower_loss_at_an_equal_metric_is_an_improvement_where_any_counts(tmp_path: Path) -> None:
+    def trained(folder: str, *overrides: str) -> list[tuple[float, float]]:
+        run = train(tmp_path / folder, overrides=["training.epochs=12", "training.metric=accuracy", *overrides])
+        with (run.folder / "metrics.csv").open() as file:
+            return [(float(row["validation_accuracy"]), -float(row["validation_loss"])) for row in csv.DictReader(file)]
+
+    def end(standings: Sequence[Any]) -> int:
+        best = [max(standings[: n + 1]) for n in range(len(standings))]
+        return next((n + 1 for n in range(2, len(best)) if best[n - 2] == best[n]), len(best))
+
+    whole = trained("whole")
+    by_both, by_metric = end(whole), end([value for value, _ in whole])
+    assert by_both != by_metric
+    assert len(trained("any", "training.early_stopping=2")) == by_both
+    assert len(trained("more", "training.early_stopping={patience: 2, min_delta: 1e-9}")) == by_metric
 
 
 def test_the_best_weights_are_kept_by_the_metric_and_of_equal_ones_by_the_loss(tmp_path: Path) -> None:

@@ -78,6 +78,17 @@ def test_notes_are_told_where_there_are_some(folder: Path) -> None:
     assert "\n\n## Notes\n\n- a cell cannot be loaded\n- gone on with\n\n" in render(read_run(folder))
 
 
+def test_what_was_trained_after_the_figures_is_left_out_and_told(folder: Path) -> None:
+    whole = read_run(folder)
+    table = folder / "metrics.csv"
+    table.write_text(table.read_text() + "31,93,0.1,9.0,0.1,0.99\n32,96,0.1,9.0,0.1,0.99\n")
+    (folder / "timings.csv").write_text("epoch,seconds\n30,2\n31,2\n")
+    facts = read_run(folder)
+    assert facts.history == whole.history
+    assert [row["epoch"] for row in facts.timings] == ["30"]
+    assert "- trained on to epoch 32 since, and not finished: what is here is of the 30 before\n" in render(facts)
+
+
 def test_figures_are_told_by_split_and_part_beside_interval_and_baseline(folder: Path) -> None:
     assert cells(render(read_run(folder)), "Figures") == [
         ["split", "part", "rows", "accuracy", "accuracy 95% interval"],
