@@ -44,8 +44,9 @@ from mmreg.data.table import Table
 from mmreg.experiment import Experiment, open_experiment, prepare_all
 from mmreg.model.devices import resolve_device, tuned
 from mmreg.recipe.resolve import resolve
-from mmreg.training.distributed import Peers, joined
+from mmreg.training.joining import joined
 from mmreg.training.loop import Trainer
+from mmreg.training.peers import Peers
 from mmreg.training.rows import TrainingRows
 
 KERNELS = 15

@@ -16,8 +16,8 @@ from mmreg.data.prepared import Prepared, fit_arrays
 from mmreg.data.table import Table
 from mmreg.experiment import Experiment, open_experiment, prepare_all
 from mmreg.recipe.resolve import resolve
-from mmreg.training.distributed import Peers
 from mmreg.training.loop import Trainer
+from mmreg.training.peers import Peers
 from mmreg.training.rows import TrainingRows
 
 CLASSES = 20

@@ -27,7 +27,7 @@ from mmreg.data.table import Table
 from mmreg.experiment import open_experiment, prepare_all
 from mmreg.recipe.recipe import Recipe
 from mmreg.recipe.resolve import resolve
-from mmreg.training.distributed import joined
+from mmreg.training.joining import joined
 from mmreg.training.loop import Trainer
 from mmreg.training.rows import TrainingRows
 

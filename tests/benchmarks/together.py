@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from setups import CLASSES, CPU, SEED_MODEL, set_up
 
-from mmreg.training.distributed import Peers, joined
+from mmreg.training.joining import joined
+from mmreg.training.peers import Peers
 
 STEPS, WORDS = 8, 12
 """Steps of an epoch; words of a text."""

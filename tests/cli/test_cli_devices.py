@@ -18,7 +18,7 @@ from trained_together import start
 import mmreg
 from mmreg.cli import launch
 from mmreg.errors import DeviceError, TrainingError
-from mmreg.training.distributed import Peers, check_same
+from mmreg.training.peers import Peers, check_same
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 TOGETHER = ("--device", "cpu", "--devices", "2")
@@ -212,16 +212,16 @@ def test_a_process_that_has_failed_keeps_its_exit_code_while_the_others_are_ende
 def test_a_process_without_a_device_of_its_own_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from mmreg.training import distributed
+    from mmreg.training import joining
 
-    monkeypatch.setattr(distributed, "resolve_device", lambda name: torch.device("cuda"))
-    monkeypatch.setattr(distributed, "available_devices", lambda: ["cuda:0", "cuda:1", "cpu"])
+    monkeypatch.setattr(joining, "resolve_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(joining, "available_devices", lambda: ["cuda:0", "cuda:1", "cpu"])
     told = {"WORLD_SIZE": 4, "RANK": 3, "LOCAL_RANK": 3, "LOCAL_WORLD_SIZE": 4, "MASTER_ADDR": "here", "MASTER_PORT": 1}
     for name, value in told.items():
         monkeypatch.setenv(name, str(value))
     with (
         pytest.raises(DeviceError, match=r"4 processes need as many devices, and this machine has cuda:0, cuda:1"),
-        distributed.joined("auto"),
+        joining.joined("auto"),
     ):
         pass
 

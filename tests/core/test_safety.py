@@ -59,7 +59,7 @@ ALLOWED = {
     ("core/mmreg/studies/compare/jobs.py", "subprocess"): "this Python, to train a variant in a process of its own",
     ("core/mmreg/runs/hub.py", "huggingface_hub"): "runs that a user names by hf://, the files of a run alone",
     ("plugins/mmreg_hf/folders.py", "huggingface_hub"): "models that a recipe names: settings and safetensors alone",
-    ("core/mmreg/training/distributed.py", "socket"): "to ask whether the name of the first one's machine is known",
+    ("core/mmreg/training/joining.py", "socket"): "to ask whether the name of the first one's machine is known",
     ("plugins/mmreg_ray/engine.py", "socket"): "to see whether anything listens at the cluster's address that is given",
     ("plugins/mmreg_serve/command.py", "socket"): "to listen at the address that the command line gives",
     ("core/mmreg/testing/general.py", "subprocess"): "this Python, to import a plugin afresh",

@@ -103,7 +103,7 @@ def predict(
         raise OptionError(f"--on works on tables, and not with {other}; leave it out")
     chosen = None if on is None else engine(on)
     from mmreg.runs import load
-    from mmreg.training.distributed import joined
+    from mmreg.training.joining import joined
 
     with stdout_to_stderr, joined(device) as (peers, own_device):
         loaded = load(run, own_device, precision)

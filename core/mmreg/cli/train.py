@@ -203,7 +203,7 @@ def train(
         with stop.watched():
             with stop.heeding("stopped"):  # an import that is broken off leaves half a module
                 from mmreg.cli.display import Display
-                from mmreg.training.distributed import leads
+                from mmreg.training.joining import leads
                 from mmreg.training.train import train as run_training
 
             display = Display(quiet)

@@ -12,7 +12,7 @@ from mmreg.data.batches import Batch
 from mmreg.model.model import MultimodalModel, Output
 from mmreg.model.seeding import Draws
 from mmreg.regions import region
-from mmreg.training.distributed import Part, Peers
+from mmreg.training.peers import Part, Peers
 
 MODULATE = "balance/modulate"
 """What the draws of `modulate` are keyed by; no input or operator has such a name."""

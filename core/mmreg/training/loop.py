@@ -28,11 +28,11 @@ from mmreg.regions import region, waited
 from mmreg.training.averaging import Average
 from mmreg.training.blending import blending_weights
 from mmreg.training.captured import CapturedStep, CudaRecorder, make_capturable, with_own_flags
-from mmreg.training.distributed import Part, Peers, without_borrowed
 from mmreg.training.dropout import dropped_modalities
 from mmreg.training.nonfinite import ALL_FINITE, REMEDY, NonFiniteError, Watch, reason
 from mmreg.training.order import bucket_lengths, epoch_order
 from mmreg.training.parameters import Freezing, parameter_groups, trained_weights
+from mmreg.training.peers import Part, Peers, without_borrowed
 from mmreg.training.progress import Clock, Position, Progress, rates_after
 from mmreg.training.rows import AnyBatch, TrainingRows
 from mmreg.training.sampling import row_classes

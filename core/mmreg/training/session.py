@@ -30,13 +30,13 @@ from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.training.batch_size import find_batch_size
 from mmreg.training.checkpoint import BEST_WEIGHTS, FROZEN_WEIGHTS, TRAINING, forget_earlier, load_checkpoint
-from mmreg.training.distributed import Peers, check_same
 from mmreg.training.encode_once import encode_once
 from mmreg.training.fitting import fit_fusions, fit_task
 from mmreg.training.given import Given
 from mmreg.training.loop import Trainer
 from mmreg.training.nonfinite import NonFiniteError
 from mmreg.training.parameters import count_trained
+from mmreg.training.peers import Peers, check_same
 from mmreg.training.resuming import Resumption, check_values, identity
 from mmreg.training.rows import TrainingRows
 from mmreg.training.saving import Kept, Saver

@@ -29,7 +29,8 @@ from mmreg.model.balanced import BalancedPass
 from mmreg.model.inference import Predicted
 from mmreg.model.model import MultimodalModel, Output
 from mmreg.model.nodes import Supervised
-from mmreg.training.distributed import _Joined, share_statistics
+from mmreg.training.shared_norms import share_statistics
+from mmreg.training.together import _Joined
 
 BLOCK = 1 << 20
 """How many weights a layer of an encoder has at least, to be gathered apart from the others."""

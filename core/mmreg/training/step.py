@@ -18,10 +18,10 @@ from mmreg.model.seeding import Draws, derive
 from mmreg.recipe.training_form import Training
 from mmreg.regions import region
 from mmreg.training.balancing import balancing_of
-from mmreg.training.distributed import Part, Peers
 from mmreg.training.losses import total_loss
 from mmreg.training.mixing import Mixing
 from mmreg.training.nonfinite import StepGuard
+from mmreg.training.peers import Part, Peers
 
 
 @dataclass(frozen=True)

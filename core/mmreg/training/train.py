@@ -23,7 +23,8 @@ from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.runs.notebook_bar import follower
 from mmreg.training.checkpoint import has_checkpoint, load_checkpoint
-from mmreg.training.distributed import Peers, check_plan, joined
+from mmreg.training.joining import joined
+from mmreg.training.peers import Peers, check_plan
 from mmreg.training.profiling import Profile
 from mmreg.training.resuming import Resumption, check_recipe, resumption
 from mmreg.training.session import Session

@@ -15,7 +15,7 @@ from mmreg.data.lengths import unpadded_order
 from mmreg.model.inference import Predicted, mean_loss, predict
 from mmreg.model.measures import Measures
 from mmreg.model.model import MultimodalModel
-from mmreg.training.distributed import Peers
+from mmreg.training.peers import Peers
 from mmreg.training.rows import AnyBatch, TrainingRows
 
 

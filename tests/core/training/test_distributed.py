@@ -35,7 +35,8 @@ from mmreg.layers import MaskedBatchNorm, masked_batch_norm
 from mmreg.recipe.recipe import read_recipe
 from mmreg.recipe.resolve import resolve
 from mmreg.training.checkpoint import load_checkpoint
-from mmreg.training.distributed import Part, Peers, check_plan, part_of, slow_process
+from mmreg.training.peers import Part, Peers, check_plan, part_of
+from mmreg.training.together import slow_process
 
 SCRIPT = str(Path(trained_together.__file__))
 TOLERANCE = 2e-5

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from mmreg.errors import OptionError, TrainingError
-from mmreg.training import distributed
-from mmreg.training.distributed import joined
+from mmreg.training import joining
+from mmreg.training.joining import joined
 
 NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -49,7 +49,7 @@ def test_a_process_alone_needs_nobody(given: dict[str, str], monkeypatch: pytest
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_the_others_are_looked_for_for_a_while_alone(rank: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one finds its port taken, the second one nobody there."""
-    monkeypatch.setattr(distributed, "ARRIVAL", timedelta(seconds=1))
+    monkeypatch.setattr(joining, "ARRIVAL", timedelta(seconds=1))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         if rank == "1":
@@ -61,7 +61,7 @@ def test_the_others_are_looked_for_for_a_while_alone(rank: str, monkeypatch: pyt
 
 
 def test_a_machine_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "NAMED", timedelta(0))
+    monkeypatch.setattr(joining, "NAMED", timedelta(0))
     given = dict(zip(NAMES, ["1", "2", "no.such.host.invalid", "1"], strict=True))
     with pytest.raises(TrainingError, match=r"process 1 of 2 has not found .* no\.such\.host\.invalid:1 .*gaierror"):
         start(monkeypatch, given)

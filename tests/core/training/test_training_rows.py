@@ -7,7 +7,7 @@ import torch
 
 from mmreg.contract.spec import GRID, Spec
 from mmreg.data.prepared import Prepared
-from mmreg.training.distributed import Peers
+from mmreg.training.peers import Peers
 from mmreg.training.rows import TrainingRows
 
 COUNT = 1_000_000
