@@ -65,6 +65,17 @@ def bundle(run: mmreg.Run, tmp_path_factory: pytest.TempPathFactory) -> Exported
     return export(run, "onnx", tmp_path_factory.mktemp("exported") / "model.onnx", runner=True, int8=True)
 
 
+@pytest.fixture(scope="module")
+def small_bundle(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """For what is told before a network computes: three of the inputs, and no int8 file."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path_factory.mktemp("small")
+    modalities = {name: MODALITIES[name] for name in ("image", "title", "columns")}
+    modalities["title"] = {**modalities["title"], "tokenizer": "char"}
+    return export(trained_run(table, folder / "run", modalities, "mean"), "onnx", folder / "model.onnx", runner=True)
+
+
 def alike(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
     """The same columns in the same order; figures to 1e-4."""
     assert len(found) == len(wanted)
@@ -238,21 +249,21 @@ def test_mistakes_are_told_without_a_traceback(
             runtime.read_rows(tmp_path / name)
 
 
-def test_damaged_files_of_a_model_are_told(bundle: Exported, tmp_path: Path) -> None:
+def test_damaged_files_of_a_model_are_told(small_bundle: Exported, tmp_path: Path) -> None:
     described = tmp_path / "model.onnx.json"
     for text in ("[1]", "null", '{"decoding": [{}]}', "[" * 100_000, '{"decoding"'):
         described.write_text(text)
         with pytest.raises(runtime.RunnerError, match=r"model.onnx.json is damaged, copy it again"):
             runtime.Model(tmp_path / "model.onnx")
-    described.write_bytes((bundle.file.parent / described.name).read_bytes())
-    for content in (b"", bundle.file.read_bytes()[:2000]):
+    described.write_bytes((small_bundle.file.parent / described.name).read_bytes())
+    for content in (b"", small_bundle.file.read_bytes()[:2000]):
         (tmp_path / "model.onnx").write_bytes(content)
         with pytest.raises(runtime.RunnerError, match=r"model.onnx cannot be loaded, copy it again"):
             runtime.Model(tmp_path)
 
 
-def test_rows_that_are_none_are_told(bundle: Exported, tmp_path: Path) -> None:
-    model = runtime.Model(bundle.file)
+def test_rows_that_are_none_are_told(small_bundle: Exported) -> None:
+    model = runtime.Model(small_bundle.file)
     with pytest.raises(runtime.RunnerError, match="row 2 has no columns: it is a list"):
         model.predict([{"title": "a"}, [1]])  # type: ignore[list-item]
     with pytest.raises(runtime.RunnerError, match="the rows at a time must be 1 or more, found -1"):
