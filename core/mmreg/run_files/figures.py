@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mmreg.run_files.facts import run_file
+from mmreg.files import write_json
+from mmreg.run_files.facts import WEIGHTS, run_file
 
 REPORT = "report.json"
 TIMINGS = "timings.csv"
+CONTINUED = "continued"
+"""The key of a report by which it says that its training goes on."""
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -21,6 +25,25 @@ def read_report(folder: Path) -> dict[str, Any]:
     """
     report: dict[str, Any] = json.loads(run_file(folder, REPORT).read_text(encoding="utf-8"))
     return report
+
+
+def mark_continued(folder: Path) -> None:
+    """Say of what a run has measured, if it has, that its training goes on: the weights stay those of before its end.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with suppress(FileNotFoundError, ValueError):
+        write_json(folder / REPORT, {**read_report(folder), CONTINUED: True})
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether a run has all that a training writes at its end, and has not been gone on with since."""
+    try:
+        report = read_report(folder)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return (folder / WEIGHTS).is_file() and isinstance(report, dict) and not report.get(CONTINUED)
 
 
 def read_timings(folder: Path) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from mmreg.errors import MmregError
 from mmreg.files import irregular
 from mmreg.messages import one_line, printable
 from mmreg.run_files.facts import COMPONENTS, RECIPE, WEIGHTS, is_run, read_facts, run_file
-from mmreg.run_files.figures import REPORT, read_report, read_timings
+from mmreg.run_files.figures import CONTINUED, REPORT, read_report, read_timings
 from mmreg.run_files.lock import writer
 
 SPLITS = ("test", "out_of_fold", "validation")
@@ -98,9 +98,11 @@ def summarize(folder: Path) -> RunSummary:
         return RunSummary(folder, "damaged", f"{missing[0]} is gone", date, **told)
     if not told["report"]:
         return RunSummary(folder, "stopped", "", date, **told)
-    last = max((int(row["epoch"]) for row in read_timings(folder)), default=0)
-    more = last > told["report"].get("epochs", last)
-    return RunSummary(folder, "whole", f"trained on to epoch {last}, not finished" if more else "", date, **told)
+    on = ""
+    if told["report"].get(CONTINUED):
+        last = max((int(row["epoch"]) for row in read_timings(folder)), default=0)
+        on = f"trained on to epoch {last}, not finished"
+    return RunSummary(folder, "whole", on, date, **told)
 
 
 def _told(folder: Path, *, ended: bool) -> dict[str, Any]:

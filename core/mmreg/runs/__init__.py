@@ -1,7 +1,7 @@
 """A run: the folder that training leaves behind, and how it is loaded, evaluated and used to predict."""
 
 from mmreg.run_files.facts import COMPONENTS, FORMAT, RECIPE, WEIGHTS, is_run, read_facts, run_file
-from mmreg.run_files.figures import REPORT, TIMINGS, read_timings
+from mmreg.run_files.figures import REPORT, TIMINGS, has_ended, mark_continued, read_timings
 from mmreg.run_files.lock import LOCK, writer, writing
 from mmreg.run_files.weights import read_weights, told_checksum, write_weights
 from mmreg.runs.folder import (
@@ -17,7 +17,6 @@ from mmreg.runs.folder import (
     PROFILE,
     claim,
     clear,
-    forget_end,
     keep_assets,
     own_folder,
     read_predictions,
@@ -63,13 +62,14 @@ __all__ = [
     "claim",
     "clear",
     "evaluation",
-    "forget_end",
     "frozen_weights",
+    "has_ended",
     "is_run",
     "keep_assets",
     "kept_weights",
     "load",
     "load_kept_weights",
+    "mark_continued",
     "matching_key",
     "own_folder",
     "prediction_columns",

@@ -42,7 +42,7 @@ from mmreg.run_files.facts import (
     run_file,
     text_hash,
 )
-from mmreg.run_files.figures import REPORT, TIMINGS, read_report
+from mmreg.run_files.figures import CONTINUED, REPORT, TIMINGS, read_report
 from mmreg.run_files.lock import LOCK
 from mmreg.runs.references import references
 
@@ -122,23 +122,11 @@ def clear(folder: Path) -> None:
 
     Its assets stay, as the next run may be built from them; `write_facts` removes those that it is not.
     """
-    forget_end(folder)
-    for name in (METRICS, TIMINGS):
+    for name in (WEIGHTS, METRICS, TIMINGS, REPORT):
         (folder / name).unlink(missing_ok=True)
-    for name in (CHECKPOINTS, PROFILE):
-        _remove_own(folder, name)
-
-
-def forget_end(folder: Path) -> None:
-    """Remove what a training writes at its end from a folder that is locked: weights, figures and predictions."""
-    for name in (WEIGHTS, REPORT):
-        (folder / name).unlink(missing_ok=True)
-    _remove_own(folder, PREDICTIONS)
-
-
-def _remove_own(folder: Path, name: str) -> None:
-    if (folder / name).exists():
-        shutil.rmtree(own_folder(folder, name))
+    for name in (PREDICTIONS, CHECKPOINTS, PROFILE):
+        if (folder / name).exists():
+            shutil.rmtree(own_folder(folder, name))
 
 
 def keep_assets(folder: Path, plan: Plan) -> None:
@@ -301,15 +289,20 @@ def read_predictions(folder: Path, split: str) -> pa.Table | None:
     """What `write_predictions` wrote; None if the run has no such split.
 
     Raises:
-        RunError: the file is damaged.
+        RunError: the file is damaged, or the training goes on, so that it may be of other weights.
     """
     path = run_file(folder, f"{PREDICTIONS}/{split}.parquet")
+    try:
+        report = read_report(folder)
+    except (OSError, ValueError):  # there is none yet, or it is damaged
+        report = {}
+    if report.get(CONTINUED):
+        raise RunError(
+            f"the training of {folder} was gone on with, and has not ended; go on by --resume, or end it: "
+            f"mmreg finish {folder}"
+        )
     if not path.is_file():
-        try:
-            told = split in read_report(folder)
-        except (OSError, ValueError):  # there is no report yet, or it is damaged
-            told = False
-        if told:
+        if split in report:
             raise RunError(f"{path} is gone, of which the run's report tells the figures; train again")
         return None
     try:

@@ -144,9 +144,9 @@ class Session:
         fit_fusions(run, values, held_out, experiment.targets, experiment.task, self._note)
         with region("evaluation"):
             fit_task(run, values, experiment.splits["train"], experiment.targets)
-            runs.forget_end(self.folder)  # figures never stand beside weights that they are not of
             report = self._report(run, trainer, soup)
         runs.write_weights(self.folder / runs.WEIGHTS, runs.kept_weights(self.plan, model))
+        write_json(self.folder / runs.REPORT, report)  # last, as it says that all else is there
         if not (trainer.out_of_time or self.needs_earlier):
             forget_earlier(self.folder)
         self.followers.tell("on_end", run, report)
@@ -304,6 +304,8 @@ class Session:
             )
         if resumption.finishes:
             trainer.progress.finished = True
+        if not trainer.progress.finished:
+            runs.mark_continued(self.folder)
         if resumption.accepted or resumption.extends:
             self._write_facts(trainer.model)
 
@@ -318,6 +320,11 @@ class Session:
             earlier.replace(best)
         if not best.is_file() or (self.best and runs.told_checksum(best) not in ("", self.best)):
             there = "is gone" if not best.is_file() else f"is not of epoch {progress.best[1]}"
+            if progress.finished and runs.has_ended(self.folder):
+                raise RunError(
+                    f"{best} {there}, and there is nothing left to train; the run has its weights in "
+                    f"{runs.WEIGHTS}, which stay as they are"
+                )
             self._note(f"{best} {there}: the best weights are those of the epochs from here on")
             progress.best = None
             return
@@ -460,7 +467,7 @@ class Session:
         return self.peers.most(STOP if self.stop.wanted else KEEP if due else 0)
 
     def _report(self, run: Run, trainer: Trainer, soup: Soup | None) -> dict[str, Any]:
-        """Measure the kept weights on validation rows, and test rows if asked to; write predictions and figures."""
+        """Measure the kept weights on validation rows, and test rows if asked to; write predictions, give figures."""
         experiment, values = self.experiment, self.given.in_place(self.prepared)
         report: dict[str, Any] = {
             "epochs": trainer.progress.epoch,
@@ -492,7 +499,6 @@ class Session:
             true = true_targets(self.plan, experiment.table, rows)
             report[split] = runs.report_split(self.folder, self.plan, experiment.task, split, columns, true, predicted)
             self.followers.tell("on_evaluation", run, split, report[split])
-        write_json(self.folder / runs.REPORT, report)
         return report
 
     def _facts(self, model: MultimodalModel, trainer: Trainer) -> dict[str, Any]:

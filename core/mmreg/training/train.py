@@ -18,11 +18,10 @@ from mmreg.model.devices import deterministic, resolve_device, resolve_precision
 from mmreg.model.seeding import random_state_kept
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan
-from mmreg.run_files.finished import finished_report
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.runs.notebook_bar import follower
-from mmreg.training.checkpoint import has_checkpoint, load_checkpoint
+from mmreg.training.checkpoint import has_checkpoint
 from mmreg.training.joining import joined
 from mmreg.training.peers import Peers, check_plan
 from mmreg.training.profiling import Profile
@@ -157,7 +156,7 @@ def finish(
     cells = Path(facts["table"].get("folder", folder))  # what those of scheme://... are relative to
     plan.recipe.folder = cells if cells.is_dir() else None
     with runs.writing(folder) as check:
-        if _has_ended(folder):
+        if runs.has_ended(folder) or ((folder / runs.WEIGHTS).is_file() and not has_checkpoint(folder)):
             raise RunError(f"the training in {str(folder)!r} has ended, and is a run: mmreg evaluate {folder}")
         if not has_checkpoint(folder):
             raise RunError(
@@ -168,22 +167,6 @@ def finish(
         run = _run(folder, plan, target, Followers(follower(callback), plan.callbacks), ends, check)
         assert run is not None
         return run
-
-
-def _has_ended(folder: Path) -> bool:
-    """Whether a run has all that a training writes at its end, of the steps that its last state has."""
-    if not (folder / runs.WEIGHTS).is_file():
-        return False
-    if not has_checkpoint(folder):
-        return True
-    try:
-        measured = finished_report(folder).get("steps")
-    except RunError:
-        return False
-    try:
-        return bool(load_checkpoint(folder)[0]["progress"]["step"] == measured)
-    except RunError:  # there is nothing that could be taken in its place
-        return True
 
 
 def _run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import shutil
@@ -349,7 +350,7 @@ def test_a_run_that_is_extended_and_stopped_is_the_run_that_it_was_until_it_is_f
 
 
 @pytest.mark.parametrize("write", ["mmreg.training.session.write_json", "mmreg.runs.write_weights"])
-def test_figures_never_stand_beside_other_weights(extended: Path, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+def test_an_end_that_is_broken_off_is_none(extended: Path, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
     def killed(*arguments: object) -> None:
         raise KeyboardInterrupt
 
@@ -357,7 +358,9 @@ def test_figures_never_stand_beside_other_weights(extended: Path, monkeypatch: p
         patch.setattr(write, killed)
         with pytest.raises(KeyboardInterrupt):
             mmreg.finish(extended, toys.rows())
-    assert not (extended / runs.WEIGHTS).exists()
+    assert summarize(extended).about == "trained on to epoch 5, not finished"
+    with pytest.raises(RunError, match=r"was gone on with, and has not ended; .*mmreg finish"):
+        runs.read_predictions(extended, "validation")
     run = mmreg.finish(extended, toys.rows())
     assert run.report["epochs"] == 5
     assert mmreg.load(extended, "cpu").evaluate(toys.rows(), split="test")["metrics"] == run.report["test"]["metrics"]
@@ -372,6 +375,31 @@ def test_a_run_whose_report_is_gone_is_finished_anew_and_one_without_a_whole_sta
     flip(folder / runs.CHECKPOINT, 8 * 1000)
     with pytest.raises(RunError, match="has ended, and is a run"):
         mmreg.finish(folder, toys.rows())
+
+
+def test_a_whole_run_without_its_best_weights_keeps_those_that_it_has(whole: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    (folder / runs.BEST).unlink()
+    before = (folder / runs.WEIGHTS).read_bytes()
+    with pytest.raises(RunError, match=r"best.safetensors is gone, and there is nothing left to train"):
+        train(folder, resume=True, **NOISY)
+    assert (folder / runs.WEIGHTS).read_bytes() == before
+    assert train(folder, resume=True, overrides=["training.epochs=4"], **NOISY).report["epochs"] == 4
+
+
+def test_a_run_that_is_measured_anew_stays_whole_where_that_is_broken_off(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    before = mmreg.load(folder, "cpu").report
+    monkeypatch.setattr(runs, "write_weights", full)
+    with pytest.raises(OSError, match="No space"):
+        train(folder, resume=True, **NOISY)
+    assert summarize(folder).about == ""
+    assert mmreg.load(folder, "cpu").report == before
 
 
 def test_what_is_said_otherwise_of_the_end_is_told(stopped: Path) -> None:

@@ -70,8 +70,8 @@ class Job:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a training ended in a folder: its weights are written last."""
-    return runs.is_run(folder) and (folder / runs.REPORT).is_file() and (folder / runs.WEIGHTS).is_file()
+    """Whether a training ended in a folder."""
+    return runs.is_run(folder) and runs.has_ended(folder)
 
 
 def device_slots(device: str | torch.device | None, jobs: int | None) -> list[str]:
