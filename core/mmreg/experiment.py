@@ -114,12 +114,16 @@ def checked_plan(recipe: Recipe) -> Plan:
         raise
 
 
-def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None) -> Experiment:
+def open_experiment(
+    plan: Plan, modalities: Mapping[str, Modality] | None = None, task: Task | None = None
+) -> Experiment:
     """Read the table, split it, and fit the task and the modalities' vocabularies; decodes no file.
 
     Args:
         plan: the resolved recipe.
         modalities: fitted ones to take instead of fitting new ones.
+        task: a fitted one to take instead of fitting a new one: that of a cross-validation has learned all rows in
+            folds, whatever the recipe's own split is.
 
     Raises:
         RecipeError: the recipe names columns that are not there.
@@ -134,16 +138,18 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     check_columns(plan.recipe, table)
     check_key(table, form.key)
     target = target_column(plan, table)
-    task = plan.new_task()
-    splits, messages = target.known(_split(plan, tables, target, task), skip=form.on_bad == "skip")
+    new_task = plan.new_task()
+    splits, messages = target.known(_split(plan, tables, target, new_task), skip=form.on_bad == "skip")
     if len(form.predicted) > 1 and isinstance(form.split, Fractions):
-        stratified_by = stratifying(task, _shares(form.split))
+        stratified_by = stratifying(new_task, _shares(form.split))
         messages += [f"the split is stratified by the target {stratified_by!r}"] if stratified_by else []
     seed = form.training.seed
-    with seeded(seed, "task"):  # it may make parameters of its own
-        # The trainings of a cross-validation predict in the same units, those of all rows in folds.
-        folds = isinstance(form.split, Fractions) and form.split.folds is not None
-        target.fit(task, np.sort(np.concatenate(list(splits.values()))) if folds else splits["train"])
+    if task is None:
+        task = new_task
+        with seeded(seed, "task"):  # it may make parameters of its own
+            # The trainings of a cross-validation predict in the same units, those of all rows in folds.
+            folds = isinstance(form.split, Fractions) and form.split.folds is not None
+            target.fit(task, np.sort(np.concatenate(list(splits.values()))) if folds else splits["train"])
     targets = target.encode(task, splits)
     columns = {name: given.weight for name, given in form.predicted.items()}
     weights = loss_weights(task, table, columns, targets, splits)

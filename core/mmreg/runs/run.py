@@ -355,7 +355,7 @@ class Run:
                     f"{self.folder} was combined of runs on different tables: pass the table to evaluate on, with "
                     "--split test for its test rows"
                 )
-            experiment = open_experiment(self.plan, self.modalities)
+            experiment = open_experiment(self.plan, self.modalities, self.task)
             if experiment.table.fingerprint() != self.fingerprint:
                 raise RunError(
                     f"the table of this run ({experiment.table.name}) has changed since the training, so its "

@@ -110,7 +110,7 @@ def measure_apart(run: Run, base: Recipe) -> None:
     form = base.form
     if not isinstance(form.split, str) and "test" not in form.files():
         return
-    experiment = open_experiment(checked_plan(base), run.modalities)
+    experiment = open_experiment(checked_plan(base), run.modalities, run.task)
     rows = experiment.splits["test"]
     if not len(rows):
         return

@@ -147,6 +147,29 @@ def test_the_run_of_all_folds_says_that_its_figures_are_those_out_of_fold(tmp_pa
     assert run.evaluate(toys.rows(30, seed=9))["rows"] == 30
 
 
+def test_a_class_that_the_recipes_own_split_would_not_train_on_does_not_hide_that(tmp_path: Path) -> None:
+    """Every row is in the folds, so a class in one validation row of the recipe's own split is known to the run."""
+    rows = [{**row, "label": "v" if row["split"] == "validation" else row["label"]} for row in TABLE]
+    (tmp_path / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {**recipe(**alone("a"), split="split"), "table": str(tmp_path / "table.jsonl")}
+    mmreg.cross_validate(given, tmp_path / "run", folds=2, device="cpu", overrides=["training.epochs=1"])
+    run = mmreg.load(tmp_path / "run", "cpu")
+    assert run.evaluate()["metrics"]["accuracy"] == run.report["test"]["metrics"]["accuracy"]
+    with pytest.raises(RunError, match="measured out of fold"):
+        run.evaluate(split="validation")
+
+
+def test_numbers_are_measured_in_the_units_of_the_folds_and_not_of_the_recipes_own_split(tmp_path: Path) -> None:
+    far = {"validation": 40.0}
+    rows = [{**row, "y": row["a"][0] + far.get(row["split"], 0.0)} for row in toys.rows(120)]
+    (tmp_path / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {**recipe(**alone("a"), split="split"), "table": str(tmp_path / "table.jsonl")}
+    given["target"] = {"column": "y", "task": "regression"}
+    mmreg.cross_validate(given, tmp_path / "run", folds=2, device="cpu", overrides=["training.epochs=1"])
+    run = mmreg.load(tmp_path / "run", "cpu")
+    assert run.evaluate()["metrics"]["mae"] == pytest.approx(run.report["test"]["metrics"]["mae"])
+
+
 @pytest.mark.parametrize("split", [{"validation": 0.2}, "split"])
 def test_those_who_follow_are_told_of_the_end_when_all_figures_are_there(tmp_path: Path, split: Any) -> None:
     run = mmreg.cross_validate(recipe(split=split), tmp_path / "run", folds=2, device="cpu").run
