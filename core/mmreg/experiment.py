@@ -23,7 +23,7 @@ from mmreg.data.leaks import leaks, leaks_text
 from mmreg.data.list_cells import ListCells, list_cells
 from mmreg.data.lost import lost_cells
 from mmreg.data.prepare import prepare
-from mmreg.data.prepared import OnBad, Prepared, raise_bad
+from mmreg.data.prepared import IN_TRAINING, OnBad, Prepared, raise_bad
 from mmreg.data.sources import open_table
 from mmreg.data.splits import SPLITS, split_rows
 from mmreg.data.table import Table, concat_tables
@@ -303,6 +303,7 @@ def prepare_all(
     progress: Callable[[int, int, str], None] | None = None,
     on_bad: OnBad | None = None,
     engine: Engine | None = None,
+    remedy: str = IN_TRAINING,
 ) -> dict[str, Prepared]:
     """Decode every modality's values once, or find them in the cache.
 
@@ -314,6 +315,7 @@ def prepare_all(
         progress: told the values done, their number, and the modality's name.
         on_bad: what to do about cells that cannot be loaded, instead of what the recipe says.
         engine: what loads them; threads of this process if not given.
+        remedy: what can be done about such cells where the policy is to stop.
 
     Raises:
         DataError: cells cannot be loaded and the policy is to stop; lists the first of all modalities' bad cells.
@@ -334,7 +336,7 @@ def prepare_all(
             engine=engine,
         )
         prepared[name] = values if cells is None else cells.grouped(values)
-    raise_bad(prepared.values())
+    raise_bad(prepared.values(), remedy)
     return prepared
 
 
