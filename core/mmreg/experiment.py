@@ -25,7 +25,7 @@ from mmreg.data.lost import lost_cells
 from mmreg.data.prepare import prepare
 from mmreg.data.prepared import IN_TRAINING, OnBad, Prepared, raise_bad
 from mmreg.data.sources import open_table
-from mmreg.data.splits import SPLITS, split_rows
+from mmreg.data.splits import SPLITS, few_validation, split_rows
 from mmreg.data.table import Table, concat_tables
 from mmreg.data.targets import TargetColumn, loss_weights, stratifying
 from mmreg.errors import MmregError, RecipeError, TableError
@@ -166,6 +166,7 @@ def open_experiment(
     columns = {column: given.modality.cls.paths for given in alone for column in given.columns}
     known = {split: targets[rows] for split, rows in splits.items() if len(rows)}
     messages += [concern.text for concern in task.concerns(known)]
+    messages += few_validation(len(splits["validation"])) if form.training.keep != "last" else []
     paths = [column for column, are_paths in columns.items() if are_paths]
     found = leaks(table, splits, list(columns), paths, {cells.column: cells for cells in lists.values()})
     messages += [leaks_text(found)] if found else []

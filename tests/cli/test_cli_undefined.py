@@ -72,3 +72,22 @@ def test_an_undefined_metric_is_null_in_reports_and_a_dash_in_tables(
     assert mmreg.compare(["run", "two"]).metric != metric
     with pytest.raises(OptionError, match=f"'{metric}' is undefined on the validation rows of run, two; choose"):
         mmreg.compare(["run", "two"], metric=metric)
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "1 validation row,"), (9, "9 validation rows,"), (10, "")])
+def test_weights_that_few_validation_rows_choose_are_told(
+    cli: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    split = ["validation"] * count + ["train"] * 60
+    rows = [{"size": n % 13, "kind": "ab"[n % 2], "split": of} for n, of in enumerate(split)]
+    write_table(tmp_path / "table.csv", rows)
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("TARGET", "kind").replace("TASK", "classification"))
+    drafted = cli("init", "table.csv", "--target", "kind", "--out", "drafted.yaml")
+    checked = cli("validate", "recipe.yaml")
+    assert (drafted.code, checked.code) == (0, 0)
+    text = f"the weights are chosen by {told}"
+    for found in ((tmp_path / "drafted.yaml").read_text(), checked.out + checked.err):
+        assert (text in found) is bool(told), found
+    last = cli("validate", "recipe.yaml", "--set", "training.keep=last")
+    assert "the weights are chosen by" not in last.out + last.err

@@ -19,7 +19,7 @@ from mmreg.data.hashing import is_text
 from mmreg.data.identity import value_codes
 from mmreg.data.lookalikes import notes
 from mmreg.data.sources import open_table
-from mmreg.data.splits import split_rows
+from mmreg.data.splits import few_validation, split_rows
 from mmreg.data.table import SEPARATOR_HINT, Table
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.files import unwritable, write_text
@@ -117,6 +117,8 @@ def draft_recipe(table: TableFile, target: str | Sequence[str] | None = None, fo
         if isinstance(split, str)
         else round(split["validation"] * len(opened))
     )
+    for told in few_validation(held_out):
+        draft.add("", told)
     _fusion(draft, [task.name for task in tasks.values()], len(suggestions), held_out)
     lacking = int(np.all([values.missing() for values in targets.values()], axis=0).sum())
     if lacking:
