@@ -11,6 +11,8 @@ from mmreg.run_files.facts import run_file
 
 REPORT = "report.json"
 TIMINGS = "timings.csv"
+SPLITS = ("test", "out_of_fold", "validation")
+"""What figures of a report may be of, those that tell the most first."""
 
 
 def read_report(folder: Path) -> dict[str, Any]:
