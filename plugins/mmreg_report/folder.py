@@ -37,10 +37,10 @@ def folder_page(folder: Path) -> str:
     runs = sorted(found.parent for pattern in DEPTH for found in folder.glob(f"{pattern}/{FACTS}"))
     if not runs:
         raise RunError(f"{str(folder)!r} is no run folder: it has no {FACTS}, and no comparison or search is in it")
-    told = f"; {folder / STUDY} tells of it" if (folder / STUDY).is_file() else ""
+    study = f"; {folder / STUDY} tells of it" if (folder / STUDY).is_file() else ""
     several = " ".join(map(str, runs[:2]))
     raise RunError(
-        f"{str(folder)!r} is no run folder, and holds no finished comparison or search{told}; it holds "
+        f"{str(folder)!r} is no run folder, and holds no finished comparison or search{study}; it holds "
         f"{listed(runs, 3)}: "
         f"mmreg report {runs[0]} tells of a run" + (f", mmreg report {several} compares some" if len(runs) > 1 else "")
     )

@@ -18,7 +18,7 @@ from mmreg.contract.fusion import ModelFusion
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.task import Task
 from mmreg.errors import OptionError, RunError
-from mmreg.files import write_json
+from mmreg.files import as_path, write_json
 from mmreg.model.build import build
 from mmreg.model.devices import resolve_device
 from mmreg.model.nodes import ModelNode
@@ -64,11 +64,12 @@ def fuse(
     """
     if len(folders) < 2:
         raise RunError(f"fusing needs at least two runs, found {len(folders)}")
-    if any(Path(folder).resolve() == Path(out).resolve() for folder in folders):
+    wanted = as_path(out, "out")
+    if any(as_path(folder, "a run's folder").resolve() == wanted.resolve() for folder in folders):
         raise RunError(f"{out} is one of the runs to combine; name another folder for the combination")
     chosen = _chosen(fusion)
-    with runs.writing(Path(out)):
-        target = runs.claim(Path(out), overwrite=overwrite, resumable=False)
+    with runs.writing(wanted):
+        target = runs.claim(wanted, overwrite=overwrite, resumable=False)
         runs.remove_leftovers(target)
         run = combine([runs.load(folder, "cpu") for folder in folders], chosen, target, resolve_device(device))
         tell_end(run)

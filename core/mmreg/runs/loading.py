@@ -11,6 +11,7 @@ import torch
 
 from mmreg.data.prepared import OnBad
 from mmreg.errors import MmregError, OptionError, RecipeError, RunError
+from mmreg.files import as_path
 from mmreg.messages import one_line
 from mmreg.model.devices import resolve_device
 from mmreg.recipe.recipe import Recipe, read_recipe
@@ -44,6 +45,7 @@ def load(
             not given.
 
     Raises:
+        ArgumentError: `folder` is no path.
         OptionError: there is no such `on_bad`.
         MissingPackageError: it is on the hub, and huggingface_hub is not installed.
         RunError: the folder is no run, cannot be downloaded, is incomplete, or needs a component that is not installed
@@ -52,7 +54,8 @@ def load(
     policy: OnBad | None = next((each for each in get_args(OnBad) if each == on_bad), None)
     if policy is None and on_bad is not None:
         raise OptionError(f"on_bad is one of {', '.join(get_args(OnBad))}, found {on_bad!r}")
-    folder = fetch(folder) if is_on_hub(folder) else Path(folder)
+    path = as_path(folder, "folder", "a run's folder, or hf://USER/NAME")
+    folder = fetch(folder) if is_on_hub(folder) else path
     facts = finished_facts(folder)
     try:
         run = _loaded(folder, facts, resolve_device(device), precision)
