@@ -27,7 +27,7 @@ from mmreg.data.prepared import IN_TRAINING, OnBad, Prepared, raise_bad
 from mmreg.data.sources import open_table
 from mmreg.data.splits import SPLITS, few_validation, split_rows
 from mmreg.data.table import Table, concat_tables
-from mmreg.data.targets import TargetColumn, loss_weights, stratifying
+from mmreg.data.targets import TargetColumn, column_names, loss_weights, stratifying
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.messages import listed
 from mmreg.model.build import States, build
@@ -166,11 +166,24 @@ def open_experiment(
     columns = {column: given.modality.cls.paths for given in alone for column in given.columns}
     known = {split: targets[rows] for split, rows in splits.items() if len(rows)}
     messages += [concern.text for concern in task.concerns(known)]
+    messages += _targets_read(plan)
     messages += few_validation(len(splits["validation"])) if form.training.keep != "last" else []
     paths = [column for column, are_paths in columns.items() if are_paths]
     found = leaks(table, splits, list(columns), paths, {cells.column: cells for cells in lists.values()})
     messages += [leaks_text(found)] if found else []
     return Experiment(plan, table, splits, dict(modalities), task, targets, weights, messages, lost)
+
+
+def _targets_read(plan: Plan) -> list[str]:
+    """What a person should know of inputs that read what is to be predicted."""
+    targets = {column for given in plan.recipe.form.predicted.values() for column in column_names(given.reads)}
+    told = "which is to be predicted: figures will be too good; take it from the inputs"
+    return [
+        f"the modality {name!r} reads the column {column!r}, {told}"
+        for name, given in plan.inputs.items()
+        for column in given.columns
+        if column in targets
+    ]
 
 
 def list_inputs(plan: Plan, table: Table, strict: bool = True) -> dict[str, ListCells]:

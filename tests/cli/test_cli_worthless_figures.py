@@ -1,4 +1,4 @@
-"""Metrics that are undefined on the rows at hand are told as such, and choose no weights."""
+"""What makes figures worth nothing is told: undefined ones, few rows to choose by, and the target as an input."""
 
 from __future__ import annotations
 
@@ -91,3 +91,10 @@ def test_weights_that_few_validation_rows_choose_are_told(
         assert (text in found) is bool(told), found
     last = cli("validate", "recipe.yaml", "--set", "training.keep=last")
     assert "the weights are chosen by" not in last.out + last.err
+
+
+def test_an_input_that_is_the_target_is_told(cli: Caller, recipe: Any) -> None:
+    path = recipe("price", "regression")
+    told = "the modality 'size' reads the column 'price', which is to be predicted: figures will be too good"
+    assert told not in cli("validate", path).err
+    assert told in cli("validate", path, "--set", "modalities.size.columns=[size, price]").err
