@@ -133,7 +133,7 @@ def _train(trainings: Sequence[Job], slots: Sequence[str], callback: Callback) -
     if todo:
         prepare_grid(todo, callback)
         if len(todo) < len(trainings):
-            callback.on_message(f"{len(trainings) - len(todo)} of {len(trainings)} trainings are done already")
+            callback.on_message(f"trainings that are done already: {len(trainings) - len(todo)} of {len(trainings)}")
     return run_jobs(todo, slots, callback)
 
 

@@ -112,7 +112,7 @@ def test_operators_are_fitted_on_predictions_out_of_fold(folder: Path, tmp_path:
     fused = run.report["out_of_fold"]
     assert fused["rows"] == len(TABLE)
     assert fused["metrics"]["accuracy"] > max(figures.values()) + 0.1
-    assert fused["metrics"]["modalities"]["mean"]["accuracy"] == pytest.approx(figures["a"], abs=0.1)
+    assert fused["metrics"]["modalities"]["a"]["accuracy"] == pytest.approx(figures["a"], abs=0.1)
     new = toys.rows(60, seed=9)
     assert mmreg.load(tmp_path / "fused", "cpu").evaluate(new)["metrics"]["accuracy"] > max(figures.values())
 
