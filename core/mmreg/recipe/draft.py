@@ -98,8 +98,8 @@ def draft_recipe(table: TableFile, target: str | Sequence[str] | None = None, fo
     }
     split = next((task.split for task in tasks.values() if task.split != split), split)
     draft.add(f"split: {_quoted(split) if isinstance(split, str) else _flow(split)}", why)
-    owner = None if isinstance(split, str) else next((column for column in left if _is_owner(opened, column)), None)
-    if owner is not None:
+    owner = next((column for column in left if _is_owner(opened, column)), None)
+    if owner is not None and not isinstance(split, str):
         apart = _flow({**split, "by": owner})
         draft.add("", f"note: rows of one {owner} may be in several splits, so that figures are too good for new ones;")
         draft.add("", f"split: {apart} keeps them together; take {owner} from the inputs then")
