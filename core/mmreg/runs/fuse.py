@@ -282,7 +282,7 @@ class _Parts:
             elif self.evidential:
                 of += _renamed(tree, names)["of"]
             else:
-                of.append({"called": self._called(index), **_renamed(tree, names)})
+                of.append({**_renamed(tree, names), "called": self._called(index)})
         data["fusion"] = {**self.fusion, "of": of}
         return data
 
