@@ -50,6 +50,14 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class BadCells(StrEnum):
+    """What is done about cells that cannot be loaded."""
+
+    ERROR = "error"
+    ABSENT = "absent"
+    SKIP = "skip"
+
+
 def _debug(value: bool) -> bool:
     if value:
         os.environ["MMREG_DEBUG"] = "1"
@@ -74,6 +82,14 @@ Devices = Annotated[
 ]
 Precision = Annotated[
     str | None, typer.Option("--precision", help="auto, float32, bfloat16 or float16, instead of the recipe's.")
+]
+OnBad = Annotated[
+    BadCells | None,
+    typer.Option(
+        "--on-bad",
+        help="What to do about cells that cannot be loaded, instead of what the recipe says: stop, take them for "
+        "absent, or leave out their rows.",
+    ),
 ]
 AugmentedVersions = Annotated[
     int,

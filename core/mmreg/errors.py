@@ -22,6 +22,10 @@ class OptionError(MmregError, ValueError):
     """An option that is unknown, of the wrong type or out of its bounds."""
 
 
+class ArgumentError(MmregError, TypeError):
+    """An argument of another type than a function takes."""
+
+
 class RecipeError(MmregError, ValueError):
     """A recipe that cannot be read or contradicts itself; its message lists every problem found.
 

@@ -23,11 +23,11 @@ from mmreg.data.leaks import leaks, leaks_text
 from mmreg.data.list_cells import ListCells, list_cells
 from mmreg.data.lost import lost_cells
 from mmreg.data.prepare import prepare
-from mmreg.data.prepared import OnBad, Prepared, raise_bad
+from mmreg.data.prepared import IN_TRAINING, OnBad, Prepared, raise_bad
 from mmreg.data.sources import open_table
-from mmreg.data.splits import SPLITS, split_rows
+from mmreg.data.splits import SPLITS, few_validation, split_rows
 from mmreg.data.table import Table, concat_tables
-from mmreg.data.targets import TargetColumn, loss_weights, stratifying
+from mmreg.data.targets import TargetColumn, column_names, loss_weights, stratifying
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.messages import listed
 from mmreg.model.build import States, build
@@ -114,12 +114,16 @@ def checked_plan(recipe: Recipe) -> Plan:
         raise
 
 
-def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None) -> Experiment:
+def open_experiment(
+    plan: Plan, modalities: Mapping[str, Modality] | None = None, task: Task | None = None
+) -> Experiment:
     """Read the table, split it, and fit the task and the modalities' vocabularies; decodes no file.
 
     Args:
         plan: the resolved recipe.
         modalities: fitted ones to take instead of fitting new ones.
+        task: a fitted one to take instead of fitting a new one: that of a cross-validation has learned all rows in
+            folds, whatever the recipe's own split is.
 
     Raises:
         RecipeError: the recipe names columns that are not there.
@@ -134,16 +138,18 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     check_columns(plan.recipe, table)
     check_key(table, form.key)
     target = target_column(plan, table)
-    task = plan.new_task()
-    splits, messages = target.known(_split(plan, tables, target, task), skip=form.on_bad == "skip")
+    new_task = plan.new_task()
+    splits, messages = target.known(_split(plan, tables, target, new_task), skip=form.on_bad == "skip")
     if len(form.predicted) > 1 and isinstance(form.split, Fractions):
-        stratified_by = stratifying(task, _shares(form.split))
+        stratified_by = stratifying(new_task, _shares(form.split))
         messages += [f"the split is stratified by the target {stratified_by!r}"] if stratified_by else []
     seed = form.training.seed
-    with seeded(seed, "task"):  # it may make parameters of its own
-        # The trainings of a cross-validation predict in the same units, those of all rows in folds.
-        folds = isinstance(form.split, Fractions) and form.split.folds is not None
-        target.fit(task, np.sort(np.concatenate(list(splits.values()))) if folds else splits["train"])
+    if task is None:
+        task = new_task
+        with seeded(seed, "task"):  # it may make parameters of its own
+            # The trainings of a cross-validation predict in the same units, those of all rows in folds.
+            folds = isinstance(form.split, Fractions) and form.split.folds is not None
+            target.fit(task, np.sort(np.concatenate(list(splits.values()))) if folds else splits["train"])
     targets = target.encode(task, splits)
     columns = {name: given.weight for name, given in form.predicted.items()}
     weights = loss_weights(task, table, columns, targets, splits)
@@ -160,10 +166,24 @@ def open_experiment(plan: Plan, modalities: Mapping[str, Modality] | None = None
     columns = {column: given.modality.cls.paths for given in alone for column in given.columns}
     known = {split: targets[rows] for split, rows in splits.items() if len(rows)}
     messages += [concern.text for concern in task.concerns(known)]
+    messages += _targets_read(plan)
+    messages += few_validation(len(splits["validation"])) if form.training.keep != "last" else []
     paths = [column for column, are_paths in columns.items() if are_paths]
     found = leaks(table, splits, list(columns), paths, {cells.column: cells for cells in lists.values()})
     messages += [leaks_text(found)] if found else []
     return Experiment(plan, table, splits, dict(modalities), task, targets, weights, messages, lost)
+
+
+def _targets_read(plan: Plan) -> list[str]:
+    """What a person should know of inputs that read what is to be predicted."""
+    targets = {column for given in plan.recipe.form.predicted.values() for column in column_names(given.reads)}
+    told = "which is to be predicted: figures will be too good; take it from the inputs"
+    return [
+        f"the modality {name!r} reads the column {column!r}, {told}"
+        for name, given in plan.inputs.items()
+        for column in given.columns
+        if column in targets
+    ]
 
 
 def list_inputs(plan: Plan, table: Table, strict: bool = True) -> dict[str, ListCells]:
@@ -297,6 +317,7 @@ def prepare_all(
     progress: Callable[[int, int, str], None] | None = None,
     on_bad: OnBad | None = None,
     engine: Engine | None = None,
+    remedy: str = IN_TRAINING,
 ) -> dict[str, Prepared]:
     """Decode every modality's values once, or find them in the cache.
 
@@ -308,6 +329,7 @@ def prepare_all(
         progress: told the values done, their number, and the modality's name.
         on_bad: what to do about cells that cannot be loaded, instead of what the recipe says.
         engine: what loads them; threads of this process if not given.
+        remedy: what can be done about such cells where the policy is to stop.
 
     Raises:
         DataError: cells cannot be loaded and the policy is to stop; lists the first of all modalities' bad cells.
@@ -328,7 +350,7 @@ def prepare_all(
             engine=engine,
         )
         prepared[name] = values if cells is None else cells.grouped(values)
-    raise_bad(prepared.values())
+    raise_bad(prepared.values(), remedy)
     return prepared
 
 

@@ -13,13 +13,14 @@ import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from mmreg.messages import cell
+from mmreg.errors import ArgumentError, OptionError
+from mmreg.messages import cell, shown
 
 fcntl: Any = None if sys.platform == "win32" else importlib.import_module("fcntl")
 """Locks of files, which Windows has not."""
@@ -29,6 +30,30 @@ def cache_dir() -> Path:
     """The folder of caches: the environment variable MMREG_CACHE_DIR, else the user's cache folder."""
     chosen = os.environ.get("MMREG_CACHE_DIR")
     return Path(chosen) if chosen else platformdirs.user_cache_path("mmreg")
+
+
+def as_path(given: object, name: str, what: str = "a path") -> Path:
+    """A path that was given from Python.
+
+    Args:
+        given: a text or a path.
+        name: the argument's, for the message.
+        what: what it may be.
+
+    Raises:
+        ArgumentError: it is neither.
+        OptionError: the system has no files of such a name.
+    """
+    if not isinstance(given, str | os.PathLike) or isinstance(os.fspath(given), bytes):
+        raise ArgumentError(f"{name} is {what}; found {shown(given)}")
+    path = Path(given)
+    try:
+        path.lstat()
+    except (OSError, ValueError) as error:  # mostly nothing is there
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise OptionError(f"{name}: {shown(str(path))} can be no path: {why}") from error
+    return path
 
 
 @contextmanager
@@ -51,7 +76,8 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that is gone: what was wrong before is told
+            temporary.unlink()
 
 
 def remove_unfinished(folder: Path) -> None:

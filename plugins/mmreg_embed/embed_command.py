@@ -12,6 +12,7 @@ from mmreg.console import (
     Debug,
     Device,
     Encoding,
+    OnBad,
     Precision,
     Quiet,
     RunArgument,
@@ -46,6 +47,7 @@ def embed(
     batch_size: BatchSize = None,
     device: Device = "auto",
     precision: Precision = None,
+    on_bad: OnBad = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -57,7 +59,7 @@ def embed(
     import mmreg
     from mmreg_embed.sources import embedded
 
-    loaded = mmreg.load(run, device, precision)
+    loaded = mmreg.load(run, device, precision, on_bad)
     vectors = embedded(
         loaded, table_source(table, separator, encoding), out, keep=keep or [], batch_size=batch_size, quiet=quiet
     )

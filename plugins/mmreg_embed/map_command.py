@@ -13,6 +13,7 @@ from mmreg.console import (
     Debug,
     Device,
     Encoding,
+    OnBad,
     Precision,
     Quiet,
     Separator,
@@ -82,6 +83,7 @@ def draw_map(
     batch_size: BatchSize = None,
     device: Device = "auto",
     precision: Precision = None,
+    on_bad: OnBad = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -98,7 +100,7 @@ def draw_map(
     from mmreg_embed.projection import beside, plane
     from mmreg_embed.sources import is_vectors, opened
 
-    run = None if table is None else mmreg.load(source, device, precision)
+    run = None if table is None else mmreg.load(source, device, precision, on_bad)
     wanted = list(keep or [])
     if color is not None and color != "vector" and table is not None and not is_vectors(table):
         wanted.append(color)

@@ -15,6 +15,7 @@ from mmreg.console import (
     Encoding,
     Format,
     FormatOption,
+    OnBad,
     Precision,
     Quiet,
     Separator,
@@ -95,6 +96,7 @@ def neighbours(
     batch_size: BatchSize = None,
     device: Device = "auto",
     precision: Precision = None,
+    on_bad: OnBad = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -120,7 +122,7 @@ def neighbours(
     from mmreg_embed.searching_rows import neighbours as search
     from mmreg_embed.sources import opened
 
-    run = None if table is None else mmreg.load(source, device, precision)
+    run = None if table is None else mmreg.load(source, device, precision, on_bad)
     row = _row(value or [], [column for given in run.plan.inputs.values() for column in given.columns] if run else [])
     asked = embed(run, [row]) if run is not None and row else queries or None
     given = table_source(table, separator, encoding)

@@ -18,6 +18,7 @@ from mmreg.console import (
     Encoding,
     Format,
     FormatOption,
+    OnBad,
     Precision,
     Quiet,
     RunArgument,
@@ -82,6 +83,7 @@ def explain(
     encoding: Encoding = None,
     device: Device = "auto",
     precision: Precision = None,
+    on_bad: OnBad = None,
     format_: FormatOption = Format.TABLE,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -112,7 +114,7 @@ def explain(
     with contextlib.redirect_stdout(sys.stderr), Bar(not quiet, None if quiet else say) as bar:
         if within is not None:
             require_captum()  # before a run is loaded
-        loaded = mmreg.load(run, device, precision)
+        loaded = mmreg.load(run, device, precision, on_bad)
         choice: dict[str, Any] = {"rows": numbers, "of": of, "target": target}
         choice["progress"] = lambda done, total, what: bar.advance(what, done, total)
         if within is None:

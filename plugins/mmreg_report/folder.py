@@ -14,6 +14,9 @@ from mmreg_report.reading import FACTS
 DEPTH = ("*", "*/*", "*/*/*")
 """Where runs are looked for below a folder."""
 
+STUDY = "robustness.md"
+"""What `mmreg robustness` writes for people."""
+
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run's, or nothing that can be looked into."""
@@ -34,8 +37,10 @@ def folder_page(folder: Path) -> str:
     runs = sorted(found.parent for pattern in DEPTH for found in folder.glob(f"{pattern}/{FACTS}"))
     if not runs:
         raise RunError(f"{str(folder)!r} is no run folder: it has no {FACTS}, and no comparison or search is in it")
+    study = f"; {folder / STUDY} tells of it" if (folder / STUDY).is_file() else ""
     several = " ".join(map(str, runs[:2]))
     raise RunError(
-        f"{str(folder)!r} is no run folder, and holds no finished comparison or search; it holds {listed(runs, 3)}: "
+        f"{str(folder)!r} is no run folder, and holds no finished comparison or search{study}; it holds "
+        f"{listed(runs, 3)}: "
         f"mmreg report {runs[0]} tells of a run" + (f", mmreg report {several} compares some" if len(runs) > 1 else "")
     )

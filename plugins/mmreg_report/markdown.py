@@ -10,7 +10,7 @@ from mmreg.console import by_target, figure_rows
 from mmreg.files import markdown_table
 from mmreg.messages import cell
 from mmreg_report.reading import Facts
-from mmreg_report.tables import SPLITS, classes, summary, trainings
+from mmreg_report.tables import SPLITS, classes, rows_of_parts, summary, trainings
 
 BARS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 40
@@ -78,7 +78,7 @@ def _figures(facts: Facts) -> str:
     if not tables:
         return "## Figures\n\nThere were neither validation nor test rows to measure on."
     titled = [f"### {cell(target)}\n\n" * bool(target) + markdown_table(rows) for target, rows in tables.items()]
-    return "\n\n".join(["## Figures", *titled])
+    return "\n\n".join(filter(None, ["## Figures", *titled, rows_of_parts(facts)]))
 
 
 def _curve(facts: Facts) -> str:

@@ -54,6 +54,17 @@ def _weights(report: dict[str, Any]) -> str:
     return "weights of the last epoch"
 
 
+def rows_of_parts(facts: Facts) -> str:
+    """Why parts have other figures than where they stand alone; empty where each is measured on all rows."""
+    measured = [facts.report[split] for split in SPLITS if split in facts.report]
+    if all(part["rows"] == each["rows"] for each in measured for part in each["metrics"]["modalities"].values()):
+        return ""
+    told = "A part is measured on the rows that have something of what it reads."
+    if "seeds" in facts.report:
+        told += " The trainings are measured on all rows below; those that have nothing get the training prior."
+    return told
+
+
 def trainings(facts: Facts) -> list[tuple[str, list[dict[str, Any]]]]:
     """The figures of each of the folds or seeds that the run is made of, with their means and deviations, by title."""
     sections = {f"Seeds ({split} rows)": each for split, each in facts.report.get("seeds", {}).items()}

@@ -62,8 +62,8 @@ def log_odds(scores: Tensor) -> Tensor:
     return scores - rest.scatter(1, best, scores.scatter(1, best, -torch.inf).logsumexp(1, keepdim=True))
 
 
-def _ranking(which: Literal["auroc", "average_precision"]) -> Callable[[Tensor, Tensor], float]:
-    def ranking(scores: Tensor, targets: Tensor) -> float:
+def _ranking(which: Literal["auroc", "average_precision"]) -> Callable[[Tensor, Tensor], float | None]:
+    def ranking(scores: Tensor, targets: Tensor) -> float | None:
         return macro_ranking(which, log_odds(scores), nn.functional.one_hot(targets, scores.shape[1]).bool())
 
     return ranking
@@ -97,23 +97,27 @@ def _balanced_accuracy(scores: Tensor, targets: Tensor) -> float:
     return balanced_accuracy(confusion_matrix(scores.argmax(1), targets, scores.shape[1]))
 
 
-def _mcc(scores: Tensor, targets: Tensor) -> float:
+def _mcc(scores: Tensor, targets: Tensor) -> float | None:
     """Matthews' correlation of K classes (Gorodkin 2004).
 
     Not torchmetrics', which with two classes gives something else than 0 where one of them is never predicted.
     """
     confusion = confusion_matrix(scores.argmax(1), targets, scores.shape[1]).double()
     rows, predicted, actual = confusion.sum(), confusion.sum(0), confusion.sum(1)
+    if (actual == rows).any():
+        return None
     covariance = confusion.trace() * rows - predicted @ actual
     spread = (rows**2 - predicted @ predicted) * (rows**2 - actual @ actual)
     return (covariance / spread.sqrt()).item() if spread > 0 else 0.0
 
 
-def _kappa(scores: Tensor, targets: Tensor) -> float:
+def _kappa(scores: Tensor, targets: Tensor) -> float | None:
     confusion = confusion_matrix(scores.argmax(1), targets, scores.shape[1]).double()
-    rows = confusion.sum()
-    agreed, by_chance = confusion.trace() / rows, confusion.sum(0) @ confusion.sum(1) / rows**2
-    return ((agreed - by_chance) / (1 - by_chance)).item() if by_chance < 1 else 0.0
+    rows, predicted, actual = confusion.sum(), confusion.sum(0), confusion.sum(1)
+    if (actual == rows).any():
+        return None
+    agreed, by_chance = confusion.trace() / rows, predicted @ actual / rows**2
+    return ((agreed - by_chance) / (1 - by_chance)).item()
 
 
 def _ece(scores: Tensor, targets: Tensor) -> float:
@@ -124,7 +128,7 @@ def _ece(scores: Tensor, targets: Tensor) -> float:
     return (gaps.abs().sum() / len(targets)).item()
 
 
-_FURTHER: Mapping[str, Callable[[Tensor, Tensor], float]] = {
+_FURTHER: Mapping[str, Callable[[Tensor, Tensor], float | None]] = {
     "auroc": _ranking("auroc"),
     "average_precision": _ranking("average_precision"),
     "balanced_accuracy": _balanced_accuracy,
@@ -146,13 +150,14 @@ METRICS: Mapping[str, bool] = {
 """Every metric by name, with whether more is better."""
 
 
-def further(names: Iterable[str], scores: Tensor, targets: Tensor) -> dict[str, float]:
+def further(names: Iterable[str], scores: Tensor, targets: Tensor) -> dict[str, float | None]:
     """Those of the named metrics that `summary` does not give.
 
     auroc and average_precision are macro averages, one class versus the rest, without the classes that no row has;
     balanced_accuracy is the mean recall of the classes that rows have; ece is the expected calibration error of the
     greatest probability; top_N is the share of rows whose class is among the N most probable; mcc and kappa are
-    Matthews' correlation and Cohen's kappa, 0 where undefined.
+    Matthews' correlation and Cohen's kappa. Of rows of one class auroc, mcc and kappa are None: they are undefined,
+    whatever is predicted.
 
     Args:
         names: known ones.

@@ -68,10 +68,10 @@ def per_label(
     }
 
 
-def macro_ranking(which: Literal["auroc", "average_precision"], scores: Tensor, positive: Tensor) -> float:
+def macro_ranking(which: Literal["auroc", "average_precision"], scores: Tensor, positive: Tensor) -> float | None:
     """The mean over labels of how well their scores rank the rows.
 
-    Labels for which it is undefined are left out (no positive row; for AUROC also no negative one); 0 if all are.
+    Labels for which it is undefined are left out (no positive row; for AUROC also no negative one); None if all are.
     Not torchmetrics', which takes the sigmoid of what is no probability, and so makes ties of rows that differ.
 
     Args:
@@ -83,7 +83,7 @@ def macro_ranking(which: Literal["auroc", "average_precision"], scores: Tensor, 
     defined = (counts > 0) & (counts < len(positive)) if which == "auroc" else counts > 0
     metric = _auroc if which == "auroc" else _average_precision
     columns = [metric(scores[:, k], positive[:, k]) for k in defined.nonzero().flatten().tolist()]
-    return sum(columns) / len(columns) if columns else 0.0
+    return sum(columns) / len(columns) if columns else None
 
 
 def _auroc(scores: Tensor, positive: Tensor) -> float:

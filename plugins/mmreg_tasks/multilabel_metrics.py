@@ -18,7 +18,7 @@ _SUMMARY = (
     "hamming_loss",
 )
 
-_FURTHER: Mapping[str, Callable[[Tensor, Tensor], float]] = {
+_FURTHER: Mapping[str, Callable[[Tensor, Tensor], float | None]] = {
     "auroc": lambda scores, positive: macro_ranking("auroc", scores, positive),
     "average_precision": lambda scores, positive: macro_ranking("average_precision", scores, positive),
     "log_loss": lambda scores, positive: nn.functional.binary_cross_entropy_with_logits(
@@ -55,11 +55,11 @@ def summary(predicted: Tensor, actual: Tensor, labels: Sequence[Any], names: Seq
     }
 
 
-def further(names: Iterable[str], scores: Tensor, positive: Tensor) -> dict[str, float]:
+def further(names: Iterable[str], scores: Tensor, positive: Tensor) -> dict[str, float | None]:
     """Those of the named metrics that `summary` does not give.
 
-    auroc and average_precision are means over the labels that some rows have (and, for AUROC, some have not);
-    log_loss is the mean binary cross entropy.
+    auroc and average_precision are means over the labels that some rows have (and, for AUROC, some have not), None
+    without any; log_loss is the mean binary cross entropy.
 
     Args:
         names: known ones.

@@ -108,7 +108,8 @@ class Regression(StandardisedTask):
 
     def headline(self, result: Mapping[str, Any], rows: int) -> str:
         """The three metrics to three digits, and the errors of the baseline."""
-        mae, rmse, r2 = (short(result[name]) for name in ("mae", "rmse", "r2"))
+        mae, rmse = (short(result[name]) for name in ("mae", "rmse"))
+        r2 = "undefined" if result["r2"] is None else short(result["r2"])
         text, baseline = f"MAE: {mae} (RMSE {rmse}, R2 {r2}, {rows} rows)", result.get("baseline")
         if baseline is None:
             return text

@@ -17,8 +17,12 @@ from mmreg_tasks.metrics import ranks
 def _r2(predicted: Tensor, actual: Tensor) -> Tensor:
     residual = (predicted - actual).square().sum(0)
     spread = (actual - actual.mean(0)).square().sum(0)
-    # Of equal targets R2 is undefined; rounding may leave them a tiny spread, so they are told by their range.
-    return torch.where(actual.amax(0) > actual.amin(0), 1 - residual / spread, 0.0)
+    return 1 - residual / spread
+
+
+def _varies(values: Tensor) -> Tensor:
+    """Which columns hold several numbers, (K,): of equal ones rounding may leave a tiny spread."""
+    return values.amax(0) > values.amin(0)
 
 
 def _mae(predicted: Tensor, actual: Tensor) -> Tensor:
@@ -45,8 +49,7 @@ def _explained_variance(predicted: Tensor, actual: Tensor) -> Tensor:
 def _pearson(predicted: Tensor, actual: Tensor) -> Tensor:
     x, y = predicted - predicted.mean(0), actual - actual.mean(0)
     product = x.square().sum(0).sqrt() * y.square().sum(0).sqrt()
-    varies = (predicted.amax(0) > predicted.amin(0)) & (actual.amax(0) > actual.amin(0))
-    return torch.where(varies, ((x * y).sum(0) / product).clamp(-1, 1), 0.0)
+    return torch.where(_varies(predicted), ((x * y).sum(0) / product).clamp(-1, 1), 0.0)
 
 
 def _spearman(predicted: Tensor, actual: Tensor) -> Tensor:
@@ -65,6 +68,9 @@ _FURTHER: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "spearman": _spearman,
 }
 
+_OF_SPREAD = frozenset({"r2", "explained_variance", "pearson", "spearman"})
+"""What compares with the spread of the targets, and is undefined of equal ones, as of a single row."""
+
 _LESS_IS_BETTER = frozenset({"mae", "rmse", "mse", "mape"})
 
 METRICS: Mapping[str, bool] = {name: name not in _LESS_IS_BETTER for name in (*_SUMMARY, *_FURTHER)}
@@ -74,29 +80,45 @@ METRICS: Mapping[str, bool] = {name: name not in _LESS_IS_BETTER for name in (*_
 def summary(predicted: Tensor, actual: Tensor) -> dict[str, Any]:
     """The mean absolute error, the root of the mean squared error and R2, in the target's units.
 
-    With several numbers a row, "per_output" has those of each.
+    With several numbers a row, "per_output" has those of each. R2 is None of equal targets, and else the mean over the
+    numbers whose targets differ.
 
     Args:
         predicted: (N, K) float64.
         actual: (N, K) float64.
     """
     found = {name: metric(predicted, actual) for name, metric in _SUMMARY.items()}
-    result: dict[str, Any] = {name: values.mean().item() for name, values in found.items()}
+    defined = {name: _defined(name, actual) for name in found}
+    result: dict[str, Any] = {name: _mean(values, defined[name]) for name, values in found.items()}
     if actual.shape[1] > 1:
-        rows = zip(*(values.tolist() for values in found.values()), strict=True)
-        result["per_output"] = [dict(zip(found, row, strict=True)) for row in rows]
+        result["per_output"] = [
+            {name: values[k].item() if defined[name][k] else None for name, values in found.items()}
+            for k in range(actual.shape[1])
+        ]
     return result
 
 
-def further(names: Iterable[str], predicted: Tensor, actual: Tensor) -> dict[str, float]:
+def _defined(name: str, actual: Tensor) -> Tensor:
+    """For which numbers a metric is defined, (K,) bool."""
+    return _varies(actual) if name in _OF_SPREAD else torch.ones(actual.shape[1], dtype=torch.bool)
+
+
+def _mean(values: Tensor, defined: Tensor) -> float | None:
+    return values[defined].mean().item() if defined.any() else None
+
+
+def further(names: Iterable[str], predicted: Tensor, actual: Tensor) -> dict[str, float | None]:
     """Those of the named metrics that `summary` does not give.
 
     mape is the mean absolute percentage error as a fraction (useless where targets are near zero); pearson and
-    spearman are correlations, 0 where undefined.
+    spearman are correlations, 0 where all predictions are equal. Of equal targets these and explained_variance are
+    None, as they are undefined.
 
     Args:
         names: known ones.
         predicted: (N, K) float64.
         actual: (N, K) float64.
     """
-    return {name: _FURTHER[name](predicted, actual).mean().item() for name in names if name in _FURTHER}
+    return {
+        name: _mean(_FURTHER[name](predicted, actual), _defined(name, actual)) for name in names if name in _FURTHER
+    }

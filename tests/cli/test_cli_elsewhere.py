@@ -101,6 +101,7 @@ def test_cells_that_cannot_be_loaded_stop_workers_as_they_stop_it_here(
     assert done.code == 2
     assert "t.csv, row 1, column image" in done.err
     assert "gone.png" in done.err
+    assert cli("predict", "run", tmp_path / "t.csv", "--on", "here", "--on-bad", "absent").code == 0
 
 
 def test_prepare_decodes_what_a_training_needs(

@@ -502,3 +502,33 @@ def test_a_column_of_lists_of_numbers_is_no_split_and_stops_nothing(cli: Caller,
     done = cli("validate", tmp_path / "table.yaml", "--set", "split=measured")
     assert done.code == 2
     assert "the split column 'measured' holds list<element: double>, not names of splits" in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "rows_each", "told"),
+    [
+        ("patient", 4, True),
+        ("speakerId", 4, True),
+        ("id", 4, True),
+        ("patient", 1, False),  # each row is of another one
+        ("group", 30, False),  # a few kinds
+        ("colour", 4, False),
+    ],
+)
+def test_a_column_that_says_whose_rows_are_is_told_where_they_are_split_at_random(
+    cli: Caller, tmp_path: Path, name: str, rows_each: int, told: bool
+) -> None:
+    rows = [
+        {"size": n % 13, name: f"v{n // rows_each}" if rows_each < 30 else f"v{n % 4}", "kind": "ab"[n % 2]}
+        for n in range(120)
+    ]
+    write_table(tmp_path / "t.csv", rows)
+    text = cli("init", tmp_path / "t.csv", "--target", "kind", "--out", tmp_path / "r.yaml").out
+    assert (f"# note: rows of one {name} may be in several splits" in text) is told
+    if told:
+        split = re.search(r"# (split: \{.*\}) keeps them together", text)
+        assert split is not None
+        other = re.sub(r"^split: .*$", split[1], text, count=1, flags=re.MULTILINE)
+        (tmp_path / "r.yaml").write_text(other)
+        assert yaml.safe_load(other)["split"]["by"] == name
+        assert cli("validate", tmp_path / "r.yaml").code == 0

@@ -94,3 +94,10 @@ def test_a_folder_that_another_process_makes_meanwhile_is_no_file(
     assert unwritable(tmp_path / "made" / "inner") is None
     (tmp_path / "file").touch()
     assert unwritable(tmp_path / "file" / "inner") == f"{tmp_path / 'file'} is a file, not a folder"
+
+
+def test_a_folder_that_became_a_file_meanwhile_is_told_by_the_files_own_name(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("no folder")
+    with pytest.raises(NotADirectoryError) as told:
+        write_text(tmp_path / "checkpoints" / "best", "text")
+    assert str(told.value.filename) == str(tmp_path / "checkpoints" / "best")

@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 from small import RECIPE, Called, call, make_folder, read_table, write_table
 
+import mmreg
+from mmreg.errors import OptionError
+
 Rows = list[dict[str, Any]]
 BAD_IMAGES = {
     "zero.png": "empty: 0 bytes",
@@ -124,6 +127,37 @@ def test_bad_cells_are_counted_named_and_treated_as_asked(
     assert len(learned) == 1, "evaluate tells of it"
     others = [text.partition("cells.csv, row")[0] for text in told if text not in learned]
     assert others == [*lines, *lines]  # of both commands
+
+
+def test_a_trained_run_may_be_told_what_to_do_with_bad_cells(
+    cli: Cli, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    assert cli("train", "recipe.yaml", "--out", run, "-q").code == 0
+    read = {
+        "predict": ("predict", run, "cells.csv", "--out", tmp_path / "p.csv"),
+        "evaluate": ("evaluate", run, "cells.csv", "--format", "json"),
+        "embed": ("embed", run, "cells.csv", "--out", tmp_path / "v.parquet"),
+        "map": ("map", run, "cells.csv", "--method", "pca", "--out", tmp_path / "m.csv"),
+        "neighbours": ("neighbours", run, "cells.csv", "r20"),
+        "explain": ("explain", run, "cells.csv", "--rows", "1..20", "--format", "json"),
+    }
+    for name, command in read.items():
+        stopped = cli(*command)
+        assert stopped.code == 2, name
+        assert "Mend them, or say --on-bad absent" in stopped.err, name
+        for policy, what in (("absent", "taken for absent"), ("skip", "left out")):
+            caplog.clear()
+            done = cli(*command, "--on-bad", policy)
+            assert done.code == 0, (name, done.err)
+            assert any(f"cannot be loaded, {what} (first: " in text for text in caplog.messages), name
+            if name == "predict":
+                assert len(read_table(tmp_path / "p.csv")) == (60 if policy == "absent" else 50)
+            if name == "evaluate":
+                assert json.loads(done.out)["rows"] == (60 if policy == "absent" else 50)
+    assert len(mmreg.load(run, on_bad="skip").predict(folder / "cells.csv")) == 50
+    with pytest.raises(OptionError, match="on_bad is one of error, absent, skip, found 'ignore'"):
+        mmreg.load(run, on_bad="ignore")
 
 
 def test_the_policy_may_differ_between_modalities(cli: Cli, tmp_path: Path) -> None:

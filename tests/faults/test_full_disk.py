@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import toys
 from kills.points import watching
 from toys import NOISY, assert_same, train
 
+from mmreg.run_files.weights import write_weights
 from mmreg.training.checkpoint import has_checkpoint, load_checkpoint
 
 SETTINGS: dict[str, Any] = {**NOISY, "fusion": "stacking", "overrides": ["training.epochs=2"]}
@@ -71,3 +73,17 @@ def test_wherever_writing_fails_what_was_there_stays_and_the_training_goes_on(
     assert len(told) >= 3
     assert {number for number, _ in told} == {code}
     assert not [name for _, name in told if ".tmp" in name or not ("/run" in name or "mmreg-cache" in name)]
+
+
+def test_weights_that_find_no_room_name_their_file_and_what_the_system_said(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    weights = {"w": torch.zeros(10_000)}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as told:
+            write_weights(tmp_path / "best.safetensors", weights)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (told.value.errno, told.value.filename) == (errno.EFBIG, str(tmp_path / "best.safetensors"))
+    assert not list(tmp_path.iterdir())

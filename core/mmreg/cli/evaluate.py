@@ -18,6 +18,7 @@ from mmreg.console import (
     Encoding,
     Format,
     FormatOption,
+    OnBad,
     Precision,
     RunArgument,
     Separator,
@@ -109,6 +110,7 @@ def evaluate(
     augmented: AugmentedVersions = 0,
     device: Device = "auto",
     precision: Precision = None,
+    on_bad: OnBad = None,
     format: FormatOption = Format.TABLE,
     debug: Debug = False,
 ) -> None:
@@ -134,7 +136,7 @@ def evaluate(
     from mmreg.runs import load
 
     with stdout_to_stderr:
-        loaded = load(run, device, precision)
+        loaded = load(run, device, precision, on_bad)
         rows = table_source(table, separator, encoding)
         if not robustness:
             figures = loaded.evaluate(
@@ -150,7 +152,7 @@ def evaluate(
                 missing=missing is not None,
                 rates=rates,
                 corruptions=corrupt or (),
-                baseline=None if baseline is None else load(baseline, device, precision),
+                baseline=None if baseline is None else load(baseline, device, precision, on_bad),
                 metrics=metric or (),
                 seed=seed,
                 batch_size=batch_size,

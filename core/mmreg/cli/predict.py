@@ -19,6 +19,7 @@ from mmreg.console import (
     Devices,
     Encoding,
     On,
+    OnBad,
     Precision,
     Quiet,
     RunArgument,
@@ -71,6 +72,7 @@ def predict(
     device: Device = "auto",
     devices: Devices = None,
     precision: Precision = None,
+    on_bad: OnBad = None,
     on: On = None,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -91,6 +93,7 @@ def predict(
             "--augmented": augmented,
             "--device": device,
             "--precision": precision,
+            "--on-bad": on_bad,
         }
         flags = [name for name, given in (("--quiet", quiet), ("--debug", debug)) if given]
         raise typer.Exit(_launch(devices, [str(run), table, *flags], options, quiet=quiet))
@@ -106,7 +109,7 @@ def predict(
     from mmreg.training.joining import joined
 
     with stdout_to_stderr, joined(device) as (peers, own_device):
-        loaded = load(run, own_device, precision)
+        loaded = load(run, own_device, precision, on_bad)
         if source is None:
             inputs = loaded.plan.inputs.values()
             columns = list(dict.fromkeys(column for modality in inputs for column in modality.columns))

@@ -13,7 +13,8 @@ from typing import Any
 from mmreg.errors import MmregError, OptionError, RunError
 from mmreg.messages import near, one_line, shown
 from mmreg.run_files.facts import RECIPE, run_file
-from mmreg.run_files.summary import SPLITS, RunSummary
+from mmreg.run_files.figures import SPLITS
+from mmreg.run_files.summary import RunSummary
 
 CONDITION = re.compile(r"\s*(?P<name>[^=!<>]+?)\s*(?P<sign>==|!=|>=|<=|=|>|<)\s*(?P<value>.*?)\s*", re.DOTALL)
 SIGNS: Mapping[str, Callable[[Any, Any], bool]] = {

@@ -8,6 +8,9 @@ from typing import Any
 
 from mmreg.messages import cell
 
+DASH = "\N{EN DASH}"
+"""What stands in a table in the place of a figure that is undefined."""
+
 
 @dataclass(frozen=True)
 class MetricValue:
@@ -76,13 +79,15 @@ class Epoch:
 def figure_rows(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The figures of a split, as `Run.evaluate` gives them, as the rows of a table for people.
 
-    The whole model comes first, an interval beside its metric; then each part of it, and what one answer for all rows
-    would give.
+    The whole model comes first, an interval beside its metric and a dash for one that is undefined; then each part of
+    it, and what one answer for all rows would give.
     """
     metrics, rows = figures["metrics"], figures["rows"]
     whole: dict[str, Any] = {"part": "all", "rows": rows}
-    for name, value in numbers(metrics).items():
-        whole[name] = value
+    for name, value in metrics.items():
+        if not isinstance(value, float | None):
+            continue
+        whole[name] = DASH if value is None else value
         if name in metrics.get("intervals", {}):
             low, high = metrics["intervals"][name]
             whole[f"{name} 95% interval"] = f"{low:.3g} to {high:.3g}"
@@ -103,7 +108,7 @@ def detail_rows(figures: Mapping[str, Mapping[str, Any]], column: str = "name") 
         column: what the names are called.
     """
     return [
-        {column: name, **{key: "\N{EN DASH}" if value is None else value for key, value in each.items()}}
+        {column: name, **{key: DASH if value is None else value for key, value in each.items()}}
         for name, each in figures.items()
     ]
 

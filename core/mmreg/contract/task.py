@@ -235,6 +235,8 @@ class Task(Restorable, ABC):
     def evaluate(self, scores: Tensor, targets: Tensor, metrics: Sequence[str] = ()) -> dict[str, Any]:
         """Metrics of N rows: always the task's own, further ones by name; plain numbers, lists and dicts.
 
+        A metric that is undefined on these rows, as a ranking is where all are of one class, is None.
+
         Two keys are shown beside the metrics: "intervals", by the name of a metric its 95 % confidence interval [low,
         high]; and "baseline", what one answer for all rows would give: the answer as "prediction", and metrics.
 

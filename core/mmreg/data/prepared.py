@@ -23,6 +23,14 @@ from mmreg.errors import DataError
 from mmreg.messages import listed, plural
 
 OnBad = Literal["error", "absent", "skip"]
+IN_TRAINING = (
+    "Mend them, or set on_bad: absent (these values count as absent) or on_bad: skip (their rows are left out) for the "
+    "modality."
+)
+IN_USE = (
+    "Mend them, or say --on-bad absent (these values count as absent) or --on-bad skip (their rows are left out); from "
+    'Python mmreg.load(..., on_bad="absent").'
+)
 SHOWN = 10
 """Bad cells that an error shows one by one."""
 PART = 256
@@ -234,8 +242,12 @@ def _common_length(offsets: NDArray[np.int64] | None) -> int:
     return int(lengths[0]) if len(lengths) and (lengths == lengths[0]).all() else 0
 
 
-def raise_bad(prepared: Iterable[Prepared]) -> None:
+def raise_bad(prepared: Iterable[Prepared], remedy: str = IN_TRAINING) -> None:
     """Raise one error about all cells that could not be loaded, of the modalities whose policy is "error".
+
+    Args:
+        prepared: the modalities' values.
+        remedy: what can be done, for the message.
 
     Raises:
         DataError: there are such cells; the first ones are shown with table, row, column, value and cause.
@@ -252,8 +264,7 @@ def raise_bad(prepared: Iterable[Prepared]) -> None:
                 f"{plural(len(cells), 'cell')} cannot be loaded ({counts}):",
                 *(f"  {cell}" for cell in cells[:SHOWN]),
                 *more,
-                "Mend them, or set on_bad: absent (these values count as absent) or on_bad: skip (their rows are left "
-                "out) for the modality.",
+                remedy,
             ]
         )
     )

@@ -22,6 +22,22 @@ from mmreg.messages import listed, plural, shown
 SPLITS = ("train", "validation", "test")
 _NAMES = {"val": "validation", "valid": "validation", "dev": "validation", **{name: name for name in SPLITS}}
 _DEFAULT = {"validation": 0.1, "test": 0.1}
+FEW = 10
+"""Validation rows below which one row more or less that is right changes a share of them by more than a tenth."""
+
+
+def few_validation(count: int) -> list[str]:
+    """What a person should know of weights that are chosen by so many validation rows; nothing where they are enough.
+
+    Without any, nothing is chosen.
+    """
+    if not 0 < count < FEW:
+        return []
+    return [
+        f"the weights are chosen by {plural(count, 'validation row')}, so mostly by chance; let there be {FEW} or more "
+        "(a greater share, or more rows that the split column names so), or keep those of the last epoch "
+        "(training.keep: last)"
+    ]
 
 
 def split_rows(

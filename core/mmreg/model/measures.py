@@ -93,6 +93,11 @@ class Measures:
                 figures[name] = value
         return figures
 
+    def figure(self, name: str, scores: Tensor, targets: Tensor) -> float:
+        """A metric of N rows; NaN where it is undefined on them. Raises as `metric` does."""
+        value = self.evaluate(scores, targets, [name]).get(name)
+        return math.nan if value is None else float(value)
+
     def _computed(self, name: str, metric: Metric, scores: Tensor, targets: Tensor) -> float | None:
         try:
             with stdout_to_stderr:

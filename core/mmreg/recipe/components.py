@@ -228,6 +228,7 @@ class FusionPlan:
         gradient_blending: at model level, whether these weights are to be estimated (Wang et al. 2020).
         joint_loss: at model level, the weight of the combination's loss for the parts.
         learned_absent: at feature level, whether features are learned that stand for an absent part.
+        called: what the recipe calls it.
     """
 
     name: str
@@ -237,6 +238,7 @@ class FusionPlan:
     gradient_blending: bool = False
     joint_loss: float = 0.0
     learned_absent: bool = False
+    called: str | None = None
 
     @property
     def level(self) -> str:
@@ -251,6 +253,7 @@ class FusionPlan:
     def to_data(self, asset: Callable[[str], str] = str) -> dict[str, Any]:
         """The operator, and what it fuses, as a recipe spells it out; see `Component.to_data`."""
         data = {**self.fusion.to_data(asset), **self.fusion.weights.to_data(self.fusion.options)}
+        data |= {} if self.called is None else {"called": self.called}
         data["of"] = [part if isinstance(part, str) else part.to_data(asset) for part in self.of]
         if self.level == "model":
             data["own_loss"] = "gradient_blending" if self.gradient_blending else dict(self.own_losses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,7 +20,7 @@ from mmreg.data.hashing import is_text
 from mmreg.data.identity import value_codes
 from mmreg.data.lookalikes import notes
 from mmreg.data.sources import open_table
-from mmreg.data.splits import split_rows
+from mmreg.data.splits import few_validation, split_rows
 from mmreg.data.table import SEPARATOR_HINT, Table
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.files import unwritable, write_text
@@ -31,6 +32,11 @@ from mmreg.recipe.yaml import yaml_text
 
 TARGET_NAMES = ("label", "target", "class", "category", "y", "labels", "sentiment", "rating")
 KEY_NAMES = ("id", "key", "__key__", "uid", "uuid", "row_id", "sample_id")
+OWNERS = {"patient", "subject", "participant", "person", "user", "customer", "client", "speaker", "author", "writer"}
+OWNERS |= {"singer", "artist", "animal", "donor", "family", "household", "session", "group"}
+"""Words in a column's name that say whose a row is."""
+FEWEST_OWNERS = 10
+"""Different values from which such a column names those whom rows are of, and not kinds of rows."""
 ENOUGH_TO_CALIBRATE = 100
 """Validation rows from which each modality's confidence is measured on them; a few that are all right would make it far
 too sure."""
@@ -92,6 +98,11 @@ def draft_recipe(table: TableFile, target: str | Sequence[str] | None = None, fo
     }
     split = next((task.split for task in tasks.values() if task.split != split), split)
     draft.add(f"split: {_quoted(split) if isinstance(split, str) else _flow(split)}", why)
+    owner = next((column for column in left if _is_owner(opened, column)), None)
+    if owner is not None and not isinstance(split, str):
+        apart = _flow({**split, "by": owner})
+        draft.add("", f"note: rows of one {owner} may be in several splits, so that figures are too good for new ones;")
+        draft.add("", f"split: {apart} keeps them together; take {owner} from the inputs then")
     _targets(draft, tasks, "" if given else "; guessed by its name, --target names another")
     if survival := survival_note(opened):
         draft.add("", f"note: {survival}")
@@ -117,6 +128,8 @@ def draft_recipe(table: TableFile, target: str | Sequence[str] | None = None, fo
         if isinstance(split, str)
         else round(split["validation"] * len(opened))
     )
+    for told in few_validation(held_out):
+        draft.add("", told)
     _fusion(draft, [task.name for task in tasks.values()], len(suggestions), held_out)
     lacking = int(np.all([values.missing() for values in targets.values()], axis=0).sum())
     if lacking:
@@ -264,6 +277,18 @@ def _is_unique(table: Table, column: str) -> bool:
     if column in table.objects or column in table.unreadable or pa.types.is_nested(table.column(column).type):
         return False
     return len(np.unique(value_codes(table, column, paths=False))) == len(table)
+
+
+def _is_owner(table: Table, column: str) -> bool:
+    """Whether a column says whose each row is, where most have several: by its name, and as its values come again."""
+    words = re.findall("[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).lower())
+    if not (OWNERS & set(words) or column.lower() in KEY_NAMES):
+        return False
+    if column in table.objects or column in table.unreadable or pa.types.is_nested(table.column(column).type):
+        return False
+    codes = value_codes(table, column, paths=False)
+    known = codes[codes >= 0]
+    return FEWEST_OWNERS <= len(np.unique(known)) <= len(known) / 2
 
 
 def _names(columns: Iterable[str], refused: str) -> list[str]:

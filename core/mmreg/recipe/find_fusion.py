@@ -52,13 +52,14 @@ class FusionFinder:
         complete = tuple(part for part in parts if part is not None)
         names = [part if isinstance(part, str) else part.name for part in complete]
         return FusionPlan(
-            self.unique(fusion.name),
+            self.unique(node.called or fusion.name),
             fusion,
             complete,
             self.own_losses(node, fusion, names, path),
             node.own_loss == "gradient_blending",
             float(node.joint_loss),
             node.absent == "learned",
+            node.called,
         )
 
     def part(self, part: str | FusionChoice, path: KeyPath) -> str | FusionPlan | None:

@@ -259,6 +259,8 @@ class FusionChoice(Open):
     """The operator's name."""
     of: Annotated[list[str | FusionChoice], MinLen(1)] | None = None
     """What it fuses: names of modalities, or further fusions; all modalities if it is not given."""
+    called: Annotated[str, MinLen(1)] | None = None
+    """What it is called among figures: as its operator if it is not given; `mmreg fuse` calls runs by their folders."""
     own_loss: bool | Weight | dict[str, Weight] | Literal["gradient_blending"] = True
     """At model level: whether (or with which weight, or which for each part) each part is trained by its own loss;
     gradient_blending sets the weights, the joint loss's included, anew every few epochs (Wang et al. 2020)."""

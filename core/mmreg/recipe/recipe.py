@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmreg.errors import RecipeError
-from mmreg.files import irregular
-from mmreg.messages import is_unicode, listed, near, shortened
+from mmreg.errors import ArgumentError, RecipeError
+from mmreg.files import as_path, irregular
+from mmreg.messages import is_unicode, listed, near, shortened, shown
 from mmreg.notebook import harmless, html_facts, html_table
 from mmreg.recipe.find import find_components
 from mmreg.recipe.form import Form, Input
@@ -195,7 +195,7 @@ def read_recipe(source: Recipe | Mapping[str, Any] | str | Path, overrides: Iter
     if isinstance(source, Recipe | Mapping):
         recipe = source if isinstance(source, Recipe) else Recipe(source)
         return recipe.replace(changes) if changes else recipe
-    path = Path(source)
+    path = as_path(source, "recipe", "a Recipe, its keys as a dict, or the path of a YAML file")
     data, lines = read_keys(path, changes)
     return Recipe(data, name=path.name, folder=path.parent, lines=lines)
 
@@ -213,7 +213,10 @@ def read_keys(path: Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any], d
 
 def read_overrides(overrides: Iterable[str]) -> dict[str, Any]:
     """Values by dotted key, of texts such as "training.epochs=3"."""
-    return dict(map(_override, overrides))
+    given = None if isinstance(overrides, str | bytes) or not isinstance(overrides, Iterable) else list(overrides)
+    if given is None or not all(isinstance(each, str) for each in given):
+        raise ArgumentError(f'overrides are texts such as ["training.epochs=3"]; found {shown(overrides)}')
+    return dict(map(_override, given))
 
 
 def set_key(data: dict[str, Any], key: str, value: Any) -> None:

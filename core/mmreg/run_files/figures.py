@@ -15,6 +15,8 @@ REPORT = "report.json"
 TIMINGS = "timings.csv"
 CONTINUED = "continued"
 """The key of a report by which it says that its training goes on."""
+SPLITS = ("test", "out_of_fold", "validation")
+"""What figures of a report may be of, those that tell the most first."""
 
 
 def read_report(folder: Path) -> dict[str, Any]:

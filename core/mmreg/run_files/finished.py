@@ -8,7 +8,7 @@ from typing import Any
 from mmreg.errors import RunError
 from mmreg.messages import one_line
 from mmreg.run_files.facts import RECIPE, WEIGHTS, read_facts, run_file
-from mmreg.run_files.figures import REPORT, read_report
+from mmreg.run_files.figures import REPORT, SPLITS, read_report
 from mmreg.run_files.lock import writer
 
 
@@ -40,7 +40,15 @@ def finished_report(folder: Path) -> dict[str, Any]:
         raise RunError(unmeasured(folder, why)) from error
     if not isinstance(report, dict):
         raise RunError(unmeasured(folder, f"{REPORT} holds no figures by name"))
+    for split in SPLITS:
+        if split in report and not _is_measured(report[split]):
+            raise RunError(unmeasured(folder, f"{REPORT} holds no figures under {split!r}"))
     return report
+
+
+def _is_measured(figures: Any) -> bool:
+    """Whether they have the form of what was measured on some rows."""
+    return isinstance(figures, dict) and isinstance(figures.get("metrics"), dict) and "rows" in figures
 
 
 def unmeasured(folder: Path, why: str) -> str:

@@ -14,11 +14,9 @@ from mmreg.errors import MmregError
 from mmreg.files import irregular
 from mmreg.messages import one_line, printable
 from mmreg.run_files.facts import COMPONENTS, RECIPE, WEIGHTS, is_run, read_facts, run_file
-from mmreg.run_files.figures import CONTINUED, REPORT, read_report, read_timings
+from mmreg.run_files.figures import CONTINUED, REPORT, SPLITS, read_report, read_timings
 from mmreg.run_files.lock import writer
 
-SPLITS = ("test", "out_of_fold", "validation")
-"""What is measured, what says most of new rows first."""
 MOST_BYTES = 1 << 26
 """Bytes of a file that are read of a run that is only listed: a vocabulary of millions of words has as many."""
 DEEPEST = 6

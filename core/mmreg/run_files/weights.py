@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from mmreg.messages import one_line
 
 CHECKSUM = "checksum"
 """The key of the checksum in the file's own metadata."""
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How safetensors, which is written in Rust, tells what the system said."""
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor], earlier: Path | None = None) -> str:
@@ -41,7 +45,10 @@ def write_weights(path: Path, state: Mapping[str, Tensor], earlier: Path | None 
         try:
             save_file(plain, temporary, {CHECKSUM: checksum})
         except SafetensorError as error:
-            raise OSError(f"{path} cannot be written: {error}") from error
+            code = _OS_ERROR.search(str(error))
+            if code is None:
+                raise OSError(f"{path} cannot be written: {error}") from error
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
         temporary.chmod(mode)
         if earlier is not None and path.is_file():
             keep_under(path, earlier)

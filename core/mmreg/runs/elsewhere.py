@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmreg.contract.engine import Engine
+from mmreg.data.prepared import OnBad
 from mmreg.data.table import Table
 from mmreg.registry.elsewhere import compute_elsewhere
 from mmreg.runs.run import Run
@@ -48,7 +49,7 @@ def predict_elsewhere(
     rows = size * max(1, SHARD_ROWS // size)
     starts = range(0, len(opened), rows)
     shards = (opened.select(np.arange(first, min(first + rows, len(opened)))) for first in starts)
-    worker = _Predicting(run.folder.resolve(), size, device, precision)
+    worker = _Predicting(run.folder.resolve(), size, device, precision, run.on_bad)
     results = compute_elsewhere(engine, worker, shards, len(starts), accelerator=device.partition(":")[0] != "cpu")
     columns: dict[str, list[Any]] = {}
     for first, part in zip(starts, results, strict=True):
@@ -65,13 +66,14 @@ def predict_elsewhere(
 class _Predicting:
     """Predicts shards of a table by the run in a folder, which is loaded for the first of them."""
 
-    def __init__(self, folder: Path, batch_size: int, device: str, precision: str | None) -> None:
-        self._folder, self._batch_size, self._device, self._precision = folder, batch_size, device, precision
+    def __init__(self, folder: Path, batch_size: int, device: str, precision: str | None, on_bad: OnBad | None) -> None:
+        self._folder, self._batch_size, self._device = folder, batch_size, device
+        self._precision, self._on_bad = precision, on_bad
         self._run: Run | None = None
 
     def __call__(self, shard: Table) -> dict[str, list[Any]]:
         if self._run is None:
             from mmreg.runs.loading import load
 
-            self._run = load(self._folder, self._device, self._precision)
+            self._run = load(self._folder, self._device, self._precision, self._on_bad)
         return self._run.predict_columns(shard, batch_size=self._batch_size, cached=False)

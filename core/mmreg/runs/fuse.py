@@ -18,7 +18,7 @@ from mmreg.contract.fusion import ModelFusion
 from mmreg.contract.interfaces import Modality
 from mmreg.contract.task import Task
 from mmreg.errors import OptionError, RunError
-from mmreg.files import write_json
+from mmreg.files import as_path, write_json
 from mmreg.model.build import build
 from mmreg.model.devices import resolve_device
 from mmreg.model.nodes import ModelNode
@@ -64,11 +64,12 @@ def fuse(
     """
     if len(folders) < 2:
         raise RunError(f"fusing needs at least two runs, found {len(folders)}")
-    if any(Path(folder).resolve() == Path(out).resolve() for folder in folders):
+    wanted = as_path(out, "out")
+    if any(as_path(folder, "a run's folder").resolve() == wanted.resolve() for folder in folders):
         raise RunError(f"{out} is one of the runs to combine; name another folder for the combination")
     chosen = _chosen(fusion)
-    with runs.writing(Path(out)):
-        target = runs.claim(Path(out), overwrite=overwrite, resumable=False)
+    with runs.writing(wanted):
+        target = runs.claim(wanted, overwrite=overwrite, resumable=False)
         runs.remove_leftovers(target)
         run = combine([runs.load(folder, "cpu") for folder in folders], chosen, target, resolve_device(device))
         tell_end(run)
@@ -226,9 +227,7 @@ class _Parts:
         """New names of a run's inputs: its own where no other run has them, else with the run's folder before them."""
         run = self.loaded[index]
         others = {name for other in self.loaded if other is not run for name in other.modalities}
-        folders = [other.folder.name for other in self.loaded]
-        prefix = run.folder.name if folders.count(run.folder.name) == 1 else f"{run.folder.name}{index + 1}"
-        prefix = "".join("_" if c in "./\\,=+" else c for c in prefix)
+        prefix = self._called(index)
         taken = others | {name for names in self.renamed for name in names.values()}
         found = {}
         for name in run.modalities:
@@ -238,6 +237,12 @@ class _Parts:
             found[name] = new
             taken.add(new)
         return found
+
+    def _called(self, index: int) -> str:
+        """What a run is called within the combination: by its folder."""
+        folders = [run.folder.absolute().name for run in self.loaded]
+        name = folders[index] if folders.count(folders[index]) == 1 else f"{folders[index]}{index + 1}"
+        return "".join("_" if c in "./\\,=+" else c for c in name)
 
     def called(self) -> dict[str, str]:
         """What the combination's inputs are called in their runs."""
@@ -263,7 +268,7 @@ class _Parts:
         data["training"]["balance"] = None  # what the runs' own have learned serves their training alone
         data["modalities"] = {}
         of: list[Any] = []
-        for run, names in zip(self.loaded, self.renamed, strict=True):
+        for index, (run, names) in enumerate(zip(self.loaded, self.renamed, strict=True)):
             own = run.plan.to_data()
             for name, given in own["modalities"].items():
                 shared = given["encoder"].get("share")
@@ -277,7 +282,7 @@ class _Parts:
             elif self.evidential:
                 of += _renamed(tree, names)["of"]
             else:
-                of.append(_renamed(tree, names))
+                of.append({**_renamed(tree, names), "called": self._called(index)})
         data["fusion"] = {**self.fusion, "of": of}
         return data
 

@@ -65,7 +65,7 @@ def fetch(run: str | Path) -> Path:
 
 
 def _text(run: str | Path) -> str:
-    return run.as_posix() if isinstance(run, Path) else run
+    return run if isinstance(run, str) else Path(run).as_posix()
 
 
 def _keep(source: Path, target: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
-from mmreg.errors import MmregError, RecipeError, RunError
+from mmreg.data.prepared import OnBad
+from mmreg.errors import MmregError, OptionError, RecipeError, RunError
+from mmreg.files import as_path
 from mmreg.messages import one_line
 from mmreg.model.devices import resolve_device
 from mmreg.recipe.recipe import Recipe, read_recipe
@@ -26,7 +28,12 @@ from mmreg.runs.run import Run
 logger = logging.getLogger("mmreg")
 
 
-def load(folder: str | Path, device: str | torch.device | None = None, precision: str | None = None) -> Run:
+def load(
+    folder: str | Path,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+    on_bad: str | None = None,
+) -> Run:
     """Load a run from its folder.
 
     Args:
@@ -34,20 +41,30 @@ def load(folder: str | Path, device: str | torch.device | None = None, precision
             is downloaded to the cache folder.
         device: where to compute; the best one there is if it is not given.
         precision: "auto", "float32", "bfloat16" or "float16"; the recipe's if it is not given.
+        on_bad: what to do about cells that cannot be loaded: "error", "absent" or "skip"; what the recipe says if it is
+            not given.
 
     Raises:
+        ArgumentError: `folder` is no path.
+        OptionError: there is no such `on_bad`.
         MissingPackageError: it is on the hub, and huggingface_hub is not installed.
         RunError: the folder is no run, cannot be downloaded, is incomplete, or needs a component that is not installed
             or registered.
     """
-    folder = fetch(folder) if is_on_hub(folder) else Path(folder)
+    policy: OnBad | None = next((each for each in get_args(OnBad) if each == on_bad), None)
+    if policy is None and on_bad is not None:
+        raise OptionError(f"on_bad is one of {', '.join(get_args(OnBad))}, found {on_bad!r}")
+    path = as_path(folder, "folder", "a run's folder, or hf://USER/NAME")
+    folder = fetch(folder) if is_on_hub(folder) else path
     facts = finished_facts(folder)
     try:
-        return _loaded(folder, facts, resolve_device(device), precision)
+        run = _loaded(folder, facts, resolve_device(device), precision)
     except MmregError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:  # all else names its component
         raise RunError(f"{folder / COMPONENTS} is damaged, or was edited: {one_line(error)}; train again") from error
+    run.on_bad = policy
+    return run
 
 
 def _loaded(folder: Path, facts: Mapping[str, Any], device: torch.device, precision: str | None) -> Run:

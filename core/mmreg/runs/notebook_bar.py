@@ -8,7 +8,8 @@ from typing import Any
 
 from mmreg.contract.callback import Callback, FollowedRun, Step
 from mmreg.contract.metrics import Epoch
-from mmreg.messages import duration
+from mmreg.errors import ArgumentError
+from mmreg.messages import duration, shown
 from mmreg.notebook import harmless, html, html_table, in_notebook
 
 INTERVAL = 0.25
@@ -19,7 +20,13 @@ MOST_NOTES = 20
 
 
 def follower(callback: Callback | None) -> Callback:
-    """Who is told how work goes: the caller's callback; without one a bar in a notebook, and nobody elsewhere."""
+    """Who is told how work goes: the caller's callback; without one a bar in a notebook, and nobody elsewhere.
+
+    Raises:
+        ArgumentError: it is no callback.
+    """
+    if callback is not None and not isinstance(callback, Callback):
+        raise ArgumentError(f"callback is a mmreg.Callback; found {shown(callback)}")
     if callback is not None:
         return callback
     return NotebookBar() if in_notebook() else Callback()

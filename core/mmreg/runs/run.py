@@ -19,7 +19,7 @@ from mmreg.data.batches import Batch, Batches
 from mmreg.data.cache import cache_dir
 from mmreg.data.dialect import TableFile
 from mmreg.data.lengths import WINDOW, unpadded_order
-from mmreg.data.prepared import OnBad, Prepared, bad_texts, keep_rows
+from mmreg.data.prepared import IN_USE, OnBad, Prepared, bad_texts, keep_rows
 from mmreg.data.sources import open_table
 from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn, column_names
@@ -96,7 +96,10 @@ class Run:
         fused: whether it was combined of runs that were trained apart.
         batch_size: the rows that are predicted at a time: those of a batch of its training.
         inputs: the names of the inputs by modality: of a combination of runs, one may be an input of each of them.
+        on_bad: what to do about cells that cannot be loaded, instead of what the recipe says; None for that.
     """
+
+    on_bad: OnBad | None = None
 
     def __init__(
         self,
@@ -201,7 +204,7 @@ class Run:
     def known_rows(self, table: Any = None, split: str | None = None, progress: Any = None) -> KnownRows:
         """Prepare the rows that `evaluate` measures on, for several measurements; arguments and errors as there."""
         experiment, rows, name = self._rows(table, split)
-        prepared = prepare_all(self.plan, experiment.table, self.modalities, cache_dir(), progress)
+        prepared = self._prepared(experiment.table, cache_dir(), progress)
         _tell_bad(prepared, rows)
         rows = keep_rows(prepared, rows)
         if not len(rows):
@@ -265,7 +268,7 @@ class Run:
 
         Args:
             rows: as `predict` takes them; or what `known_rows` gives, all or some of it, which is decoded already.
-            on_bad: what to do about cells that cannot be loaded, instead of what the recipe says: "absent" leaves them
+            on_bad: what to do about cells that cannot be loaded, instead of what the run says: "absent" leaves them
                 to the caller, who finds them as `bad` of each input's values.
             progress: told of values being decoded: their count so far, their number, the modality.
             cached: whether the values of a table that lies in a file are kept in the cache.
@@ -275,13 +278,20 @@ class Run:
         rows = [rows] if isinstance(rows, Mapping) else rows
         table = self.with_columns(self.open_table(rows))
         keep = cache_dir() if cached and isinstance(rows, str | Path | TableFile | Table) else None
-        prepared = prepare_all(self.plan, table, self.modalities, keep, progress, on_bad)
+        prepared = self._prepared(table, keep, progress, on_bad)
         numbers = np.arange(len(table))
         if on_bad is None:
             _tell_bad(prepared, numbers)
             numbers = keep_rows(prepared, numbers)
             _tell_notes(prepared, self.modalities, numbers)
         return PreparedRows(self.plan, self.modalities, table, prepared, numbers)
+
+    def _prepared(
+        self, table: Table, keep: Path | None, progress: Any, on_bad: OnBad | None = None
+    ) -> dict[str, Prepared]:
+        """All rows of a table, decoded; cells that cannot be loaded are as the run says, or as is said here."""
+        wanted = on_bad or self.on_bad
+        return prepare_all(self.plan, table, self.modalities, keep, progress, wanted, remedy=IN_USE)
 
     def row_inputs(self, given: PreparedRows, batch_size: int | None = None) -> Iterator[RowInputs]:
         """Rows as the model sees them, a batch at a time, to be asked what they come to without or with other inputs.
@@ -355,7 +365,7 @@ class Run:
                     f"{self.folder} was combined of runs on different tables: pass the table to evaluate on, with "
                     "--split test for its test rows"
                 )
-            experiment = open_experiment(self.plan, self.modalities)
+            experiment = open_experiment(self.plan, self.modalities, self.task)
             if experiment.table.fingerprint() != self.fingerprint:
                 raise RunError(
                     f"the table of this run ({experiment.table.name}) has changed since the training, so its "

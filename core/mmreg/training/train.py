@@ -13,6 +13,7 @@ from mmreg import runs
 from mmreg.contract.callback import Callback
 from mmreg.errors import OptionError, RunError
 from mmreg.experiment import checked_plan, open_experiment
+from mmreg.files import as_path
 from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision, tuned
 from mmreg.model.seeding import random_state_kept
@@ -78,7 +79,7 @@ def train(
     """
     if stop is not None and not isinstance(stop, Stop):
         raise OptionError(f"stop must be a mmreg.Stop, found {type(stop).__name__}")
-    folder = Path(out)
+    folder = as_path(out, "out")
     shared: Callable[[torch.device], Any] | None = None
     if shard:
         from mmreg.training.sharding import Sharded  # which takes half a second
@@ -146,7 +147,7 @@ def finish(
         RunError: there is no training, it has ended, or there is no checkpoint of it.
         TableError: the table is not there, or cannot be read.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     target = resolve_device(device)
     facts = runs.read_facts(folder)
     recipe = read_recipe(runs.run_file(folder, runs.RECIPE))

@@ -79,7 +79,8 @@ class Validation:
             if rows.any():
                 found.append((name, "loss", mean_loss(task, part.scores[rows], targets[rows], weights[rows])))
                 result = self.measures.evaluate(task.scores(part.scores)[rows], targets[rows], [self.metric])
-                found += [(name, self.metric, result[self.metric])] if self.metric in result else []
+                own = result.get(self.metric)
+                found += [] if own is None else [(name, self.metric, own)]
         return [MetricValue("validation", *each) for each in found]
 
     def _batches(self, order: Sequence[NDArray[np.int64]] | None, between: Callable[[], None]) -> Iterator[AnyBatch]:

@@ -9,7 +9,7 @@ from mmreg.messages import cell
 from mmreg_report.intervals import bootstrap_intervals
 from mmreg_report.markup import Html, table, tag
 from mmreg_report.subject import Subject
-from mmreg_report.tables import SPLITS, rows_of, trainings
+from mmreg_report.tables import SPLITS, rows_of, rows_of_parts, trainings
 
 
 def figures(subject: Subject) -> list[Html]:
@@ -22,7 +22,8 @@ def figures(subject: Subject) -> list[Html]:
     if not tables:
         return [tag("p", "There were neither validation nor test rows to measure on.")]
     parts = [table(rows, f"Figures of {cell(target)}" if target else "Figures") for target, rows in tables.items()]
-    parts += _intervals(subject)
+    told = rows_of_parts(subject.facts)
+    parts += [*([tag("p", told)] if told else []), *_intervals(subject)]
     return [*parts, *(table(rows, title) for title, rows in trainings(subject.facts))]
 
 

@@ -106,6 +106,18 @@ def test_runs_whose_operators_have_the_same_names_are_combined(folder: Path, tmp
     assert run.plan.fusion is not None
     losses = [part.own_losses for part in run.plan.fusion.of if not isinstance(part, str)]
     assert losses == [{"concat": 0.5, "1_b": 2.0}, {"concat_2": 0.5, "2_b": 2.0}]
+    assert list(run.report["test"]["metrics"]["modalities"]) == ["1", "2"]
+
+
+def test_runs_that_fuse_are_called_by_their_folders_among_the_figures(folder: Path, tmp_path: Path) -> None:
+    run = fuse([folder / "both", folder / "product"], "mean", tmp_path / "fused", device="cpu")
+    assert list(run.report["test"]["metrics"]["modalities"]) == ["both", "product"]
+    again = mmreg.load(tmp_path / "fused", "cpu").evaluate(_present(TABLE, "a", "test"))
+    assert {"both", "product"} < set(again["metrics"]["modalities"])  # and what the one is made of
+    same = tmp_path / "both"
+    shutil.copytree(folder / "both", same)
+    run = fuse([folder / "both", same, tmp_path / "fused"], "mean", tmp_path / "more", device="cpu")
+    assert list(run.report["test"]["metrics"]["modalities"]) == ["both1", "both2", "fused"]
 
 
 @pytest.mark.parametrize("fusion", ["mean", "product", "vote", "stacking"])

@@ -74,7 +74,24 @@ def test_a_folder_of_runs_is_refused_with_what_to_type(hostile: Path, compared: 
         write_report([runs])
     one, other = sorted(runs.glob("*/*"))[:2]
     assert f"mmreg report {one} tells of a run, mmreg report {one} {other} compares some" in str(no.value)
+    shutil.copytree(runs, tmp_path / "study" / "runs")
+    (tmp_path / "study" / "robustness.md").write_text("# What it came to")
+    with pytest.raises(RunError, match=r"study/robustness\.md tells of it; it holds .*: mmreg report "):
+        write_report([tmp_path / "study"])
     with pytest.raises(RunError, match=re.escape("it has no components.json, and no comparison or search is in it")):
         write_report([tmp_path])
     with pytest.raises(RunError, match="there is no run folder"):
         write_report([tmp_path / "nothing"], tmp_path / "x.html")
+
+
+@pytest.mark.parametrize("told", ['{"test": null}', '{"validation": 5}', '{"test": {"rows": 3, "metrics": []}}'])
+def test_a_run_whose_report_holds_no_figures_is_named_alone_and_among_others(
+    hostile: Path, tmp_path: Path, told: str
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(hostile, broken)
+    (broken / "report.json").write_text(told)
+    for runs in ([broken], [hostile, broken]):
+        with pytest.raises(RunError, match=r"broken measured cannot be read: report\.json holds no figures under"):
+            write_report(runs, tmp_path / "page.html", "cpu")
+    assert not (tmp_path / "page.html").exists()

@@ -236,9 +236,15 @@ def test_seeds_are_told_by_split(folder: Path) -> None:
     seeds = {"test": [{"name": f"seed-{n}", "rows": 10, "metrics": {"mae": 1.0 + n}} for n in (0, 1)]}
     report = {"fused": ["run/seed-0"], "seeds": seeds, "test": figures(10, 0.6)}
     (folder / "report.json").write_text(json.dumps(report))
-    rows = cells(render(read_run(folder)), "Seeds (test rows)")
+    text = render(read_run(folder))
+    assert "A part is measured on" not in text
+    rows = cells(text, "Seeds (test rows)")
     assert [row[0] for row in rows] == ["training", "seed-0", "seed-1", "mean", "deviation"]
     assert [row[2] for row in rows] == ["mae", "1", "2", "1.5", "0.7071"]
+    report["test"]["metrics"]["modalities"] = {"seed-0": {"rows": 9, "accuracy": 0.7}}
+    (folder / "report.json").write_text(json.dumps(report))
+    told = "A part is measured on the rows that have something of what it reads. The trainings are measured on all rows"
+    assert told in render(read_run(folder))
 
 
 @pytest.mark.parametrize(

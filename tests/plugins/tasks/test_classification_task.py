@@ -336,11 +336,11 @@ def test_calibration_error_is_the_mean_gap_between_confidence_and_accuracy():
     assert task.evaluate(scores, truth, ["ece"])["ece"] == pytest.approx(gap, rel=1e-5)
 
 
-def test_undefined_metrics_are_zero_without_warnings():
+def test_metrics_that_rows_of_one_class_leave_undefined_are_none_without_warnings():
     task = fitted(3)
     scores = torch.eye(3).mul(9).log_softmax(1)[[1, 1]]
     result = task.evaluate(scores, torch.tensor([1, 1]), list(task.metrics))
-    assert {result[name] for name in ("kappa", "mcc", "auroc")} == {0.0}
+    assert {result[name] for name in ("kappa", "mcc", "auroc")} == {None}
     assert result["per_class"]["0"] == {"precision": None, "recall": None, "f1": None, "rows": 0}
     assert {result[name] for name in ("accuracy", "f1", "balanced_accuracy", "top_2")} == {1.0}
 

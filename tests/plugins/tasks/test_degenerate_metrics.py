@@ -53,7 +53,7 @@ def log_probabilities(predicted: Array, num_classes: int, sharpness: float) -> T
     return logits.log_softmax(1)
 
 
-def expected_of_classes(truth: Array, scores: Tensor) -> dict[str, float]:
+def expected_of_classes(truth: Array, scores: Tensor) -> dict[str, float | None]:
     probabilities, predicted, count = scores.exp().numpy(), scores.argmax(1).numpy(), scores.shape[1]
     odds = log_odds(scores).numpy()
     present = np.unique(truth)
@@ -68,13 +68,13 @@ def expected_of_classes(truth: Array, scores: Tensor) -> dict[str, float]:
         "precision": macro[0],
         "recall": macro[1],
         "f1": macro[2],
-        "auroc": np.mean([quiet(sk.roc_auc_score, truth == k, odds[:, k]) for k in ranked]) if ranked else 0.0,
+        "auroc": np.mean([quiet(sk.roc_auc_score, truth == k, odds[:, k]) for k in ranked]) if ranked else None,
         "average_precision": np.mean([quiet(sk.average_precision_score, truth == k, odds[:, k]) for k in present]),
         "balanced_accuracy": quiet(sk.recall_score, truth, predicted, labels=present, average="macro", zero_division=0),
         "ece": float(sum(gaps)),
-        "kappa": quiet(sk.cohen_kappa_score, truth, predicted),
+        "kappa": quiet(sk.cohen_kappa_score, truth, predicted) if ranked else None,
         "log_loss": quiet(sk.log_loss, truth, probabilities, labels=range(count)),
-        "mcc": quiet(sk.matthews_corrcoef, truth, predicted),
+        "mcc": quiet(sk.matthews_corrcoef, truth, predicted) if ranked else None,
         **{f"top_{n}": float((order[:, :n] == truth[:, None]).any(1).mean()) for n in (2, 3, 5, 10)},
     }
 
@@ -111,6 +111,9 @@ def test_metrics_of_classes_on_every_small_case() -> None:
             for predicted in itertools.product([0, 1], repeat=rows):
                 scores = log_probabilities(np.array(predicted), 2, 2)
                 found = task.evaluate(scores, torch.tensor(truth), ["mcc", "kappa", "balanced_accuracy"])
+                if len(set(truth)) == 1:
+                    assert (found["mcc"], found["kappa"]) == (None, None)
+                    continue
                 assert found["mcc"] == pytest.approx(quiet(sk.matthews_corrcoef, truth, predicted))
                 assert found["kappa"] == pytest.approx(quiet(sk.cohen_kappa_score, truth, predicted))
 
@@ -166,9 +169,9 @@ def test_log_odds_are_those_of_the_probabilities_where_these_are_exact() -> None
     assert certain.tolist() == [[np.inf, -np.inf], [-np.inf, np.inf]]
 
 
-def expected_of_labels(truth: Array, scores: Array) -> dict[str, float]:
+def expected_of_labels(truth: Array, scores: Array) -> dict[str, float | None]:
     predicted, count = (scores > 0).astype(int), truth.shape[1]
-    found: dict[str, float] = {}
+    found: dict[str, float | None] = {}
     for average in ("micro", "macro"):
         columns = (truth[:, 0], predicted[:, 0]) if count == 1 else (truth, predicted)
         three = sk.precision_recall_fscore_support(
@@ -184,8 +187,8 @@ def expected_of_labels(truth: Array, scores: Array) -> dict[str, float]:
         **found,
         "subset_accuracy": float((truth == predicted).all(1).mean()),
         "hamming_loss": float((truth != predicted).mean()),
-        "auroc": float(np.mean(auroc)) if auroc else 0.0,
-        "average_precision": float(np.mean(precision)) if precision else 0.0,
+        "auroc": float(np.mean(auroc)) if auroc else None,
+        "average_precision": float(np.mean(precision)) if precision else None,
         "log_loss": float(entropy.mean()),
     }
 
@@ -241,10 +244,12 @@ def test_metrics_of_numbers(truth: list[float], predicted: list[float]) -> None:
         "rmse": sk.root_mean_squared_error(truth, predicted),
         "mse": sk.mean_squared_error(truth, predicted),
         "mape": sk.mean_absolute_percentage_error(truth, predicted),
-        "r2": sk.r2_score(truth, predicted) if varies else 0.0,
-        "explained_variance": sk.explained_variance_score(truth, predicted) if varies else 0.0,
-        "pearson": quiet(lambda: stats.pearsonr(truth, predicted)[0]),
-        "spearman": quiet(lambda: stats.spearmanr(truth, predicted)[0]),
+        "r2": sk.r2_score(truth, predicted) if varies else None,
+        "explained_variance": sk.explained_variance_score(truth, predicted) if varies else None,
+        "pearson": quiet(lambda: stats.pearsonr(truth, predicted)[0]) if varies else None,
+        "spearman": quiet(lambda: stats.spearmanr(truth, predicted)[0]) if varies else None,
     }
     assert set(expected) == set(task.metrics)
-    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert {name: found[name] for name in expected} == {
+        name: None if value is None else pytest.approx(value, rel=1e-6, abs=1e-9) for name, value in expected.items()
+    }

@@ -184,11 +184,12 @@ def test_spearman_gives_ties_their_mean_rank():
     assert found == pytest.approx(stats.spearmanr(truth, guess)[0])
 
 
-def test_undefined_metrics_are_zero_without_warnings():
+def test_metrics_that_equal_targets_leave_undefined_are_none_without_warnings():
     task = fitted([0.1, 0.7, 1.3])
     targets = torch.from_numpy(task.encode([0.1] * 3))
     result = task.evaluate(targets + 1, targets, list(task.metrics))
-    assert {result[name] for name in ("r2", "explained_variance", "pearson", "spearman")} == {0.0}
+    assert {result[name] for name in ("r2", "explained_variance", "pearson", "spearman")} == {None}
+    assert "R2 undefined" in task.headline(result, 3)
     assert task.evaluate(targets[:1], targets[:1])["mae"] == 0.0
     varying = torch.tensor([[0.0], [1.0], [2.0]])
     constant = task.evaluate(targets, varying, ["pearson", "spearman"])
@@ -196,10 +197,22 @@ def test_undefined_metrics_are_zero_without_warnings():
 
 
 @pytest.mark.parametrize("rows", range(2, 30))
-def test_r2_of_equal_targets_is_zero_however_their_mean_is_rounded(rows):
+def test_r2_of_equal_targets_is_undefined_however_their_mean_is_rounded(rows):
     task = fitted([0.1, 0.7, 1.3])
     targets = torch.from_numpy(task.encode([0.1] * rows))
-    assert task.evaluate(targets + 1, targets)["r2"] == 0.0
+    assert task.evaluate(targets + 1, targets)["r2"] is None
+
+
+def test_r2_of_several_numbers_is_the_mean_over_those_whose_targets_differ():
+    task = fitted([[0.0, 5.0], [1.0, 6.0], [3.0, 8.0]])
+    actual, predicted = [[0.0, 5.0], [1.0, 5.0], [3.0, 5.0]], [[0.5, 5.0], [1.0, 6.0], [2.0, 5.0]]
+    scores, targets = (torch.from_numpy(task.encode(values)) for values in (predicted, actual))
+    found = task.evaluate(scores, targets, ["pearson"])
+    one = sk.r2_score([0, 1, 3], [0.5, 1, 2])
+    assert found["r2"] == pytest.approx(one)
+    assert [each["r2"] for each in found["per_output"]] == [pytest.approx(one), None]
+    assert found["pearson"] == pytest.approx(stats.pearsonr([0, 1, 3], [0.5, 1, 2])[0])
+    assert found["mae"] == pytest.approx((0.5 + 1 / 3) / 2)
 
 
 def test_unknown_metrics_and_no_rows_are_refused():

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from mmreg.errors import OptionError, RunError
-from mmreg.messages import near
+from mmreg.messages import listed, near
 from mmreg.recipe.resolve import Plan
 from mmreg.runs import Run
 from mmreg.studies.compare.comparison import RESAMPLES, Comparison
@@ -48,7 +48,7 @@ def compare(
     Raises:
         RunError: a folder is no finished run, there are fewer than two variants, the same variant stands there twice
             with one seed, or the runs have no common rows or different tasks.
-        OptionError: the task does not know the metric, or there are too few draws.
+        OptionError: the task does not know the metric, it is undefined on the rows, or there are too few draws.
     """
     if isinstance(runs, Mapping):
         groups = {name: [group] if isinstance(group, Run | str | Path) else group for name, group in runs.items()}
@@ -79,6 +79,11 @@ def compare_variants(
     metric = chosen_metric(trained[0].plan, metric)
     more_is_better = trained[0].plan.metric_directions[metric]
     compared, split, rows, notes = with_predictions(trained, split, metric)
+    undefined = [str(run.folder) for run in compared if metric not in run.figures]
+    if undefined:
+        raise OptionError(
+            f"the metric {metric!r} is undefined on the {split} rows of {listed(undefined, 3)}; choose another one"
+        )
     samples = [(run.rows, partial(run.measure, metric)) for run in compared]
     draws = bootstrap(samples, rows, resamples, DRAWS_SEED)
     measured = []

@@ -14,6 +14,7 @@ from mmreg.contract.callback import Callback
 from mmreg.data.cache import cache_dir
 from mmreg.errors import MmregError, OptionError, RecipeError, RunError, TrainingError, ValidationRowsError
 from mmreg.experiment import Experiment, open_experiment, prepare_all
+from mmreg.files import as_path
 from mmreg.messages import listed, plural, shown
 from mmreg.model.build import build
 from mmreg.model.devices import resolve_device, resolve_precision
@@ -92,7 +93,7 @@ def run_grid(
     expect_target(base, "a comparison")
     variants = grid_variants(base, fusions, level, encoders or {}, singles, balances)
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
-    folder = Path(out)
+    folder = as_path(out, "out")
     trainings, notes = check_grid(base, variants, seeds, folder / RUNS, callback)
     chosen_metric(trainings[0].plan, metric)
     errors = train_in(folder, trainings, notes, slots, callback, "a comparison")
@@ -132,7 +133,7 @@ def _train(trainings: Sequence[Job], slots: Sequence[str], callback: Callback) -
     if todo:
         prepare_grid(todo, callback)
         if len(todo) < len(trainings):
-            callback.on_message(f"{len(trainings) - len(todo)} of {len(trainings)} trainings are done already")
+            callback.on_message(f"trainings that are done already: {len(trainings) - len(todo)} of {len(trainings)}")
     return run_jobs(todo, slots, callback)
 
 

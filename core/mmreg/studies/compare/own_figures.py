@@ -69,7 +69,7 @@ def _modality(variant: Variant, name: str) -> Any:
 def _measured(run: ComparedRun, own: OwnPrediction, metric: str) -> float:
     if not len(own.rows):
         return math.nan
-    return float(run.measures.evaluate(own.scores, own.targets, [metric]).get(metric, math.nan))
+    return run.measures.figure(metric, own.scores, own.targets)
 
 
 def _on_same_rows(alone: ComparedRun, own: OwnPrediction, metric: str) -> float:

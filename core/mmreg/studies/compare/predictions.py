@@ -109,7 +109,7 @@ class ComparedRun(TrainedRun):
             return float(self.correct[chosen].mean())
         at = torch.from_numpy(chosen)
         try:
-            return float(self.measures.evaluate(self.scores[at], self.targets[at], [metric]).get(metric, math.nan))
+            return self.measures.figure(metric, self.scores[at], self.targets[at])
         except TargetError:
             return math.nan
 

@@ -16,7 +16,7 @@ from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import keep_rows
 from mmreg.errors import OptionError, RunError
 from mmreg.experiment import checked_plan, open_experiment, prepare_all, true_targets
-from mmreg.files import replacing, write_json
+from mmreg.files import as_path, replacing, write_json
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.model.inference import Predicted
 from mmreg.recipe.form import Form, Fractions
@@ -77,7 +77,7 @@ def cross_validate(
         raise OptionError(f"cross-validation needs at least 2 folds, found {folds}")
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs must be at least 1, found {jobs}")
-    slots, folder, told = device_slots(device, jobs), Path(out), follower(callback)
+    slots, folder, told = device_slots(device, jobs), as_path(out, "out"), follower(callback)
     base = read_recipe(recipe, overrides)
     expect_target(base, "a mean over folds")
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
@@ -110,7 +110,7 @@ def measure_apart(run: Run, base: Recipe) -> None:
     form = base.form
     if not isinstance(form.split, str) and "test" not in form.files():
         return
-    experiment = open_experiment(checked_plan(base), run.modalities)
+    experiment = open_experiment(checked_plan(base), run.modalities, run.task)
     rows = experiment.splits["test"]
     if not len(rows):
         return

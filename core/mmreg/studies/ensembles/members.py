@@ -118,7 +118,7 @@ def train_members(jobs: Sequence[Job], slots: Sequence[str], folder: Path, callb
     if todo:
         prepare_grid(todo, callback)
         if len(todo) < len(jobs):
-            callback.on_message(f"{len(jobs) - len(todo)} of {len(jobs)} trainings are done already")
+            callback.on_message(f"trainings that are done already: {len(jobs) - len(todo)} of {len(jobs)}")
     errors = run_jobs(todo, slots, callback)
     if errors:
         lines = [f"  {job.variant}: {error}" for job, error in errors.items()]

@@ -11,6 +11,7 @@ import torch
 from mmreg import runs
 from mmreg.contract.callback import Callback
 from mmreg.errors import OptionError
+from mmreg.files import as_path
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.recipe.form import Form, Fractions
 from mmreg.recipe.recipe import Recipe, read_recipe
@@ -60,7 +61,7 @@ def train_seeds(
         raise OptionError(f"seeds must be at least two different numbers from 0 on, found {found}")
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs must be at least 1, found {jobs}")
-    slots, folder, told = device_slots(device, jobs), Path(out), follower(callback)
+    slots, folder, told = device_slots(device, jobs), as_path(out, "out"), follower(callback)
     base = read_recipe(recipe, overrides)
     expect_target(base, "a mean over seeds")
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))

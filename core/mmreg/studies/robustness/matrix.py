@@ -23,6 +23,7 @@ from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import keep_rows
 from mmreg.errors import OptionError, TrainingError
 from mmreg.experiment import list_inputs, lost_modalities, prepare_all
+from mmreg.files import as_path
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan
@@ -123,7 +124,7 @@ def run_matrix(
     _check(base, training_rates, use_rates)
     resolve_precision(base.form.training.precision, resolve_device(slots[0]))
     variants, meanings = _variants(base, fusions, sorted(set(training_rates)))
-    folder = Path(out)
+    folder = as_path(out, "out")
     trainings, notes = check_grid(base, variants, seeds, folder / RUNS, callback)
     metric = chosen_metric(trainings[0].plan, metric)
     if not all(len(job.experiment.splits["test"]) for job in trainings):

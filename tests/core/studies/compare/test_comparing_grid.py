@@ -182,7 +182,7 @@ def test_a_stopped_grid_goes_on_where_it_was(tmp_path: Path) -> None:
     listening = Listening()
     resumed = grid(tmp_path / "stopped", ["product"], [0], changes=changes, callback=listening)
     assert listening.trained == ["a alone, seed 0", "b alone, seed 0"]
-    assert "1 of 3 trainings are done already" in listening.messages
+    assert "trainings that are done already: 1 of 3" in listening.messages
     for name in ("a_alone", "b_alone", "product"):
         weights = [tmp_path / which / "runs" / name / "seed-0" / "model.safetensors" for which in ("whole", "stopped")]
         assert weights[0].read_bytes() == weights[1].read_bytes()

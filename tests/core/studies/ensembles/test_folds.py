@@ -112,7 +112,7 @@ def test_operators_are_fitted_on_predictions_out_of_fold(folder: Path, tmp_path:
     fused = run.report["out_of_fold"]
     assert fused["rows"] == len(TABLE)
     assert fused["metrics"]["accuracy"] > max(figures.values()) + 0.1
-    assert fused["metrics"]["modalities"]["mean"]["accuracy"] == pytest.approx(figures["a"], abs=0.1)
+    assert fused["metrics"]["modalities"]["a"]["accuracy"] == pytest.approx(figures["a"], abs=0.1)
     new = toys.rows(60, seed=9)
     assert mmreg.load(tmp_path / "fused", "cpu").evaluate(new)["metrics"]["accuracy"] > max(figures.values())
 
@@ -145,6 +145,29 @@ def test_the_run_of_all_folds_says_that_its_figures_are_those_out_of_fold(tmp_pa
     with pytest.raises(RunError, match=told):
         run.evaluate()
     assert run.evaluate(toys.rows(30, seed=9))["rows"] == 30
+
+
+def test_a_class_that_the_recipes_own_split_would_not_train_on_does_not_hide_that(tmp_path: Path) -> None:
+    """Every row is in the folds, so a class in one validation row of the recipe's own split is known to the run."""
+    rows = [{**row, "label": "v" if row["split"] == "validation" else row["label"]} for row in TABLE]
+    (tmp_path / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {**recipe(**alone("a"), split="split"), "table": str(tmp_path / "table.jsonl")}
+    mmreg.cross_validate(given, tmp_path / "run", folds=2, device="cpu", overrides=["training.epochs=1"])
+    run = mmreg.load(tmp_path / "run", "cpu")
+    assert run.evaluate()["metrics"]["accuracy"] == run.report["test"]["metrics"]["accuracy"]
+    with pytest.raises(RunError, match="measured out of fold"):
+        run.evaluate(split="validation")
+
+
+def test_numbers_are_measured_in_the_units_of_the_folds_and_not_of_the_recipes_own_split(tmp_path: Path) -> None:
+    far = {"validation": 40.0}
+    rows = [{**row, "y": row["a"][0] + far.get(row["split"], 0.0)} for row in toys.rows(120)]
+    (tmp_path / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {**recipe(**alone("a"), split="split"), "table": str(tmp_path / "table.jsonl")}
+    given["target"] = {"column": "y", "task": "regression"}
+    mmreg.cross_validate(given, tmp_path / "run", folds=2, device="cpu", overrides=["training.epochs=1"])
+    run = mmreg.load(tmp_path / "run", "cpu")
+    assert run.evaluate()["metrics"]["mae"] == pytest.approx(run.report["test"]["metrics"]["mae"])
 
 
 @pytest.mark.parametrize("split", [{"validation": 0.2}, "split"])

@@ -37,6 +37,7 @@ def test_seeds_are_one_run_that_predicts_their_mean(tmp_path: Path, split: Any) 
     accuracies = [run.report["test"]["metrics"]["accuracy"] for run in trained]
     assert ensemble.metrics["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
     assert [each["name"] for each in ensemble.run.report["seeds"]["test"]] == ["seed-3", "seed-1"]
+    assert list(ensemble.run.report["test"]["metrics"]["modalities"]) == ["seed-3", "seed-1"]
     assert ensemble.run.report["test"]["rows"] == trained[0].report["test"]["rows"]
 
 
