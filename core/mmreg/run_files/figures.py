@@ -35,7 +35,7 @@ def mark_continued(folder: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    with suppress(FileNotFoundError, ValueError):
+    with suppress(FileNotFoundError, ValueError, TypeError):  # there is none, or it is damaged
         write_json(folder / REPORT, {**read_report(folder), CONTINUED: True})
 
 

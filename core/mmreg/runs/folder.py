@@ -296,7 +296,7 @@ def read_predictions(folder: Path, split: str) -> pa.Table | None:
         report = read_report(folder)
     except (OSError, ValueError):  # there is none yet, or it is damaged
         report = {}
-    if report.get(CONTINUED):
+    if isinstance(report, dict) and report.get(CONTINUED):
         raise RunError(
             f"the training of {folder} was gone on with, and has not ended; go on by --resume, or end it: "
             f"mmreg finish {folder}"
