@@ -13,7 +13,7 @@ from mmreg.console import Debug, Quiet, RunArgument, say
 from mmreg.errors import OptionError
 from mmreg.files import unwritable
 from mmreg.messages import byte_size, listed, plural
-from mmreg_export.decoding import RUNNER, others_runner
+from mmreg_export.decoding import RUNNER, description_of, others_runner
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -62,9 +62,10 @@ def export(
     runner = form == "onnx" and not no_runner
     if out.suffix != FORMATS[form]:
         raise OptionError(f"--out must end in {FORMATS[form]} for --format {form}, found {str(out)!r}")
-    if out.is_dir():
-        raise OptionError(f"--out {str(out)!r} is a folder; name a file")
-    for file in (out, out.with_name(f"{out.stem}.int8{out.suffix}")) if int8 else (out,):
+    models = (out, out.with_name(f"{out.stem}.int8{out.suffix}")) if int8 else (out,)
+    for file in (each for model in models for each in (model, description_of(model))):
+        if file.is_dir():
+            raise OptionError(f"{str(file)!r} is a folder; name a file by --out")
         if file.exists() and not overwrite:
             raise OptionError(
                 f"{str(file)!r} is there already; replace it by --overwrite, or name another file by --out"

@@ -69,6 +69,11 @@ def decoding(run: Run) -> list[dict[str, Any]]:
     return found
 
 
+def description_of(file: Path) -> Path:
+    """The JSON beside an exported file, which says what it takes and gives."""
+    return file.with_name(file.name + ".json")
+
+
 def write_runner(folder: Path) -> Path:
     """Copy the runner into a folder."""
     path = folder / RUNNER

@@ -15,7 +15,7 @@ from mmreg.files import replacing, write_json
 from mmreg.messages import one_line
 from mmreg_export.arrays import model_arrays, random_inputs
 from mmreg_export.checking import check
-from mmreg_export.decoding import decoding, undecodable, write_runner
+from mmreg_export.decoding import decoding, description_of, undecodable, write_runner
 from mmreg_export.description import described
 from mmreg_export.int8 import measured, write_int8
 from mmreg_export.program import Program, readables
@@ -117,6 +117,6 @@ def export(
 
 def _describe(file: Path, facts: Mapping[str, Any]) -> Path:
     """Write the JSON beside a file."""
-    beside = file.with_name(file.name + ".json")
+    beside = description_of(file)
     write_json(beside, facts)
     return beside

@@ -24,7 +24,9 @@ import math
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from statistics import NormalDist
@@ -104,7 +106,7 @@ class Model:
             For each row its number (or key), the probabilities or values, and which modalities it had.
 
         Raises:
-            RunnerError: a value cannot be decoded; names the row and the modality.
+            RunnerError: a value cannot be decoded; names the row, the modality and the column.
         """
         rows = [rows] if isinstance(rows, Mapping) else list(rows)
         if batch_size < 1:
@@ -143,7 +145,7 @@ class Model:
                 if each["on_bad"] == "skip":
                     return None
                 if each["on_bad"] == "error":
-                    raise RunnerError(f"row {number}, {each['modality']}: {error}") from error
+                    raise RunnerError(f"row {number}, {_place(each, value, str(error))}{error}") from error
         return found
 
     def _batch(self, rows: Sequence[tuple[int, Mapping[str, Any], Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -222,6 +224,20 @@ def _cell(value: Any, missing: Sequence[str]) -> Any:
     return value
 
 
+def _place(facts: Mapping[str, Any], value: Any, told: str) -> str:
+    """The modality whose cell is bad, with its column and file where neither its name nor what is told says them."""
+    name, columns = facts["modality"], facts["columns"]
+    column = f" (column {columns[0]})" if facts["kind"] != "tabular" and columns[0] != name else ""
+    file = f"{value}: " if isinstance(value, Path) and str(value) not in told else ""
+    return f"{name}{column}: {file}"
+
+
+def _shown(value: Any) -> str:
+    """A cell's value, short enough to be told."""
+    text = repr(value.tolist() if isinstance(value, np.ndarray) else value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def _bytes(path: Path) -> bytes:
     """A file's content; a device may have no end."""
     if path.exists() and not path.is_file():
@@ -285,7 +301,7 @@ def _pixels(value: Any) -> Array:
 
 def _read_picture(data: Any) -> Array:
     """The first picture in a file's bytes, upright, (C, H, W) with C of 1 to 4."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not isinstance(data, bytes | bytearray | memoryview):
         raise RunnerError(f"a picture is a path, bytes or an array, found {type(data).__name__}")
@@ -295,8 +311,7 @@ def _read_picture(data: Any) -> Array:
     Image.init()
     try:
         with Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN]) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise RunnerError(f"{image.width} x {image.height} pixels; at most {MOST_PIXELS:,} are decoded")
+            _check_size(image.width, image.height)
             ImageOps.exif_transpose(image, in_place=True)
             mode = image.mode
             shown: Image.Image = image
@@ -307,10 +322,19 @@ def _read_picture(data: Any) -> Array:
             elif mode not in ("L", "LA", "RGB", "I", "F") and not mode.startswith("I;16"):
                 shown = image.convert("RGB")
             array = np.asarray(shown)
-    except (SyntaxError, Image.DecompressionBombError) as error:
+    except RunnerError:
+        raise
+    except UnidentifiedImageError as error:  # which tells of no more than an object in memory
+        raise RunnerError(f"no picture in any known format ({len(data)} bytes, from {data[:8]!r})") from error
+    except Exception as error:  # Pillow's readers raise whatever broken data makes happen in them
         raise RunnerError(f"a damaged picture ({error})") from error
     array = array.astype(np.uint16) if mode.startswith("I") else array
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise RunnerError(f"{width} x {height} pixels; at most {MOST_PIXELS:,} are decoded")
 
 
 def _eight_bits(array: Array) -> Array:
@@ -643,23 +667,26 @@ def _number(value: Any) -> float:
         value = value.total_seconds()
     elif isinstance(value, datetime.time):
         value = value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6
-    elif isinstance(value, datetime.date):
-        raise RunnerError(f"{value!r} is no number")
-    found = float(value)
+    if not isinstance(value, str | int | float | Decimal):
+        raise RunnerError(f"{_shown(value)} is no number")
+    try:
+        found = float(value)
+    except ValueError as error:
+        raise RunnerError(f"{_shown(value)} is no number") from error
     if not math.isfinite(found):
-        raise RunnerError(f"{value!r} is no finite number")
+        raise RunnerError(f"{_shown(value)} is no finite number")
     return found
 
 
 def _days(value: Any) -> float:
     if isinstance(value, str):
         if len(value) < len("2024-05-31") or value[4:5] != "-":
-            raise RunnerError(f"{value!r} is no date (such as 2024-05-31)")
+            raise RunnerError(f"{_shown(value)} is no date (such as 2024-05-31)")
         value = datetime.datetime.fromisoformat(value.strip())
     if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
         value = datetime.datetime(value.year, value.month, value.day)
     if not isinstance(value, datetime.datetime):
-        raise RunnerError(f"{value!r} is no date (such as 2024-05-31)")
+        raise RunnerError(f"{_shown(value)} is no date (such as 2024-05-31)")
     aware = value if value.tzinfo is not None else value.replace(tzinfo=datetime.UTC)
     return (aware - EPOCH).total_seconds() / 86_400.0
 
@@ -669,7 +696,11 @@ def _category(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
-    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if not isinstance(value, str | int | float | Decimal | datetime.timedelta):
+        raise RunnerError(f"{_shown(value)} is no category")
+    return str(value)
 
 
 def _scaled(value: float, how: str, knots: Sequence[float]) -> float:
@@ -707,20 +738,27 @@ DECODERS: Mapping[str, Callable[[Mapping[str, Any]], Decode]] = {
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a .csv, .tsv or .jsonl file; a column of nothing but numbers holds numbers."""
-    if path.suffix in (".jsonl", ".ndjson"):
-        lines = enumerate(path.read_text("utf-8").split("\n"), 1)
-        return [_json_row(path, number, line) for number, line in lines if line.strip()]
+    rows = _json_rows(path) if path.suffix in (".jsonl", ".ndjson") else _delimited_rows(path)
+    if not rows:
+        raise RunnerError(f"{path} has no rows: there is nothing to predict")
+    return rows
+
+
+def _delimited_rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix not in (".csv", ".tsv"):
         raise RunnerError(f"{path}: a table is a .csv, .tsv or .jsonl file")
     csv.field_size_limit(2**31 - 1)  # of a text; less is the default
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows: list[dict[str, Any]] = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+            reader = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+            header, rows = list(reader.fieldnames or ()), list[dict[str, Any]](reader)
     except (ValueError, csv.Error) as error:
         raise RunnerError(f"{path}: {error}") from error
+    if twice := _twice(header):
+        raise RunnerError(f"{path}: {twice}")
     if any(None in row or None in row.values() for row in rows):
         raise RunnerError(f"{path}: a row has more or fewer cells than the header")
-    for name in rows[0] if rows else ():
+    for name in header:
         cells = [row[name] for row in rows if row[name]]
         kind: Any = str
         if cells and all(INTEGER.fullmatch(cell) for cell in cells):
@@ -732,11 +770,28 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _json_rows(path: Path) -> list[Any]:
+    lines = enumerate(path.read_text("utf-8").split("\n"), 1)
+    return [_json_row(path, number, line) for number, line in lines if line.strip()]
+
+
 def _json_row(path: Path, number: int, line: str) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         raise RunnerError(f"{path}, line {number}: {error}") from error
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if twice := _twice([name for name, _ in pairs]):
+        raise RunnerError(twice)
+    return dict(pairs)
+
+
+def _twice(names: Sequence[str]) -> str:
+    """What is wrong with columns of these names; empty where each has its own."""
+    told = ", ".join(sorted(repr(name) for name, count in Counter(names).items() if count > 1))
+    return told and f"more than one column is called {told}; rename them"
 
 
 def check_columns(facts: Mapping[str, Any], rows: Sequence[Any]) -> None:

@@ -106,3 +106,31 @@ def test_a_run_whose_figures_cannot_be_read_can_be_used_and_not_told_of(
     assert message in texts["card"]
     assert texts["report"] == texts["card"]
     assert cli("predict", "run", trained / "table.csv", "--device", "cpu").code == 0
+
+
+@pytest.mark.parametrize("killed", ["before its figures", "before its weights", "before its recipe"])
+def test_runs_are_combined_again_where_that_was_killed(copy: Path, cli: Caller, trained: Path, killed: str) -> None:
+    shutil.copytree(copy, copy.parent / "other")
+    again = ["fuse", "run", "other", "--fusion", "mean", "--out", "both", "--overwrite"]
+    assert cli(*again, "--device", "cpu", "--quiet").code == 0
+    there = {path.name: path for path in (copy.parent / "both").rglob("*") if path.is_file()}
+    gone = {
+        "before its weights": ["model.safetensors"],
+        "before its figures": ["model.safetensors", "report.json"],
+        "before its recipe": there.keys() - {"components.json"},
+    }
+    for name in gone[killed]:
+        there[name].unlink()
+    before = {path: path.read_bytes() for path in (copy.parent / "both").rglob("*") if path.is_file()}
+    told = "the combination of runs in both is not whole; combine them again: mmreg fuse run other --fusion OPERATOR "
+    for command in (
+        ("evaluate", "both"),
+        ("train", "run/recipe.yaml", "--out", "both", "--resume"),
+        ("finish", "both"),
+    ):
+        done = cli(*command, "--device", "cpu")
+        assert (done.code, done.out) == (2, "")
+        assert f"{told}--out both --overwrite" in done.err
+    assert {path: path.read_bytes() for path in (copy.parent / "both").rglob("*") if path.is_file()} == before
+    assert cli(*again, "--device", "cpu", "--quiet").code == 0
+    assert cli("predict", "both", trained / "table.csv", "--device", "cpu").code == 0

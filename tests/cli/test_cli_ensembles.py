@@ -22,6 +22,13 @@ def test_folds_give_a_table_a_report_and_a_run(cli: Caller, text_recipe: Path, t
     assert "out of fold" in called.out
     report = json.loads((tmp_path / "cv/report.json").read_text())
     assert report["out_of_fold"]["rows"] == 48  # the 12 test rows of the table are in no fold
+    (tmp_path / "cv" / "model.safetensors").rename(tmp_path / "weights")
+    told = cli("evaluate", tmp_path / "cv")
+    assert (told.code, "go on with the mmreg train that began it (with its --folds or --seeds)" in told.err) == (
+        2,
+        True,
+    )
+    (tmp_path / "weights").rename(tmp_path / "cv" / "model.safetensors")
     again = cli("train", text_recipe, "--folds", "2", "--out", tmp_path / "cv", "--set", "training.epochs=1")
     assert again.code == 2
     assert "--resume" in again.err

@@ -9,6 +9,7 @@ import typer
 
 from mmreg.completion import complete_runs
 from mmreg.console import AcceptChanges, Debug, Device, Quiet
+from mmreg.run_files.finished import refuse_combination
 
 
 def finish(
@@ -37,6 +38,7 @@ def finish(
     from mmreg.cli.display import Display
     from mmreg.training.train import finish as finish_training
 
+    refuse_combination(folder)
     display = Display(quiet)
     with display:
         run = finish_training(folder, table, accept_changes=accept_changes, device=device, callback=display)

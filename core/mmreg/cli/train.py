@@ -33,6 +33,7 @@ from mmreg.console import (
 from mmreg.data.dialect import TableFile
 from mmreg.errors import OptionError, PeerLostError, RecipeError, TrainingError
 from mmreg.files import write_text
+from mmreg.run_files.finished import refuse_combination
 from mmreg.training.signals import TRY_AGAIN, Signals
 from mmreg.training.stopping import Stopped
 
@@ -197,6 +198,8 @@ def train(
         words = [str(recipe), "--out", str(out), "--device", device, *(flag for flag, given in flags.items() if given)]
         raise typer.Exit(launch(devices, ["train", *words, *(word for each in overrides for word in ("--set", each))]))
     stop, display = Signals(), None
+    if resume:
+        refuse_combination(out)
     if resume and not out.exists():
         note(f"there is no run in {str(out)!r} to go on with: it begins")
     try:

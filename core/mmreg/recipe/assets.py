@@ -25,12 +25,12 @@ def with_absolute_assets(cls: type, options: Mapping[str, Any], folder: Path | N
 
     Args:
         cls: whose options they are.
-        options: complete.
+        options: those that are given.
         folder: the recipe's; the working directory if it is None.
     """
     paths = {}
     for name, mark in marked(cls, AssetMark).items():
-        given = options[name]
+        given = options.get(name)
         if isinstance(given, str):
             # os.path: what no file can be called is not there, rather than an error.
             spelled = os.path.expanduser(given) if mark.named else given  # noqa: PTH111

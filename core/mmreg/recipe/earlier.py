@@ -48,14 +48,19 @@ class EarlierInput:
     def _inputs(self) -> dict[str, Any]:
         """The run's inputs, as its recipe spells them out."""
         assert self._facts  # a folder that is no run says so by these
+        path = run_file(self.folder, RECIPE)
+        damaged = f"{path} is damaged, or was edited"
         try:
-            recipe = read_yaml(run_file(self.folder, RECIPE).read_text(encoding="utf-8"), RECIPE)[0]
-            inputs: dict[str, Any] = recipe["modalities"]
-            assert isinstance(inputs[self.name]["encoder"], dict)
-        except RunError:
-            raise
-        except (MmregError, OSError, ValueError, LookupError, TypeError, AssertionError) as error:
-            raise RunError(f"{self.folder / RECIPE} is damaged, or was edited: {one_line(error)}") from error
+            inputs: dict[str, Any] = read_yaml(path.read_text(encoding="utf-8"), RECIPE)[0]["modalities"]
+            given = inputs[self.name]
+            encoder = inputs[given["encoder"].get("share") or self.name]["encoder"]
+            spelled_out = isinstance(given["type"], str) and isinstance(encoder["name"], str)
+        except (MmregError, OSError, UnicodeDecodeError) as error:
+            raise RunError(f"{damaged}: {one_line(error)}") from error
+        except (LookupError, TypeError, AttributeError):  # something else stands where one of these should
+            spelled_out = False
+        if not spelled_out:
+            raise RunError(f"{damaged}: it does not spell out the modality and the encoder of {self.name!r}")
         return inputs
 
     @property

@@ -77,7 +77,7 @@ def with_earlier_options(
     known, files = option_names(cls), marked(cls, AssetMark)
     before = with_absolute_assets(cls, {key: value for key, value in before.items() if key in known}, earlier.folder)
     for key, value in given.items():
-        same_file = key in files and isinstance(value, str) and digest(before[key]) is not None
+        same_file = key in files and isinstance(value, str) and digest(before.get(key, "")) is not None
         if same_file and digest((finder.folder or Path()) / value) == digest(before[key]):
             continue
         if key in before and key not in cls.transform_options and value != before[key]:

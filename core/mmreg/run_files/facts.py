@@ -54,18 +54,19 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise RunError(f"there is no run folder {str(folder)!r}{there}")
     try:
         facts: dict[str, Any] = json.loads(run_file(folder, COMPONENTS).read_text(encoding="utf-8"))
-        checksum = facts.pop(CHECKSUM, None)  # mmreg 0.1.0 wrote none
-        found = facts["format"]
     except FileNotFoundError as error:
         raise RunError(f"{str(folder)!r} is no run folder: it has no {COMPONENTS}") from error
     except RunError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{folder / COMPONENTS} is damaged: {error}") from error
+    if not isinstance(facts, dict) or "format" not in facts:
+        raise RunError(f"{folder / COMPONENTS} is damaged: it holds no mapping with a format")
+    checksum = facts.pop(CHECKSUM, None)  # mmreg 0.1.0 wrote none
     if checksum is not None and checksum != facts_checksum(facts):
         raise RunError(f"{folder / COMPONENTS} is damaged, or was edited: it does not fit its checksum; train again")
-    if found != FORMAT:
-        raise RunError(f"{str(folder)!r} is a run of format {found!r}, this mmreg reads format {FORMAT}")
+    if facts["format"] != FORMAT:
+        raise RunError(f"{str(folder)!r} is a run of format {facts['format']!r}, this mmreg reads format {FORMAT}")
     return facts
 
 

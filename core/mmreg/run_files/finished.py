@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from mmreg.errors import RunError
 from mmreg.messages import one_line
-from mmreg.run_files.facts import RECIPE, WEIGHTS, read_facts, run_file
+from mmreg.run_files.facts import COMPONENTS, RECIPE, WEIGHTS, read_facts, run_file
 from mmreg.run_files.figures import REPORT, SPLITS, read_report
 from mmreg.run_files.lock import writer
 
@@ -21,10 +22,22 @@ def finished_facts(folder: Path) -> dict[str, Any]:
     """
     facts = read_facts(folder)
     if not run_file(folder, WEIGHTS).is_file():
-        raise RunError(_unfinished(folder))
+        raise RunError(_unfinished(folder, facts))
     if not run_file(folder, RECIPE).is_file():
         raise RunError(f"the run {folder} cannot be loaded: its {RECIPE} is gone; put it back, or train again")
     return facts
+
+
+def refuse_combination(folder: Path) -> None:
+    """Refuse to go on with a training in a folder where runs were to be combined.
+
+    Raises:
+        RunError: there is such a combination that is not whole; says how it is made.
+    """
+    if run_file(folder, COMPONENTS).is_file() and not run_file(folder, WEIGHTS).is_file():
+        facts = read_facts(folder)
+        if _combined(facts):
+            raise RunError(_unfinished(folder, facts))
 
 
 def finished_report(folder: Path) -> dict[str, Any]:
@@ -59,11 +72,25 @@ def unmeasured(folder: Path, why: str) -> str:
     )
 
 
-def _unfinished(folder: Path) -> str:
+def _combined(facts: dict[str, Any]) -> list[str]:
+    """The folders of the runs of which a run is a combination; empty of one that was trained."""
+    found: list[str] = facts.get("table", {}).get("fused", [])
+    return found
+
+
+def _unfinished(folder: Path, facts: dict[str, Any]) -> str:
     """Why a run has no weights, and what to do."""
     holder = writer(folder)
     if holder:
         return f"the training of {folder} has not ended: {holder} is at it; wait until it has"
+    if combined := _combined(facts):
+        begun = f"the combination of runs in {folder} is not whole; "
+        if all(
+            (folder / Path(each).name).is_dir() for each in combined
+        ):  # of --folds or --seeds, which keep them there
+            return f"{begun}go on with the mmreg train that began it (with its --folds or --seeds), and --resume"
+        given = shlex.join([*combined, "--fusion", "OPERATOR", "--out", str(folder), "--overwrite"])
+        return f"{begun}combine them again: mmreg fuse {given}"
     what = "has lost its weights" if (folder / REPORT).is_file() else "did not end"
     return (
         f"the training of {folder} {what}; go on with: mmreg train RECIPE --out {folder} --resume, or make a run of "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from toys import train
 
 import mmreg
 from mmreg import runs
-from mmreg.errors import RecipeError
+from mmreg.errors import RecipeError, RunError
 from mmreg.experiment import checked_plan, open_experiment
 from mmreg.recipe.recipe import read_recipe
 from mmreg.studies.compare.grid import run_grid
@@ -157,6 +158,38 @@ def test_what_is_wrong_is_told_with_its_key(before: Path, tmp_path: Path, encode
     with pytest.raises(RecipeError, match=rf"(?s)modalities\.a\.encoder.*{told}"):
         train(tmp_path / "run", modalities=modalities)
     assert not (tmp_path / "run" / runs.RECIPE).exists()
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"a": {"type": "toys:numbers", "encoder": "linear"}},
+        {"a": {"type": "toys:numbers", "encoder": {"share": "nope"}}},
+        {"a": {"type": "toys:numbers", "encoder": {"share": ["b"]}}},
+        {"a": {"type": "toys:numbers", "encoder": {"x": 1}}},
+        {"a": {"type": "toys:numbers", "encoder": {"name": [7]}}},
+        {"a": {"encoder": {"name": "linear"}}},
+        {"a": "numbers"},
+        {},
+        [],
+        None,
+    ],
+)
+def test_a_damaged_recipe_of_the_run_is_told_with_its_file(before: Path, tmp_path: Path, inputs: Any) -> None:
+    shutil.copytree(before, tmp_path / "before")
+    (tmp_path / "before" / runs.RECIPE).write_text(json.dumps({"modalities": inputs}))
+    path = re.escape(str(tmp_path / "before" / runs.RECIPE))
+    told = rf"modalities\.a\.encoder\.from: {path} is damaged, or was edited: it does not spell out .* of 'a'"
+    with pytest.raises(RecipeError, match=told):
+        train(tmp_path / "run", modalities=begun(tmp_path / "before"))
+
+
+def test_components_that_are_no_mapping_are_told_as_such(before: Path, tmp_path: Path) -> None:
+    shutil.copytree(before, tmp_path / "before")
+    for text in ("[]", "{}", "null", "1"):
+        (tmp_path / "before" / runs.COMPONENTS).write_text(text)
+        with pytest.raises(RunError, match=r"components\.json is damaged: it holds no mapping with a format$"):
+            mmreg.load(tmp_path / "before", "cpu")
 
 
 class Six(toys.Numbers):

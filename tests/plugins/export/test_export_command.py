@@ -89,6 +89,10 @@ def test_a_file_that_is_there_is_replaced_where_asked_for(
 def test_a_folder_is_no_file_to_write(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "model.pt2").mkdir()
     assert "model.pt2' is a folder; name a file" in refused(run_folder, "--out", tmp_path / "model.pt2")
+    (tmp_path / "other.pt2.json").mkdir()
+    told = refused(run_folder, "--out", tmp_path / "other.pt2", "--overwrite")
+    assert "other.pt2.json' is a folder; name a file" in told
+    assert not (tmp_path / "other.pt2").exists()
 
 
 def test_an_unknown_format_and_an_ending_of_another_are_told(run_folder: Path, tmp_path: Path) -> None:

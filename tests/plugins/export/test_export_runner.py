@@ -243,7 +243,15 @@ def test_mistakes_are_told_without_a_traceback(
     (tmp_path / "model.onnx.json").write_text("{}")
     with pytest.raises(runtime.RunnerError, match="exported without a runner"):
         runtime.Model(tmp_path / "model.onnx")
-    for name, text, message in (("a.txt", "", r"a \.csv"), ("b.csv", "a,b\n1\n", "more or fewer cells")):
+    for name, text, message in (
+        ("a.txt", "", r"a \.csv"),
+        ("b.csv", "a,b\n1\n", "more or fewer cells"),
+        ("twice.csv", "a,b,a\n1,2,3\n", r"twice\.csv: more than one column is called 'a'; rename them"),
+        ("twice.jsonl", '{"a": 1, "a": 2}\n', r"twice\.jsonl, line 1: more than one column is called 'a'"),
+        ("empty.csv", "", r"empty\.csv has no rows"),
+        ("header.csv", "a,b\n", r"header\.csv has no rows"),
+        ("empty.jsonl", "\n", r"empty\.jsonl has no rows"),
+    ):
         (tmp_path / name).write_text(text)
         with pytest.raises(runtime.RunnerError, match=message):
             runtime.read_rows(tmp_path / name)
@@ -273,6 +281,35 @@ def test_rows_that_are_none_are_told(small_bundle: Exported) -> None:
     if os.name == "posix":
         with pytest.raises(runtime.RunnerError, match="row 1, image: /dev/zero is no file"):
             model.predict([{"image": "/dev/zero"}])
+
+
+def test_a_bad_cell_is_told_with_its_row_its_column_and_its_value(small_bundle: Exported, tmp_path: Path) -> None:
+    model = runtime.Model(small_bundle.file)
+    for value, told in (
+        ([1], r"\[1\] is no number"),
+        ({"a": 1}, r"\{'a': 1\} is no number"),
+        ("abc", "'abc' is no number"),
+        (list(range(999)), r"\[0, 1, .{40,50}\.\.\. is no number"),
+    ):
+        with pytest.raises(runtime.RunnerError, match=rf"^row 1, columns: a: {told}$"):
+            model.predict([{"a": value}])
+    with pytest.raises(runtime.RunnerError, match=r"^row 1, columns: b: \['x'\] is no category$"):
+        model.predict([{"b": ["x"]}])
+    (tmp_path / "text.png").write_bytes(b"no picture")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:900])
+    for name, told in (
+        ("text.png", r"no picture in any known format \(10 bytes, from b'no pictu'\)"),
+        ("cut.png", "a damaged"),
+    ):
+        with pytest.raises(runtime.RunnerError, match=rf"^row 1, image: .*{name}: {told}"):
+            model.predict([{"image": name}], tmp_path)
+    model.facts["decoding"] = [
+        {**each, "modality": "photo"} for each in model.facts["decoding"] if each["kind"] == "image"
+    ]
+    model._decoders["photo"] = model._decoders["image"]
+    with pytest.raises(runtime.RunnerError, match=r"^row 1, photo \(column image\): no picture in any"):
+        model.predict([{"image": b"none"}])
 
 
 def test_tables_of_long_and_odd_texts_are_read(tmp_path: Path) -> None:
@@ -310,3 +347,10 @@ def test_options_of_onnx_are_refused_of_another_format_and_another_s_file_is_kep
     told = refused(tmp_path, "--format", "onnx", "--out", tmp_path / "model.onnx")
     assert "is another file than the runner; replace it by --overwrite" in told
     assert (tmp_path / "runner.py").read_text() == "mine"
+    for name in ("model.onnx.json", "model.int8.onnx.json"):
+        (tmp_path / "runner.py").unlink(missing_ok=True)
+        (tmp_path / name).write_text("mine")
+        told = refused(tmp_path, "--format", "onnx", "--int8", "--out", tmp_path / "model.onnx")
+        assert f"{name}' is there already; replace it by --overwrite" in told
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
