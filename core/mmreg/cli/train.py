@@ -95,7 +95,7 @@ def train(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with a training that was stopped, or longer with one that has ended."),
+        typer.Option("--resume", help="Go on with what was stopped, or longer with one training that has ended."),
     ] = False,
     accept_changes: AcceptChanges = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,

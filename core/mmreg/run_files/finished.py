@@ -85,9 +85,8 @@ def _unfinished(folder: Path, facts: dict[str, Any]) -> str:
         return f"the training of {folder} has not ended: {holder} is at it; wait until it has"
     if combined := _combined(facts):
         begun = f"the combination of runs in {folder} is not whole; "
-        if all(
-            (folder / Path(each).name).is_dir() for each in combined
-        ):  # of --folds or --seeds, which keep them there
+        own = all((folder / Path(each).name).is_dir() for each in combined)  # as those of --folds and --seeds are
+        if own:
             return f"{begun}go on with the mmreg train that began it (with its --folds or --seeds), and --resume"
         given = shlex.join([*combined, "--fusion", "OPERATOR", "--out", str(folder), "--overwrite"])
         return f"{begun}combine them again: mmreg fuse {given}"
