@@ -110,6 +110,17 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_with(tmp_path: Path) ->
         train(tmp_path / "one", resume=True, **settings)
 
 
+@pytest.fixture(scope="module")
+def whole_and_stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A training that is kept often, and the same one stopped; not to be changed."""
+    toys.register()
+    folder = tmp_path_factory.mktemp("often")
+    settings = {**NOISY, "overrides": [OFTEN]}
+    train(folder / "whole", **settings)
+    stopped_at(folder / "stopped", 12, **settings)
+    return folder / "whole", folder / "stopped"
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [
@@ -120,23 +131,21 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_with(tmp_path: Path) ->
     ids=str,
 )
 def test_a_state_that_cannot_be_taken_over_is_as_good_as_damaged(
-    place: tuple[str, ...], value: Any, tmp_path: Path
+    place: tuple[str, ...], value: Any, whole_and_stopped: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    settings = {**NOISY, "overrides": [OFTEN]}
-    whole = train(tmp_path / "whole", **settings)
-    stopped_at(tmp_path / "run", 12, **settings)
-    state = load_checkpoint(tmp_path / "run")[0]
+    whole, stopped = whole_and_stopped
+    folder = Path(shutil.copytree(stopped, tmp_path / "run"))
+    state = load_checkpoint(folder)[0]
     inner = state
     for key in place[:-1]:
         inner = inner[key]
     inner[place[-1]] = value
-    with (tmp_path / "run" / runs.CHECKPOINT).open("wb") as file:
+    with (folder / runs.CHECKPOINT).open("wb") as file:
         write_state(file, state)
     listening = Listening()
-    run = train(tmp_path / "run", resume=True, callback=listening, **settings)
+    train(folder, resume=True, callback=listening, **{**NOISY, "overrides": [OFTEN]})
     assert any("going on from the one before" in each for each in listening.messages)
-    for one, other in zip(run.model.state_dict().values(), whole.model.state_dict().values(), strict=True):
-        assert torch.equal(one, other)
+    assert_same(folder, whole)
 
 
 def test_weights_that_stay_as_they_are_are_kept_once(tmp_path: Path) -> None:
