@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mmreg.training.checking import validate
     from mmreg.training.find_lr import find_lr
     from mmreg.training.parameters import count_trained
+    from mmreg.training.refit import refit
     from mmreg.training.signals import Signals
     from mmreg.training.stopping import Stop, Stopped
     from mmreg.training.train import finish, train
@@ -82,6 +83,7 @@ _NAMES = {
     "mmreg.training.checking": ["validate"],
     "mmreg.training.find_lr": ["find_lr"],
     "mmreg.training.parameters": ["count_trained"],
+    "mmreg.training.refit": ["refit"],
     "mmreg.training.signals": ["Signals"],
     "mmreg.training.stopping": ["Stop", "Stopped"],
     "mmreg.training.train": ["finish", "train"],
@@ -153,6 +155,7 @@ __all__ = [
     "load",
     "messages",
     "pretrained",
+    "refit",
     "registry",
     "sections",
     "testing",

@@ -167,6 +167,8 @@ def open_experiment(
     known = {split: targets[rows] for split, rows in splits.items() if len(rows)}
     messages += [concern.text for concern in task.concerns(known)]
     messages += _targets_read(plan)
+    if form.training.refit:
+        messages += ["validation rows are learned from as well, as training.refit says: no figures are of them"]
     messages += few_validation(len(splits["validation"])) if form.training.keep != "last" else []
     paths = [column for column, are_paths in columns.items() if are_paths]
     found = leaks(table, splits, list(columns), paths, {cells.column: cells for cells in lists.values()})
@@ -270,7 +272,11 @@ def _split(
     """The rows of every split; none for one that there is not."""
     shares = _shares(plan.recipe.form.split)
     splits = split_rows(tables, shares, target.classes(task, shares), plan.recipe.form.training.seed)
-    return {name: splits.get(name, np.zeros(0, np.int64)) for name in SPLITS}
+    found = {name: splits.get(name, np.zeros(0, np.int64)) for name in SPLITS}
+    if plan.recipe.form.training.refit:
+        found["train"] = np.sort(np.concatenate([found["train"], found.pop("validation")]))
+        found["validation"] = np.zeros(0, np.int64)
+    return {name: found[name] for name in SPLITS}
 
 
 def _shares(split: str | Fractions | None) -> str | dict[str, Any] | None:

@@ -15,6 +15,8 @@ from mmreg.errors import ArgumentError, OptionError
 CALLS: tuple[tuple[str, Callable[[Any], object]], ...] = (
     ("folder", mmreg.load),
     ("folder", mmreg.finish),
+    ("run", lambda run: mmreg.refit(run, "again")),
+    ("out", lambda out: mmreg.refit("run", out)),
     ("recipe", mmreg.validate),
     ("out", lambda out: mmreg.train(toys.recipe(toys.rows(20)), out)),
     ("out", lambda out: mmreg.cross_validate(toys.recipe(toys.rows(20)), out, folds=2)),

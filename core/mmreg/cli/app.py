@@ -20,6 +20,7 @@ COMMANDS = {
     "prepare": "mmreg.cli.prepare:prepare",
     "train": "mmreg.cli.train:train",
     "finish": "mmreg.cli.finish:finish",
+    "refit": "mmreg.cli.refit:refit",
     "runs": "mmreg.cli.runs:runs",
     "evaluate": "mmreg.cli.evaluate:evaluate",
     "predict": "mmreg.cli.predict:predict",

@@ -134,6 +134,8 @@ class Display(Callback):
             print(f"\neverything is in {run.folder}; next:")
             print(f"  mmreg evaluate {folder}{table}")
             print(f"  mmreg predict {folder} TABLE --out predictions.csv")
+            if "validation" in report and run.fingerprint:
+                print(f"  mmreg refit {folder}  # learns from the validation rows as well")
 
     def _print(self, text: str) -> None:
         if not self.quiet:

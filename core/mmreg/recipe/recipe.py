@@ -113,7 +113,14 @@ class Recipe:
         """The recipe as plain data, the defaults of its own keys spelled out and the tables' paths made absolute."""
         data: dict[str, Any] = self.form.model_dump(mode="json")
         data["table"] = self._with_absolute(data["table"])
+        if folder := self.refitted_run():
+            data["training"]["refit"]["run"] = str(folder)
         return data
+
+    def refitted_run(self) -> Path | None:
+        """The absolute folder of the run whose fitted operators `training.refit` takes over."""
+        refit = self.form.training.refitted
+        return ((self.folder or Path()) / refit.run).absolute() if refit and refit.run else None
 
     def to_yaml(self) -> str:
         """The recipe as YAML, with its keys as they were given but for the tables' paths, which are absolute."""

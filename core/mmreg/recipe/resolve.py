@@ -16,6 +16,7 @@ from mmreg.recipe.components import Component, FusionPlan, InputPlan
 from mmreg.recipe.find import find_components, metric_name
 from mmreg.recipe.recipe import Recipe
 from mmreg.registry.options import Problem
+from mmreg.run_files.finished import finished_facts
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,11 @@ def missing_assets(plan: Plan) -> list[Problem]:
                 has_weights |= set() if given.earlier.is_referred_to else {f"encoder/{name}"}
             except RunError as error:
                 problems.append(Problem(("modalities", name, "encoder", "from"), str(error)))
+    if folder := plan.recipe.refitted_run():
+        try:
+            finished_facts(folder)
+        except RunError as error:
+            problems.append(Problem(("training", "refit", "run"), str(error)))
     for role, component in plan.components().items():
         kind, _, name = role.partition("/")
         name, *parts = name.split(".")

@@ -43,6 +43,16 @@ class Checkpoint(Closed):
     """Optimizer steps after which it is; with both, whichever comes first."""
 
 
+class Refit(Closed):
+    """A training of which all is chosen, so that it learns from validation rows as well."""
+
+    epochs: Annotated[int, Ge(1)] | None = None
+    """Epochs after which it ends; the learning rate's course stays that of all epochs. All of them if not given."""
+    run: str | None = None
+    """The folder of the run, relative to the recipe, from which operators that are fitted on validation rows are taken
+    over as they are."""
+
+
 class MissingRate(Closed):
     """Modalities that training and validation rows are made to lack."""
 
@@ -112,6 +122,10 @@ class Training(Closed):
     optimizer and running statistics stay as they were, also where a gradient is not finite, and the report says how
     many steps were left out; 20 in a row, or all of an epoch, end the training. On an accelerator, skip waits for the
     device once a step, unless the optimizer is a fused one."""
+    refit: bool | Refit = False
+    """Whether validation rows are learned from as well, once all is chosen that they are for: then there are no figures
+    of validation, and the weights are those of the last epoch. Or a mapping of `epochs` and `run`, as `mmreg refit RUN`
+    writes it."""
     modality_dropout: Share | dict[str, Share] = 0.0
     """The share of training rows in which each modality is left out at random (never all of a row at once)."""
     missing_rate: Share | MissingRate = 0.0
@@ -138,6 +152,17 @@ class Training(Closed):
     def batch_rows(self) -> int:
         """Rows a batch; the default where they are yet to be found."""
         return BATCH_ROWS if self.batch_size == "auto" else self.batch_size
+
+    @property
+    def refitted(self) -> Refit | None:
+        """`refit` as a mapping; None where validation rows are for choosing."""
+        return self.refit if isinstance(self.refit, Refit) else Refit() if self.refit else None
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch after which training ends, if nothing ends it before."""
+        ends = self.refitted and self.refitted.epochs
+        return min(self.epochs, ends or self.epochs)
 
     @property
     def missing(self) -> MissingRate:

@@ -82,7 +82,7 @@ def _validate_searched(searched: SearchedRecipe, device: str | torch.device | No
         raise RecipeError("\n  ".join([f"{searched.name}: {plural(len(texts), 'problem')}", *texts]), texts)
     assert first is not None
     facts = _facts(first.plan, first)
-    facts["epochs"] = max(plan.recipe.form.training.epochs for plan in plans)
+    facts["epochs"] = max(plan.recipe.form.training.last_epoch for plan in plans)
     return facts
 
 
@@ -97,6 +97,6 @@ def _facts(plan: Plan, experiment: Experiment) -> dict[str, Any]:
         "rows": {split: len(rows) for split, rows in experiment.splits.items()},
         "metric": metric,
         "more_is_better": plan.metric_directions.get(metric, False),
-        "epochs": plan.recipe.form.training.epochs,
+        "epochs": plan.recipe.form.training.last_epoch,
         "recipe": plan.to_data(),
     }

@@ -74,7 +74,7 @@ def expected_seconds(path: Path) -> float:
             seconds, _ = _step_seconds(sample, size)
     a_row = seconds / size
     learned = rows["train"] + rows.get("validation", 0) / BACKWARD
-    return before * len(table) + training.epochs * learned * a_row
+    return before * len(table) + training.last_epoch * learned * a_row
 
 
 def _step_seconds(recipe: Recipe, batch_size: int) -> tuple[float, float]:

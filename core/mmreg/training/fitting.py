@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ from numpy.typing import NDArray
 
 from mmreg.contract.task import Task
 from mmreg.data.prepared import Prepared
+from mmreg.errors import RunError
 from mmreg.model.model import MultimodalModel
 from mmreg.model.nodes import FusionNode, ModelNode
+from mmreg.run_files.facts import WEIGHTS, run_file
+from mmreg.run_files.weights import read_weights
 from mmreg.runs import Run
 
 
@@ -49,6 +53,42 @@ def fit_fusions(
             f"{name} was fitted after what is above it had learned from its unfitted scores, which may cost "
             "accuracy: an operator that is fitted belongs on top"
         )
+
+
+def take_fitted(model: MultimodalModel, folder: Path) -> list[str]:
+    """Give operators that are fitted on held-out rows what they were fitted to in an earlier run.
+
+    Args:
+        model: of the same recipe, but for how it is trained.
+        folder: the run's.
+
+    Returns:
+        The operators' names.
+
+    Raises:
+        RunError: the run has no such operators, or its weights are damaged.
+    """
+    weights = read_weights(run_file(folder, WEIGHTS))
+    taken = []
+    for path, node in model.named_modules():
+        if isinstance(node, ModelNode) and node.fusion.fitted:
+            start = f"{path}.fusion."
+            found = {name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}
+            own = node.fusion.state_dict()
+            if {name: value.shape for name, value in found.items()} != {name: own[name].shape for name in own}:
+                raise RunError(
+                    f"what {node.name} was fitted to in the run {folder} does not fit: it is another operator"
+                )
+            node.fusion.load_state_dict(found)
+            taken.append(node.name)
+    return taken
+
+
+def hold_fitted(model: MultimodalModel) -> None:
+    """Keep a training from changing the operators that are fitted on held-out rows."""
+    for node in _model_nodes(model):
+        if node.fusion.fitted:
+            node.fusion.requires_grad_(False)
 
 
 def fit_task(run: Run, values: Mapping[str, Prepared], rows: NDArray[np.int64], targets: NDArray[Any]) -> None:

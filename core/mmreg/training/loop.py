@@ -413,7 +413,7 @@ class Trainer:
         return standing(epoch, self.metric, more_is_better=self.measures.more_is_better(self.metric))
 
     def _is_done(self) -> bool:
-        return self.progress.epoch >= self.options.epochs or self.progress.step >= self.steps
+        return self.progress.epoch >= self.options.last_epoch or self.progress.step >= self.steps
 
     def _is_stale(self) -> bool:
         early = self.options.early_stopping

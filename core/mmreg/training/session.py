@@ -31,7 +31,7 @@ from mmreg.runs.followers import Followers
 from mmreg.training.batch_size import find_batch_size
 from mmreg.training.checkpoint import BEST_WEIGHTS, FROZEN_WEIGHTS, TRAINING, forget_earlier, load_checkpoint
 from mmreg.training.encode_once import encode_once
-from mmreg.training.fitting import fit_fusions, fit_task
+from mmreg.training.fitting import fit_fusions, fit_task, hold_fitted, take_fitted
 from mmreg.training.given import Given
 from mmreg.training.loop import Trainer
 from mmreg.training.nonfinite import NonFiniteError
@@ -81,6 +81,7 @@ class Session:
         self.measured = ("validation", "test") if test else ("validation",)
         self.plan = experiment.plan
         self.form = experiment.plan.recipe.form
+        self.earlier = experiment.plan.recipe.refitted_run()
         self.notes: list[str] = []
         self.best = ""  # the checksum of the best weights so far
         self.holds_best = False  # whether the model has better weights than those that were kept as the best
@@ -108,7 +109,9 @@ class Session:
         if resumption is None:
             fit_arrays(self.prepared, experiment.learning, experiment.splits["train"])
         states = None if resumption is None else resumption.restoring.states()
-        model = experiment.build_model(states).to(self.peers.place(self.device))
+        model = experiment.build_model(states)
+        self._take_fitted(model)
+        model.to(self.peers.place(self.device))
         check_same(self.peers, {f"prepared {name}": values.contents for name, values in self.prepared.items()})
         with self.peers.in_turn():
             self.given = self._encode_once(model)
@@ -141,7 +144,8 @@ class Session:
         if self.form.training.keep == "best" and trainer.progress.best is not None and not self.holds_best:
             runs.load_kept_weights(self.plan, model, runs.read_weights(runs.run_file(self.folder, runs.BEST)))
         values, held_out = self.given.in_place(self.prepared), experiment.splits["validation"]
-        fit_fusions(run, values, held_out, experiment.targets, experiment.task, self._note)
+        if self.earlier is None:
+            fit_fusions(run, values, held_out, experiment.targets, experiment.task, self._note)
         with region("evaluation"):
             fit_task(run, values, experiment.splits["train"], experiment.targets)
             report = self._report(run, trainer, soup)
@@ -177,6 +181,15 @@ class Session:
         """Say something that a person should know, and keep it for the report."""
         self.notes.append(text)
         self.followers.message(text)
+
+    def _take_fitted(self, model: MultimodalModel) -> None:
+        """Take over the operators that were fitted in the run that is refitted; one that goes on has them already."""
+        if self.earlier is None:
+            return
+        if self.resumption is None:
+            for name in take_fitted(model, self.earlier):
+                self._note(f"{name} is as it was fitted in {self.earlier}")
+        hold_fitted(model)
 
     def _encode_once(self, model: MultimodalModel) -> Given:
         """What the encoders that stay as they are give, so that no step has to compute it."""
@@ -512,7 +525,7 @@ class Session:
             "modalities": {name: specs_text(spec) for name, spec in self.experiment.specs.items()},
             "batch_size": trainer.options.batch_rows,
             "buckets": trainer.lengths is not None,
-            "epochs": self.form.training.epochs,
+            "epochs": self.form.training.last_epoch,
             "steps": trainer.steps,
             "metric": trainer.metric,
             "resumed_after_epoch": trainer.progress.epoch,

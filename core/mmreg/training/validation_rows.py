@@ -8,6 +8,7 @@ from mmreg.errors import ValidationRowsError
 from mmreg.experiment import Experiment
 from mmreg.messages import listed, plural
 from mmreg.recipe.resolve import Plan
+from mmreg.recipe.training_form import Refit
 
 
 def check_validation(plan: Plan, experiment: Experiment) -> None:
@@ -16,23 +17,25 @@ def check_validation(plan: Plan, experiment: Experiment) -> None:
     Raises:
         ValidationRowsError: names what needs them, and how many there are.
     """
-    count = len(experiment.splits["validation"])
+    count, refit = len(experiment.splits["validation"]), plan.recipe.form.training.refitted
     for node in plan.fusion.nodes() if plan.fusion else ():
         if getattr(node.fusion.cls, "fitted", False) and not count:
+            if refit and refit.run:
+                continue
             needs = f"{node.name} is fitted on validation rows"
         elif node.gradient_blending and not count:
             needs = f"{node.name} blends its losses by what validation rows show"
         else:
             continue
-        raise _too_few(needs, count)
+        raise _too_few(needs, refit)
     if plan.balance is not None and plan.balance.cls.blends and not count:
-        raise _too_few(f"{plan.balance.name} blends losses by what validation rows show", count)
+        raise _too_few(f"{plan.balance.name} blends losses by what validation rows show", refit)
     training = plan.recipe.form.training
     for key in ("early_stopping", "metric"):
         if getattr(training, key) is not None and not count:
-            raise _too_few(f"training.{key} is judged on validation rows", count)
+            raise _too_few(f"training.{key} is judged on validation rows", refit)
     if training.keep == "soup" and not count:
-        raise _too_few("training.keep: soup is chosen by validation rows", count)
+        raise _too_few("training.keep: soup is chosen by validation rows", refit)
     if count:
         _check_targets(plan, experiment)
 
@@ -60,7 +63,12 @@ def _check_targets(plan: Plan, experiment: Experiment) -> None:
         )
 
 
-def _too_few(needs: str, count: int) -> ValidationRowsError:
+def _too_few(needs: str, refit: Refit | None) -> ValidationRowsError:
+    if refit is None:
+        return ValidationRowsError(
+            f"{needs}; there are 0; give the table such rows, or a split with a validation share"
+        )
     return ValidationRowsError(
-        f"{needs}; there are {count}; give the table such rows, or a split with a validation share"
+        f"{needs}, and training.refit learns from these; leave one of the two out (what a run has fitted is taken over "
+        "by: mmreg refit RUN)"
     )

@@ -1,0 +1,138 @@
+"""A run trained anew on its validation rows as well, once they have chosen what they are for."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from mmreg import runs
+from mmreg.contract.callback import Callback
+from mmreg.errors import OptionError, RunError
+from mmreg.files import as_path
+from mmreg.messages import one_line
+from mmreg.recipe.form import Fractions
+from mmreg.recipe.recipe import IN_MEMORY, Recipe, read_recipe
+from mmreg.run_files.finished import finished_facts, finished_report
+from mmreg.runs import Run
+from mmreg.training.stopping import Stop
+from mmreg.training.train import train
+
+CHOSEN = ("early_stopping", "max_minutes", "metric")
+"""The keys of `training` that end a training, or choose its weights, by what the run has shown."""
+
+
+def refit(
+    run: str | Path,
+    out: str | Path,
+    *,
+    table: Any = None,
+    epochs: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    device: str | torch.device | None = None,
+    callback: Callback | None = None,
+    stop: Stop | None = None,
+) -> Run:
+    """Train a run's recipe anew, on its validation rows as well; of a cross-validation on all rows in its folds.
+
+    The test rows stay as they are, and are measured. Operators that were fitted on validation rows are taken over.
+
+    Args:
+        run: the folder of a run whose training has ended.
+        out: the folder to write the new run to.
+        table: the run's table, if that is in memory or elsewhere by now.
+        epochs: those after which it ends, instead of as many as did the run good: up to its best one, or
+            the last whose validation accuracy is within a standard error of that; the learning rate's course
+            is that of the run.
+        overwrite: whether to replace a run that is there.
+        resume: whether to go on with a training that was stopped.
+        device: where to compute; the best one there is if it is not given.
+        callback: who is told how it goes.
+        stop: the wish that it end.
+
+    Raises:
+        RunError: there is no such run, it has no validation rows, or it was not trained as one model.
+        OptionError: `out` is the run itself.
+        ValidationRowsError: something needs validation rows in training.
+        TableError, DataError: as for a training.
+    """
+    folder = as_path(run, "run")
+    if as_path(out, "out").resolve() == folder.resolve():
+        raise OptionError(f"refit trains another run beside {folder}; name another folder for it")
+    recipe = refitted_recipe(folder, table, epochs)
+    return train(recipe, out, overwrite=overwrite, resume=resume, device=device, callback=callback, stop=stop)
+
+
+def refitted_recipe(folder: Path, table: Any = None, epochs: int | None = None) -> Recipe:
+    """The recipe by which a run is trained anew on its validation rows as well.
+
+    Args:
+        folder: the run's.
+        table: as for `refit`.
+        epochs: as for `refit`.
+
+    Raises:
+        RunError: as for `refit`.
+    """
+    facts, report = finished_facts(folder), finished_report(folder)
+    if not runs.has_ended(folder):
+        raise RunError(f"the training of {folder} was gone on with, and has not ended; see: mmreg runs {folder}")
+    recipe = read_recipe(runs.run_file(folder, runs.RECIPE))
+    fused = facts["table"].get("fused")
+    folds = [folder / Path(each).name for each in fused or ()] if "folds" in report else []
+    if fused and not folds:
+        raise RunError(f"{folder} combines runs; refit each of them, and combine those that come of it by mmreg fuse")
+    if not (folds or facts["table"]["rows"].get("validation")):
+        raise RunError(f"the training of {folder} had no validation rows: there are no more rows for it to learn from")
+    changes: dict[str, Any] = {}
+    if folds:
+        split = recipe.form.split
+        recipe = read_recipe(runs.run_file(folds[0], runs.RECIPE))
+        if split is None or isinstance(split, Fractions):  # all rows were in folds
+            shares = {} if split is None else split.model_dump(exclude_unset=True)
+            changes["split"] = {**shares, "validation": 0.0, "test": 0.0}
+        else:
+            changes["split"] = split
+    ends = epochs or round(mean(_epochs(each) for each in folds or [folder]))
+    changes["training.refit"] = {"epochs": ends, **({} if folds else {"run": str(folder.absolute())})}
+    changes |= {f"training.{key}": None for key in CHOSEN} | {"training.keep": "last"}
+    if table is not None:
+        changes["table"] = str(Path(table).absolute()) if isinstance(table, str | Path) else table
+    elif recipe.data["table"] == IN_MEMORY:
+        raise RunError(f"{folder} was trained on a table in memory; pass it as table")
+    return recipe.replace(changes)
+
+
+def _epochs(folder: Path) -> int:
+    """How many epochs did a run good: up to the best one, or the last whose accuracy is as good but for chance.
+
+    Raises:
+        RunError: its figures are gone or damaged.
+    """
+    try:
+        return _good_epochs(folder, finished_report(folder))
+    except (OSError, ValueError, KeyError, IndexError, TypeError, ArithmeticError) as error:
+        raise RunError(
+            f"what the epochs of {folder} came to cannot be read ({type(error).__name__}: {one_line(error)}); say how "
+            "many are to be trained by --epochs"
+        ) from error
+
+
+def _good_epochs(folder: Path, report: Mapping[str, Any]) -> int:
+    if "soup" in report:
+        return int(report["soup"]["epochs"][0])
+    if "best" not in report:
+        return int(report["epochs"])
+    best = report["best"]
+    if best["metric"] != "accuracy":
+        return int(best["epoch"])
+    share, rows = best["value"], report["validation"]["rows"]
+    least = share - (share * (1 - share) / rows) ** 0.5  # one standard error below (Breiman et al. 1984)
+    with runs.run_file(folder, runs.METRICS).open(encoding="utf-8", newline="") as file:
+        figures = {int(row["epoch"]): float(row["validation_accuracy"] or 0) for row in csv.DictReader(file)}
+    return max(epoch for epoch, value in figures.items() if value >= least)

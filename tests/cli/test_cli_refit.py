@@ -1,0 +1,58 @@
+"""`mmreg refit` from the command line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from small import Caller
+
+from mmreg.contract.callback import Step
+
+
+def test_a_run_becomes_one_that_has_learned_from_validation_rows_too(here: Path, cli: Caller, tmp_path: Path) -> None:
+    called = cli("refit", "run", "--out", tmp_path / "again", "--device", "cpu")
+    assert called.code == 0, called.err
+    before, after = (
+        json.loads((each / "components.json").read_text())["table"]["rows"]
+        for each in (here / "run", tmp_path / "again")
+    )
+    assert after == {"train": before["train"] + before["validation"], "validation": 0, "test": before["test"]}
+    assert "measured on the test rows" in called.out
+    assert "note: validation rows are learned from as well, as training.refit says" in called.err
+    figures = json.loads((tmp_path / "again/report.json").read_text())["test"]["metrics"]
+    assert f"Accuracy: {figures['accuracy']:.0%}" in cli("evaluate", tmp_path / "again", "--split", "test").out
+    gone = cli("evaluate", tmp_path / "again", "--split", "validation")
+    assert (gone.code, "validation" in gone.err) == (2, True)
+
+
+def test_one_that_is_stopped_says_how_to_go_on_and_that_does(
+    here: Path, cli: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmreg.cli import display
+
+    def stop(self: display.Display, step: Step) -> None:
+        if step.step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(display.Display, "on_step", stop)
+    stopped = cli("refit", "run", "--out", tmp_path / "again", "--epochs", "2")
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert stopped.code == 130
+    command = stopped.err.splitlines()[-1].strip()
+    assert command == f"mmreg refit run --out {tmp_path / 'again'} --epochs 2 --resume"
+    assert cli(*shlex.split(command)[1:]).code == 0
+    assert json.loads((tmp_path / "again/report.json").read_text())["epochs"] == 2
+
+
+def test_what_goes_wrong_is_told(here: Path, cli: Caller) -> None:
+    both = cli("refit", "run", "--resume", "--overwrite")
+    assert (both.code, "give one of them" in both.err) == (2, True)
+    itself = cli("refit", "run", "--out", "run", "--overwrite")
+    assert (itself.code, "name another folder for it" in itself.err) == (2, True)
+    nowhere = cli("refit", "nowhere")
+    assert (nowhere.code, "there is no run folder 'nowhere'; there are run" in nowhere.err) == (2, True)
+    assert not (here / "nowhere-refit").exists()

@@ -1,0 +1,186 @@
+"""Refitting: a run trained anew on its validation rows as well, against trainings on tables that say so themselves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import toys
+from toys import Listening, assert_same, stopped_at, train
+
+import mmreg
+from mmreg import runs
+from mmreg.errors import OptionError, RecipeError, RunError, ValidationRowsError
+from mmreg.run_files.figures import read_report
+
+EPOCHS = 5
+COURSE = [f"training.epochs={EPOCHS}"]
+CONSTANT = ["training.schedule=null"]
+
+
+@pytest.fixture(autouse=True)
+def _toys() -> None:
+    toys.register()
+
+
+def merged() -> list[dict[str, Any]]:
+    """The rows, those for validation being for training."""
+    return [{**row, "split": "test" if row["split"] == "test" else "train"} for row in toys.rows()]
+
+
+def refit(run: Path, out: Path, **options: Any) -> mmreg.Run:
+    return mmreg.refit(run, out, table=toys.rows(), device="cpu", **options)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose operator is fitted on validation rows; not to be changed."""
+    toys.register()
+    folder = tmp_path_factory.mktemp("fitted") / "run"
+    train(folder, **{**toys.NOISY, "fusion": "calibrated"}, overrides=COURSE)
+    return folder
+
+
+def test_it_is_the_training_on_all_rows_that_are_not_for_testing(tmp_path: Path) -> None:
+    train(tmp_path / "run", **toys.NOISY, overrides=[*COURSE, *CONSTANT])
+    run = refit(tmp_path / "run", tmp_path / "again", epochs=2)
+    train(tmp_path / "merged", merged(), **toys.NOISY, overrides=["training.epochs=2", *CONSTANT])
+    assert_same(tmp_path / "again", tmp_path / "merged")
+    assert (run.report["epochs"], run.report["test"]["rows"]) == (2, 40)
+    assert "validation" not in run.report
+    assert run.report["test"] == runs.load(tmp_path / "merged", torch.device("cpu")).report["test"]
+    assert any("validation rows are learned from as well" in note for note in run.report["notes"])
+
+
+def test_the_learning_rate_has_the_course_of_all_epochs(tmp_path: Path) -> None:
+    class At(mmreg.Callback):
+        """Keeps the weights of an epoch."""
+
+        def on_epoch_end(self, run: Any, epoch: Any) -> None:
+            if epoch.number == 2:
+                self.weights = {name: value.clone() for name, value in run.model.state_dict().items()}
+
+    at = At()
+    train(tmp_path / "merged", merged(), **toys.NOISY, overrides=COURSE, callback=at)
+    train(tmp_path / "run", **toys.NOISY, overrides=COURSE)
+    run = refit(tmp_path / "run", tmp_path / "again", epochs=2)
+    assert all(torch.equal(value, at.weights[name]) for name, value in run.model.state_dict().items())
+
+
+def test_it_is_as_long_as_the_weights_of_the_run_were_trained(tmp_path: Path) -> None:
+    overrides = ["training.epochs=30", "training.early_stopping=2", "training.metric=log_loss"]
+    run = train(tmp_path / "run", **toys.NOISY, overrides=overrides)
+    again = refit(tmp_path / "run", tmp_path / "again")
+    assert again.report["epochs"] == run.report["best"]["epoch"] < 30
+    assert again.recipe["training"]["epochs"] == 30
+    assert again.recipe["training"]["keep"] == "last"
+
+
+def test_by_accuracy_it_is_as_long_as_accuracy_is_as_good_but_for_chance(fitted: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(fitted, tmp_path / "run"))
+    report = read_report(folder)
+    report["best"] |= {"value": 0.9, "epoch": 2}  # of 40 rows: a standard error of 0.047
+    (folder / runs.REPORT).write_text(json.dumps(report))
+    values = (0.8, 0.9, 0.84, 0.86, 0.85)
+    lines = [f"{number},{value}" for number, value in enumerate(values, 1)]
+    (folder / runs.METRICS).write_text("\n".join(["epoch,validation_accuracy", *lines]))
+    assert refit(folder, tmp_path / "again").report["epochs"] == 4
+
+
+def test_a_fitted_operator_is_taken_over(fitted: Path, tmp_path: Path) -> None:
+    before = runs.load(fitted, torch.device("cpu")).model.root.fusion.temperature
+    assert (before != 1).any()
+    run = refit(fitted, tmp_path / "again")
+    assert torch.equal(run.model.root.fusion.temperature, before)
+    assert f"calibrated is as it was fitted in {fitted}" in run.report["notes"]
+    assert not any("was fitted on" in note for note in run.report["notes"])
+
+
+def test_one_that_was_stopped_goes_on_bit_for_bit_without_the_run(fitted: Path, tmp_path: Path) -> None:
+    earlier = Path(shutil.copytree(fitted, tmp_path / "run"))
+    refit(earlier, tmp_path / "whole", epochs=EPOCHS)
+    settings: dict[str, Any] = {**toys.NOISY, "fusion": "calibrated"}
+    settings["overrides"] = [*COURSE, f"training.refit={{epochs: {EPOCHS}, run: {earlier}}}", "training.keep=last"]
+    stopped_at(tmp_path / "stopped", 12, **settings)
+    refit(earlier, tmp_path / "stopped", epochs=EPOCHS, resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "stopped")
+    shutil.rmtree(earlier)
+    loaded = runs.load(tmp_path / "whole", torch.device("cpu"))
+    assert loaded.evaluate(toys.rows(), split="test")["metrics"] == loaded.report["test"]["metrics"]
+
+
+def test_a_cross_validation_becomes_one_model_of_all_rows(tmp_path: Path) -> None:
+    rows = [{key: value for key, value in row.items() if key != "split"} for row in toys.rows()]
+    recipe = {**toys.recipe(rows, **toys.NOISY), "split": None}
+    mmreg.cross_validate(recipe, tmp_path / "cv", folds=2, device="cpu")
+    run = mmreg.refit(tmp_path / "cv", tmp_path / "one", table=rows, device="cpu")
+    facts = runs.read_facts(tmp_path / "one")
+    assert facts["table"]["rows"] == {"train": 200, "validation": 0, "test": 0}
+    best = [runs.load(tmp_path / "cv" / f"fold-{n}", torch.device("cpu")).report["best"]["epoch"] for n in (1, 2)]
+    assert run.report["epochs"] == round(sum(best) / 2)
+
+
+def test_a_recipe_can_say_it_of_itself(tmp_path: Path) -> None:
+    train(tmp_path / "said", **toys.NOISY, overrides=["training.refit=true"])
+    train(tmp_path / "merged", merged(), **toys.NOISY)
+    assert_same(tmp_path / "said", tmp_path / "merged")
+
+
+@pytest.mark.parametrize(
+    ("override", "needs"),
+    [
+        ("fusion=calibrated", "calibrated is fitted on validation rows, and training.refit learns from these"),
+        ("training.early_stopping=3", "training.early_stopping is judged on validation rows, and training.refit"),
+        ("training.keep=soup", "training.keep: soup is chosen by validation rows, and training.refit"),
+    ],
+)
+def test_what_needs_validation_rows_is_refused(override: str, needs: str, tmp_path: Path) -> None:
+    with pytest.raises(ValidationRowsError, match=needs):
+        train(tmp_path / "run", overrides=["training.refit=true", override])
+
+
+def test_what_cannot_be_refitted_says_why(fitted: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="trains another run beside"):
+        refit(fitted, fitted)
+    with pytest.raises(RunError, match="was trained on a table in memory; pass it as table"):
+        mmreg.refit(fitted, tmp_path / "again", device="cpu")
+    with pytest.raises(RunError, match="there is no run folder"):
+        refit(tmp_path / "nowhere", tmp_path / "again")
+    train(tmp_path / "last", merged())
+    with pytest.raises(RunError, match="had no validation rows: there are no more rows for it to learn from"):
+        refit(tmp_path / "last", tmp_path / "again")
+    mmreg.fuse([fitted, fitted], "mean", tmp_path / "fused")
+    with pytest.raises(RunError, match="combines runs; refit each of them"):
+        refit(tmp_path / "fused", tmp_path / "again")
+    with pytest.raises(RecipeError, match=r"training.refit.run: there is no run folder"):
+        train(tmp_path / "again", overrides=["training.refit={run: /nowhere}"])
+    train(tmp_path / "other")
+    with pytest.raises(RunError, match="does not fit: it is another operator"):
+        train(tmp_path / "again", fusion="calibrated", overrides=[f"training.refit={{run: {tmp_path / 'other'}}}"])
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("damage", [b"epoch,loss\n1,2\n", b"\xff", b"", None])
+def test_figures_that_cannot_be_read_are_told(fitted: Path, tmp_path: Path, damage: bytes | None) -> None:
+    folder = Path(shutil.copytree(fitted, tmp_path / "run"))
+    (folder / runs.METRICS).unlink() if damage is None else (folder / runs.METRICS).write_bytes(damage)
+    with pytest.raises(RunError, match=r"what the epochs of .* came to cannot be read .*--epochs"):
+        refit(folder, tmp_path / "again")
+    assert refit(folder, tmp_path / "again", epochs=1).report["epochs"] == 1
+
+
+def test_a_run_that_was_gone_on_with_is_not_refitted_before_it_has_ended(fitted: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(fitted, tmp_path / "run"))
+    runs.mark_continued(folder)
+    with pytest.raises(RunError, match="was gone on with, and has not ended"):
+        refit(folder, tmp_path / "again")
+
+
+def test_what_is_noted_reaches_the_terminal(tmp_path: Path) -> None:
+    listening = Listening()
+    train(tmp_path / "run", overrides=["training.refit=true"], callback=listening)
+    assert any("as training.refit says" in message for message in listening.messages)
