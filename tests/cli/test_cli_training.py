@@ -42,6 +42,7 @@ def test_a_training_prints_plain_lines_and_ends_with_figures_and_the_next_comman
         f"everything is in {run}; next:",
         f"  mmreg evaluate {run}",
         f"  mmreg predict {run} TABLE --out predictions.csv",
+        f"  mmreg refit {run}  # learns from the validation rows as well",
     ]
     assert (report["bad_cells"], report["notes"]) == ({}, [])
     assert "\x1b" not in done.out
