@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import toys
+from torch import Tensor
 from toys import Listening, assert_same, stopped_at, train
 
 import mmreg
@@ -98,6 +100,30 @@ def test_a_fitted_operator_is_taken_over(fitted: Path, tmp_path: Path) -> None:
     assert torch.equal(run.model.root.fusion.temperature, before)
     assert f"calibrated is as it was fitted in {fitted}" in run.report["notes"]
     assert not any("was fitted on" in note for note in run.report["notes"])
+
+
+class Weighing(mmreg.ModelFusion):
+    """The first part's scores times a weight, which training moves, and which is fitted besides."""
+
+    fitted = True
+
+    def __init__(self, inputs: Mapping[str, int], *, num_outputs: int, space: mmreg.Space) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, scores: Mapping[str, Tensor], present: Tensor, features: Any = None) -> mmreg.Fused:
+        return mmreg.Fused((next(iter(scores.values())) * self.weight).log_softmax(-1))
+
+    def fit(self, scores: Mapping[str, Tensor], present: Tensor, targets: Tensor) -> None:
+        with torch.no_grad():
+            self.weight.fill_(3.0)
+
+
+def test_training_leaves_what_is_taken_over_as_it_is(tmp_path: Path) -> None:
+    mmreg.registry.register("fusion", "weighing", Weighing)
+    train(tmp_path / "run", fusion="weighing")
+    run = refit(tmp_path / "run", tmp_path / "again", epochs=2)
+    assert run.model.root.fusion.weight.item() == 3.0
 
 
 def test_one_that_was_stopped_goes_on_bit_for_bit_without_the_run(fitted: Path, tmp_path: Path) -> None:
