@@ -102,6 +102,13 @@ def test_a_fitted_operator_is_taken_over(fitted: Path, tmp_path: Path) -> None:
     assert not any("was fitted on" in note for note in run.report["notes"])
 
 
+def test_another_table_is_noted(fitted: Path, tmp_path: Path) -> None:
+    run = mmreg.refit(fitted, tmp_path / "again", table=toys.rows(150), epochs=1, device="cpu")
+    assert any("is not as it was when" in note for note in run.report["notes"])
+    same = refit(fitted, tmp_path / "same", epochs=1)
+    assert not any("is not as it was when" in note for note in same.report["notes"])
+
+
 class Weighing(mmreg.ModelFusion):
     """The first part's scores times a weight, which training moves, and which is fitted besides."""
 
