@@ -64,6 +64,13 @@ def _toys() -> None:
     toys.register()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of three epochs that nothing stopped."""
+    toys.register()
+    return train(tmp_path_factory.mktemp("whole") / "run", **NOISY).folder
+
+
 def report(folder: Path) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return facts
@@ -110,11 +117,12 @@ def test_checkpoints_come_after_steps_and_keep_the_one_before(tmp_path: Path) ->
     assert earlier[-1]
 
 
-def test_a_stop_during_the_validation_loses_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_during_the_validation_loses_no_step(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     from mmreg.training import validation
 
-    train(tmp_path / "whole", **NOISY)
     stop, predict = Stop(), validation.predict
 
     def stopping(*arguments: Any) -> Any:
@@ -128,10 +136,10 @@ def test_a_stop_during_the_validation_loses_no_step(tmp_path: Path, monkeypatch:
     monkeypatch.undo()
     assert stopped_at(tmp_path / "run", 9, **NOISY).epoch == 2
     train(tmp_path / "run", resume=True, **NOISY)
-    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert_same(tmp_path / "run", whole)
 
 
-def test_a_wish_before_the_last_measuring_is_heeded(tmp_path: Path) -> None:
+def test_a_wish_before_the_last_measuring_is_heeded(tmp_path: Path, whole: Path) -> None:
     stop = Stop()
 
     class Late(mmreg.Callback):
@@ -141,9 +149,8 @@ def test_a_wish_before_the_last_measuring_is_heeded(tmp_path: Path) -> None:
     with pytest.raises(Stopped, match="after the last epoch"):
         train(tmp_path / "run", callback=Late(), stop=stop, **NOISY)
     assert not (tmp_path / "run/report.json").exists()
-    train(tmp_path / "whole", **NOISY)
     train(tmp_path / "run", resume=True, **NOISY)
-    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert_same(tmp_path / "run", whole)
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
@@ -173,8 +180,7 @@ def test_a_training_whose_time_ends_within_an_epoch_is_whole_and_goes_on(
 
 
 @pytest.mark.parametrize("step", [3, 8, 13])
-def test_what_was_stopped_within_an_epoch_is_finished_and_goes_on(tmp_path: Path, step: int) -> None:
-    train(tmp_path / "whole", **NOISY)
+def test_what_was_stopped_within_an_epoch_is_finished_and_goes_on(tmp_path: Path, whole: Path, step: int) -> None:
     stopped_at(tmp_path / "run", step, **NOISY)
     run = mmreg.finish(tmp_path / "run", toys.rows(), device="cpu")
     assert run.report["steps"] == step
@@ -183,11 +189,10 @@ def test_what_was_stopped_within_an_epoch_is_finished_and_goes_on(tmp_path: Path
     again = mmreg.load(run.folder, "cpu")
     assert again.evaluate(toys.rows(), split="test")["metrics"] == run.report["test"]["metrics"]
     train(tmp_path / "run", resume=True, **NOISY)
-    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert_same(tmp_path / "run", whole)
 
 
-def test_a_training_of_an_earlier_release_goes_on_from_its_epoch(tmp_path: Path) -> None:
-    train(tmp_path / "whole", **NOISY)
+def test_a_training_of_an_earlier_release_goes_on_from_its_epoch(tmp_path: Path, whole: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", callback=toys.Listening(12), **NOISY)
     path = tmp_path / "run" / runs.CHECKPOINT
@@ -195,15 +200,14 @@ def test_a_training_of_an_earlier_release_goes_on_from_its_epoch(tmp_path: Path)
     del state["position"], state["watch"]
     torch.save(state, path)
     train(tmp_path / "run", resume=True, **NOISY)
-    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert_same(tmp_path / "run", whole)
 
 
-def test_how_often_it_is_kept_may_be_another_when_a_training_goes_on(tmp_path: Path) -> None:
-    train(tmp_path / "whole", **NOISY)
+def test_how_often_it_is_kept_may_be_another_when_a_training_goes_on(tmp_path: Path, whole: Path) -> None:
     stopped_at(tmp_path / "run", 11, **NOISY)
     changed = ["training.checkpoint={minutes: null, steps: 2}", "training.on_nonfinite=skip"]
     train(tmp_path / "run", resume=True, **{**NOISY, "overrides": changed})
-    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert_same(tmp_path / "run", whole)
 
 
 def test_fewer_epochs_than_are_begun_are_refused(tmp_path: Path) -> None:
@@ -212,14 +216,13 @@ def test_fewer_epochs_than_are_begun_are_refused(tmp_path: Path) -> None:
         train(tmp_path / "run", resume=True, **{**NOISY, "overrides": ["training.epochs=1"]})
 
 
-def test_a_clock_that_is_set_back_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(tmp_path / "whole", **NOISY)
+def test_a_clock_that_is_set_back_changes_nothing(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(10**9, 0, -3600))
     monkeypatch.setattr("time.time", lambda: float(next(now)))
     settings = {**NOISY, "overrides": ["training.checkpoint={minutes: 0.0001}", "training.max_minutes=60"]}
     train(tmp_path / "run", **settings)
     monkeypatch.undo()
-    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert_same(tmp_path / "run", whole)
     assert all(float(row["seconds"]) > 0 for row in runs.read_timings(tmp_path / "run"))
 
 
