@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,15 @@ def test_one_that_is_stopped_says_how_to_go_on_and_that_does(
     assert command == f"mmreg refit run --out {tmp_path / 'again'} --epochs 2 --resume"
     assert cli(*shlex.split(command)[1:]).code == 0
     assert json.loads((tmp_path / "again/report.json").read_text())["epochs"] == 2
+
+
+def test_the_new_run_is_named_by_the_run_it_is_of(
+    here: Path, cli: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(here / "run", tmp_path / "own")
+    monkeypatch.chdir(tmp_path / "own")
+    assert cli("refit", ".", "--epochs", "1", "--quiet").code == 0
+    assert (tmp_path / "own-refit" / "model.safetensors").is_file()
 
 
 def test_what_goes_wrong_is_told(here: Path, cli: Caller) -> None:

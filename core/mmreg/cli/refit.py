@@ -55,7 +55,8 @@ def refit(
     from mmreg.cli.display import Display
     from mmreg.training.refit import refit as refit_run
 
-    target = out or run.with_name(f"{run.name}-refit")
+    named = run if run.name not in ("", "..") else run.resolve()
+    target = out or named.with_name(f"{named.name}-refit")
     display, stop = Display(quiet), Signals()
     try:
         with stop.watched(), display:

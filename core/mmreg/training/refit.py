@@ -57,7 +57,7 @@ def refit(
 
     Raises:
         RunError: there is no such run, it has no validation rows, or it was not trained as one model.
-        OptionError: `out` is the run itself.
+        OptionError: `out` is the run itself, or `epochs` are more than the recipe has.
         ValidationRowsError: something needs validation rows in training.
         TableError, DataError: as for a training.
     """
@@ -101,8 +101,11 @@ def refitted_recipe(folder: Path, table: Any = None, epochs: int | None = None) 
     ends = epochs or round(mean(_epochs(each) for each in folds or [folder]))
     changes["training.refit"] = {"epochs": ends, **({} if folds else {"run": str(folder.absolute())})}
     changes |= {f"training.{key}": None for key in CHOSEN} | {"training.keep": "last"}
+    if ends > recipe.form.training.epochs:
+        raise OptionError(f"the recipe of {folder} has {recipe.form.training.epochs} epochs, and {ends} are asked for")
     if table is not None:
-        changes["table"] = str(Path(table).absolute()) if isinstance(table, str | Path) else table
+        is_file = isinstance(table, str | Path) and "://" not in str(table)
+        changes["table"] = str(Path(table).absolute()) if is_file else table
     elif recipe.data["table"] == IN_MEMORY:
         raise RunError(f"{folder} was trained on a table in memory; pass it as table")
     return recipe.replace(changes)

@@ -82,6 +82,23 @@ def test_it_is_as_long_as_the_weights_of_the_run_were_trained(tmp_path: Path) ->
     assert again.recipe["training"]["keep"] == "last"
 
 
+def test_a_soup_becomes_as_long_as_its_best_epoch(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", **toys.NOISY, overrides=[*COURSE, "training.keep=soup"])
+    again = refit(tmp_path / "run", tmp_path / "again")
+    assert again.report["epochs"] == run.report["soup"]["epochs"][0]
+
+
+def test_operators_for_several_targets_are_taken_over(tmp_path: Path) -> None:
+    rows = [{**row, "other": "uv"[number % 2]} for number, row in enumerate(toys.rows())]
+    targets = {name: {"column": name, "task": "classification"} for name in ("label", "other")}
+    recipe = {**toys.recipe(rows, fusion="calibrated"), "targets": targets}
+    del recipe["target"]
+    before = mmreg.train(recipe, tmp_path / "run", device="cpu").model.root.fusion.state_dict()
+    after = mmreg.refit(tmp_path / "run", tmp_path / "again", table=rows, device="cpu").model.root.fusion.state_dict()
+    assert before.keys() == after.keys() == {f"operators.{number}.temperature" for number in range(2)}
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
 def test_by_accuracy_it_is_as_long_as_accuracy_is_as_good_but_for_chance(fitted: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(fitted, tmp_path / "run"))
     report = read_report(folder)
@@ -181,6 +198,8 @@ def test_what_cannot_be_refitted_says_why(fitted: Path, tmp_path: Path) -> None:
         refit(fitted, fitted)
     with pytest.raises(RunError, match="was trained on a table in memory; pass it as table"):
         mmreg.refit(fitted, tmp_path / "again", device="cpu")
+    with pytest.raises(OptionError, match="has 5 epochs, and 6 are asked for"):
+        refit(fitted, tmp_path / "again", epochs=6)
     with pytest.raises(RunError, match="there is no run folder"):
         refit(tmp_path / "nowhere", tmp_path / "again")
     train(tmp_path / "last", merged())

@@ -66,7 +66,7 @@ class Job:
 
     def at_epoch(self, epoch: int) -> str:
         """What it is called while it runs."""
-        return f"{self.title}, epoch {epoch}/{self.plan.recipe.form.training.epochs}"
+        return f"{self.title}, epoch {epoch}/{self.plan.recipe.form.training.last_epoch}"
 
 
 def is_finished(folder: Path) -> bool:
