@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,25 @@ def claim(folder: Path, *, overwrite: bool, resumable: bool = True) -> Path:
                 f"there is a run in {str(folder)!r} already; name another folder{go_on} or replace it by --overwrite"
             )
     return folder
+
+
+def keep_sources(folders: Iterable[Path], plan: Plan) -> None:
+    """Refuse to replace a run that a recipe begins with.
+
+    Args:
+        folders: the runs that are to be replaced.
+        plan: the recipe.
+
+    Raises:
+        RunError: an input has the encoder of one of them.
+    """
+    replaced = {folder.resolve() for folder in folders}
+    for name, given in plan.inputs.items():
+        if given.earlier is not None and given.earlier.folder.resolve() in replaced:
+            raise RunError(
+                f"the encoder of {name!r} begins with that of the run {given.earlier.folder}, which --overwrite would "
+                "replace; name another folder by --out"
+            )
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -17,6 +17,7 @@ from mmreg.experiment import checked_plan, open_experiment
 from mmreg.messages import cell, listed, plural
 from mmreg.notebook import harmless, html_table
 from mmreg.recipe.recipe import Recipe
+from mmreg.recipe.resolve import Plan
 from mmreg.run_files.figures import read_report
 from mmreg.runs import Run
 from mmreg.studies.compare.grid import check_unchanged, prepare_grid
@@ -52,23 +53,25 @@ class Ensemble:
         return html_table(rows, f"{self.run.folder}: {plural(len(self.trained), 'training')} as one run")
 
 
-def claim_members(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> None:
+def claim_members(folder: Path, kind: str, plan: Plan, *, overwrite: bool, resume: bool) -> None:
     """Refuse a folder, held for writing, that these trainings must not be written to; remove what is to be replaced.
 
     Args:
         folder: of all of them.
         kind: "fold" or "seed".
+        plan: the recipe of one of them.
         overwrite: whether to replace what is there.
         resume: whether to go on with what is there.
 
     Raises:
-        RunError: it holds something else, or trainings and neither of both is wanted.
+        RunError: it holds something else, or trainings and neither of both is wanted; or the recipe begins with one.
     """
     there = [path for path in folder.iterdir() if path.name != runs.LOCK]
     members = [path for path in there if MEMBER.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
     if there and not members and not runs.is_run(folder):
         raise RunError(f"{str(folder)!r} holds something else than a run; name another folder")
     if overwrite:
+        runs.keep_sources([folder, *members], plan)
         for path in there:
             if MEMBER.fullmatch(path.stem) and path.suffix in (".yaml", ".log"):
                 path.unlink()
