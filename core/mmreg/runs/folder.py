@@ -313,9 +313,11 @@ def read_predictions(folder: Path, split: str) -> pa.Table | None:
     path = run_file(folder, f"{PREDICTIONS}/{split}.parquet")
     try:
         report = read_report(folder)
-    except (OSError, ValueError):  # there is none yet, or it is damaged
+    except (OSError, ValueError, RecursionError):  # there is none yet, or it is damaged
         report = {}
-    if isinstance(report, dict) and report.get(CONTINUED):
+    if not isinstance(report, dict):
+        report = {}
+    if report.get(CONTINUED):
         raise RunError(
             f"the training of {folder} was gone on with, and has not ended; go on by --resume, or end it: "
             f"mmreg finish {folder}"

@@ -18,7 +18,7 @@ from mmreg.messages import cell, listed, plural
 from mmreg.notebook import harmless, html_table
 from mmreg.recipe.recipe import Recipe
 from mmreg.recipe.resolve import Plan
-from mmreg.run_files.figures import read_report
+from mmreg.run_files.finished import finished_report
 from mmreg.runs import Run
 from mmreg.studies.compare.grid import check_unchanged, prepare_grid
 from mmreg.studies.compare.jobs import Job, is_finished, run_jobs
@@ -129,8 +129,12 @@ def train_members(jobs: Sequence[Job], slots: Sequence[str], folder: Path, callb
 
 
 def figures(jobs: Sequence[Job], split: str) -> list[dict[str, Any]]:
-    """What each training has measured on a split, by its name."""
-    found = [(job.variant, read_report(job.folder).get(split)) for job in jobs]
+    """What each training has measured on a split, by its name.
+
+    Raises:
+        RunError: the report of one is damaged.
+    """
+    found = [(job.variant, finished_report(job.folder).get(split)) for job in jobs]
     return [{"name": name, "rows": each["rows"], "metrics": numbers(each["metrics"])} for name, each in found if each]
 
 
