@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -311,10 +312,9 @@ def read_predictions(folder: Path, split: str) -> pa.Table | None:
         RunError: the file is damaged, or the training goes on, so that it may be of other weights.
     """
     path = run_file(folder, f"{PREDICTIONS}/{split}.parquet")
-    try:
+    report: Any = {}
+    with suppress(OSError, ValueError, RecursionError):  # there is none yet, or it is damaged
         report = read_report(folder)
-    except (OSError, ValueError, RecursionError):  # there is none yet, or it is damaged
-        report = {}
     if not isinstance(report, dict):
         report = {}
     if report.get(CONTINUED):
