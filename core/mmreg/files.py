@@ -144,6 +144,8 @@ def unwritable(path: Path) -> str | None:
             if not place.is_dir():
                 return f"{place} is a file, not a folder"
             return None if os.access(place, os.W_OK | os.X_OK) else f"the folder {place} cannot be written to"
+        if place.is_symlink():
+            return f"{place} is a link that leads nowhere"
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mmreg.console import Debug, Quiet, RunArgument, say
+from mmreg.console import Debug, OnBad, Quiet, RunArgument, say
 from mmreg.errors import OptionError
 from mmreg.files import unwritable
 from mmreg.messages import byte_size, listed, plural
@@ -35,6 +35,7 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Of ONNX: also a smaller file with weights of 8 bits, and what that costs.")
     ] = False,
+    on_bad: OnBad = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -56,6 +57,8 @@ def export(
         raise OptionError(f"--format onnx needs {listed(missing)}, not installed here: pip install 'mmreg[export]'")
     if form != "onnx" and (int8 or no_runner):
         raise OptionError(f"{'--int8' if int8 else '--no-runner'} belongs to --format onnx, found --format {form}")
+    if on_bad is not None and not int8:
+        raise OptionError("--on-bad belongs to --int8, which alone measures rows")
     if out is None:
         # What can be run has no place in a run's folder, which is read and given to others.
         out = (run if form != "onnx" else run.with_name(f"{run.resolve().name}-onnx")) / f"model{FORMATS[form]}"
@@ -78,7 +81,7 @@ def export(
     import mmreg
     from mmreg_export.export import export as export_run
 
-    loaded = mmreg.load(run, device="cpu", precision="float32")
+    loaded = mmreg.load(run, device="cpu", precision="float32", on_bad=on_bad)
     tell = (lambda text: None) if quiet else say
     written = export_run(loaded, form, out, tell, runner=runner, int8=int8)  # type: ignore[arg-type]
     if not quiet:

@@ -87,6 +87,7 @@ def described(
             entry |= {"shape": [BATCH, run.task.num_outputs], "is": SPACES[run.task.space], "told": not read}
         elif name in told:
             entry |= {"shape": [BATCH, len(told[name].names)], "columns": list(told[name].names), "is": told[name].what}
+            entry["dtype"] = "float64" if told[name].what == "values" else "float32"
             if told[name].labels:
                 entry["labels"] = list(told[name].labels)
         results.append(entry)

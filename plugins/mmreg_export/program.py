@@ -57,11 +57,12 @@ class Readable:
     labels: Sequence[Any] = ()
 
     def of(self, scores: Tensor) -> Tensor:
-        """(B, K) of scores."""
+        """(B, K) of scores; of values float64, as those that lie far from zero are close together in their units."""
         own = scores[:, self.places[0] : self.places[-1] + 1]
         if self.what == "probabilities":
             return own.exp() if self.space == "log_probabilities" else own.sigmoid()
-        return own * own.new_tensor(self.scale) + own.new_tensor(self.shift)
+        wide = own.double()
+        return wide * wide.new_tensor(self.scale) + wide.new_tensor(self.shift)
 
 
 def readables(task: Task) -> list[Readable]:

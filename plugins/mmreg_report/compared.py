@@ -56,13 +56,14 @@ def _blocks(folder: Path, found: Mapping[str, Any]) -> list[Block]:
         rows = [_pair(pair) for pair in pairs]
         blocks.append(Table(f"Differences in {metric}", rows, folded=len(rows) > MOST_PAIRS))
     if found["failed"]:
-        blocks.append(Table("Trainings that failed", found["failed"]))
+        blocks.append(Table("Trainings that failed", [dict(each) for each in found["failed"]]))
     runs = [
         {"variant": each["name"], "seed": run["seed"], metric: run["metrics"][metric], "run": str(_place(folder, run))}
         for each in found["variants"]
         for run in each["runs"]
     ]
-    return [*blocks, *found["notes"], Table("Trainings; mmreg report RUN tells of each", runs, folded=True)]
+    notes = [f"{text}" for text in found["notes"]]
+    return [*blocks, *notes, Table("Trainings; mmreg report RUN tells of each", runs, folded=True)]
 
 
 def _variant(variant: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import mmreg
-from mmreg.console import by_target, numbers
-from mmreg.errors import MmregError
+from mmreg.console import by_target, numbers, unmeasured
+from mmreg.errors import MmregError, RunError
 from mmreg.messages import cell, listed, one_line, plural
 from mmreg.sections import Chart, Series
 from mmreg_report.markup import Html, table, tag
 from mmreg_report.page import page
+from mmreg_report.reading import DAMAGED
 from mmreg_report.sections.curves import curve_charts
 from mmreg_report.subject import Subject
 from mmreg_report.svg import draw
@@ -44,20 +46,35 @@ def _names(subjects: Sequence[Subject]) -> list[str]:
 def _figures(subjects: Sequence[Subject], names: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
     for subject, name in zip(subjects, names, strict=True):
-        split = measured_split(subject.facts)
-        facts: dict[str, Any] = {"run": name, "parameters": sum(p.numel() for p in subject.model.parameters())}
-        seconds = [float(row["seconds"]) for row in subject.facts.timings if row.get("seconds")]
-        facts |= {"seconds": sum(seconds)} if seconds else {}
-        for target, own in by_target(subject.facts.report[split]).items() if split else ():
-            start = f"{cell(target)}: " if target else ""
-            facts |= {"split": split, "rows": own["rows"]}
-            for metric, value in numbers(own["metrics"]).items():
-                facts[f"{start}{metric}"] = value
-                if metric in own["metrics"].get("intervals", {}):
-                    low, high = own["metrics"]["intervals"][metric]
-                    facts[f"{start}{metric} 95% interval"] = f"{low:.3g} to {high:.3g}"
-        rows.append(facts)
+        with _telling_of(subject):
+            rows.append({"run": name, **_told_of(subject)})
     return rows
+
+
+def _told_of(subject: Subject) -> dict[str, Any]:
+    """A run's row of the table of figures."""
+    split = measured_split(subject.facts)
+    facts: dict[str, Any] = {"parameters": sum(p.numel() for p in subject.model.parameters())}
+    seconds = [float(row["seconds"]) for row in subject.facts.timings if row.get("seconds")]
+    facts |= {"seconds": sum(seconds)} if seconds else {}
+    for target, own in by_target(subject.facts.report[split]).items() if split else ():
+        start = f"{cell(target)}: " if target else ""
+        facts |= {"split": split, "rows": own["rows"]}
+        for metric, value in numbers(own["metrics"]).items():
+            facts[f"{start}{metric}"] = value
+            if metric in own["metrics"].get("intervals", {}):
+                low, high = own["metrics"]["intervals"][metric]
+                facts[f"{start}{metric} 95% interval"] = f"{low:.3g} to {high:.3g}"
+    return facts
+
+
+@contextmanager
+def _telling_of(subject: Subject) -> Iterator[None]:
+    """Name the run whose report says what cannot be told."""
+    try:
+        yield
+    except DAMAGED as error:
+        raise RunError(unmeasured(subject.facts.folder, one_line(error))) from error
 
 
 def _differences(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html]:
@@ -116,12 +133,14 @@ def _curves(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html]:
     """The validation loss and metric of the whole model, of all runs over each other."""
     found: dict[str, list[Series]] = {}
     for subject, name in zip(subjects, names, strict=True):
-        for chart in curve_charts(subject.facts):
+        with _telling_of(subject):
+            charts = curve_charts(subject.facts)
+        for chart in charts:
             for series in chart.series:
                 if series.name == f"validation {chart.y}":
                     found.setdefault(series.name, []).append(Series(name, series.x, series.y))
-    charts = [Chart(f"Learning curves: {title}", "epoch", title, series) for title, series in found.items()]
-    return [tag("div", *map(draw, charts), class_="charts")] if charts else []
+    drawn = [Chart(f"Learning curves: {title}", "epoch", title, series) for title, series in found.items()]
+    return [tag("div", *map(draw, drawn), class_="charts")] if drawn else []
 
 
 def _keys(subjects: Sequence[Subject], names: Sequence[str]) -> list[Html]:

@@ -96,6 +96,14 @@ def test_a_folder_that_another_process_makes_meanwhile_is_no_file(
     assert unwritable(tmp_path / "file" / "inner") == f"{tmp_path / 'file'} is a file, not a folder"
 
 
+def test_nothing_can_be_written_below_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nowhere")
+    assert unwritable(link / "inner") == f"{link} is a link that leads nowhere"
+    (tmp_path / "nowhere").mkdir()
+    assert unwritable(link / "inner") is None
+
+
 def test_a_folder_that_became_a_file_meanwhile_is_told_by_the_files_own_name(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("no folder")
     with pytest.raises(NotADirectoryError) as told:

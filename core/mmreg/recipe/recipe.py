@@ -204,7 +204,7 @@ def read_recipe(source: Recipe | Mapping[str, Any] | str | Path, overrides: Iter
         return recipe.replace(changes) if changes else recipe
     path = as_path(source, "recipe", "a Recipe, its keys as a dict, or the path of a YAML file")
     data, lines = read_keys(path, changes)
-    return Recipe(data, name=path.name, folder=path.parent, lines=lines)
+    return Recipe(data, name=str(path), folder=path.parent, lines=lines)
 
 
 def read_keys(path: Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[options.KeyPath, int]]:
@@ -253,12 +253,10 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[options.KeyPath, int]]:
         raise RecipeError(
             f"{str(path)!r} is no recipe: a recipe is YAML in UTF-8, but byte {error.start + 1:,} is no UTF-8"
         ) from error
-    data, lines = read_yaml(text, path.name)
+    data, lines = read_yaml(text, str(path))
     if not isinstance(data, dict):
         found = "nothing" if data is None else f"a {type(data).__name__}"
-        raise RecipeError(
-            f"{path.name}: a recipe is a mapping with the keys table, target, modalities, ...; found {found}"
-        )
+        raise RecipeError(f"{path}: a recipe is a mapping with the keys table, target, modalities, ...; found {found}")
     return data, lines
 
 

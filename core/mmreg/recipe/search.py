@@ -97,7 +97,7 @@ class SearchedRecipe:
         changes = read_overrides(overrides)
         if isinstance(source, str | Path):
             data, lines = read_keys(Path(source), changes)
-            return cls(data, name=Path(source).name, folder=Path(source).parent, lines=lines)
+            return cls(data, name=str(source), folder=Path(source).parent, lines=lines)
         if isinstance(source, SearchedRecipe) and not changes:
             return source
         own = source if isinstance(source, SearchedRecipe) else cls(source)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from mmreg.contract.components import SectionSpec
-from mmreg.errors import PluginError
+from mmreg.errors import PluginError, RunError
 from mmreg.importing import import_target, stdout_to_stderr
 from mmreg.messages import one_line, shown
 from mmreg.registry.lookup import all_plugins
@@ -31,6 +31,7 @@ class Section:
         """What it tells of a run, or of a folder if it is of folders; nothing where it has nothing to say of it.
 
         Raises:
+            RunError: what it says itself of a folder that is damaged.
             PluginError: it cannot be imported, raises, or gives anything but a list of blocks.
         """
         what = f"the section {self.spec.name!r} of plugin {self.plugin}"
@@ -38,7 +39,7 @@ class Section:
             write = import_target(self.spec.target)
             with stdout_to_stderr:
                 blocks = write(reported)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, RunError):
             raise
         except ImportError as error:
             raise PluginError(f"{what} {error}") from error

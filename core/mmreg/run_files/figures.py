@@ -35,7 +35,7 @@ def mark_continued(folder: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    with suppress(FileNotFoundError, ValueError, TypeError):  # there is none, or it is damaged
+    with suppress(FileNotFoundError, ValueError, TypeError, RecursionError):  # there is none, or it is damaged
         write_json(folder / REPORT, {**read_report(folder), CONTINUED: True})
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,30 @@ def claim(folder: Path, *, overwrite: bool, resumable: bool = True) -> Path:
                 f"there is a run in {str(folder)!r} already; name another folder{go_on} or replace it by --overwrite"
             )
     return folder
+
+
+def keep_sources(folders: Iterable[Path], plan: Plan) -> None:
+    """Refuse to replace a run that a recipe begins with.
+
+    Args:
+        folders: the runs that are to be replaced.
+        plan: the recipe.
+
+    Raises:
+        RunError: an input has the encoder of one of them, or one of them is refitted.
+    """
+    replaced = {folder.resolve() for folder in folders}
+    refitted = plan.recipe.refitted_run()
+    if refitted is not None and refitted.resolve() in replaced:
+        raise RunError(
+            f"the run {refitted} is refitted, and --overwrite would replace it; name another folder by --out"
+        )
+    for name, given in plan.inputs.items():
+        if given.earlier is not None and given.earlier.folder.resolve() in replaced:
+            raise RunError(
+                f"the encoder of {name!r} begins with that of the run {given.earlier.folder}, which --overwrite would "
+                "replace; name another folder by --out"
+            )
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -292,11 +317,12 @@ def read_predictions(folder: Path, split: str) -> pa.Table | None:
         RunError: the file is damaged, or the training goes on, so that it may be of other weights.
     """
     path = run_file(folder, f"{PREDICTIONS}/{split}.parquet")
-    try:
+    report: Any = {}
+    with suppress(OSError, ValueError, RecursionError):  # there is none yet, or it is damaged
         report = read_report(folder)
-    except (OSError, ValueError):  # there is none yet, or it is damaged
+    if not isinstance(report, dict):
         report = {}
-    if isinstance(report, dict) and report.get(CONTINUED):
+    if report.get(CONTINUED):
         raise RunError(
             f"the training of {folder} was gone on with, and has not ended; go on by --resume, or end it: "
             f"mmreg finish {folder}"

@@ -114,6 +114,8 @@ def _begun(folder: Path, plan: Plan, *, overwrite: bool, resume: bool, accept_ch
     """What there is to go on with in a folder that is held for writing; None for a new training."""
     if not resume or overwrite or not runs.is_run(folder):
         runs.claim(folder, overwrite=overwrite)
+        if overwrite:
+            runs.keep_sources([folder], plan)
         return None
     if has_checkpoint(folder):
         return resumption(folder, plan, accept_changes=accept_changes)

@@ -107,7 +107,7 @@ def test_every_problem_is_reported_with_its_line(tmp_path: Path) -> None:
         .replace("concat", "concatt")
         .replace("seed: 0", "sead: 0"),
     )
-    assert text.startswith("recipe.yaml: 5 problems")
+    assert text.startswith(f"{tmp_path / 'recipe.yaml'}: 5 problems")
     for expected in [
         "line 5, modalities.image.sise: is no option here; did you mean 'size'",
         "line 6, modalities.title.encoder.cell: must be",
@@ -124,7 +124,7 @@ def test_the_problems_are_there_one_by_one_as_well(tmp_path: Path) -> None:
     cell, fusion = caught.value.problems
     assert cell.startswith("line 6, modalities.title.encoder.cell: must be")
     assert fusion.startswith("line 8, fusion.name: there is no fusion 'concatt'")
-    assert str(caught.value) == "\n  ".join(["recipe.yaml: 2 problems", cell, fusion])
+    assert str(caught.value) == "\n  ".join([f"{tmp_path / 'recipe.yaml'}: 2 problems", cell, fusion])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mmreg.errors import RecipeError, RunError
 from mmreg.experiment import checked_plan, open_experiment
 from mmreg.recipe.recipe import read_recipe
 from mmreg.studies.compare.grid import run_grid
+from mmreg.studies.ensembles import cross_validate, train_seeds
 
 
 @pytest.fixture(autouse=True)
@@ -330,3 +332,22 @@ def test_compare_trains_its_variants_from_the_run(before: Path, tmp_path: Path) 
     assert len(folders) == 2
     for folder in folders:
         assert all(torch.equal(encoder_weights(folder)[key], each) for key, each in encoder_weights(before).items())
+
+
+def test_a_run_that_is_begun_from_is_not_replaced(before: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path / "run", tmp_path / "several" / "seed-0", tmp_path / "several" / "fold-1"):
+        shutil.copytree(before, folder)
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    there = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    run, several, table = tmp_path / "run", tmp_path / "several", toys.rows()
+    kept: dict[Path, Any] = {
+        run: partial(mmreg.train, out=tmp_path / "link"),
+        tmp_path / "link": partial(mmreg.train, out=run),
+        several / "seed-0": partial(train_seeds, out=several, seeds=[1, 2]),
+        several / "fold-1": partial(cross_validate, out=several, folds=2),
+    }
+    for source, again in kept.items():
+        with pytest.raises(RunError, match=f"the encoder of 'a' begins with .* {source}, which --overwrite"):
+            again(toys.recipe(table, modalities=begun(source)), overwrite=True, device="cpu")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == there
+    assert train(run, modalities=begun(several / "seed-0"), overwrite=True).report["epochs"] == 3

@@ -64,6 +64,17 @@ def _present(rows: list[dict[str, Any]], name: str, split: str) -> list[dict[str
     return [row for row in rows if row[name] is not None and row["split"] == split]
 
 
+@pytest.mark.parametrize("report", ["7", "[]", "null", "[" * 100_000])
+def test_runs_are_combined_by_their_predictions_whatever_became_of_their_reports(
+    folder: Path, tmp_path: Path, report: str
+) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(folder / name, tmp_path / name)
+    (tmp_path / "a" / "report.json").write_text(report)
+    found = fuse([tmp_path / "a", tmp_path / "b"], "mean", tmp_path / "fused", device="cpu").report["test"]
+    assert found["metrics"] == fuse([folder / "a", folder / "b"], "mean", tmp_path / "both").report["test"]["metrics"]
+
+
 def test_a_product_is_the_product_of_what_the_runs_predict(folder: Path, tmp_path: Path) -> None:
     run = fuse([folder / "a", folder / "b"], "product", tmp_path / "fused", device="cpu")
     rows = toys.rows(40, seed=7)

@@ -322,3 +322,10 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="symbolic link"):
         train(tmp_path / "run")
     assert (tmp_path / "precious").read_text() == "x"
+
+
+@pytest.mark.parametrize("report", ["7", "{", "[" * 100_000])
+def test_a_damaged_report_keeps_no_training_from_going_on(tmp_path: Path, report: str) -> None:
+    (tmp_path / "report.json").write_text(report)
+    runs.mark_continued(tmp_path)
+    assert (tmp_path / "report.json").read_text() == report

@@ -99,6 +99,14 @@ def test_operators_for_several_targets_are_taken_over(tmp_path: Path) -> None:
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
+def test_the_run_is_not_replaced_by_what_comes_of_it(fitted: Path) -> None:
+    before = (fitted / runs.WEIGHTS).read_bytes()
+    override = f"training.refit={{run: {fitted}}}"
+    with pytest.raises(RunError, match="is refitted, and --overwrite would replace it"):
+        train(fitted, **{**toys.NOISY, "fusion": "calibrated"}, overrides=[override], overwrite=True)
+    assert (fitted / runs.WEIGHTS).read_bytes() == before
+
+
 def test_by_accuracy_it_is_as_long_as_accuracy_is_as_good_but_for_chance(fitted: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(fitted, tmp_path / "run"))
     report = read_report(folder)

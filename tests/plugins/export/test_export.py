@@ -20,7 +20,7 @@ from mmreg_export import writing
 from mmreg_export.arrays import PRESENT, ModalityArrays, model_arrays, random_inputs
 from mmreg_export.checking import TOLERANCE, check, padded, run_scores
 from mmreg_export.export import Exported, export
-from mmreg_export.program import SCORES, Program, masked
+from mmreg_export.program import SCORES, Program, Readable, masked
 from mmreg_export.refusals import components, refusals
 
 OPERATORS = sorted({entry.spec.name for entry in registry.specs("fusion") if entry.distribution == "mmreg"})
@@ -111,7 +111,14 @@ def test_each_of_several_targets_is_read_in_its_own_units(trained: Any, tmp_path
     probabilities = [told[f"colour.probability_{name}"] for name in ("blue", "green", "red")]
     assert given["colour.probabilities"][0].tolist() == pytest.approx(probabilities, abs=1e-4)
     facts = json.loads(written.description.read_text())
-    assert [one["name"] for one in facts["outputs"]] == ["scores", "price.values", "colour.probabilities"]
+    names = ["scores", "price.values", "colour.probabilities"]
+    assert [one["name"] for one in facts["outputs"]] == names
+    assert [one["dtype"] for one in facts["outputs"]] == [str(given[name].dtype)[6:] for name in names]
+
+
+def test_values_far_from_zero_are_told_apart() -> None:
+    seconds = Readable("values", "values", ["value"], [0], "values", [1_700_000_000.0], [8.0])
+    assert seconds.of(torch.tensor([[0.125], [0.25]])).tolist() == [[1_700_000_001.0], [1_700_000_002.0]]
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from export_components import AUDIO, CNN, IMAGE, RNN, TABULAR, VECTOR
-from export_runs import trained_run
+from export_runs import export_table, trained_run
 from PIL import Image
 
 import mmreg
@@ -334,6 +334,23 @@ def test_columns_that_a_table_lacks_are_told(capsys: pytest.CaptureFixture[str])
     runtime.check_columns(facts, [])
 
 
+@pytest.mark.slow
+def test_rows_with_files_that_are_gone_are_left_out_of_what_8_bits_cost(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    table = export_table(tmp_path)
+    trained_run(table, tmp_path / "run", {"image": IMAGE})
+    with table.open(newline="") as file:
+        tested = [row["image"] for row in csv.DictReader(file) if row["split"] == "test"]
+    (tmp_path / tested[0]).write_bytes(b"no picture")
+    wanted = [tmp_path / "run", "--format", "onnx", "--no-runner", "--int8", "--on-bad", "skip", "--out"]
+    done = CliRunner().invoke(command.app, [*map(str, wanted), str(tmp_path / "model.onnx")])
+    assert done.exit_code == 0, done.exception
+    assert json.loads((tmp_path / "model.int8.onnx.json").read_text())["int8"]["rows"] == len(tested) - 1
+
+
 def test_options_of_onnx_are_refused_of_another_format_and_another_s_file_is_kept(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
@@ -342,6 +359,7 @@ def test_options_of_onnx_are_refused_of_another_format_and_another_s_file_is_kep
 
     for option in ("--int8", "--no-runner"):
         assert f"{option} belongs to --format onnx" in refused(tmp_path, option)
+    assert "--on-bad belongs to --int8" in refused(tmp_path, "--on-bad", "skip")
     pytest.importorskip("onnxscript")
     (tmp_path / "runner.py").write_text("mine")
     told = refused(tmp_path, "--format", "onnx", "--out", tmp_path / "model.onnx")

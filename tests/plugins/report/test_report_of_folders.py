@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mmreg.errors import MmregError, RunError
+from mmreg.errors import RunError
 from mmreg.sections import Chart, Table
 from mmreg_report.compared import comparison
 from mmreg_report.writing import write_report
@@ -61,11 +61,15 @@ def test_it_stands_as_a_page_in_the_comparison_s_folder_also_where_that_was_move
 
 def test_a_damaged_comparison_is_told(compared: Path, tmp_path: Path) -> None:
     text = (compared / "comparison.json").read_text()
-    for damaged in (text[:-40], "[]", text.replace('"variants"', '"others"'), "[" * 100_000):
+    others = [json.dumps({**json.loads(text), key: ["text"]}) for key in ("failed", "variants", "pairs")]
+    for damaged in (text[:-40], "[]", text.replace('"variants"', '"others"'), "[" * 100_000, *others):
         (tmp_path / "comparison.json").write_text(damaged)
-        with pytest.raises(MmregError, match=r"comparison.json is damaged, or was edited.*compare writes it"):
+        with pytest.raises(RunError, match=r"^\S+/comparison.json is damaged, or was edited.*compare writes it") as no:
             write_report([tmp_path])
+        assert no.value.exit_code == 2
     assert not (tmp_path / "report.html").exists()
+    (tmp_path / "comparison.json").write_text(json.dumps({**json.loads(text), "notes": [7]}))
+    assert write_report([tmp_path]).exists()
 
 
 def test_a_folder_of_runs_is_refused_with_what_to_type(hostile: Path, compared: Path, tmp_path: Path) -> None:
@@ -94,4 +98,18 @@ def test_a_run_whose_report_holds_no_figures_is_named_alone_and_among_others(
     for runs in ([broken], [hostile, broken]):
         with pytest.raises(RunError, match=r"broken measured cannot be read: report\.json holds no figures under"):
             write_report(runs, tmp_path / "page.html", "cpu")
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("key", ["best", "intervals"])
+def test_a_run_whose_report_has_something_else_in_a_place_is_named_among_others(
+    hostile: Path, tmp_path: Path, key: str
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(hostile, broken)
+    found: dict[str, Any] = json.loads((broken / "report.json").read_text())
+    (found if key == "best" else found["test"]["metrics"])[key] = 7
+    (broken / "report.json").write_text(json.dumps(found))
+    with pytest.raises(RunError, match=r"what the training of \S+broken measured cannot be read: "):
+        write_report([hostile, broken], tmp_path / "page.html", "cpu", rows=False)
     assert not (tmp_path / "page.html").exists()

@@ -14,7 +14,7 @@ from mmreg.contract.callback import Callback
 from mmreg.data.cache import cache_dir
 from mmreg.errors import MmregError, OptionError, RecipeError, RunError, TrainingError, ValidationRowsError
 from mmreg.experiment import Experiment, open_experiment, prepare_all
-from mmreg.files import as_path
+from mmreg.files import as_path, unwritable
 from mmreg.messages import listed, plural, shown
 from mmreg.model.build import build
 from mmreg.model.devices import resolve_device, resolve_precision
@@ -27,7 +27,7 @@ from mmreg.studies.compare.comparison import RESAMPLES, Comparison
 from mmreg.studies.compare.jobs import Job, device_slots, is_finished, run_jobs
 from mmreg.studies.compare.predictions import TrainedRun, trained_run
 from mmreg.studies.compare.results import FailedTraining
-from mmreg.studies.compare.variants import Choice, GridVariant, folder_names, grid_variants
+from mmreg.studies.compare.variants import BALANCE, Choice, GridVariant, folder_names, grid_variants
 from mmreg.studies.predicting import expect_target
 from mmreg.training.validation_rows import check_validation
 
@@ -67,7 +67,8 @@ def run_grid(
             task and number of modalities. The recipe's own if not given.
         level: with "all", only those of this level; alone, the same as "all" with it.
         encoders: for each modality, encoders by name or as mappings; the recipe's own where not given.
-        balances: by name or as mappings, "none" for training without one; the recipe's own if not given.
+        balances: by name or as mappings, "none" for training without one; the recipe's own if not given. With
+            operators that do not take it, one that others do take is left out.
         seeds: of each variant's trainings.
         singles: whether to train each modality alone, too, as the baseline.
         overrides: keys of the recipe to change, such as "training.epochs=3".
@@ -180,7 +181,7 @@ def check_grid(
 
     Returns:
         A job for each variant and seed, to be run in the folder; and what was left out, and why, of the variants that
-        were not asked for by name.
+        were not asked for by name, or whose operator takes no balance and is beside others that do.
 
     Raises:
         RecipeError: names every problem of all variants that were asked for; of all if fewer than two fit.
@@ -206,10 +207,15 @@ def check_grid(
         else:
             place = folder / slugs[variant.name]
             jobs += [Job(variant.name, seed, plans[seed], experiments[seed], place / f"seed-{seed}") for seed in seeds]
-    fit = len({job.variant for job in jobs})
+    fitting = [variant for variant in variants if variant.name not in problems]
     # Where too little is left to compare, what the others lack is a problem as well.
-    needed = [variant.name for variant in variants if not variant.optional or fit < 2]
-    concerned = _grouped((problem, name) for name in needed for problem in problems.get(name, ()))
+    needed = [
+        variant.name
+        for variant in variants
+        if variant.name in problems
+        and (len(fitting) < 2 or not (variant.optional or _lacks_only_balance(variant, fitting, base)))
+    ]
+    concerned = _grouped((problem, name) for name in needed for problem in problems[name])
     if concerned:
         lines = [
             f"  {'every variant' if len(names) == len(variants) else listed(names)}: {problem}"
@@ -217,6 +223,18 @@ def check_grid(
         ]
         raise RecipeError("\n".join([f"{base.name}: {plural(len(lines), 'problem')}", *lines]))
     return jobs, [f"{name} is left out: {'; '.join(told)}" for name, told in problems.items()]
+
+
+def _lacks_only_balance(variant: GridVariant, fitting: Sequence[GridVariant], base: Recipe) -> bool:
+    """Whether an operator and a balance are right, each in other variants, and only do not go together."""
+    balance = variant.changes.get(BALANCE)
+    if balance is None or all(other.changes.get(BALANCE) != balance for other in fitting):
+        return False
+    try:
+        resolve(base.replace({**variant.changes, BALANCE: None}))
+    except RecipeError:
+        return False
+    return True
 
 
 def _experiment(plan: Plan, opened: dict[str, Experiment]) -> Experiment:
@@ -245,7 +263,7 @@ def check_unchanged(jobs: Sequence[Job], folder: Path) -> None:
     """Refuse to go on with trainings of another recipe or table, as their figures could not be compared.
 
     Raises:
-        RunError: says what differs.
+        RunError: says what differs; or one that is not there yet cannot be written.
     """
     changes: list[tuple[str, Job]] = []
     for job in jobs:
@@ -256,6 +274,8 @@ def check_unchanged(jobs: Sequence[Job], folder: Path) -> None:
             table = job.experiment.table
             if runs.read_facts(job.folder)["table"]["fingerprint"] != table.fingerprint():
                 changes.append((f"the rows of {table.name} have changed", job))
+        elif why := unwritable(job.folder / runs.RECIPE):
+            raise RunError(f"{job.title} cannot be written to {str(job.folder)!r}: {why}")
     if changes:
         lines = [
             f"  {change} ({of[0].title if len(of) == 1 else f'{len(of)} trainings, such as {of[0].title}'})"

@@ -65,6 +65,6 @@ def read_usage(folder: Path) -> dict[str, Any]:
 
 
 def _kept(folder: Path) -> int | None:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return int(json.loads(runs.run_file(folder, USAGE).read_text(encoding="utf-8"))["peak_memory_bytes"])
     return None

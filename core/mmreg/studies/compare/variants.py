@@ -25,6 +25,8 @@ Choice = str | Mapping[str, Any]
 ALL = "all"
 NONE = "none"
 """Stands for no balance."""
+BALANCE = "training.balance"
+"""The key of a recipe that a choice of balances sets."""
 MOST_TOLD = 160
 """Characters of what differs between variants that a name may hold."""
 
@@ -99,7 +101,7 @@ def _balance_choices(choices: Sequence[Choice] | None) -> list[tuple[str, dict[s
         return [("", {})]
     several = len(choices) > 1
     return [
-        (f"balance={choice_name(choice)}" if several else "", {"training.balance": None if choice == NONE else choice})
+        (f"balance={choice_name(choice)}" if several else "", {BALANCE: None if choice == NONE else choice})
         for choice in choices
     ]
 
@@ -114,7 +116,7 @@ def _only(recipe: Recipe, modality: str) -> dict[str, Any]:
     if isinstance(recipe.form.training.modality_dropout, dict):
         changes["training.modality_dropout"] = 0
     if recipe.form.training.balance is not None:
-        changes["training.balance"] = None
+        changes[BALANCE] = None
     missing = recipe.form.training.missing
     if missing.rate and not missing.among:  # what a row keeps is drawn among all, so it learns from the same rows
         among = {name: each.reads(name) for name, each in recipe.form.modalities.items()}

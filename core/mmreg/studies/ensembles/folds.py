@@ -84,7 +84,7 @@ def cross_validate(
     changes = {f"fold-{fold}": {"split": fold_split(base.form, folds, fold)} for fold in range(1, folds + 1)}
     trainings = open_members(base, changes, folder)
     with runs.writing(folder):
-        claim_members(folder, "fold", overwrite=overwrite, resume=resume)
+        claim_members(folder, "fold", trainings[0].plan, overwrite=overwrite, resume=resume)
         train_members(trainings, slots, folder, told)
         measured = figures(trainings, "test")
         metrics = spread(measured)

@@ -17,7 +17,8 @@ from mmreg.experiment import checked_plan, open_experiment
 from mmreg.messages import cell, listed, plural
 from mmreg.notebook import harmless, html_table
 from mmreg.recipe.recipe import Recipe
-from mmreg.run_files.figures import read_report
+from mmreg.recipe.resolve import Plan
+from mmreg.run_files.finished import finished_report
 from mmreg.runs import Run
 from mmreg.studies.compare.grid import check_unchanged, prepare_grid
 from mmreg.studies.compare.jobs import Job, is_finished, run_jobs
@@ -52,23 +53,25 @@ class Ensemble:
         return html_table(rows, f"{self.run.folder}: {plural(len(self.trained), 'training')} as one run")
 
 
-def claim_members(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> None:
+def claim_members(folder: Path, kind: str, plan: Plan, *, overwrite: bool, resume: bool) -> None:
     """Refuse a folder, held for writing, that these trainings must not be written to; remove what is to be replaced.
 
     Args:
         folder: of all of them.
         kind: "fold" or "seed".
+        plan: the recipe of one of them.
         overwrite: whether to replace what is there.
         resume: whether to go on with what is there.
 
     Raises:
-        RunError: it holds something else, or trainings and neither of both is wanted.
+        RunError: it holds something else, or trainings and neither of both is wanted; or the recipe begins with one.
     """
     there = [path for path in folder.iterdir() if path.name != runs.LOCK]
     members = [path for path in there if MEMBER.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
     if there and not members and not runs.is_run(folder):
         raise RunError(f"{str(folder)!r} holds something else than a run; name another folder")
     if overwrite:
+        runs.keep_sources([folder, *members], plan)
         for path in there:
             if MEMBER.fullmatch(path.stem) and path.suffix in (".yaml", ".log"):
                 path.unlink()
@@ -126,8 +129,12 @@ def train_members(jobs: Sequence[Job], slots: Sequence[str], folder: Path, callb
 
 
 def figures(jobs: Sequence[Job], split: str) -> list[dict[str, Any]]:
-    """What each training has measured on a split, by its name."""
-    found = [(job.variant, read_report(job.folder).get(split)) for job in jobs]
+    """What each training has measured on a split, by its name.
+
+    Raises:
+        RunError: the report of one is damaged.
+    """
+    found = [(job.variant, finished_report(job.folder).get(split)) for job in jobs]
     return [{"name": name, "rows": each["rows"], "metrics": numbers(each["metrics"])} for name, each in found if each]
 
 

@@ -68,7 +68,7 @@ def train_seeds(
     fixed = fixed_split(base.form)
     trainings = open_members(base, {f"seed-{seed}": {**fixed, "training.seed": seed} for seed in seeds}, folder)
     with runs.writing(folder):
-        claim_members(folder, "seed", overwrite=overwrite, resume=resume)
+        claim_members(folder, "seed", trainings[0].plan, overwrite=overwrite, resume=resume)
         train_members(trainings, slots, folder, told)
         measured = {split: each for split in ("validation", "test") if (each := figures(trainings, split))}
         metrics = spread(next(reversed(measured.values()))) if measured else {}

@@ -27,6 +27,7 @@ from mmreg.files import as_path
 from mmreg.model.devices import resolve_device, resolve_precision
 from mmreg.recipe.recipe import Recipe, read_recipe
 from mmreg.recipe.resolve import Plan
+from mmreg.run_files.finished import finished_report
 from mmreg.runs.notebook_bar import follower
 from mmreg.studies.compare.analysis import chosen_metric
 from mmreg.studies.compare.grid import RUNS, SEEDS, check_grid, check_numbers, train_in
@@ -280,7 +281,7 @@ class _Measuring:
             left[use] = np.any([prepared[name].present[rows] & ~drop[name] for name in drop], axis=0)
         self.done += 1
         self.callback.on_progress("measuring", self.done, len(self.jobs), job.title)
-        reported = run.report.get("validation", {}).get("metrics", {}).get(self.chosen_by)
+        reported = finished_report(job.folder).get("validation", {"metrics": {}})["metrics"].get(self.chosen_by)
         worst = float("-inf") if self.more_is_better else float("inf")
         targets = torch.from_numpy(experiment.targets[rows])
         compared = ComparedRun(
@@ -288,7 +289,7 @@ class _Measuring:
             rows=rows,
             targets=targets,
             scores=scores[self.rates[0]],
-            figures={self.chosen_by: worst if reported is None else float(reported)},
+            figures={self.chosen_by: float(reported) if isinstance(reported, int | float) else worst},
         )
         return _Predicted(job, compared, scores, left)
 

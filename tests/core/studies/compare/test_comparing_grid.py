@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -174,6 +176,25 @@ def test_a_changed_recipe_or_table_is_refused_with_what_changed(finished: tuple[
         grid(folder, changes={"table": toys.rows(150, seed=9)})
 
 
+def test_what_stands_in_the_way_of_a_training_is_named(finished: tuple[Path, Comparison], tmp_path: Path) -> None:
+    shutil.copytree(finished[0], tmp_path / "grid")
+    cell = tmp_path / "grid" / "runs" / "product" / "seed-1"
+    (cell / "recipe.yaml").write_text("{")
+    with pytest.raises(RecipeError, match=re.escape(f"{cell / 'recipe.yaml'}, line 1: this is no valid YAML")):
+        grid(tmp_path / "grid")
+    (cell / "recipe.yaml").write_text("table: t.csv")
+    with pytest.raises(RecipeError, match=re.escape(f"{cell / 'recipe.yaml'}: 1 problem")):
+        grid(tmp_path / "grid")
+    shutil.rmtree(cell)
+    cell.symlink_to(tmp_path / "gone")
+    with pytest.raises(RunError, match=re.escape(f"{str(cell)!r}: {cell} is a link that leads nowhere")):
+        grid(tmp_path / "grid")
+    cell.unlink()
+    cell.touch()
+    with pytest.raises(RunError, match=f"product, seed 1 cannot be written .* {re.escape(str(cell))} is a file"):
+        grid(tmp_path / "grid")
+
+
 def test_a_stopped_grid_goes_on_where_it_was(tmp_path: Path) -> None:
     changes = {"fusion": "product"}
     whole = grid(tmp_path / "whole", ["product"], [0], changes=changes)
@@ -301,6 +322,28 @@ def test_balances_are_compared_on_the_same_rows(tmp_path: Path) -> None:
     assert [each and each["name"] for each in chosen] == [None, None, None, "mmreg:ogm_ge"]
     with pytest.raises(RecipeError, match=r"product .*balances several modalities that reach one head"):
         grid(tmp_path / "other", ["product"], (0,), balances=["none", "ogm_ge"])
+
+
+def test_an_operator_that_takes_no_balance_is_left_out_with_it_alone(tmp_path: Path) -> None:
+    base = Recipe(toys.recipe(TABLE))
+
+    def checked(*balances: str, fusions: Sequence[str] = ("concat", "mean")) -> tuple[list[str], list[str]]:
+        variants = grid_variants(base, fusions, None, {}, False, balances)
+        jobs, left_out = check_grid(base, variants, [0], tmp_path, mmreg.Callback())
+        return [job.variant for job in jobs], left_out
+
+    fits, (mean,) = checked("none", "ogm_ge")
+    assert fits == ["concat [balance=none]", "concat [balance=ogm_ge]", "mean [balance=none]"]
+    assert mean.startswith("mean [balance=ogm_ge] is left out: training.balance: ogm_ge balances several modalities")
+    fits, left_out = checked("pmr", "ogm_ge")
+    assert fits == ["concat [balance=pmr]", "concat [balance=ogm_ge]"]
+    assert [each.partition(" is left out")[0] for each in left_out] == ["mean [balance=pmr]", "mean [balance=ogm_ge]"]
+    with pytest.raises(RecipeError, match=r"1 problem\n  mean \[balance=ogm_ge\]: training\.balance: ogm_ge balances"):
+        checked("none", "ogm_ge", fusions=["mean"])
+    with pytest.raises(RecipeError, match=r"concat \[balance=ogm\], mean \[balance=ogm\]: .*there is no balance 'ogm'"):
+        checked("none", "pmr", "ogm")
+    with pytest.raises(RecipeError, match="there is no fusion 'men'"):
+        checked("none", "ogm_ge", fusions=["concat", "men"])
 
 
 def own_and_alone(folder: Path, modality: str, seeds: Sequence[int], split: str) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from mmreg.recipe.resolve import resolve
 from mmreg.studies.compare import Comparison
 from mmreg.studies.compare.analysis import compare_variants
 from mmreg.studies.compare.predictions import TrainedRun, with_predictions
+from mmreg.studies.compare.usage import read_usage
 from mmreg.studies.compare.variants import group_runs
 
 LABELS = "wxyz"
@@ -311,6 +312,14 @@ def test_validation_rows_stand_in_where_there_are_no_test_rows(tmp_path: Path) -
     assert any("figures are too good" in note for note in comparison.notes)
     with pytest.raises(RunError, match="no predictions of test rows"):
         with_predictions([group[0] for group in outcomes.values()], "test", "accuracy")
+
+
+@pytest.mark.parametrize(
+    "kept", ["{}", "7", "[", "[" * 100_000, *(f'{{"peak_memory_bytes": {x}}}' for x in ('"a"', "1e999"))]
+)
+def test_what_a_training_used_is_not_told_where_the_file_is_damaged(tmp_path: Path, kept: str) -> None:
+    (tmp_path / "usage.json").write_text(kept)
+    assert read_usage(tmp_path)["process_bytes"] is None
 
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:

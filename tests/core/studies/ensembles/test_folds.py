@@ -204,6 +204,12 @@ def test_what_is_finished_is_kept_and_what_was_stopped_goes_on(tmp_path: Path) -
     assert (tmp_path / "run/fold-1" / runs.WEIGHTS).stat().st_mtime_ns == kept
     for fold in whole.trained:
         toys.assert_same(tmp_path / "whole" / fold, tmp_path / "run" / fold)
+    report = tmp_path / "run/fold-2" / runs.REPORT
+    before = report.read_text()
+    report.write_text('{"test": {"rows": 3, "metrics": 7}}')
+    with pytest.raises(RunError, match=r"fold-2 measured cannot be read: report\.json holds no figures under 'test'"):
+        mmreg.cross_validate(recipe(), tmp_path / "run", folds=3, device="cpu", resume=True)
+    report.write_text(before)
     mmreg.cross_validate(recipe(), tmp_path / "run", folds=3, device="cpu", overwrite=True)
     assert (tmp_path / "run/fold-1" / runs.WEIGHTS).stat().st_mtime_ns != kept
 

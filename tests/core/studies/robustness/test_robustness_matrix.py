@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import statistics
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ import mmreg
 from mmreg.cli.app import build_app
 from mmreg.contract.callback import TRAINING
 from mmreg.data.table import read_table
-from mmreg.errors import OptionError, RunError, TrainingError
+from mmreg.errors import MmregError, OptionError, RunError, TrainingError
 from mmreg.experiment import lost_modalities
 from mmreg.studies.compare import grid
 from mmreg.studies.robustness import Cell, RobustnessMatrix, run_matrix
@@ -135,6 +136,17 @@ def test_recipes_of_the_runs_say_what_was_missing(finished: tuple[Path, Robustne
     assert (fused.missing_rate, fused.seed) == (0.6, 3)
     single = run_of(folder, "a_alone", 0.6, 0).plan.recipe.form.training.missing
     assert (single.rate, single.among) == (0.6, {"a": ["a"], "b": ["b"]})
+
+
+@pytest.mark.parametrize("figures", ["7", '{"rows": 1}', '{"rows": 1, "metrics": []}'])
+def test_a_training_whose_report_is_damaged_is_named(
+    finished: tuple[Path, RobustnessMatrix], tmp_path: Path, figures: str
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "study")
+    run = tmp_path / "study" / "runs" / "concat_0_missing" / "seed-0"
+    (run / "report.json").write_text(f'{{"validation": {figures}}}')
+    with pytest.raises(MmregError, match=f"{run} measured cannot be read: report.json holds no figures"):
+        study(tmp_path / "study")
 
 
 def test_called_again_it_trains_only_what_is_new(finished: tuple[Path, RobustnessMatrix]) -> None:
