@@ -17,6 +17,9 @@ from mmreg import TargetValues, Task
 from mmreg.errors import TargetError
 from mmreg_tasks.numbers import numbers_of, numbers_of_column, short
 
+FINEST = 1e-3
+"""Of the target's deviation, what its numbers may be rounded by."""
+
 
 class StandardisedTask(Task):
     """The base of the tasks of numbers.
@@ -61,6 +64,11 @@ class StandardisedTask(Task):
             raise TargetError(
                 f"the target's numbers, from {short(numbers.min())} to {short(numbers.max())}, are too large or "
                 "too small to be standardised; rescale the column"
+            )
+        if (np.spacing(np.abs(numbers).max(0)) > deviation * FINEST).any():
+            raise TargetError(
+                f"the target's numbers, from {short(numbers.min())} to {short(numbers.max())}, are too close together "
+                "for their size: in 64 bits they are rounded; take off what they have in common, such as the least one"
             )
         self._set(mean, deviation)
 

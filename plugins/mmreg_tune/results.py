@@ -42,6 +42,29 @@ class TrialResult:
     reason: str = ""
 
 
+def table_of(trials: Sequence[TrialResult], metric: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Trials as the rows of a table.
+
+    Args:
+        trials: in the table's order.
+        metric: what they are judged by.
+        keys: those that were left open.
+    """
+    return [
+        {
+            "trial": trial.number,
+            "state": trial.state,
+            f"validation {metric}": trial.value,
+            **{key: trial.values.get(key) for key in keys},
+            "epochs": trial.epochs,
+            "best epoch": trial.best_epoch,
+            "seconds": None if trial.seconds is None else round(trial.seconds, 1),
+            "reason": trial.reason or None,
+        }
+        for trial in trials
+    ]
+
+
 @dataclass
 class Tuning:
     """What a search came to.
@@ -84,19 +107,7 @@ class Tuning:
 
     def table(self, trials: Sequence[TrialResult] | None = None) -> list[dict[str, Any]]:
         """Trials as the rows of a table; all of them in order, if they are not given."""
-        return [
-            {
-                "trial": trial.number,
-                "state": trial.state,
-                f"validation {self.metric}": trial.value,
-                **{key: trial.values.get(key) for key in self.keys},
-                "epochs": trial.epochs,
-                "best epoch": trial.best_epoch,
-                "seconds": None if trial.seconds is None else round(trial.seconds, 1),
-                "reason": trial.reason or None,
-            }
-            for trial in (self.trials if trials is None else trials)
-        ]
+        return table_of(self.trials if trials is None else trials, self.metric, self.keys)
 
     def shown(self) -> list[dict[str, Any]]:
         """The best trials as the rows of a table, without columns that say nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import mmreg
 from mmreg import registry
 from mmreg.errors import EngineError, OptionError, TableError, TrainingError
+from mmreg.files import csv_text, write_text
 from mmreg.messages import cell, plural
 from mmreg_tune.elsewhere import PRUNE, STOP, Elsewhere, Ended, Sent, Told
 from mmreg_tune.importance import importance
 from mmreg_tune.locks import taken, waited_for
-from mmreg_tune.results import TrialResult, Tuning
+from mmreg_tune.results import TrialResult, Tuning, table_of
 from mmreg_tune.sampling import pruner as made_pruner
 from mmreg_tune.sampling import sampler, suggested
-from mmreg_tune.storage import LOCK, TRIALS, check_table, claim, require_optuna, study
+from mmreg_tune.storage import LOCK, RESULTS, TRIALS, check_table, claim, require_optuna, study
 from mmreg_tune.trials import Follower, Outcome, remove_run, run_trial
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class Search:
         frozen = self.study.get_trials(deepcopy=False)
         finished = [trial for trial in frozen if trial.state.name == "COMPLETE"]
         if not finished:
-            raise TrainingError(f"no trial of {len(frozen)} has finished{_reasons(frozen)}")
+            raise self._failure(f"no trial of {len(frozen)} has finished", frozen)
         best = self.study.best_trial
         recipe = self.searched.at(lambda key, _: best.params[key])
         keys, results = list(self.searched.ranges), [_result(trial) for trial in frozen]
@@ -206,6 +207,12 @@ class Search:
         with waited_for(self.folder / LOCK):
             tuning.write()
         return tuning
+
+    def _failure(self, told: str, frozen: Sequence[optuna.trial.FrozenTrial]) -> TrainingError:
+        """What to raise where no trial is any good; each one and its reason are written into the folder."""
+        table = table_of([_result(trial) for trial in frozen], self.metric, list(self.searched.ranges))
+        write_text(self.folder / RESULTS, csv_text(table))
+        return TrainingError(f"{told}{_reasons(frozen)}\n(see {self.folder / RESULTS})")
 
     @contextmanager
     def _next_trial(self) -> Iterator[optuna.trial.Trial | None]:
@@ -229,7 +236,7 @@ class Search:
         frozen = self.study.get_trials(deepcopy=False)
         ended = [trial for trial in frozen if trial.state.name != "RUNNING"]
         if len(ended) >= HOPELESS and all(trial.state.name == "FAIL" for trial in ended):
-            raise TrainingError(f"all {len(ended)} trials so far have failed{_reasons(ended)}")
+            raise self._failure(f"all {len(ended)} trials so far have failed", frozen)
         for trial in frozen:
             if trial.state.name != "RUNNING" or trial.number in (under_way or ()):
                 continue

@@ -180,6 +180,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "figures": (lambda run: (run / "report.json").write_text('{"test": {"metrics": [1]}}'), "AttributeError"),
     "no recipe": (lambda run: (run / "recipe.yaml").unlink(), "recipe.yaml is gone"),
     "no weights": (lambda run: (run / "model.safetensors").unlink(), "model.safetensors is gone"),
+    "short weights": (lambda run: os.truncate(run / "model.safetensors", 100), "is not as it was written"),
+    "noise": (lambda run: (run / "model.safetensors").write_bytes(bytes(range(100))), "is not as it was written"),
+    "a byte more": (lambda run: longer(run / "model.safetensors"), "is not as it was written"),
     "a link": (lambda run: linked(run / "report.json"), "is a symbolic link"),
     "a loop": (lambda run: linked(run / "report.json", run / "report.json"), "is a symbolic link"),
     "a FIFO": (lambda run: fifo(run / "report.json"), "is a FIFO"),
@@ -189,6 +192,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 def edit(path: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
+
+
+def longer(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"x")
 
 
 def linked(path: Path, target: Path = Path("/etc/passwd")) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -92,6 +93,8 @@ def summarize(folder: Path) -> RunSummary:
     missing = [name for name in (RECIPE, COMPONENTS) if not (folder / name).is_file()]
     if told["report"] and not (folder / WEIGHTS).is_file():
         missing.append(WEIGHTS)
+    if not missing and (folder / WEIGHTS).is_file() and not _is_whole(folder / WEIGHTS):
+        return RunSummary(folder, "damaged", f"{WEIGHTS} is not as it was written", date, **told)
     if missing:
         return RunSummary(folder, "damaged", f"{missing[0]} is gone", date, **told)
     if not told["report"]:
@@ -132,6 +135,19 @@ def _told(folder: Path, *, ended: bool) -> dict[str, Any]:
         "seconds": sum(float(row["seconds"]) for row in timings) if timings else None,
         "report": report,
     }
+
+
+def _is_whole(weights: Path) -> bool:
+    """Whether a file of weights is as long as its header says; the weights themselves are not read."""
+    try:
+        with weights.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= min(size, MOST_BYTES) else {}
+        ends = [each["data_offsets"][1] for name, each in header.items() if name != "__metadata__"]
+        return bool(8 + length + max(ends, default=0) == size)
+    except _WRONG:
+        return False
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -72,6 +72,7 @@ def test_values_round_trip_through_scores_and_json(values):
         ([1, 2, "x", "x", "y"], ["3 of 5", "'x' (2)", "'y' (1)", "classification"]),
         ([1, True], ["1 of 2", "True"]),
         ([2, 2, 2], ["constant: 2 in all 3 rows"]),
+        ([10**18 + 7 * n for n in range(100)], ["too close together for their size", "take off"]),
         ([0.1] * 7, ["constant"]),
         ([[1, 0], [2, 0]], ["position 1", "constant: 0"]),
         ([[1, 2], [3]], ["1 (1 rows), 2 (1 rows)"]),

@@ -185,8 +185,12 @@ def test_a_search_whose_trials_all_fail_ends_and_says_why(
     monkeypatch.setattr(trials.mmreg, "train", broken)
     with pytest.raises(TrainingError, match=r"all 5 trials so far have failed\n  5 trials, first 0: ValueError"):
         tune(recipe, tmp_path / "tuned", 9)
-    with pytest.raises(TrainingError, match="no trial of 2 has finished"):
+    with pytest.raises(TrainingError, match=r"no trial of 2 has finished[^(]*\(see .*trials.csv\)"):
         tune(recipe, tmp_path / "other", 2)
+    for name, count in (("tuned", 5), ("other", 2)):
+        with (tmp_path / name / "trials.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [(row["state"], row["reason"]) for row in rows] == [("failed", "ValueError: no such thing")] * count
 
 
 def test_what_every_trial_would_meet_ends_the_search(

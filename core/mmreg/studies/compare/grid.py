@@ -148,7 +148,7 @@ def _compare(
             try:
                 run = trained_run(job.folder)
             except MmregError as error:
-                errors[job] = str(error)
+                errors[job] = f"{error} ({job.anew})"
             else:
                 trained.setdefault(job.variant, []).append(run)
     failed = [FailedTraining(job.variant, job.seed, errors[job]) for job in trainings if job in errors]

@@ -64,6 +64,11 @@ class Job:
         """Where a process of its own, or an error that is no `MmregError`, leaves its text."""
         return self.folder.with_suffix(".log")
 
+    @property
+    def anew(self) -> str:
+        """What to do where its run is damaged."""
+        return f"remove {self.folder}, and the same command trains it anew"
+
     def at_epoch(self, epoch: int) -> str:
         """What it is called while it runs."""
         return f"{self.title}, epoch {epoch}/{self.plan.recipe.form.training.last_epoch}"

@@ -21,7 +21,7 @@ from mmreg import runs
 from mmreg.contract.callback import Callback
 from mmreg.data.cache import cache_dir
 from mmreg.data.prepared import keep_rows
-from mmreg.errors import OptionError, TrainingError
+from mmreg.errors import OptionError, RunError, TrainingError
 from mmreg.experiment import list_inputs, lost_modalities, prepare_all
 from mmreg.files import as_path
 from mmreg.model.devices import resolve_device, resolve_precision
@@ -269,7 +269,10 @@ class _Measuring:
         return group
 
     def _predicted(self, job: Job, lost: Mapping[float, Mapping[str, NDArray[np.bool_]]]) -> _Predicted:
-        run = runs.load(job.folder, self.device)
+        try:
+            run = runs.load(job.folder, self.device)
+        except RunError as error:
+            raise RunError(f"{error} ({job.anew})") from error
         experiment = job.experiment
         prepared = prepare_all(run.plan, experiment.table, run.modalities, cache_dir())
         rows = keep_rows(prepared, experiment.splits["test"])

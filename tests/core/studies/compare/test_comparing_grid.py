@@ -195,6 +195,20 @@ def test_what_stands_in_the_way_of_a_training_is_named(finished: tuple[Path, Com
         grid(tmp_path / "grid")
 
 
+def test_a_damaged_training_is_named_with_what_to_do(finished: tuple[Path, Comparison], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished[0], tmp_path / "grid"))
+    damaged = folder / "runs" / "concat" / "seed-0"
+    (damaged / "model.safetensors").write_bytes(b"noise")
+    again = grid(folder)
+    (failed,) = again.failed
+    assert "damaged: " in failed.reason
+    assert failed.reason.endswith(f"(remove {damaged}, and the same command trains it anew)")
+    shutil.rmtree(damaged)
+    listening = Listening()
+    assert not grid(folder, callback=listening).failed
+    assert listening.trained == ["concat, seed 0"]
+
+
 def test_a_stopped_grid_goes_on_where_it_was(tmp_path: Path) -> None:
     changes = {"fusion": "product"}
     whole = grid(tmp_path / "whole", ["product"], [0], changes=changes)

@@ -324,6 +324,14 @@ def test_a_model_is_checked_once_for_all_rates(tmp_path: Path, monkeypatch: pyte
     assert inputs == [2, 2, 1, 1]
 
 
+def test_a_damaged_training_is_named_with_what_to_do(finished: tuple[Path, RobustnessMatrix], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished[0], tmp_path / "study"))
+    damaged = folder / "runs" / "concat_0_missing" / "seed-0"
+    (damaged / "model.safetensors").write_bytes(b"noise")
+    with pytest.raises(RunError, match=rf"damaged: .*\(remove {damaged}, and the same command trains it anew\)"):
+        study(folder)
+
+
 def test_what_frozen_encoders_give_is_not_computed_again_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
