@@ -40,7 +40,8 @@ def refit(
 ) -> Run:
     """Train a run's recipe anew, on its validation rows as well; of a cross-validation on all rows in its folds.
 
-    The test rows stay as they are, and are measured. Operators that were fitted on validation rows are taken over.
+    The test rows stay as they are, and are measured. Operators that were fitted on validation rows are taken over, those
+    of a cross-validation from its first fold.
 
     Args:
         run: the folder of a run whose training has ended.
@@ -99,7 +100,7 @@ def refitted_recipe(folder: Path, table: Any = None, epochs: int | None = None) 
         else:
             changes["split"] = split
     ends = epochs or round(mean(_epochs(each) for each in folds or [folder]))
-    changes["training.refit"] = {"epochs": ends, **({} if folds else {"run": str(folder.absolute())})}
+    changes["training.refit"] = {"epochs": ends, "run": str((folds or [folder])[0].absolute())}
     changes |= {f"training.{key}": None for key in CHOSEN} | {"training.keep": "last"}
     if ends > recipe.form.training.epochs:
         raise OptionError(f"the recipe of {folder} has {recipe.form.training.epochs} epochs, and {ends} are asked for")

@@ -173,13 +173,18 @@ def test_one_that_was_stopped_goes_on_bit_for_bit_without_the_run(fitted: Path, 
 
 def test_a_cross_validation_becomes_one_model_of_all_rows(tmp_path: Path) -> None:
     rows = [{key: value for key, value in row.items() if key != "split"} for row in toys.rows()]
-    recipe = {**toys.recipe(rows, **toys.NOISY), "split": None}
+    recipe = {**toys.recipe(rows, **{**toys.NOISY, "fusion": "calibrated"}), "split": None}
     mmreg.cross_validate(recipe, tmp_path / "cv", folds=2, device="cpu")
+    for fold, epoch in ((1, 1), (2, 3)):
+        path = tmp_path / "cv" / f"fold-{fold}" / runs.REPORT
+        report = json.loads(path.read_text())
+        path.write_text(json.dumps({**report, "best": {"metric": "f1", "value": 0.5, "epoch": epoch}}))
     run = mmreg.refit(tmp_path / "cv", tmp_path / "one", table=rows, device="cpu")
     facts = runs.read_facts(tmp_path / "one")
     assert facts["table"]["rows"] == {"train": 200, "validation": 0, "test": 0}
-    best = [runs.load(tmp_path / "cv" / f"fold-{n}", torch.device("cpu")).report["best"]["epoch"] for n in (1, 2)]
-    assert run.report["epochs"] == round(sum(best) / 2)
+    assert run.report["epochs"] == 2
+    first = runs.load(tmp_path / "cv" / "fold-1", torch.device("cpu"))
+    assert torch.equal(run.model.root.fusion.temperature, first.model.root.fusion.temperature)
 
 
 def test_a_recipe_can_say_it_of_itself(tmp_path: Path) -> None:
