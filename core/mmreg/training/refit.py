@@ -41,7 +41,7 @@ def refit(
     """Train a run's recipe anew, on its validation rows as well; of a cross-validation on all rows in its folds.
 
     The test rows stay as they are, and are measured. Operators that were fitted on validation rows are taken over; of a
-     cross-validation those of its first fold.
+    cross-validation those of its first fold.
 
     Args:
         run: the folder of a run whose training has ended.
