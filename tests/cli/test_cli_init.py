@@ -163,6 +163,14 @@ def test_commas_in_numbers_are_told_as_what_they_are(cli: Caller, tmp_path: Path
     assert f"these {said}, so they are texts: {remedy} they are numbers" in done.err
 
 
+@pytest.mark.parametrize("cell", ["1.{0:03},50", "{0}.5%"])
+def test_numbers_with_signs_are_not_told_as_files(cli: Caller, tmp_path: Path, cell: str) -> None:
+    rows = [{"price": cell.format(n), "word": ("lo", "hi")[n % 2], "label": "ab"[n % 2]} for n in range(60)]
+    done = cli("init", write_table(tmp_path / "t.csv", rows), "--target", "label", "--out", tmp_path / "r.yaml")
+    assert done.code == 0, done.err
+    assert "# price: left out; 60 of its cells were looked at, and no two are alike" in done.out
+
+
 def test_numbers_with_commas_that_repeat_are_no_several_labels(cli: Caller, tmp_path: Path) -> None:
     table = labelled(tmp_path, [f"{1000 + n % 10 * 1234:,}" for n in range(60)])
     written(cli, table)

@@ -312,8 +312,10 @@ def _damaged(cls: type[Modality], options: Mapping[str, tuple[Any, str]], sample
     until = time.monotonic() + SECONDS
     tried = list(takewhile(lambda _: time.monotonic() < until, _loaded(cls, options, [files[at] for at in chosen])))
     bad = [(file, cause) for file, cause in tried if cause]
-    if not bad or len(bad) == len(tried):
-        return None if bad else ""
+    if not bad:
+        return ""
+    if len(bad) == len(chosen):
+        return None
     file, cause = bad[0]
     first = f"{shortened(file.name)}: {shortened(cause, LONGEST)}" if isinstance(file, Path) else shortened(cause)
     return f"{len(bad)} of the {plural(len(tried), 'file')} tried cannot be loaded (first: {first})"
