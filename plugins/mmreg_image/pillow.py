@@ -21,6 +21,7 @@ from mmreg_image.tiff import check_tiff
 # Ghostscript would be run for EPS; IPTC and BLP have a JPEG inside, of which nobody counts the scans; the others are
 # read only with a handler that nobody installs.
 EXCLUDED = frozenset({"EPS", "IPTC", "BLP", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"})
+SAVE_ANEW = "save it with 8 or 16 bits a channel"
 
 SLOW_PIXELS = 10_000_000
 """The most pixels that are decoded by a decoder in Python, which takes up to a microsecond for each."""
@@ -100,6 +101,13 @@ def _channels(image: Image.Image) -> Pixels:
     array = np.asarray(image)
     if image.mode.startswith("I"):
         if array.min() < 0 or array.max() > 65535:
-            raise ValueLoadError(f"pixels of 32 bits are to be from 0 to 65535, found {array.min()} to {array.max()}")
+            raise ValueLoadError(
+                f"pixels of 32 bits are to be from 0 to 65535, found {array.min()} to {array.max()}; {SAVE_ANEW}"
+            )
         array = array.astype(np.uint16)
-    return eight_bits(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
+    try:
+        return eight_bits(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
+    except ValueLoadError as error:  # which speaks of arrays; other pixels than floats all fit
+        raise ValueLoadError(
+            f"pixels in floating point are to be from 0 to 1, found {array.min():g} to {array.max():g}; {SAVE_ANEW}"
+        ) from error

@@ -107,7 +107,10 @@ class Labels:
             types[type(value)] += count
         strange = sorted(kind.__name__ for kind in types if kind not in _KINDS)
         if strange:
-            raise TargetError(f"a label is text, a number, or true or false; found {', '.join(strange)}")
+            remedy = "cast the column to text, or to a number"
+            if "dict" in strange:
+                remedy = "make one of its parts a column of text or numbers"
+            raise TargetError(f"a label is text, a number, or true or false; found {', '.join(strange)}: {remedy}")
         kinds = sorted({_KINDS[kind] for kind in types})
         if len(kinds) > 1:
             of_kind = {kind: sum(n for of_type, n in types.items() if _KINDS[of_type] == kind) for kind in kinds}

@@ -6,9 +6,12 @@ import json
 import re
 import shlex
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import records
 import yaml
@@ -135,6 +138,82 @@ def test_a_target_of_decimal_commas_is_told_as_that(cli: Caller, tmp_path: Path)
     done = cli("init", tmp_path / "t.csv", "--target", "price", "--out", tmp_path / "r.yaml")
     assert done.code == 2
     assert "these have a decimal comma, so they are texts: with a point they are numbers" in done.err
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([f"{1000 + n * 1234:,}" for n in range(60)], "have commas as thousands separators"),
+        ([f"{200 + n * 1234:,}" for n in range(60)], "have commas as thousands separators"),
+        ([f"{1000 + n * 1234:,}.50" for n in range(60)], "have commas as thousands separators"),
+        ([f"{n / 8:.3f}".replace(".", ",") for n in range(60)], "have a decimal comma"),
+        ([f"{n},{n % 10}" for n in range(60)], "have a decimal comma"),
+    ],
+)
+def test_commas_in_numbers_are_told_as_what_they_are(cli: Caller, tmp_path: Path, cells: list[str], said: str) -> None:
+    rows = [{"price": cell, "word": ("lo", "hi")[n % 2], "label": "ab"[n % 2]} for n, cell in enumerate(cells)]
+    table = write_table(tmp_path / "t.csv", rows)
+    remedy = "without the commas" if "thousands" in said else "with a point"
+    done = cli("init", table, "--target", "label", "--out", tmp_path / "r.yaml")
+    assert done.code == 0, done.err
+    assert re.search(rf"# note: column 'price': \d+ numbers {said}, so they are texts; {remedy} they are", done.out)
+    assert f"# price: left out; its numbers {said}, so they are texts" in done.out
+    done = cli("init", table, "--target", "price", "--out", tmp_path / "r.yaml", "--overwrite")
+    assert done.code == 2
+    assert f"these {said}, so they are texts: {remedy} they are numbers" in done.err
+
+
+@pytest.mark.parametrize("cell", ["1.{0:03},50", "{0}.5%"])
+def test_numbers_with_signs_are_not_told_as_files(cli: Caller, tmp_path: Path, cell: str) -> None:
+    rows = [{"price": cell.format(n), "word": ("lo", "hi")[n % 2], "label": "ab"[n % 2]} for n in range(60)]
+    done = cli("init", write_table(tmp_path / "t.csv", rows), "--target", "label", "--out", tmp_path / "r.yaml")
+    assert done.code == 0, done.err
+    assert "# price: left out; 60 of its cells were looked at, and no two are alike" in done.out
+
+
+def test_numbers_with_commas_that_repeat_are_no_several_labels(cli: Caller, tmp_path: Path) -> None:
+    table = labelled(tmp_path, [f"{1000 + n % 10 * 1234:,}" for n in range(60)])
+    written(cli, table)
+    text = table.with_suffix(".yaml").read_text()
+    assert "column 'label': 60 numbers have commas as thousands separators, so they are texts" in text
+    assert "multilabel" not in text
+    assert "then on_bad: skip" not in text  # which is for words that stand for nothing
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        (pa.date32(), [date(2024, 1, 1 + n) for n in range(3)]),
+        (pa.struct({"kind": pa.int64()}), [{"kind": n} for n in range(3)]),
+    ],
+)
+def test_what_is_to_be_done_with_a_target_of_other_values_is_said_by_every_command(
+    cli: Caller, tmp_path: Path, kind: pa.DataType, parts: list[Any]
+) -> None:
+    columns = {"size": [0.3 * n for n in range(60)], "label": pa.array(parts * 20, kind)}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    modalities = "modalities: {size: {type: tabular, columns: [size]}}"
+    (tmp_path / "r.yaml").write_text(f"table: t.parquet\ntarget: {{column: label}}\n{modalities}\n")
+    told = {
+        "date": "found date: cast the column to text, or to a number",
+        "dict": "found dict: make one of its parts a column of text or numbers",
+    }[type(parts[0]).__name__]
+    for command in (
+        ["init", tmp_path / "t.parquet", "--out", tmp_path / "new.yaml"],
+        ["validate", tmp_path / "r.yaml"],
+    ):
+        done = cli(*command)
+        assert done.code == 2
+        assert told in done.err
+
+
+def test_infinite_targets_are_told_in_the_words_of_the_training(cli: Caller, tmp_path: Path) -> None:
+    rows = [{"size": n * 0.3, "y": "inf" if n % 6 == 1 else n * 1.5} for n in range(60)]
+    table = write_table(tmp_path / "t.csv", rows)
+    assert written(cli, table)["on_bad"] == "skip"
+    told = "10 rows have no finite value in the target column 'y' (first: t.csv, row 2: inf)"
+    assert f"# {told}; left out" in table.with_suffix(".yaml").read_text()
+    assert f"{told}; skipped" in cli("validate", table.with_suffix(".yaml")).err
 
 
 def test_lists_with_semicolons_make_a_multilabel_task_whose_predictions_are_read_back(
@@ -318,7 +397,7 @@ def test_empty_targets_and_missing_files_are_allowed_for_with_the_reason(
     assert recipe["modalities"]["image"]["on_bad"] == "absent"
     text = (tmp_path / "table.yaml").read_text()
     assert "1 of the 60 files looked at are missing" in text
-    assert "2 rows have no label; left out" in text
+    assert "2 rows have no value in the target column 'label' (first: table.csv, row 4: empty); left out" in text
     done = cli("train", tmp_path / "table.yaml", "--out", tmp_path / "run", "--set", "training.epochs=1", "-q")
     assert done.code == 0, done.err
     assert "2 rows have no value in the target column 'label' (first: table.csv, row 4: empty); skipped" in done.err

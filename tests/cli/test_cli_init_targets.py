@@ -48,7 +48,9 @@ def test_several_targets_get_a_task_each_and_the_recipe_trains(cli: Caller, tabl
 
 def test_rows_that_lack_all_of_them_are_left_out(cli: Caller, table: Path) -> None:
     done = cli("init", table, "--out", table.with_suffix(".yaml"), "--target", "kind", "--target", "asking price")
-    assert "on_bad: skip  # 2 rows have no kind nor asking price; left out" in done.out
+    assert (
+        "on_bad: skip  # 2 rows have no value in any of the target columns 'kind', 'asking price' (first: " in done.out
+    )
 
 
 def test_a_target_that_is_no_column_is_told(cli: Caller, table: Path) -> None:

@@ -37,6 +37,9 @@ def init(
 ) -> None:
     """Look at a table and write a recipe for it that trains as it stands, with the reason for each choice.
 
+    Of each column of files a few are loaded; where some of these cannot be, the recipe does without such files. If
+    none of the few is broken but another is, train refuses it by name.
+
     Example: mmreg init products.csv --target label --out recipe.yaml
     """
     from mmreg.data.dialect import TableFile

@@ -1,9 +1,10 @@
-"""Texts that may be meant as something else: words for nothing, and numbers with a decimal comma."""
+"""Texts that may be meant as something else: words for nothing, and numbers with commas in them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,10 +18,21 @@ WORDS = ("na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "nil", "none", "-", 
 _LONGEST = max(map(len, WORDS))
 _DECIMAL_COMMA = r"^[+-]?[0-9]+,[0-9]+$"
 _NUMBER = r"^[+-]?[0-9]+([.,][0-9]+)?$"
+_PLAIN = r"^[+-]?[0-9]+([.][0-9]+)?$"
+_THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+([.][0-9]+)?$"
+_NO_DECIMAL_COMMA = r"[.]|,.*,"
+ENOUGH = 10
+"""From so many numbers on that all have a comma before three digits, it is taken for a separator of thousands."""
 
 
-def notes(table: Table, columns: Iterable[str]) -> Iterator[str]:
-    """A line for each of these columns of texts that holds words for nothing, or numbers that are taken for texts."""
+def notes(table: Table, columns: Iterable[str], then: str = "") -> Iterator[str]:
+    """A line for each of these columns of texts that holds words for nothing, or numbers that are taken for texts.
+
+    Args:
+        table: the rows.
+        columns: of it.
+        then: what else to say where words for nothing can be made absent.
+    """
     for name in columns:
         if name in table.unreadable or not is_text(table.column(name).type):
             continue
@@ -30,17 +42,43 @@ def notes(table: Table, columns: Iterable[str]) -> Iterator[str]:
             cells = plural(sum(counts.values()), "cell holds", "cells hold")
             found = listed(f"{word!r} ({count:,})" for word, count in counts.items())
             texts = json.dumps(list(counts), ensure_ascii=False)
-            yield f"column {name!r}: {cells} {found}, texts like any other; missing: {texts} makes them absent"
-        commas = decimal_commas(column)
-        if commas:
-            cells = plural(commas, "number has", "numbers have")
-            yield f"column {name!r}: {cells} a decimal comma, so they are texts; with a point they are numbers"
+            yield f"column {name!r}: {cells} {found}, texts like any other; missing: {texts} makes them absent{then}"
+        if commas := numbers_with_commas(column):
+            cells = plural(commas.numbers, "number has", "numbers have")
+            yield f"column {name!r}: {cells} {commas.what}, so they are texts; {commas.remedy}"
 
 
-def decimal_commas(column: pa.Array | pa.ChunkedArray) -> int:
-    """How many of a column's texts are numbers with a decimal comma; 0 if one of them is no number."""
-    commas = pc.sum(pc.match_substring_regex(column, _DECIMAL_COMMA)).as_py() or 0
-    return commas if commas and pc.all(pc.match_substring_regex(column, _NUMBER)).as_py() else 0
+class Commas(NamedTuple):
+    """Numbers with commas in a column of texts.
+
+    Attributes:
+        numbers: how many there are.
+        what: their commas are.
+        remedy: by which they are numbers.
+    """
+
+    numbers: int
+    what: str
+    remedy: str
+
+
+def numbers_with_commas(column: pa.Array | pa.ChunkedArray) -> Commas | None:
+    """The numbers with commas among a column's texts; None if there are none, or one of the texts is no number."""
+
+    def matching(pattern: str) -> int:
+        return pc.sum(pc.match_substring_regex(column, pattern)).as_py() or 0
+
+    known = len(column) - column.null_count
+    thousands = matching(_THOUSANDS)
+    if thousands and thousands + matching(_PLAIN) == known:
+        if thousands >= ENOUGH or matching(_NO_DECIMAL_COMMA):
+            return Commas(thousands, "commas as thousands separators", "without the commas they are numbers")
+        what = "a comma that may separate thousands or be a decimal comma"
+        return Commas(thousands, what, "without it, or with a point instead, they are numbers")
+    decimal = matching(_DECIMAL_COMMA)
+    if decimal and matching(_NUMBER) == known:
+        return Commas(decimal, "a decimal comma", "with a point they are numbers")
+    return None
 
 
 def _words(column: pa.ChunkedArray) -> dict[str, int]:

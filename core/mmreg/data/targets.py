@@ -69,23 +69,29 @@ class TargetColumn:
         Raises:
             TargetError: there are such rows and they are not to be skipped, or no other training row is there.
         """
-        empty = self.missing()
-        found = np.sort(np.concatenate([rows[empty[rows]] for rows in splits.values()]))
-        if not len(found):
+        text = self.lacking(np.concatenate(list(splits.values())))
+        if not text:
             return dict(splits), []
-        first_value = self.values[int(found[0])]
-        value = "value" if self.values.is_null()[found].all() else "finite value"
-        first = "empty" if first_value is None or "" not in self.columns else shown(first_value)
-        text = (
-            f"{plural(len(found), 'row has', 'rows have')} no {value} in {self._told} "
-            f"(first: {self.table.where(found[0])}: {first})"
-        )
         if not skip:
             raise TargetError(f"{text}; fill them, remove them, or set on_bad: skip")
+        empty = self.missing()
         kept = {split: rows[~empty[rows]] for split, rows in splits.items()}
         if not len(kept["train"]):
             raise TargetError(f"{text}: no training row is left")
         return kept, [f"{text}; skipped"]
+
+    def lacking(self, rows: NDArray[np.int64]) -> str:
+        """How many of these rows have no target, or none that is finite, and which is the first; empty if all have."""
+        found = np.sort(rows[self.missing()[rows]])
+        if not len(found):
+            return ""
+        first_value = self.values[int(found[0])]
+        value = "value" if self.values.is_null()[found].all() else "finite value"
+        first = "empty" if first_value is None or "" not in self.columns else shown(first_value)
+        return (
+            f"{plural(len(found), 'row has', 'rows have')} no {value} in {self._told} "
+            f"(first: {self.table.where(found[0])}: {first})"
+        )
 
     def missing(self) -> NDArray[np.bool_]:
         """Which rows have no target, or one that is not finite, (N,)."""

@@ -22,6 +22,7 @@ from mmreg.data.lookalikes import notes
 from mmreg.data.sources import open_table
 from mmreg.data.splits import few_validation, split_rows
 from mmreg.data.table import SEPARATOR_HINT, Table
+from mmreg.data.targets import TargetColumn
 from mmreg.errors import MmregError, RecipeError, TableError
 from mmreg.files import unwritable, write_text
 from mmreg.messages import listed, plural
@@ -114,13 +115,13 @@ def draft_recipe(table: TableFile, target: str | Sequence[str] | None = None, fo
     if not suggestions:
         raise TableError(
             f"{opened.name}: none of the columns {listed(left) or '(none left)'} is of an installed modality "
-            f"({', '.join(registry.names('modality'))}); are relative paths in it relative to the table?"
+            f"({', '.join(registry.names('modality'))}); are its files there, whole, and named relative to the table?"
         )
     _inputs(draft, opened, columns, suggestions, train)
     for column in whole:
         draft.add("", f"{column}: left out; the target is a part of it")
-    for note in notes(opened, predicted):
-        draft.add("", f"note: {note}; then on_bad: skip leaves out rows without a target")
+    for note in notes(opened, predicted, "; then on_bad: skip leaves out rows without a target"):
+        draft.add("", f"note: {note}")
     for note in islice(notes(opened, columns), MOST_LINES):
         draft.add("", f"note: {note}")
     held_out = (
@@ -131,10 +132,9 @@ def draft_recipe(table: TableFile, target: str | Sequence[str] | None = None, fo
     for told in few_validation(held_out):
         draft.add("", told)
     _fusion(draft, [task.name for task in tasks.values()], len(suggestions), held_out)
-    lacking = int(np.all([values.missing() for values in targets.values()], axis=0).sum())
-    if lacking:
-        rows, named = plural(lacking, "row has", "rows have"), " nor ".join(predicted)
-        draft.add("on_bad: skip", f"{rows} no {named}; left out, as are rows with cells that cannot be loaded")
+    known = TargetColumn(opened, predicted[0] if len(predicted) == 1 else {name: name for name in predicted})
+    if lacking := known.lacking(np.arange(len(opened))):
+        draft.add("on_bad: skip", f"{lacking}; left out, as are rows with cells that cannot be loaded")
     epochs = int(np.clip(40_000 / max(train, 1), 20, 60))
     training: dict[str, Any] = {"epochs": epochs, "batch_size": 64 if train >= 640 else 32, "seed": 0}
     # Of several targets none is the one by which the weights are to be chosen.

@@ -13,7 +13,7 @@ import pyarrow as pa
 from mmreg import registry
 from mmreg.contract.target_values import TargetValues
 from mmreg.contract.task import Concern, Task
-from mmreg.data.lookalikes import decimal_commas
+from mmreg.data.lookalikes import numbers_with_commas
 from mmreg.data.splits import SPLITS, split_rows
 from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn
@@ -112,6 +112,7 @@ def _fitting(what: str, column: TargetValues) -> TaskChoice:
             f"{what} holds lists written as text, such as {shown(values[0])}; write the labels of a row with ; between "
             "them, or the table as JSON lines or Parquet, which have lists"
         )
+    commas = numbers_with_commas(pa.array(list(texts))) if texts else None
     for separator in SEPARATORS:
         if texts and _separates(separator, texts, anyway=not repeated):
             few = shown(next(text for text in texts if separator in text))
@@ -119,14 +120,13 @@ def _fitting(what: str, column: TargetValues) -> TaskChoice:
             return TaskChoice("multilabel", reason, {"separator": separator})
     if not repeated:
         few = listed(shown(text) for text in sorted({str(value) for value in column[:3]}))
-        commas = "; these have a decimal comma, so they are texts: with a point they are numbers"
-        hint = commas if texts and decimal_commas(pa.array(list(texts))) else ""
+        hint = f"; these have {commas.what}, so they are texts: {commas.remedy}" if commas else ""
         raise TableError(
             f"{what} holds {different} different values in {plural(rows, 'row')}, such as {few}; "
             f"choose a column whose values repeat, or one of numbers, by --target{hint}"
         )
     reason = f"it holds {different} different values"
-    for separator in SEPARATORS:
+    for separator in () if commas else SEPARATORS:
         if sum(count for text, count in texts.items() if separator in text) > MANY_JOINED * rows:
             instead = f"task: multilabel, separator: {separator!r}"
             reason += f"; if {separator!r} stands between several labels of a row, write {instead}"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmreg import registry
@@ -19,16 +21,21 @@ from mmreg.contract.interfaces import Encoder, EncoderSuggestion, Modality
 from mmreg.data.cells import iter_column
 from mmreg.data.list_cells import json_list
 from mmreg.data.located import Unreadable
+from mmreg.data.lookalikes import numbers_with_commas
 from mmreg.data.table import Table
 from mmreg.errors import MmregError, ValueLoadError
 from mmreg.files import irregular
-from mmreg.messages import plural, shortened
+from mmreg.messages import LONGEST, plural, shortened
 from mmreg.recipe.finder import Finder
 from mmreg.recipe.suggest_lists import parted
 from mmreg.registry.describing import ambiguous, needs
 
 SAMPLE = 200
 """Values of a column that are looked at."""
+TRIED = 16
+"""Files of these that are loaded, to see whether they can be."""
+SECONDS = 5.0
+"""After so long no further file is tried."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +129,10 @@ def why_left_out(table: Table, column: str) -> str:
     if not values:
         return "it is empty"
     texts = [value for value in values if isinstance(value, str)]
-    if len(texts) == len(values) and all(Path(text).suffix for text in texts):
-        return "files that are missing, or that no installed modality reads"
+    if len(texts) == len(values) and (commas := numbers_with_commas(pa.array(texts))):
+        return f"its numbers have {commas.what}, so they are texts"
+    if len(texts) == len(values) and all(_has_ending(text) for text in texts):
+        return "files that are missing or damaged, or that no installed modality reads"
     first = values[0]
     if isinstance(first, Hashable) and len(values) > 1 and all(value == first for value in values):
         return f"it holds {shortened(str(first))} alone, as far as it was looked at"
@@ -137,6 +146,11 @@ def why_left_out(table: Table, column: str) -> str:
     among = f" among the first {len(texts):,}" if len(texts) == SAMPLE else ""
     words = plural(len(set(texts)), "different word")
     return f"{words}{among}, rather a label than a text; type: text would read them"
+
+
+def _has_ending(text: str) -> bool:
+    """Whether a text ends as a file's name may, unlike a number."""
+    return any(character.isalpha() for character in Path(text).suffix)
 
 
 def _modalities() -> Iterator[tuple[str, type[Modality]]]:
@@ -245,7 +259,10 @@ def _for_column(
             missing = len(sample) - len(there)
             lacks = f"{missing} of the {plural(len(sample), 'file')} looked at are missing" if missing else ""
             bad = _cannot_load([*broken, *_refused(cls, options, there)], len(sample) + len(broken))
-            told = "; ".join(filter(None, [lacks, bad]))
+            damaged = _damaged(cls, options, there)
+            if damaged is None:
+                continue
+            told = "; ".join(filter(None, [lacks, bad, damaged]))
             return Suggestion(name, cls, (column,), dict(options), told, there, name=column)
         except Exception:  # whatever a plugin's code raises; it is not what it takes
             continue
@@ -282,18 +299,43 @@ def _cannot_load(causes: Sequence[str], cells: int) -> str:
 
 
 def _refused(cls: type[Modality], options: Mapping[str, tuple[Any, str]], sample: Sequence[Any]) -> list[str]:
-    """Why a modality cannot load some of a column's values: those that lie in the table, as files take their time."""
+    """Why a modality cannot load some of a column's arrays; of files see `_damaged`."""
     values = [value for value in sample if isinstance(value, np.ndarray)]
-    causes: list[str] = []
-    if values:
-        modality = cls(**{key: value for key, (value, _) in options.items()})
-        modality.fit_values(iter(values))
-        for value in values:
-            try:
-                modality.load(value)
-            except ValueLoadError as error:
-                causes.append(str(error))
-    return causes
+    return [cause for _, cause in _loaded(cls, options, values) if cause]
+
+
+def _damaged(cls: type[Modality], options: Mapping[str, tuple[Any, str]], sample: Sequence[Any]) -> str | None:
+    """What is to be said of files that a modality cannot load, of a few that are tried; None if it can load none."""
+    files = list(dict.fromkeys(value for value in sample if isinstance(value, Path | bytes)))
+    # At random, as every so many files may be alike.
+    chosen = np.sort(np.random.default_rng(0).permutation(len(files))[:TRIED])
+    until = time.monotonic() + SECONDS
+    tried = list(takewhile(lambda _: time.monotonic() < until, _loaded(cls, options, [files[at] for at in chosen])))
+    bad = [(file, cause) for file, cause in tried if cause]
+    if not bad:
+        return ""
+    if len(bad) == len(chosen):
+        return None
+    file, cause = bad[0]
+    first = f"{shortened(file.name)}: {shortened(cause, LONGEST)}" if isinstance(file, Path) else shortened(cause)
+    return f"{len(bad)} of the {plural(len(tried), 'file')} tried cannot be loaded (first: {first})"
+
+
+def _loaded(
+    cls: type[Modality], options: Mapping[str, tuple[Any, str]], values: Sequence[Any]
+) -> Iterator[tuple[Any, str]]:
+    """Values that are loaded one by one, each with the reason why it cannot be; an empty one if it can."""
+    if not values:
+        return
+    modality = cls(**{key: value for key, (value, _) in options.items()})
+    modality.fit_values(iter(values))
+    for value in values:
+        try:
+            modality.load(value)
+        except ValueLoadError as error:
+            yield value, str(error)
+        else:
+            yield value, ""
 
 
 def _is_there(path: Path) -> bool:

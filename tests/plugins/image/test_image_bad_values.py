@@ -197,3 +197,10 @@ def test_values_that_are_no_picture(array, words):
 def test_thirty_two_bit_pixels_beyond_sixteen_bits_are_refused():
     array = np.array([[0, 70000]], np.int32)
     assert "from 0 to 65535" in refusal(encode("TIFF", Image.fromarray(array)))
+
+
+def test_a_file_of_floating_point_pixels_is_to_be_saved_anew():
+    pixels = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    assert decode.read_pixels(encode("TIFF", Image.fromarray(pixels))).max() == 255
+    told = refusal(encode("TIFF", Image.fromarray(pixels * 900)))
+    assert told == "pixels in floating point are to be from 0 to 1, found 0 to 900; save it with 8 or 16 bits a channel"
