@@ -85,10 +85,10 @@ def tune(
     searched = mmreg.SearchedRecipe.read(recipe, overrides)
     facts = mmreg.validate(searched, device=device)
     if not facts["rows"]["validation"]:
-        raise TableError(
-            "trials are judged by validation rows, and there are none; give the table such rows, or a split with a "
-            "validation share"
-        )
+        remedy = "give the table such rows, or a split with a validation share"
+        if facts["recipe"]["training"]["refit"]:
+            remedy = "leave out training.refit, by which they are learned from, until the best recipe is found"
+        raise TableError(f"trials are judged by validation rows, and there are none; {remedy}")
     made = made_pruner(pruner, facts["epochs"])
     claim(folder)
     with study(folder, searched, facts, made) as opened:

@@ -132,7 +132,8 @@ class Display(Callback):
             folder = shlex.quote(str(run.folder))
             table = "" if run.fingerprint else " TABLE --split test"
             print(f"\neverything is in {run.folder}; next:")
-            print(f"  mmreg evaluate {folder}{table}")
+            if splits or table:
+                print(f"  mmreg evaluate {folder}{table}")
             print(f"  mmreg predict {folder} TABLE --out predictions.csv")
             if "validation" in report and run.fingerprint:
                 print(f"  mmreg refit {folder}  # learns from the validation rows as well")

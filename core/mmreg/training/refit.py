@@ -103,7 +103,7 @@ def refitted_recipe(folder: Path, table: Any = None, epochs: int | None = None) 
     changes["training.refit"] = {"epochs": ends, "run": str((folds or [folder])[0].absolute())}
     changes |= {f"training.{key}": None for key in CHOSEN} | {"training.keep": "last"}
     if ends > recipe.form.training.epochs:
-        raise OptionError(f"the recipe of {folder} has {recipe.form.training.epochs} epochs, and {ends} are asked for")
+        raise OptionError(f"epochs can be at most the {recipe.form.training.epochs} of {folder}'s recipe, found {ends}")
     if table is not None:
         is_file = isinstance(table, str | Path) and "://" not in str(table)
         changes["table"] = str(Path(table).absolute()) if is_file else table
@@ -122,8 +122,8 @@ def _epochs(folder: Path) -> int:
         return _good_epochs(folder, finished_report(folder))
     except (OSError, ValueError, KeyError, IndexError, TypeError, ArithmeticError) as error:
         raise RunError(
-            f"what the epochs of {folder} came to cannot be read ({type(error).__name__}: {one_line(error)}); say how "
-            "many are to be trained by --epochs"
+            f"what the epochs of {folder} came to cannot be read ({one_line(error)}); say how many are to be trained "
+            "by --epochs"
         ) from error
 
 

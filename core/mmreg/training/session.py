@@ -189,8 +189,8 @@ class Session:
         if self.resumption is None:
             if runs.read_facts(self.earlier)["table"]["fingerprint"] != self.fingerprint:
                 self._note(
-                    f"{self.experiment.table.name} is not as it was when {self.earlier} was trained: rows that chose "
-                    "its epochs may be test rows now"
+                    f"{self.experiment.table.name} is not as it was when {self.earlier} was trained: rows that it "
+                    "learned from, or was chosen by, may be test rows now; do not compare figures with its own"
                 )
             for name in take_fitted(model, self.earlier):
                 self._note(f"{name} is as it was fitted in {self.earlier}")

@@ -193,6 +193,18 @@ def test_a_search_whose_trials_all_fail_ends_and_says_why(
         assert [(row["state"], row["reason"]) for row in rows] == [("failed", "ValueError: no such thing")] * count
 
 
+@pytest.mark.parametrize(
+    ("override", "remedy"),
+    [
+        ("split={validation: 0, test: 0.2}", "give the table such rows"),
+        ("training.refit=true", "leave out training.refit, by which they are learned from"),
+    ],
+)
+def test_without_validation_rows_there_is_no_search(recipe: Path, tmp_path: Path, override: str, remedy: str) -> None:
+    with pytest.raises(TableError, match=f"and there are none; {remedy}"):
+        tune(recipe, tmp_path / "tuned", 2, overrides=[override])
+
+
 def test_what_every_trial_would_meet_ends_the_search(
     recipe: Path, tmp_path: Path, whole: Tuning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
