@@ -272,11 +272,10 @@ def _split(
     """The rows of every split; none for one that there is not."""
     shares = _shares(plan.recipe.form.split)
     splits = split_rows(tables, shares, target.classes(task, shares), plan.recipe.form.training.seed)
-    found = {name: splits.get(name, np.zeros(0, np.int64)) for name in SPLITS}
+    none = np.zeros(0, np.int64)
     if plan.recipe.form.training.refit:
-        found["train"] = np.sort(np.concatenate([found["train"], found.pop("validation")]))
-        found["validation"] = np.zeros(0, np.int64)
-    return {name: found[name] for name in SPLITS}
+        splits["train"] = np.sort(np.concatenate([splits["train"], splits.pop("validation", none)]))
+    return {name: splits.get(name, none) for name in SPLITS}
 
 
 def _shares(split: str | Fractions | None) -> str | dict[str, Any] | None:

@@ -326,6 +326,9 @@ def _training(finder: Finder, form: Form, found: Found, tried: bool) -> None:
         refused = refusal(found.optimizer, found.schedule, training.epochs)
         if refused is not None:
             finder.problem((*path, refused[0]), refused[1])
+    if training.last_epoch > training.epochs:
+        told = f"must be at most training.epochs, {training.epochs}; found {training.last_epoch}"
+        finder.problem((*path, "refit", "epochs"), told)
     balance = training.balance
     if balance is not None:
         found.balance = finder.component("balance", balance.name, balance.options, (*path, "balance"))

@@ -161,8 +161,7 @@ class Training(Closed):
     @property
     def last_epoch(self) -> int:
         """The epoch after which training ends, if nothing ends it before."""
-        ends = self.refitted and self.refitted.epochs
-        return min(self.epochs, ends or self.epochs)
+        return (self.refitted and self.refitted.epochs) or self.epochs
 
     @property
     def missing(self) -> MissingRate:

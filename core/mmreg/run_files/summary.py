@@ -93,10 +93,10 @@ def summarize(folder: Path) -> RunSummary:
     missing = [name for name in (RECIPE, COMPONENTS) if not (folder / name).is_file()]
     if told["report"] and not (folder / WEIGHTS).is_file():
         missing.append(WEIGHTS)
-    if not missing and (folder / WEIGHTS).is_file() and not _is_whole(folder / WEIGHTS):
-        return RunSummary(folder, "damaged", f"{WEIGHTS} is not as it was written", date, **told)
     if missing:
         return RunSummary(folder, "damaged", f"{missing[0]} is gone", date, **told)
+    if (folder / WEIGHTS).is_file() and not _is_whole(folder / WEIGHTS):
+        return RunSummary(folder, "damaged", f"{WEIGHTS} is not as it was written", date, **told)
     if not told["report"]:
         return RunSummary(folder, "stopped", "", date, **told)
     on = ""

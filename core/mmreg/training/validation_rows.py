@@ -9,7 +9,6 @@ from mmreg.experiment import Experiment
 from mmreg.messages import listed, plural
 from mmreg.recipe.resolve import Plan
 from mmreg.recipe.training_form import Refit
-from mmreg.registry.options import Problem
 
 
 def check_validation(plan: Plan, experiment: Experiment) -> None:
@@ -17,13 +16,8 @@ def check_validation(plan: Plan, experiment: Experiment) -> None:
 
     Raises:
         ValidationRowsError: names what needs them, and how many there are.
-        RecipeError: without any, more epochs are to be trained than there are.
     """
     count, refit = len(experiment.splits["validation"]), plan.recipe.form.training.refitted
-    epochs = plan.recipe.form.training.epochs
-    if refit and (refit.epochs or 0) > epochs:
-        told = f"must be at most training.epochs, {epochs}; found {refit.epochs}"
-        plan.recipe.fail_if([Problem(("training", "refit", "epochs"), told)])
     for node in plan.fusion.nodes() if plan.fusion else ():
         if getattr(node.fusion.cls, "fitted", False) and not count:
             if refit and refit.run:
