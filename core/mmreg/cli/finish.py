@@ -11,6 +11,10 @@ from mmreg.completion import complete_runs
 from mmreg.console import AcceptChanges, Debug, Device, Quiet
 from mmreg.run_files.finished import refuse_combination
 
+ItsTable = Annotated[
+    str | None, typer.Argument(metavar="TABLE", help="Its table, if that is elsewhere by now.", show_default=False)
+]
+
 
 def finish(
     folder: Annotated[
@@ -22,10 +26,7 @@ def finish(
             autocompletion=complete_runs,
         ),
     ],
-    table: Annotated[
-        str | None,
-        typer.Argument(metavar="TABLE", help="Its table, if that is elsewhere by now.", show_default=False),
-    ] = None,
+    table: ItsTable = None,
     device: Device = "auto",
     accept_changes: AcceptChanges = False,
     quiet: Quiet = False,

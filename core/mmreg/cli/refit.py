@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mmreg.cli.finish import ItsTable
 from mmreg.completion import complete_runs
 from mmreg.console import Debug, Device, Quiet, say
 from mmreg.errors import OptionError
@@ -25,10 +26,7 @@ def refit(
             autocompletion=complete_runs,
         ),
     ],
-    table: Annotated[
-        str | None,
-        typer.Argument(metavar="TABLE", help="Its table, if that is elsewhere by now.", show_default=False),
-    ] = None,
+    table: ItsTable = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The new run's folder; RUN-refit if not given.", metavar="RUN"),
