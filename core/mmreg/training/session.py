@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mmreg import runs
 from mmreg.contract.spec import specs_text
@@ -22,17 +20,18 @@ from mmreg.data.prepared import SHOWN, bad_texts, fit_arrays, keep_rows, rows_wi
 from mmreg.errors import RunError, TableError, TrainingError
 from mmreg.experiment import Experiment, prepare_all, true_targets
 from mmreg.files import csv_text, write_json
-from mmreg.messages import listed, plural, without_modality, without_pair
+from mmreg.messages import plural, without_modality, without_pair
 from mmreg.model.devices import resolve_precision
 from mmreg.model.model import MultimodalModel
 from mmreg.regions import region
 from mmreg.runs import Run
 from mmreg.runs.followers import Followers
 from mmreg.training.batch_size import find_batch_size
-from mmreg.training.checkpoint import BEST_WEIGHTS, FROZEN_WEIGHTS, TRAINING, forget_earlier, load_checkpoint
+from mmreg.training.checkpoint import FROZEN_WEIGHTS, TRAINING, forget_earlier, load_checkpoint
 from mmreg.training.encode_once import encode_once
 from mmreg.training.fitting import fit_fusions, fit_task, hold_fitted, take_fitted
 from mmreg.training.given import Given
+from mmreg.training.held_weights import HeldWeights
 from mmreg.training.loop import Trainer
 from mmreg.training.nonfinite import NonFiniteError
 from mmreg.training.parameters import count_trained
@@ -40,7 +39,7 @@ from mmreg.training.peers import Peers, check_same
 from mmreg.training.resuming import Resumption, check_values, identity
 from mmreg.training.rows import TrainingRows
 from mmreg.training.saving import Kept, Saver
-from mmreg.training.soup import Soup, epoch_weights, greedy_soup
+from mmreg.training.soup import Soup
 from mmreg.training.stopping import Stop, Stopped
 from mmreg.training.validation_rows import check_validation
 
@@ -83,7 +82,7 @@ class Session:
         self.form = experiment.plan.recipe.form
         self.earlier = experiment.plan.recipe.refitted_run()
         self.notes: list[str] = []
-        self.best = ""  # the checksum of the best weights so far
+        self.held = HeldWeights(folder, self.plan, self._note)
         self.holds_best = False  # whether the model has better weights than those that were kept as the best
         self.needs_earlier = False  # whether the state before the last one is the one that can be gone on from
 
@@ -125,7 +124,7 @@ class Session:
             self._start_folder(model)
         else:
             self._go_on(resumption, trainer)
-        self._keep_frozen(model)
+        self.held.keep_frozen(model)
         run = Run(
             self.folder,
             self.plan,
@@ -140,9 +139,7 @@ class Session:
         self.followers.tell("on_start", run, self._facts(model, trainer))
         with self.stop.heeding():
             self._train(trainer, run)
-        soup = self._soup(trainer) if self.form.training.keep == "soup" else None
-        if self.form.training.keep == "best" and trainer.progress.best is not None and not self.holds_best:
-            runs.load_kept_weights(self.plan, model, runs.read_weights(runs.run_file(self.folder, runs.BEST)))
+        soup = self.held.settle(model, trainer, self.holds_best)
         values, held_out = self.given.in_place(self.prepared), experiment.splits["validation"]
         if self.earlier is None:
             fit_fusions(run, values, held_out, experiment.targets, experiment.task, self._note)
@@ -202,7 +199,7 @@ class Session:
         if not frozen:
             return Given()
         if self.resumption is not None:  # what it was restored from has no weights
-            load_checkpoint(self.folder, model.parts(), self.identity, self._loading_all(model))
+            load_checkpoint(self.folder, model.parts(), self.identity, self.held.loading_all(model))
             runs.check_references(self.folder, self.resumption.facts, model)
         dtype = resolve_precision(self.form.training.precision, self.device)
         for name in frozen:
@@ -222,21 +219,6 @@ class Session:
             )
         model.to(self.peers.place(self.device))
         return given
-
-    def _loading_all(self, model: MultimodalModel) -> Callable[[dict[str, Any]], None]:
-        """What takes the weights of a state over into a model, and those beside it that no state has."""
-        path = runs.run_file(self.folder, runs.FROZEN)
-        kept = runs.read_weights(path, "train anew with --overwrite") if path.is_file() else {}
-
-        def load(state: dict[str, Any]) -> None:
-            if state.get(FROZEN_WEIGHTS, "") not in ("", runs.told_checksum(path)):
-                raise RunError(f"{path} is {'of another training' if path.is_file() else 'gone'}")
-            weights = {**kept, **state["model"]}  # those of earlier releases had all
-            if not weights.keys() >= runs.frozen_weights(self.plan, model).keys():
-                raise RunError(f"{path} is gone")
-            runs.load_kept_weights(self.plan, model, weights)
-
-        return load
 
     def _batch_size(self, model: MultimodalModel) -> int | None:
         """The rows a batch where the recipe leaves them open: found now, or when the training that goes on began."""
@@ -313,7 +295,7 @@ class Session:
             self.needs_earlier = True
         for text in resumption.extends:
             self.followers.message(text)
-        self._find_best(trainer, state)
+        self.held.find_best(trainer.progress, state)
         done, steps = trainer.progress.epoch, trainer.progress.step
         if resumption.extends and (done > self.form.training.epochs or steps > trainer.steps):
             raise RunError(
@@ -327,39 +309,12 @@ class Session:
         if resumption.accepted or resumption.extends:
             self._write_facts(trainer.model)
 
-    def _find_best(self, trainer: Trainer, state: Mapping[str, Any]) -> None:
-        """Have the best weights that a state speaks of in their place: the last ones, or those before."""
-        progress = trainer.progress
-        self.best = str(state.get(BEST_WEIGHTS) or "")
-        if progress.best is None or self.form.training.keep != "best":
-            return
-        best, earlier = (runs.run_file(self.folder, name) for name in (runs.BEST, runs.EARLIER_BEST))
-        if self.best and runs.told_checksum(best) != self.best and runs.told_checksum(earlier) == self.best:
-            earlier.replace(best)
-        if not best.is_file() or (self.best and runs.told_checksum(best) not in ("", self.best)):
-            there = "is gone" if not best.is_file() else f"is not of epoch {progress.best[1]}"
-            if progress.finished and runs.has_ended(self.folder):
-                raise RunError(
-                    f"{best} {there}, and there is nothing left to train; the run has its weights in "
-                    f"{runs.WEIGHTS}, which stay as they are"
-                )
-            self._note(f"{best} {there}: the best weights are those of the epochs from here on")
-            progress.best = None
-            return
-        runs.read_weights(best, f"remove it to go on without the weights of epoch {progress.best[1]}")
-
     def _start_folder(self, model: MultimodalModel) -> None:
         """An empty folder with the run's facts; what an earlier run left there goes."""
         runs.keep_assets(self.folder, self.plan)
         runs.clear(self.folder)
         runs.own_folder(self.folder, runs.CHECKPOINTS)
         self._write_facts(model)
-
-    def _keep_frozen(self, model: MultimodalModel) -> None:
-        """Write what no state has, if it is not there: a training of an earlier release had it in each."""
-        path, frozen = runs.run_file(self.folder, runs.FROZEN), runs.frozen_weights(self.plan, model)
-        if frozen and not path.is_file():
-            runs.write_weights(path, frozen)
 
     def _write_facts(self, model: MultimodalModel) -> None:
         experiment = self.experiment
@@ -377,7 +332,7 @@ class Session:
         timings: list[dict[str, Any]] = [row for row in runs.read_timings(self.folder) if int(row["epoch"]) <= done]
         weights = {name for name, _ in run.model.named_parameters()}
         known = {TRAINING: self.identity, FROZEN_WEIGHTS: runs.told_checksum(self.folder / runs.FROZEN)}
-        saver = Saver(self.folder, self.form.training.checkpoint, step, weights, self.check, known, self.best)
+        saver = Saver(self.folder, self.form.training.checkpoint, step, weights, self.check, known, self.held.best)
         trainer.between_steps = partial(self._between_steps, trainer, saver)
         self.peers.from_first(lambda: trainer.progress.best)  # once they have read what is written from here on
         try:
@@ -425,38 +380,6 @@ class Session:
     def _tables(self, trainer: Trainer, timings: list[dict[str, Any]]) -> Kept:
         metrics = csv_text(each.row() for each in trainer.progress.history)
         return Kept(metrics=metrics, timings=csv_text(timings))
-
-    def _soup(self, trainer: Trainer) -> Soup | None:
-        """Give the model the mean of the weights of the best epochs; None where there are none of them."""
-        best, history = trainer.best_epochs(trainer.progress.history), trainer.progress.history
-        trained = runs.trained_weights(self.plan, trainer.model)
-        ingredients: list[tuple[int, Mapping[str, Tensor]]] = []
-        for number in best:
-            if trainer.within_epoch and number == history[-1].number:  # which is kept nowhere else
-                ingredients.append((number, copy.deepcopy(trained)))
-                continue
-            try:
-                weights = runs.read_weights(runs.run_file(self.folder, epoch_weights(number)))
-            except RunError as error:
-                self._note(f"left out of the soup: {error}")
-                continue
-            # Earlier releases kept those of frozen encoders too.
-            ingredients.append((number, {name: weights[name] for name in weights if name in trained}))
-        if not ingredients:
-            return None
-        values = {each.number: each.get("validation", trainer.metric) for each in history}
-        value = values[ingredients[0][0]]
-        assert value is not None
-        better = trainer.measures.more_is_better(trainer.metric)
-        soup = greedy_soup(ingredients, value, trainer.measured, more_is_better=better)
-        runs.load_kept_weights(self.plan, trainer.model, soup.state)
-        plain = listed(list(map(str, soup.epochs)))
-        self._note(
-            f"the weights are the mean of those of the epochs {plain}"
-            if len(soup.epochs) > 1
-            else f"the weights are those of epoch {plain}: no other epoch's made them better"
-        )
-        return soup
 
     def _between_steps(self, trainer: Trainer, saver: Saver) -> None:
         """Keep the training if it is time to, and end it if that is wished."""
