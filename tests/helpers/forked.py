@@ -2,8 +2,8 @@
 
 They are for tests of what a process does: streams, exit codes, signals, kills, what it leaves behind. Where a test is
 about its start, use `subprocess`: what is imported and when, whether a clean interpreter does it, flags of Python,
-variables that Python, torch or an allocator reads at the start, threads; and where two processes are to differ in how
-they order sets. Of each command that is tested as a process, one test starts it as users do.
+variables that Python, torch or an allocator reads at the start, threads, which process is whose parent; and where two
+are to differ in how they order sets. Of each command that is tested as a process, one test starts it as users do.
 """
 
 from __future__ import annotations
