@@ -9,6 +9,7 @@ are to differ in how they order sets. Of each command that is tested as a proces
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 import multiprocessing
 import os
@@ -19,15 +20,24 @@ import tempfile
 import threading
 import types
 from collections.abc import Mapping, Sequence
-from multiprocessing.reduction import DupFd
 from pathlib import Path
+from typing import Any
 
 IMPORTED = ("torch._dynamo", "pandas", "matplotlib.figure", "mmreg.cli.train", "mmreg.runs")
 TESTS = str(Path(__file__).resolve().parent.parent)
 ROOT = str(Path(TESTS).parent)
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(list(IMPORTED))
+
+@functools.cache
+def _context() -> Any:
+    """Of the process that is forked, which the first test that needs it starts, and which ends with this one."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        import pytest  # which the processes need not import
+
+        pytest.skip("needs fork")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(IMPORTED))
+    return context
 
 
 class _Stream:
@@ -37,11 +47,13 @@ class _Stream:
         self.number = number
 
     def __reduce__(self) -> tuple[object, ...]:
+        from multiprocessing.reduction import DupFd
+
         return _detach, (DupFd(self.number),)
 
 
-def _detach(duplicate: DupFd) -> int:
-    return duplicate.detach()
+def _detach(duplicate: Any) -> int:
+    return int(duplicate.detach())
 
 
 class Popen:
@@ -73,7 +85,7 @@ class Popen:
             streams = streams if terminal is None else [terminal] * 3
             words, variables = list(map(str, arguments)), dict(os.environ if env is None else env)
             told = (words, os.fspath(cwd or Path.cwd()), variables, list(map(_Stream, streams)))
-            self._process = _context.Process(target=_python, args=told)
+            self._process = _context().Process(target=_python, args=told)
             self._process.start()
         self.pid: int = self._process.pid
 
