@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked
 import pytest
 from small import Caller
 from trained_together import start
@@ -26,12 +27,11 @@ LONG = ("--set", "training.epochs=400", "--set", "training.deterministic=true")
 """More epochs than anybody waits for."""
 
 
-def begun(folder: Path, recipe: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A training by two processes, as soon as its third epoch has ended."""
-    command = [sys.executable, "-m", "mmreg", "train", str(recipe), "--out", "run", *TOGETHER, *arguments]
+def begun(folder: Path, recipe: Path, *arguments: str) -> forked.Popen:
+    """A training by two processes, as soon as its third epoch has ended; the command alone is a fork."""
+    command = ["-m", "mmreg", "train", recipe, "--out", "run", *TOGETHER, *arguments]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "MMREG_DISABLE_PLUGINS": "report"}
-    process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+    process = forked.Popen(command, folder, env)
     for line in process.stdout:
         if line.startswith("epoch   3"):
             return process

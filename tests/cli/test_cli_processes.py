@@ -14,6 +14,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import forked
 import pytest
 from small import Caller
 
@@ -54,7 +55,7 @@ def test_the_script_and_the_module_are_the_same_command(tmp_path: Path) -> None:
 def test_results_go_to_stdout_and_all_else_to_stderr(trained: Path, tmp_path: Path) -> None:
     rows = "id,title\nx,\n"
     (tmp_path / "one.csv").write_text(rows)
-    done = process("predict", trained / "run", "one.csv", cwd=tmp_path)
+    done = forked.run(["-m", "mmreg", "predict", trained / "run", "one.csv"], tmp_path)
     assert done.returncode == 0
     assert done.stdout.splitlines()[0].startswith("id,label,probability")
     assert len(done.stdout.splitlines()) == 2
@@ -88,14 +89,12 @@ def test_a_signal_keeps_every_step_and_the_same_training_goes_on(
 ) -> None:
     from mmreg.training.checkpoint import load_checkpoint
 
-    command = [*MMREG, "train", "text.yaml", "--out", "run", "--device", "cpu"]
-    stopped = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert stopped.stdout is not None
+    stopped = forked.Popen(["-m", "mmreg", "train", "text.yaml", "--out", "run", "--device", "cpu"], tmp_path)
     for line in stopped.stdout:
         if line.startswith("epoch   2"):
             break
     stopped.send_signal(getattr(signal, name))
-    _, said = stopped.communicate(timeout=120)
+    _, said = stopped.communicate()
     assert stopped.returncode == code
     kept = re.fullmatch(
         r"\nstopped after step (\d+) of 120, in epoch (\d+)\n"
@@ -127,7 +126,7 @@ def test_ctrl_c_while_nothing_is_trained_says_stopped(trained: Path) -> None:
         "from mmreg.cli import main\n"
         "main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=trained, capture_output=True, text=True, timeout=120)
+    done = forked.run(["-c", script], trained)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "mmreg: stopped\n")
 
 
@@ -175,21 +174,16 @@ def test_a_terminal_shows_a_bar_and_keeps_the_lines(recipe: Path, tmp_path: Path
     ours, theirs = pty.openpty()
     variables = {"TERM": "xterm-256color", "COLUMNS": "100", "MMREG_CACHE_DIR": str(tmp_path / "cache")}
     variables["MMREG_DISABLE_PLUGINS"] = "report"  # to draw curves takes longer than to train
-    training = subprocess.Popen(
-        [*MMREG, "train", "text.yaml", "--out", "run", "--set", "training.epochs=3"],
-        cwd=tmp_path,
-        env=os.environ | variables,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
+    arguments = ["-m", "mmreg", "train", "text.yaml", "--out", "run", "--set", "training.epochs=3"]
+    training = forked.Popen(arguments, tmp_path, os.environ | variables, terminal=theirs)
     os.close(theirs)
     shown = b""
     with contextlib.suppress(OSError):  # how Linux tells the end
         while read := os.read(ours, 65536):
             shown += read
     os.close(ours)
-    assert training.wait(timeout=120) == 0
+    training.communicate()
+    assert training.returncode == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert "preparing title" in plain
     assert re.search(r"training .* 9/9 .* samples/s +loss \d", plain)

@@ -6,10 +6,10 @@ import inspect
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 import mmreg
@@ -137,7 +137,8 @@ def public_names(cls: type) -> list[str]:
 
 
 CELLS = """
-import sys, traceback
+import sys, traceback, warnings
+warnings.simplefilter("error")
 for cell in sys.argv[1:]:
     try:
         exec(cell)
@@ -149,8 +150,7 @@ for cell in sys.argv[1:]:
 def notebook(*code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run cells one after the other, as a notebook does: one that fails says so, and the next one runs."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MMREG_DISABLE_PLUGINS": "report"}  # drawing takes a second
-    command = [sys.executable, "-W", "error", "-c", CELLS, *code]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return forked.run(["-c", CELLS, *code], cwd, environment)
 
 
 TRAIN = """

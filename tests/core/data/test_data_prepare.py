@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -434,8 +433,7 @@ prepare(Dying(), read_table({"c": ["x"] * 999 + ["die"]}), ["c"], name="c", cach
 
 
 def test_a_killed_process_leaves_no_entry_and_the_next_one_cleans_up(table: Table, cache: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", DIES_IN_THE_MIDDLE, str(cache)], check=False)
-    assert done.returncode == 9
+    assert forked.run(["-c", DIES_IN_THE_MIDDLE, cache]).returncode == 9
     assert sorted(path.suffix for path in entries_dir(cache).iterdir()) == [".lock", ".tmp"]
     get(Numbers(), table, cache)
     assert [path.suffix for path in entries_dir(cache).iterdir()] == [""]

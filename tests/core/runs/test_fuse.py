@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, changes in settings.items():
         recipe = toys.recipe(TABLE, key="id", **changes)
-        mmreg.train(recipe, base / name, device="cpu", overrides=["training.epochs=20"])
+        mmreg.train(recipe, base / name, device="cpu", overrides=["training.epochs=8"])
     return base
 
 

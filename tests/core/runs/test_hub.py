@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forked
 import hub
 import pytest
 
@@ -54,8 +54,8 @@ class Fetched:
 
 def load(addresses: list[str], environment: dict[str, str], *command: str) -> dict[str, Any]:
     """Load runs, and run a command, in a process of its own, as the library reads its settings once."""
-    arguments = [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(addresses), *command]
-    done = subprocess.run(arguments, env=environment, check=True, capture_output=True, text=True)
+    done = forked.run(["-c", SCRIPT, json.dumps(addresses), *command], env=environment)
+    assert done.returncode == 0, done.stderr
     results: dict[str, Any] = json.loads(done.stdout.splitlines()[0])
     return results
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -141,8 +142,7 @@ print(count)
 
 def killed(folder: Path, at: int) -> subprocess.CompletedProcess[str]:
     """A small training whose process ends without warning at the nth name or sync of a file."""
-    command = [sys.executable, "-c", KILLED, str(Path(toys.__file__).parent), str(folder), str(at)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return forked.run(["-c", KILLED, Path(toys.__file__).parent, folder, str(at)])
 
 
 @pytest.fixture(scope="module")

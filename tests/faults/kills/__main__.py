@@ -19,6 +19,7 @@ SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THRE
 def main() -> int:
     """Kill; 1 if a training that went on came to something else."""
     os.environ |= SINGLE  # before any import: what is forked must have no threads
+    import torch._dynamo  # which the first step of an optimizer asks for
     import torch.optim.lr_scheduler
     from small import make_folder
 

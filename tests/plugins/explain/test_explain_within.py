@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from needs import needs
+from planted import recipe_of, rows_of, trained
 
 import mmreg
 from mmreg import Run, Signal, Spec
 from mmreg.errors import OptionError
-
-pytest.importorskip("captum")
-
-from planted import recipe_of, rows_of, trained
-
 from mmreg_explain import captum_methods, explain_within
 from mmreg_explain.parts import columns, regions, words
+
+needs("captum")
 
 ROWS = 120
 BASE: dict[str, Any] = {

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import needs
 
-pytest.importorskip("mlflow")
+needs("mlflow")
 pd = pytest.importorskip("pandas")
 
 import mmreg

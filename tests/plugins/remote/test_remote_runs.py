@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from needs import needs
 from small import call
 from web_server import WebServer
 
 import mmreg
 from mmreg.errors import MmregError
 
-pytest.importorskip("aiohttp", reason="needs the extra remote")
+needs("aiohttp", "remote")
 
 
 def picture(bright: bool) -> bytes:

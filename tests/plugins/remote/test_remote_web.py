@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
+from needs import needs
 from web_server import WebServer, serving
 
 from mmreg import registry
@@ -21,7 +22,7 @@ from mmreg.data.sources import open_table
 from mmreg.data.table import Table
 from mmreg.errors import TableError
 
-pytest.importorskip("aiohttp", reason="needs the extra remote")
+needs("aiohttp", "remote")
 
 
 def png(color: int) -> bytes:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import typer
 from served import as_json, check_same
@@ -58,29 +57,29 @@ def test_a_token_is_read_without_the_space_around_it(tmp_path):
 
 
 def test_what_has_been_asked_is_answered_before_sigterm_ends_it(served_folder: Path, run: Any, values: Any) -> None:
-    command = [sys.executable, "-c", SERVE, str(served_folder / "run"), "--port", "0", "--device", "cpu"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            line = next(line for line in process.stderr if line.startswith("serving "))
-            url = line.split()[3]
-            body = {"rows": [as_json(values[0])] * 40, "shares": True}
-            answers: list[Any] = []
-            asking = [
-                threading.Thread(target=lambda: answers.append(httpx.post(f"{url}/predict", json=body, timeout=120)))
-                for _ in range(4)
-            ]
-            for thread in asking:
-                thread.start()
-            with httpx.Client(base_url=url, timeout=120) as watching:
-                while "mmreg_requests_in_flight 4\n" not in watching.get("/metrics").text:
-                    assert not answers  # or the requests are over before the signal
-            process.send_signal(signal.SIGTERM)
-            for thread in asking:
-                thread.join()
-            assert process.wait(60) == 0
-        finally:
-            process.kill()
+    command = ["-c", SERVE, served_folder / "run", "--port", "0", "--device", "cpu"]
+    process = forked.Popen(command, together=True)
+    try:
+        line = next(line for line in process.stdout if line.startswith("serving "))
+        url = line.split()[3]
+        body = {"rows": [as_json(values[0])] * 40, "shares": True}
+        answers: list[Any] = []
+        asking = [
+            threading.Thread(target=lambda: answers.append(httpx.post(f"{url}/predict", json=body, timeout=120)))
+            for _ in range(4)
+        ]
+        for thread in asking:
+            thread.start()
+        with httpx.Client(base_url=url, timeout=120) as watching:
+            while "mmreg_requests_in_flight 4\n" not in watching.get("/metrics").text:
+                assert not answers  # or the requests are over before the signal
+        process.send_signal(signal.SIGTERM)
+        for thread in asking:
+            thread.join()
+        process.communicate(60)
+        assert process.returncode == 0
+    finally:
+        process.kill()
     assert [answer.status_code for answer in answers] == [200] * 4
     expected = run.predict(values[0])[0]
     for answer in answers:
