@@ -18,7 +18,7 @@ from mmreg.messages import one_line
 from mmreg.recipe.form import Fractions
 from mmreg.recipe.recipe import IN_MEMORY, Recipe, read_recipe
 from mmreg.recipe.resolve import resolve
-from mmreg.run_files.finished import finished_facts, finished_report
+from mmreg.run_files.finished import finished_facts, finished_report, refuse_going_on
 from mmreg.runs import Run
 from mmreg.training.stopping import Stop
 from mmreg.training.train import train
@@ -84,8 +84,7 @@ def refitted_recipe(folder: Path, table: Any = None, epochs: int | None = None) 
         RunError: as for `refit`.
     """
     facts, report = finished_facts(folder), finished_report(folder)
-    if not runs.has_ended(folder):
-        raise RunError(f"the training of {folder} was gone on with, and has not ended; see: mmreg runs {folder}")
+    refuse_going_on(folder, report)
     recipe = _recipe(folder)
     fused = facts["table"].get("fused")
     folds = [folder / Path(each).name for each in fused or ()] if "folds" in report else []
