@@ -106,3 +106,10 @@ def test_what_goes_wrong_is_told(here: Path, cli: Caller) -> None:
     nowhere = cli("refit", "nowhere")
     assert (nowhere.code, "there is no run folder 'nowhere'; there are run" in nowhere.err) == (2, True)
     assert not (here / "nowhere-refit").exists()
+
+
+def test_refitting_is_proposed_where_it_can_be_done(here: Path, cli: Caller, tmp_path: Path) -> None:
+    assert "\n  mmreg refit " not in cli("fuse", here / "run", here / "run", "--out", tmp_path / "fused").out
+    settings = ["--set", "training.balance=gradient_blending", "--set", "fusion=concat", "--set", "training.epochs=1"]
+    blended = cli("train", here / "run/recipe.yaml", "--out", tmp_path / "blended", *settings)
+    assert (blended.code, "\n  mmreg refit " in blended.out) == (0, False), blended.err

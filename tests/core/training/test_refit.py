@@ -257,6 +257,9 @@ def test_what_cannot_be_refitted_says_why(fitted: Path, tmp_path: Path) -> None:
     train(tmp_path / "last", merged())
     with pytest.raises(RunError, match="had no validation rows: there are no more rows for it to learn from"):
         refit(tmp_path / "last", tmp_path / "again")
+    train(tmp_path / "blended", overrides=["training.balance=gradient_blending"])
+    with pytest.raises(ValidationRowsError, match="learns from these: such a run cannot be refitted"):
+        refit(tmp_path / "blended", tmp_path / "again")
     mmreg.fuse([fitted, fitted], "mean", tmp_path / "fused")
     with pytest.raises(RunError, match="combines runs; refit each of them"):
         refit(tmp_path / "fused", tmp_path / "again")
