@@ -385,6 +385,8 @@ class Run:
         check_columns(self.plan.recipe, given, target=False)
         target = self._target_column(given)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
+        if not len(rows):
+            raise RunError(f"{given.name} has no {split} rows to evaluate on")
         if split is None and self.fingerprint and given.fingerprint() == self.fingerprint:
             logger.warning(
                 "note: this is the table that the run was trained on, so most of these rows were learned from; without "
