@@ -208,7 +208,9 @@ class Run:
         _tell_bad(prepared, rows)
         rows = keep_rows(prepared, rows)
         if not len(rows):
-            raise RunError(f"there are no {name} rows to evaluate on")
+            raise RunError(
+                "there are no rows to evaluate on" if name == "all" else f"there are no {name} rows to evaluate on"
+            )
         _tell_notes(prepared, self.modalities, rows)
         return KnownRows(prepared, rows, experiment.targets[rows], name, experiment.table)
 

@@ -67,6 +67,9 @@ def test_a_table_without_rows_of_the_split_says_so(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="has no test rows to evaluate on"):
         run.evaluate(toys.rows(60)[:3], split="test")
     assert run.evaluate(toys.rows(60)[:3], split="train")["rows"] == 3
+    run.on_bad = "skip"
+    with pytest.raises(RunError, match=r"^there are no rows to evaluate on$"):
+        run.evaluate([{**row, "a": [1.0]} for row in toys.rows(60)[:3]])
 
 
 @pytest.fixture
