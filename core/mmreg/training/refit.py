@@ -106,8 +106,7 @@ def refitted_recipe(folder: Path, table: Any = None, epochs: int | None = None) 
     changes |= {f"training.{key}": None for key in CHOSEN} | {"training.keep": "last"}
     if ends > recipe.form.training.epochs:
         raise OptionError(f"epochs can be at most the {recipe.form.training.epochs} of {folder}'s recipe, found {ends}")
-    changes |= _table(recipe, table, folder)
-    return recipe.replace(changes)
+    return _with_table(recipe, table, folder).replace(changes)
 
 
 def _begun(folder: Path, out: Path, table: Any, epochs: int | None) -> Recipe | None:
@@ -118,7 +117,7 @@ def _begun(folder: Path, out: Path, table: Any, epochs: int | None) -> Recipe | 
     refitted = recipe.refitted_run()
     if refitted is None or folder.resolve() not in (refitted.resolve(), refitted.resolve().parent):  # or of its folds
         return None
-    return recipe.replace(_table(recipe, table, out) | ({} if epochs is None else {"training.refit.epochs": epochs}))
+    return _with_table(recipe, table, out).replace({} if epochs is None else {"training.refit.epochs": epochs})
 
 
 def _recipe(folder: Path) -> Recipe:
@@ -129,18 +128,15 @@ def _recipe(folder: Path) -> Recipe:
     return Recipe(data, name=recipe.name, folder=cells if cells.is_dir() else None, lines=recipe.lines)
 
 
-def _table(recipe: Recipe, table: Any, folder: Path) -> dict[str, Any]:
-    """What changes of a run's recipe where its table is in memory or elsewhere by now.
+def _with_table(recipe: Recipe, table: Any, folder: Path) -> Recipe:
+    """A run's recipe where its table is in memory or elsewhere by now.
 
     Raises:
         RunError: it was in memory, and is not given.
     """
-    if table is not None:
-        is_file = isinstance(table, str | Path) and "://" not in str(table)
-        return {"table": str(Path(table).absolute()) if is_file else table}
-    if recipe.data["table"] == IN_MEMORY:
+    if table is None and recipe.data["table"] == IN_MEMORY:
         raise RunError(f"{folder} was trained on a table in memory; pass it as table")
-    return {}
+    return recipe if table is None else recipe.with_table(table)
 
 
 def _epochs(folder: Path) -> int:

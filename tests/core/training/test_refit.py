@@ -145,6 +145,30 @@ class InFiles(toys.Numbers):
         return super().load(np.load(value))
 
 
+def test_a_table_that_is_elsewhere_by_now_is_written_as_before(tmp_path: Path) -> None:
+    rows = [{**row, "a": json.dumps(row["a"]), "b": json.dumps(row["b"])} for row in toys.rows()]
+    lines = ["~".join(map(str, row)) for row in (rows[0], *(row.values() for row in rows))]
+    for name in ("table.csv", "moved.csv"):
+        (tmp_path / name).write_text("\n".join(lines))
+    mmreg.registry.register("modality", "json_numbers", JsonNumbers)
+    recipe = toys.recipe(
+        {"path": str(tmp_path / "table.csv"), "separator": "~"},
+        modalities={"a": {"type": "json_numbers", "encoder": "linear"}},
+        fusion=None,
+    )
+    mmreg.train(recipe, tmp_path / "run", device="cpu")
+    (tmp_path / "table.csv").unlink()
+    again = mmreg.refit(tmp_path / "run", tmp_path / "again", table=tmp_path / "moved.csv", device="cpu")
+    assert again.report["test"]["rows"] == 40
+
+
+class JsonNumbers(toys.Numbers):
+    """Numbers that are written as JSON."""
+
+    def load(self, value: Any) -> Any:
+        return super().load(json.loads(value))
+
+
 class Weighing(mmreg.ModelFusion):
     """The first part's scores times a weight, which training moves, and which is fitted besides."""
 
