@@ -108,6 +108,8 @@ class Display(Callback):
 
     def finish(self, run: Run) -> None:
         """The table of figures, the line that says how good it is, and what to type next."""
+        from mmreg.training.validation_rows import blending
+
         report = run.report
         splits = [split for split in ("validation", "test") if split in report]
         tables: dict[str, list[dict[str, Any]]] = {}
@@ -135,7 +137,7 @@ class Display(Callback):
             if splits or table:
                 print(f"  mmreg evaluate {folder}{table}")
             print(f"  mmreg predict {folder} TABLE --out predictions.csv")
-            if "validation" in report and run.fingerprint:
+            if "validation" in report and run.fingerprint and not (run.fused or blending(run.plan)):
                 print(f"  mmreg refit {folder}  # learns from the validation rows as well")
 
     def _print(self, text: str) -> None:

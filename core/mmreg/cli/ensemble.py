@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mmreg.cli.going_on import to_go_on
 from mmreg.cli.grids import GridDisplay
 from mmreg.console import print_table, say
 from mmreg.importing import stdout_to_stderr
@@ -32,8 +32,7 @@ def train_ensemble(
             counted: dict[str, Any] = {"seeds": seeds} if folds is None else {"folds": folds}
             ensemble = trained(recipe, out, callback=display, **counted, **options)
     except KeyboardInterrupt:
-        again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
-        say(f"\nstopped; what is trained is kept in {out}; go on with:\n  mmreg {shlex.join([*again, '--resume'])}")
+        say(f"\nstopped; what is trained is kept in {out}; go on with:\n  {to_go_on()}")
         raise typer.Exit(stop.exit_code) from None
     _print(ensemble, quiet)
 

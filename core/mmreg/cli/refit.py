@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mmreg.cli.finish import ItsTable
+from mmreg.cli.going_on import say_how_to_go_on, say_stopped
 from mmreg.completion import complete_runs
-from mmreg.console import Debug, Device, Quiet, say
-from mmreg.errors import OptionError
+from mmreg.console import Debug, Device, Quiet
+from mmreg.errors import OptionError, TrainingError
 from mmreg.training.signals import Signals
 
 
@@ -70,8 +69,10 @@ def refit(
                 stop=stop,
             )
     except KeyboardInterrupt as stopped:
-        again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
-        say(f"\n{stopped or 'stopped'}; what there is of it is in {target}; go on with:")
-        say(f"  mmreg {shlex.join([*again, '--resume'])}")
+        say_stopped(target, stopped, as_it_was=overwrite and not display.begun)
         raise typer.Exit(stop.exit_code) from None
+    except (OSError, TrainingError) as error:
+        if display.begun:
+            say_how_to_go_on(target, fails_again=isinstance(error, TrainingError))
+        raise
     display.finish(made)

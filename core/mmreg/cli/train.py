@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mmreg.cli.going_on import say_how_to_go_on, say_stopped
 from mmreg.cli.grids import read_seeds
 from mmreg.completion import complete_recipes_and_tables
 from mmreg.console import (
@@ -231,16 +231,12 @@ def train(
             stop.exit_code = TRY_AGAIN  # another process was told
         if display and not leads():
             raise typer.Exit(stop.exit_code) from None
-        say(f"\n{stopped or 'stopped'}")
-        if overwrite and not (display and display.begun):
-            say(f"the run in {out} is as it was; the same command begins anew")
-        else:
-            _say_how_to_go_on(out)
+        say_stopped(out, stopped, as_it_was=overwrite and not (display and display.begun))
         raise typer.Exit(stop.exit_code) from None
     except (OSError, TrainingError) as error:
         if display and display.begun:
             again = isinstance(error, TrainingError) and not isinstance(error, PeerLostError)
-            _say_how_to_go_on(out, fails_again=again)
+            say_how_to_go_on(out, fails_again=again)
         raise
     display.finish(run)
     if profile:
@@ -256,29 +252,6 @@ def _show_profile(out: Path) -> None:
     if operators:
         print_table(operators, title="\nThe operators of the traced steps that took longest")
         say(f"open {trace} in https://ui.perfetto.dev or chrome://tracing to see these steps")
-
-
-def _say_how_to_go_on(out: Path, *, fails_again: bool = False) -> None:
-    """Say what a training that was stopped has left, and the commands that go on with it.
-
-    Args:
-        out: its folder.
-        fails_again: whether it would only come to the same end.
-    """
-    from mmreg.cli.launch import typed
-    from mmreg.training.checkpoint import has_checkpoint
-
-    kept = has_checkpoint(out)
-    again = [argument for argument in typed() if argument not in ("--overwrite", "--resume")]
-    finish = f"mmreg finish {shlex.quote(str(out))}"
-    if fails_again:
-        if kept:
-            say(f"it is kept in {out} as of its last checkpoint; take the best weights so far by:\n  {finish}")
-        return
-    there = f"it is kept in {out} as of its last checkpoint; go on" if kept else "there is no checkpoint yet; begin"
-    say(f"{there} with:\n  mmreg {shlex.join([*again, '--resume'])}")
-    if kept:
-        say(f"or take the best weights so far:\n  {finish}")
 
 
 def is_table(source: str) -> bool:

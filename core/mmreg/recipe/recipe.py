@@ -152,6 +152,15 @@ class Recipe:
         files = self.form.files().values()
         return next((replace(file, path=path) for file in files if self._absolute(str(file.path)) == path), table)
 
+    def with_table(self, table: Any) -> Recipe:
+        """The same recipe where its table is in memory or elsewhere by now, and of a file is written as before."""
+        if isinstance(table, str | Path):
+            table = str(table) if "://" in str(table) else str(Path(table).absolute())
+            before = self.data["table"]
+            if isinstance(before, Mapping) and Path(str(before.get("path"))).suffix == Path(table).suffix:
+                table = {**before, "path": table}
+        return self.replace({"table": table})
+
     def replace(self, changes: Mapping[str, Any]) -> Recipe:
         """The same recipe with some keys changed, each a dotted path such as "training.epochs"."""
         data = _copy(self.data)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmreg.errors import RunError
 from mmreg.messages import one_line
 from mmreg.run_files.facts import COMPONENTS, RECIPE, WEIGHTS, read_facts, run_file
-from mmreg.run_files.figures import REPORT, SPLITS, read_report
+from mmreg.run_files.figures import CONTINUED, REPORT, SPLITS, read_report
 from mmreg.run_files.lock import writer
 
 
@@ -57,6 +58,19 @@ def finished_report(folder: Path) -> dict[str, Any]:
         if split in report and not _is_measured(report[split]):
             raise RunError(unmeasured(folder, f"{REPORT} holds no figures under {split!r}"))
     return report
+
+
+def refuse_going_on(folder: Path, report: Mapping[str, Any]) -> None:
+    """Refuse what a training has come to where it goes on since: weights and figures may differ in steps.
+
+    Raises:
+        RunError: it was, and has not ended.
+    """
+    if report.get(CONTINUED):
+        raise RunError(
+            f"the training of {folder} was gone on with, and has not ended; go on by --resume, or end it: "
+            f"mmreg finish {folder}"
+        )
 
 
 def _is_measured(figures: Any) -> bool:

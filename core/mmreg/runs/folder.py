@@ -43,7 +43,8 @@ from mmreg.run_files.facts import (
     run_file,
     text_hash,
 )
-from mmreg.run_files.figures import CONTINUED, REPORT, TIMINGS, read_report
+from mmreg.run_files.figures import REPORT, TIMINGS, read_report
+from mmreg.run_files.finished import refuse_going_on
 from mmreg.run_files.lock import LOCK
 from mmreg.runs.references import references
 
@@ -322,11 +323,7 @@ def read_predictions(folder: Path, split: str) -> pa.Table | None:
         report = read_report(folder)
     if not isinstance(report, dict):
         report = {}
-    if report.get(CONTINUED):
-        raise RunError(
-            f"the training of {folder} was gone on with, and has not ended; go on by --resume, or end it: "
-            f"mmreg finish {folder}"
-        )
+    refuse_going_on(folder, report)
     if not path.is_file():
         if split in report:
             raise RunError(f"{path} is gone, of which the run's report tells the figures; train again")

@@ -208,7 +208,9 @@ class Run:
         _tell_bad(prepared, rows)
         rows = keep_rows(prepared, rows)
         if not len(rows):
-            raise RunError(f"there are no {name} rows to evaluate on")
+            raise RunError(
+                "there are no rows to evaluate on" if name == "all" else f"there are no {name} rows to evaluate on"
+            )
         _tell_notes(prepared, self.modalities, rows)
         return KnownRows(prepared, rows, experiment.targets[rows], name, experiment.table)
 
@@ -385,6 +387,8 @@ class Run:
         check_columns(self.plan.recipe, given, target=False)
         target = self._target_column(given)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
+        if not len(rows):
+            raise RunError(f"{given.name} has no {split} rows to evaluate on")
         if split is None and self.fingerprint and given.fingerprint() == self.fingerprint:
             logger.warning(
                 "note: this is the table that the run was trained on, so most of these rows were learned from; without "

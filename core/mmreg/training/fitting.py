@@ -55,21 +55,17 @@ def fit_fusions(
         )
 
 
-def take_fitted(model: MultimodalModel, folder: Path) -> list[str]:
+def take_fitted(model: MultimodalModel, folder: Path) -> None:
     """Give operators that are fitted on held-out rows what they were fitted to in an earlier run.
 
     Args:
         model: of the same recipe, but for how it is trained.
         folder: the run's.
 
-    Returns:
-        The operators' names.
-
     Raises:
         RunError: the run has no such operators, or its weights are damaged.
     """
     weights = read_weights(run_file(folder, WEIGHTS))
-    taken = []
     for path, node in model.named_modules():
         if isinstance(node, ModelNode) and node.fusion.fitted:
             start = f"{path}.fusion."
@@ -80,15 +76,14 @@ def take_fitted(model: MultimodalModel, folder: Path) -> list[str]:
                     f"what {node.name} was fitted to in the run {folder} does not fit: it is another operator"
                 )
             node.fusion.load_state_dict(found)
-            taken.append(node.name)
-    return taken
 
 
-def hold_fitted(model: MultimodalModel) -> None:
-    """Keep a training from changing the operators that are fitted on held-out rows."""
-    for node in _model_nodes(model):
-        if node.fusion.fitted:
-            node.fusion.requires_grad_(False)
+def hold_fitted(model: MultimodalModel) -> list[str]:
+    """Keep a training from changing the operators that are fitted on held-out rows; their names."""
+    fitted = [node for node in _model_nodes(model) if node.fusion.fitted]
+    for node in fitted:
+        node.fusion.requires_grad_(False)
+    return [node.name for node in fitted]
 
 
 def fit_task(run: Run, values: Mapping[str, Prepared], rows: NDArray[np.int64], targets: NDArray[Any]) -> None:

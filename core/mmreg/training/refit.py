@@ -17,7 +17,8 @@ from mmreg.files import as_path
 from mmreg.messages import one_line
 from mmreg.recipe.form import Fractions
 from mmreg.recipe.recipe import IN_MEMORY, Recipe, read_recipe
-from mmreg.run_files.finished import finished_facts, finished_report
+from mmreg.recipe.resolve import resolve
+from mmreg.run_files.finished import finished_facts, finished_report, refuse_going_on
 from mmreg.runs import Run
 from mmreg.training.stopping import Stop
 from mmreg.training.train import train
@@ -65,7 +66,9 @@ def refit(
     folder = as_path(run, "run")
     if as_path(out, "out").resolve() == folder.resolve():
         raise OptionError(f"refit trains another run beside {folder}; name another folder for it")
-    recipe = refitted_recipe(folder, table, epochs)
+    recipe = (_begun(folder, as_path(out, "out"), table, epochs) if resume else None) or refitted_recipe(
+        folder, table, epochs
+    )
     return train(recipe, out, overwrite=overwrite, resume=resume, device=device, callback=callback, stop=stop)
 
 
@@ -81,9 +84,8 @@ def refitted_recipe(folder: Path, table: Any = None, epochs: int | None = None) 
         RunError: as for `refit`.
     """
     facts, report = finished_facts(folder), finished_report(folder)
-    if not runs.has_ended(folder):
-        raise RunError(f"the training of {folder} was gone on with, and has not ended; see: mmreg runs {folder}")
-    recipe = read_recipe(runs.run_file(folder, runs.RECIPE))
+    refuse_going_on(folder, report)
+    recipe = _recipe(folder)
     fused = facts["table"].get("fused")
     folds = [folder / Path(each).name for each in fused or ()] if "folds" in report else []
     if fused and not folds:
@@ -93,7 +95,7 @@ def refitted_recipe(folder: Path, table: Any = None, epochs: int | None = None) 
     changes: dict[str, Any] = {}
     if folds:
         split = recipe.form.split
-        recipe = read_recipe(runs.run_file(folds[0], runs.RECIPE))
+        recipe = _recipe(folds[0])
         if split is None or isinstance(split, Fractions):  # all rows were in folds
             shares = {} if split is None else split.model_dump(exclude_unset=True)
             changes["split"] = {**shares, "validation": 0.0, "test": 0.0}
@@ -104,12 +106,37 @@ def refitted_recipe(folder: Path, table: Any = None, epochs: int | None = None) 
     changes |= {f"training.{key}": None for key in CHOSEN} | {"training.keep": "last"}
     if ends > recipe.form.training.epochs:
         raise OptionError(f"epochs can be at most the {recipe.form.training.epochs} of {folder}'s recipe, found {ends}")
-    if table is not None:
-        is_file = isinstance(table, str | Path) and "://" not in str(table)
-        changes["table"] = str(Path(table).absolute()) if is_file else table
-    elif recipe.data["table"] == IN_MEMORY:
+    return _with_table(recipe, table, folder).replace(changes)
+
+
+def _begun(folder: Path, out: Path, table: Any, epochs: int | None) -> Recipe | None:
+    """The recipe of a refit that is to go on, which says all by itself; None where there is none of this run yet."""
+    if not runs.is_run(out):
+        return None
+    recipe = _recipe(out)
+    refitted = recipe.refitted_run()
+    if refitted is None or folder.resolve() not in (refitted.resolve(), refitted.resolve().parent):  # or of its folds
+        return None
+    return _with_table(recipe, table, out).replace({} if epochs is None else {"training.refit.epochs": epochs})
+
+
+def _recipe(folder: Path) -> Recipe:
+    """A run's recipe, so that files are found wherever it is: its components' in the run, those of cells as before."""
+    recipe = read_recipe(runs.run_file(folder, runs.RECIPE))
+    cells = Path(runs.read_facts(folder)["table"].get("folder", folder))
+    data = resolve(recipe).to_data()
+    return Recipe(data, name=recipe.name, folder=cells if cells.is_dir() else None, lines=recipe.lines)
+
+
+def _with_table(recipe: Recipe, table: Any, folder: Path) -> Recipe:
+    """A run's recipe where its table is in memory or elsewhere by now.
+
+    Raises:
+        RunError: it was in memory, and is not given.
+    """
+    if table is None and recipe.data["table"] == IN_MEMORY:
         raise RunError(f"{folder} was trained on a table in memory; pass it as table")
-    return recipe.replace(changes)
+    return recipe if table is None else recipe.with_table(table)
 
 
 def _epochs(folder: Path) -> int:

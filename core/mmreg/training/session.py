@@ -81,6 +81,7 @@ class Session:
         self.plan = experiment.plan
         self.form = experiment.plan.recipe.form
         self.earlier = experiment.plan.recipe.refitted_run()
+        self.refitted = ""  # the fingerprint of the table of that run
         self.notes: list[str] = []
         self.held = HeldWeights(folder, self.plan, self._note)
         self.holds_best = False  # whether the model has better weights than those that were kept as the best
@@ -184,14 +185,17 @@ class Session:
         if self.earlier is None:
             return
         if self.resumption is None:
-            if runs.read_facts(self.earlier)["table"]["fingerprint"] != self.fingerprint:
-                self._note(
-                    f"{self.experiment.table.name} is not as it was when {self.earlier} was trained: rows that it "
-                    "learned from, or was chosen by, may be test rows now; do not compare figures with its own"
-                )
-            for name in take_fitted(model, self.earlier):
-                self._note(f"{name} is as it was fitted in {self.earlier}")
-        hold_fitted(model)
+            take_fitted(model, self.earlier)
+            self.refitted = runs.read_facts(self.earlier)["table"]["fingerprint"]
+        else:
+            self.refitted = self.resumption.facts["table"].get("refitted", self.fingerprint)
+        if self.refitted != self.fingerprint:
+            self._note(
+                f"{self.experiment.table.name} is not as it was when {self.earlier} was trained: rows that it "
+                "learned from, or was chosen by, may be test rows now; do not compare figures with its own"
+            )
+        for name in hold_fitted(model):
+            self._note(f"{name} is as it was fitted in {self.earlier}")
 
     def _encode_once(self, model: MultimodalModel) -> Given:
         """What the encoders that stay as they are give, so that no step has to compute it."""
@@ -325,6 +329,8 @@ class Session:
             "values": {name: values.contents for name, values in self.prepared.items()},
             "split": self.split_fingerprint,
         }
+        if self.refitted:
+            table["refitted"] = self.refitted
         runs.write_facts(self.folder, self.plan, experiment.modalities, experiment.task, model, table, self.batch_size)
 
     def _train(self, trainer: Trainer, run: Run) -> None:

@@ -153,9 +153,7 @@ def finish(
     target = resolve_device(device)
     facts = runs.read_facts(folder)
     recipe = read_recipe(runs.run_file(folder, runs.RECIPE))
-    if isinstance(table, str | Path) and "://" not in str(table):
-        table = str(Path(table).absolute())
-    plan = checked_plan(recipe if table is None else recipe.replace({"table": table}))
+    plan = checked_plan(recipe if table is None else recipe.with_table(table))
     cells = Path(facts["table"].get("folder", folder))  # what those of scheme://... are relative to
     plan.recipe.folder = cells if cells.is_dir() else None
     with runs.writing(folder) as check:

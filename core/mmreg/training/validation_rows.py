@@ -19,17 +19,10 @@ def check_validation(plan: Plan, experiment: Experiment) -> None:
     """
     count, refit = len(experiment.splits["validation"]), plan.recipe.form.training.refitted
     for node in plan.fusion.nodes() if plan.fusion else ():
-        if getattr(node.fusion.cls, "fitted", False) and not count:
-            if refit and refit.run:
-                continue
-            needs = f"{node.name} is fitted on validation rows"
-        elif node.gradient_blending and not count:
-            needs = f"{node.name} blends its losses by what validation rows show"
-        else:
-            continue
-        raise _too_few(needs, refit)
-    if plan.balance is not None and plan.balance.cls.blends and not count:
-        raise _too_few(f"{plan.balance.name} blends losses by what validation rows show", refit)
+        if getattr(node.fusion.cls, "fitted", False) and not count and not (refit and refit.run):
+            raise _too_few(f"{node.name} is fitted on validation rows", refit)
+    if (name := blending(plan)) and not count:
+        raise _too_few(f"{name} blends its losses by what validation rows show", refit)
     training = plan.recipe.form.training
     for key in ("early_stopping", "metric"):
         if getattr(training, key) is not None and not count:
@@ -38,6 +31,13 @@ def check_validation(plan: Plan, experiment: Experiment) -> None:
         raise _too_few("training.keep: soup is chosen by validation rows", refit)
     if count:
         _check_targets(plan, experiment)
+
+
+def blending(plan: Plan) -> str:
+    """What in a recipe weighs losses, while it is trained, by what validation rows show; empty if nothing does."""
+    if plan.balance is not None and plan.balance.cls.blends:
+        return plan.balance.name
+    return next((node.name for node in (plan.fusion.nodes() if plan.fusion else ()) if node.gradient_blending), "")
 
 
 def _check_targets(plan: Plan, experiment: Experiment) -> None:
@@ -68,6 +68,8 @@ def _too_few(needs: str, refit: Refit | None) -> ValidationRowsError:
         return ValidationRowsError(
             f"{needs}; there are 0; give the table such rows, or a split with a validation share"
         )
+    if refit.run:
+        return ValidationRowsError(f"{needs}, and training.refit learns from these: such a run cannot be refitted")
     return ValidationRowsError(
         f"{needs}, and training.refit learns from these; leave one of the two out (what a run has fitted is taken over "
         "by: mmreg refit RUN)"

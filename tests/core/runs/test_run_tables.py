@@ -19,6 +19,7 @@ from small import Caller, call
 import mmreg
 from mmreg import registry
 from mmreg.data.table import read_table
+from mmreg.errors import RunError
 
 
 class Files(toys.Numbers):
@@ -58,6 +59,17 @@ def test_that_a_table_is_the_one_learned_from_is_told_once(tmp_path: Path, caplo
     table.write_text("".join(json.dumps(row) + "\n" for row in toys.rows(60, seed=1)))
     run.evaluate(table)
     assert "learned from" not in caplog.text
+
+
+def test_a_table_without_rows_of_the_split_says_so(tmp_path: Path) -> None:
+    mmreg.train(toys.recipe(toys.rows(60)), tmp_path / "run", device="cpu")
+    run = mmreg.load(tmp_path / "run", "cpu")
+    with pytest.raises(RunError, match="has no test rows to evaluate on"):
+        run.evaluate(toys.rows(60)[:3], split="test")
+    assert run.evaluate(toys.rows(60)[:3], split="train")["rows"] == 3
+    run.on_bad = "skip"
+    with pytest.raises(RunError, match=r"^there are no rows to evaluate on$"):
+        run.evaluate([{**row, "a": [1.0]} for row in toys.rows(60)[:3]])
 
 
 @pytest.fixture

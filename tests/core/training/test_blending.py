@@ -189,7 +189,7 @@ def test_the_first_epochs_are_those_of_own_losses(tmp_path: Path) -> None:
         ),
         (
             {"table": [{**row, "split": "train"} for row in toys.rows()]},
-            "gradient_blending blends losses by what valid",
+            "gradient_blending blends its losses by what valid",
         ),
     ],
 )

@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import toys
 from torch import Tensor
-from toys import Listening, assert_same, stopped_at, train
+from toys import Listening, StopAt, assert_same, train
 
 import mmreg
 from mmreg import runs
 from mmreg.errors import OptionError, RecipeError, RunError, ValidationRowsError
 from mmreg.run_files.figures import read_report
+from mmreg.training.stopping import Stopped
 
 EPOCHS = 5
 COURSE = [f"training.epochs={EPOCHS}"]
@@ -134,6 +136,39 @@ def test_another_table_is_noted(fitted: Path, tmp_path: Path) -> None:
     assert not any("is not as it was when" in note for note in same.report["notes"])
 
 
+class InFiles(toys.Numbers):
+    """Numbers that stand in files."""
+
+    paths = True
+
+    def load(self, value: Any) -> Any:
+        return super().load(np.load(value))
+
+
+def test_a_table_that_is_elsewhere_by_now_is_written_as_before(tmp_path: Path) -> None:
+    rows = [{**row, "a": json.dumps(row["a"]), "b": json.dumps(row["b"])} for row in toys.rows()]
+    lines = ["~".join(map(str, row)) for row in (rows[0], *(row.values() for row in rows))]
+    for name in ("table.csv", "moved.csv"):
+        (tmp_path / name).write_text("\n".join(lines))
+    mmreg.registry.register("modality", "json_numbers", JsonNumbers)
+    recipe = toys.recipe(
+        {"path": str(tmp_path / "table.csv"), "separator": "~"},
+        modalities={"a": {"type": "json_numbers", "encoder": "linear"}},
+        fusion=None,
+    )
+    mmreg.train(recipe, tmp_path / "run", device="cpu")
+    (tmp_path / "table.csv").unlink()
+    again = mmreg.refit(tmp_path / "run", tmp_path / "again", table=tmp_path / "moved.csv", device="cpu")
+    assert again.report["test"]["rows"] == 40
+
+
+class JsonNumbers(toys.Numbers):
+    """Numbers that are written as JSON."""
+
+    def load(self, value: Any) -> Any:
+        return super().load(json.loads(value))
+
+
 class Weighing(mmreg.ModelFusion):
     """The first part's scores times a weight, which training moves, and which is fitted besides."""
 
@@ -160,15 +195,43 @@ def test_training_leaves_what_is_taken_over_as_it_is(tmp_path: Path) -> None:
 
 def test_one_that_was_stopped_goes_on_bit_for_bit_without_the_run(fitted: Path, tmp_path: Path) -> None:
     earlier = Path(shutil.copytree(fitted, tmp_path / "run"))
-    refit(earlier, tmp_path / "whole", epochs=EPOCHS)
-    settings: dict[str, Any] = {**toys.NOISY, "fusion": "calibrated"}
-    settings["overrides"] = [*COURSE, f"training.refit={{epochs: {EPOCHS}, run: {earlier}}}", "training.keep=last"]
-    stopped_at(tmp_path / "stopped", 12, **settings)
-    refit(earlier, tmp_path / "stopped", epochs=EPOCHS, resume=True)
-    assert_same(tmp_path / "whole", tmp_path / "stopped")
+    settings: dict[str, Any] = {"table": toys.rows(150), "device": "cpu", "epochs": EPOCHS}
+    mmreg.refit(earlier, tmp_path / "whole", **settings)
+    at = StopAt(12)
+    with pytest.raises(Stopped):
+        mmreg.refit(earlier, tmp_path / "stopped", **settings, callback=at, stop=at.stop)
     shutil.rmtree(earlier)
-    loaded = runs.load(tmp_path / "whole", torch.device("cpu"))
-    assert loaded.evaluate(toys.rows(), split="test")["metrics"] == loaded.report["test"]["metrics"]
+    with pytest.raises(RunError, match=r"training.refit.epochs: was 5, is 4"):
+        mmreg.refit(earlier, tmp_path / "stopped", **{**settings, "epochs": 4}, resume=True)
+    mmreg.refit(earlier, tmp_path / "stopped", table=toys.rows(150), device="cpu", resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "stopped")
+    before, after = (read_report(tmp_path / name)["notes"] for name in ("whole", "stopped"))
+    assert before == after
+    assert any("is not as it was when" in note for note in after)
+    assert any("calibrated is as it was fitted in" in note for note in after)
+
+
+def test_one_that_goes_on_is_that_of_the_run(fitted: Path, tmp_path: Path) -> None:
+    refit(fitted, tmp_path / "again", epochs=2)
+    train(tmp_path / "other", **toys.NOISY, overrides=COURSE)
+    with pytest.raises(RunError, match="was started with another recipe"):
+        refit(tmp_path / "other", tmp_path / "again", resume=True)
+    with pytest.raises(RunError, match="was started with another recipe"):
+        refit(fitted, tmp_path / "other", resume=True)
+    with pytest.raises(RunError, match="there is no run folder"):
+        refit(tmp_path / "nowhere", tmp_path / "new", resume=True)
+
+
+def test_paths_in_cells_are_relative_to_what_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mmreg.registry.register("modality", "in_files", InFiles)
+    monkeypatch.chdir(tmp_path)
+    rows = [{**row, "a": f"{number}.npy"} for number, row in enumerate(toys.rows())]
+    for row, other in zip(rows, toys.rows(), strict=True):
+        np.save(row["a"], np.asarray(other["a"], np.float32))
+    recipe = {**toys.recipe(rows), "modalities": {"a": {"type": "in_files", "encoder": "linear"}}, "fusion": None}
+    mmreg.train(recipe, tmp_path / "runs/run", device="cpu")
+    run = mmreg.refit("runs/run", "runs/again", table=rows, device="cpu")
+    assert run.report["test"]["rows"] == 40
 
 
 def test_a_cross_validation_becomes_one_model_of_all_rows(tmp_path: Path) -> None:
@@ -218,6 +281,9 @@ def test_what_cannot_be_refitted_says_why(fitted: Path, tmp_path: Path) -> None:
     train(tmp_path / "last", merged())
     with pytest.raises(RunError, match="had no validation rows: there are no more rows for it to learn from"):
         refit(tmp_path / "last", tmp_path / "again")
+    train(tmp_path / "blended", overrides=["training.balance=gradient_blending"])
+    with pytest.raises(ValidationRowsError, match="learns from these: such a run cannot be refitted"):
+        refit(tmp_path / "blended", tmp_path / "again")
     mmreg.fuse([fitted, fitted], "mean", tmp_path / "fused")
     with pytest.raises(RunError, match="combines runs; refit each of them"):
         refit(tmp_path / "fused", tmp_path / "again")

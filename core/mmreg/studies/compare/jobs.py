@@ -297,7 +297,10 @@ def _cores() -> int:
 
 def reason_of_end(code: int, log: Path) -> str:
     """Why a training's process failed, from its exit code and what it wrote last."""
-    text = log.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:  # such as that of a folder that somebody has removed meanwhile
+        return f"its process ended with exit code {code}, and {log} cannot be read: {error.strerror}"
     _, marker, message = text.rpartition(ERROR)
     if marker:
         return message.strip()

@@ -131,13 +131,11 @@ def run_matrix(
     if not all(len(job.experiment.splits["test"]) for job in trainings):
         raise OptionError(f"{base.name} leaves no test rows to measure on; give the table such rows, or a split")
     errors = train_in(folder, trainings, notes, slots, callback, "a study of robustness")
-    failed = [FailedTraining(job.variant, job.seed, errors[job]) for job in trainings if job in errors]
-    done = [job for job in trainings if job not in errors]
-    if not any(meanings[job.variant].kind == "fusion" for job in done):
-        reasons = "".join(f"\n  {each.variant}, seed {each.seed}: {each.reason}" for each in failed)
-        raise TrainingError(f"no operator could be trained, so there is nothing to measure{reasons}")
+    done = _operators_among(trainings, errors, meanings)
     measuring = _Measuring(done, meanings, sorted(set(use_rates)), metric, slots[0], callback)
     cells = measuring.cells()
+    errors |= measuring.errors
+    done = _operators_among(trainings, errors, meanings)
     plans = {meanings[job.variant].name: job.plan for job in done if meanings[job.variant].kind == "fusion"}
     return RobustnessMatrix(
         metric=metric,
@@ -146,9 +144,29 @@ def run_matrix(
         seeds=tuple(seeds),
         cells=cells,
         remedies={name: _remedies(plan) for name, plan in plans.items()},
-        failed=failed,
+        failed=_failed(trainings, errors),
         notes=notes,
     )
+
+
+def _operators_among(
+    trainings: Sequence[Job], errors: Mapping[Job, str], meanings: Mapping[str, _Trained]
+) -> list[Job]:
+    """The trainings that did not fail.
+
+    Raises:
+        TrainingError: no operator is among them.
+    """
+    done = [job for job in trainings if job not in errors]
+    if not any(meanings[job.variant].kind == "fusion" for job in done):
+        failed = _failed(trainings, errors)
+        reasons = "".join(f"\n  {each.variant}, seed {each.seed}: {each.reason}" for each in failed)
+        raise TrainingError(f"no operator could be trained, so there is nothing to measure{reasons}")
+    return done
+
+
+def _failed(trainings: Sequence[Job], errors: Mapping[Job, str]) -> list[FailedTraining]:
+    return [FailedTraining(job.variant, job.seed, errors[job]) for job in trainings if job in errors]
 
 
 def _check(base: Recipe, training_rates: Sequence[float], use_rates: Sequence[float]) -> None:
@@ -207,6 +225,7 @@ class _Measuring:
         self.chosen_by = chosen_metric(fused, None)
         self.more_is_better = fused.metric_directions[self.chosen_by]
         self.done = 0
+        self.errors: dict[Job, str] = {}  # of those that are damaged
 
     def cells(self) -> list[Cell]:
         """Every cell of every operator, of the baseline, and of each modality alone."""
@@ -247,11 +266,12 @@ class _Measuring:
         table = jobs[0].experiment.table
         lists = list_inputs(self.fused, table)
         lost = {use: lost_modalities(table, self.columns, use, seed, "use", lists) for use in self.rates}
-        predicted = [self._predicted(job, lost) for job in jobs]
+        predicted = [each for job in jobs if (each := self._predicted(job, lost)) is not None]
+        if not predicted:
+            return {}
         common = set.intersection(*(set(each.run.rows.tolist()) for each in predicted))
         places = {
-            job: [at for at, row in enumerate(each.run.rows.tolist()) if row in common]
-            for job, each in zip(jobs, predicted, strict=True)
+            each.job: [at for at, row in enumerate(each.run.rows.tolist()) if row in common] for each in predicted
         }
         group: dict[tuple[str, Kind, float], _Measured] = {}
         singles = [each for each in predicted if self.meanings[each.job.variant].kind == "single"]
@@ -268,11 +288,13 @@ class _Measuring:
                 group[BASELINE, "baseline", use] = self._measured(singles[0].run, places[singles[0].job], scores)
         return group
 
-    def _predicted(self, job: Job, lost: Mapping[float, Mapping[str, NDArray[np.bool_]]]) -> _Predicted:
+    def _predicted(self, job: Job, lost: Mapping[float, Mapping[str, NDArray[np.bool_]]]) -> _Predicted | None:
+        """What a training predicts; None where its run is damaged."""
         try:
             run = runs.load(job.folder, self.device)
         except RunError as error:
-            raise RunError(f"{error} ({job.anew})") from error
+            self.errors[job] = f"{error} ({job.anew})"
+            return None
         experiment = job.experiment
         prepared = prepare_all(run.plan, experiment.table, run.modalities, cache_dir())
         rows = keep_rows(prepared, experiment.splits["test"])

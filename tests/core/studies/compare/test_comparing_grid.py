@@ -535,6 +535,8 @@ def test_the_reason_of_a_failed_process_is_what_it_wrote_last(tmp_path: Path) ->
     log.write_text("")
     assert "signal 9; perhaps there was too little memory: use fewer jobs" in reason_of_end(-9, log)
     assert "exit code 3" in reason_of_end(3, log)
+    log.unlink()
+    assert reason_of_end(2, log).endswith(f"exit code 2, and {log} cannot be read: No such file or directory")
 
 
 def test_a_modality_that_shares_an_encoder_has_one_of_its_own_where_it_is_alone() -> None:

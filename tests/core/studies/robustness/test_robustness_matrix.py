@@ -328,8 +328,21 @@ def test_a_damaged_training_is_named_with_what_to_do(finished: tuple[Path, Robus
     folder = Path(shutil.copytree(finished[0], tmp_path / "study"))
     damaged = folder / "runs" / "concat_0_missing" / "seed-0"
     (damaged / "model.safetensors").write_bytes(b"noise")
-    with pytest.raises(RunError, match=rf"damaged: .*\(remove {damaged}, and the same command trains it anew\)"):
-        study(folder)
+    matrix = study(folder)
+    (failed,) = matrix.failed
+    assert (failed.variant, failed.seed) == ("concat (0 missing)", 0)
+    assert "damaged: " in failed.reason
+    assert failed.reason.endswith(f"(remove {damaged}, and the same command trains it anew)")
+    before = {(cell.name, cell.training, cell.use): cell for cell in finished[1].cells}
+    for cell in matrix.cells:
+        one = before[cell.name, cell.training, cell.use]
+        assert (cell == one) or ((cell.name, cell.training, one.seeds - cell.seeds) == ("concat", 0.0, 1))
+    shutil.rmtree(damaged)
+    assert study(folder).cells == finished[1].cells
+    for path in folder.glob("runs/concat*/seed-*/model.safetensors"):
+        path.write_bytes(b"noise")
+    with pytest.raises(TrainingError, match="no operator could be trained"):
+        study(folder, ["concat"])
 
 
 def test_what_frozen_encoders_give_is_not_computed_again_in_use(
