@@ -76,6 +76,7 @@ def processes(modality: Modality, paths: list[Path], count: int) -> float:
 
 @pytest.mark.bench
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.usefixtures("one_thread")  # a fork of a process that has had several would wait for them forever
 @pytest.mark.parametrize("store", ["decoded", "encoded"])
 @pytest.mark.parametrize("what", DATA)
 def test_preparing_beside_bare_loops_over_the_decoder(tmp_path: Path, what: str, store: Any) -> None:
