@@ -291,7 +291,7 @@ class _Measuring:
     def _predicted(self, job: Job, lost: Mapping[float, Mapping[str, NDArray[np.bool_]]]) -> _Predicted | None:
         """What a training predicts; None where its run is damaged."""
         try:
-            run = runs.load(job.folder, self.device)
+            run, report = runs.load(job.folder, self.device), finished_report(job.folder)
         except RunError as error:
             self.errors[job] = f"{error} ({job.anew})"
             return None
@@ -306,7 +306,7 @@ class _Measuring:
             left[use] = np.any([prepared[name].present[rows] & ~drop[name] for name in drop], axis=0)
         self.done += 1
         self.callback.on_progress("measuring", self.done, len(self.jobs), job.title)
-        reported = finished_report(job.folder).get("validation", {"metrics": {}})["metrics"].get(self.chosen_by)
+        reported = report.get("validation", {"metrics": {}})["metrics"].get(self.chosen_by)
         worst = float("-inf") if self.more_is_better else float("inf")
         targets = torch.from_numpy(experiment.targets[rows])
         compared = ComparedRun(
