@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +101,14 @@ def test_a_training_that_is_stopped_within_epochs_is_the_one_that_was_not(tmp_pa
 
 
 def test_checkpoints_come_after_steps_and_keep_the_one_before(tmp_path: Path) -> None:
-    kept, earlier = [], []
+    kept, earlier, taken = [], [], itertools.count(1)
 
     class Looking(mmreg.Callback):
         def on_step(self, step: Any) -> None:
+            number, until = next(taken), time.monotonic() + 1  # they are written beside the steps, by a slow disk later
+            awaited = tmp_path / "run" / (runs.CHECKPOINT if number < 7 else runs.EARLIER_CHECKPOINT)
+            while number > 3 and not awaited.is_file() and time.monotonic() < until:
+                time.sleep(0.01)
             if (tmp_path / "run" / runs.CHECKPOINT).is_file():
                 kept.append(load_checkpoint(tmp_path / "run")[0]["progress"]["step"])
                 earlier.append((tmp_path / "run" / runs.EARLIER_CHECKPOINT).is_file())
