@@ -63,13 +63,12 @@ def refit(
         ValidationRowsError: something needs validation rows in training.
         TableError, DataError: as for a training.
     """
-    folder = as_path(run, "run")
-    if as_path(out, "out").resolve() == folder.resolve():
+    folder, target = as_path(run, "run"), as_path(out, "out")
+    if target.resolve() == folder.resolve():
         raise OptionError(f"refit trains another run beside {folder}; name another folder for it")
-    recipe = (_begun(folder, as_path(out, "out"), table, epochs) if resume else None) or refitted_recipe(
-        folder, table, epochs
-    )
-    return train(recipe, out, overwrite=overwrite, resume=resume, device=device, callback=callback, stop=stop)
+    begun = _begun(folder, target, table, epochs) if resume else None
+    recipe = begun or refitted_recipe(folder, table, epochs)
+    return train(recipe, target, overwrite=overwrite, resume=resume, device=device, callback=callback, stop=stop)
 
 
 def refitted_recipe(folder: Path, table: Any = None, epochs: int | None = None) -> Recipe:
@@ -81,7 +80,7 @@ def refitted_recipe(folder: Path, table: Any = None, epochs: int | None = None) 
         epochs: as for `refit`.
 
     Raises:
-        RunError: as for `refit`.
+        RunError, OptionError: as for `refit`.
     """
     facts, report = finished_facts(folder), finished_report(folder)
     refuse_going_on(folder, report)
