@@ -71,7 +71,8 @@ def print_attributions(found: Sequence[Attribution], top: int) -> None:
             title=printable(title),
         )
         if len(each.names) > top:
-            print(f"and {len(each.names) - top:,} more {each.kind}")
+            rest = len(each.names) - top
+            print(f"and {rest:,} more {each.kind.removesuffix('s') if rest == 1 else each.kind}")
     if len(found) > top:
         print(f"and {plural(len(found) - top, 'more row')}; --top shows more, --out writes all")
 

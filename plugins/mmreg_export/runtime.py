@@ -65,7 +65,8 @@ class Model:
     """An exported model, as `mmreg export --format onnx` wrote it.
 
     Args:
-        path: the .onnx file, or a folder with one of them (of several the one called model.onnx).
+        path: the .onnx file, or a folder with one of them (of several the one called model.onnx; those called
+            NAME.int8.onnx only where there is no other).
 
     Attributes:
         facts: what the JSON beside the file says.
@@ -249,11 +250,12 @@ def _model_file(path: Path) -> Path:
     if not path.is_dir():
         return path
     files = sorted(path.glob("*.onnx"))
+    files = [file for file in files if not file.name.endswith(".int8.onnx")] or files
     if not files:
         raise RunnerError(f"{path} has no .onnx file")
     usual = path / "model.onnx"
     if len(files) > 1 and usual not in files:
-        raise RunnerError(f"{path} has several .onnx files: name one of {', '.join(file.name for file in files)}")
+        raise RunnerError(f"{path} has several .onnx files; name one (--model): {', '.join(map(str, files))}")
     return usual if usual in files else files[0]
 
 

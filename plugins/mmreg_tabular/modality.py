@@ -55,6 +55,7 @@ class Tabular(Modality):
     version: ClassVar[int] = 2
     multiple_columns: ClassVar[bool] = True
     transform_options: ClassVar[frozenset[str]] = frozenset({"category_dropout"})
+    unaugmented: ClassVar[Mapping[str, Any] | None] = {"category_dropout": 0.0}
     default_encoder = "tabular_mlp"
 
     def __init__(

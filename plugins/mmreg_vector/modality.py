@@ -39,6 +39,7 @@ class Vector(Modality):
     paths: ClassVar[bool] = True
     takes_bytes: ClassVar[bool] = True
     transform_options: ClassVar[frozenset[str]] = frozenset({"normalize"})
+    unaugmented: ClassVar[Mapping[str, Any] | None] = {}
     extensions: ClassVar[frozenset[str]] = frozenset({".npy"})
     default_encoder = "mlp"
     mixes = frozenset({"mixup"})

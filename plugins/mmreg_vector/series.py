@@ -45,6 +45,7 @@ class Series(Modality):
 
     paths: ClassVar[bool] = True
     transform_options: ClassVar[frozenset[str]] = frozenset({"normalize"})
+    unaugmented: ClassVar[Mapping[str, Any] | None] = {}
     extensions: ClassVar[frozenset[str]] = ENDINGS
     default_encoder = "series_cnn"
 

@@ -48,6 +48,34 @@ def test_a_training_prints_plain_lines_and_ends_with_figures_and_the_next_comman
     assert "\x1b" not in done.out
 
 
+@pytest.mark.parametrize(
+    ("keep", "told"),
+    [
+        ("last", "weights of the last of 2 epochs"),
+        ("soup", r"weights of (epoch|the mean of the epochs) .* of 2 \(soup\)"),
+    ],
+)
+def test_weights_that_are_not_those_of_the_best_epoch_are_told(
+    cli: Caller, text_recipe: Path, tmp_path: Path, keep: str, told: str
+) -> None:
+    run = tmp_path / "run"
+    lines = cli("train", text_recipe, "--out", run, "--set", f"training.keep={keep}").out.splitlines()
+    line = lines[lines.index("measured on the test rows") + 1]
+    assert re.fullmatch(told, line)
+    if keep == "soup":
+        epochs = json.loads((run / "report.json").read_text())["soup"]["epochs"]
+        assert [int(number) for number in re.findall(r"\d+", line)] == [*epochs, 2]
+
+
+def test_a_training_of_all_rows_says_that_nothing_was_measured(cli: Caller, text_recipe: Path, tmp_path: Path) -> None:
+    shares = ("--set", "split={validation: 0, test: 0}", "--set", "training.epochs=1")
+    done = cli("train", text_recipe, "--out", tmp_path / "run", *shares)
+    assert (
+        "\n\nmeasured on no rows, as there are neither validation nor test rows\nweights of the last of 1 epoch"
+        in done.out
+    )
+
+
 def test_quiet_leaves_the_result(cli: Caller, text_recipe: Path, tmp_path: Path) -> None:
     done = cli("train", text_recipe, "--out", tmp_path / "run", "--quiet", "--seed", "3", "--precision", "bfloat16")
     assert (done.code, done.err) == (0, "")

@@ -12,6 +12,7 @@ from mmreg.cli.pace import Pace
 from mmreg.console import Bar, by_target, figure_rows, note, print_table
 from mmreg.contract.callback import Callback, FollowedRun, Step
 from mmreg.contract.metrics import Epoch
+from mmreg.messages import listed, plural
 
 if TYPE_CHECKING:
     from mmreg.runs.run import Run
@@ -128,9 +129,10 @@ class Display(Callback):
             if splits:
                 what = "the test rows" if splits[-1] == "test" else "the validation rows, as there are no test rows"
                 print(f"measured on {what}")
-            if best := report.get("best"):
-                epochs = f"epoch {best['epoch']} of {report['epochs']}"
-                print(f"weights of {epochs}, the best by validation {best['metric']}")
+            elif not run.fused:
+                print("\nmeasured on no rows, as there are neither validation nor test rows")
+            if not run.fused:
+                print(_weights(report))
             folder = shlex.quote(str(run.folder))
             table = "" if run.fingerprint else " TABLE --split test"
             print(f"\neverything is in {run.folder}; next:")
@@ -147,3 +149,13 @@ class Display(Callback):
     @staticmethod
     def _write(text: str) -> None:
         print(f"{text}\n", end="", flush=True)  # in one piece, as another thread may write, too
+
+
+def _weights(report: Mapping[str, Any]) -> str:
+    """Which epoch's weights a training ended with."""
+    if best := report.get("best"):
+        return f"weights of epoch {best['epoch']} of {report['epochs']}, the best by validation {best['metric']}"
+    if soup := report.get("soup"):
+        epochs = "epoch" if len(soup["epochs"]) == 1 else "the mean of the epochs"
+        return f"weights of {epochs} {listed(soup['epochs'])} of {report['epochs']} (soup)"
+    return f"weights of the last of {plural(report['epochs'], 'epoch')}"

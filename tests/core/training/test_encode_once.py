@@ -155,6 +155,28 @@ def test_in_bfloat16_features_are_kept_in_it(folder: Path) -> None:
     assert {spec["dtype"] for meta in kept for spec in meta["stored"].values()} == {"int16"}
 
 
+@pytest.mark.parametrize("modality", ["tabular", "vector", "series"])
+def test_numbers_and_facts_are_encoded_once_as_well(tmp_path: Path, modality: str) -> None:
+    rng = np.random.default_rng(0)
+    table = [
+        {"a": number, "b": "xyz"[n % 3], "list": rng.normal(size=4).tolist(), "label": "no" if number < 0 else "yes"}
+        for n, number in enumerate(rng.normal(size=40).tolist())
+    ]
+    reads = {"columns": ["a", "b"]} if modality == "tabular" else {"column": "list"}
+    encoder = {"tabular": "tabular_mlp", "vector": "mlp", "series": "series_cnn"}[modality]
+    recipe = {
+        "table": table,
+        "target": {"column": "label", "task": "classification"},
+        "modalities": {"facts": {"type": modality, **reads, "encoder": {"name": encoder, "freeze": True}}},
+        "training": {"epochs": 2, "batch_size": 16, "deterministic": True},
+    }
+    once = mmreg.train(recipe, tmp_path / "once", device="cpu")
+    assert [note for note in once.report["notes"] if note.startswith("facts: encoded once, ")]
+    with in_every_step():
+        always = mmreg.train(recipe, tmp_path / "always", device="cpu")
+    assert_equal(once, always)
+
+
 def inputs(**encoders: Any) -> dict[str, Any]:
     return {name: {"type": "numbers", "encoder": encoders.get(name, "linear")} for name in "ab"}
 

@@ -88,6 +88,7 @@ def test_what_counts_within_a_modality_is_printed(folder: Path, tmp_path: Path) 
     assert lines[0] == "numbers of m0, integrated_gradients: 3 rows"
     assert lines[2].startswith("number 3")
     assert "and 2 more numbers" in lines
+    assert "and 1 more number" in call(folder, "--rows", "1", "--within", "m0", "--top", "3").stdout.splitlines()
     data = json.loads(out.read_text(encoding="utf-8"))
     assert [len(row["parts"]) for row in data["rows"]] == [4, 4, 4]
 

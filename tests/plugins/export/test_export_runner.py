@@ -257,6 +257,20 @@ def test_mistakes_are_told_without_a_traceback(
             runtime.read_rows(tmp_path / name)
 
 
+def test_of_a_folder_with_an_8_bit_file_the_runner_takes_the_exact_one(small_bundle: Exported, tmp_path: Path) -> None:
+    def copy(name: str) -> None:
+        for ending in ("", ".json"):
+            (tmp_path / f"{name}{ending}").write_bytes(Path(f"{small_bundle.file}{ending}").read_bytes())
+
+    copy("mine.onnx")
+    wanted = runtime.Model(tmp_path / "mine.onnx").predict({"title": "red"})
+    (tmp_path / "mine.int8.onnx").write_bytes(b"not this one")
+    assert runtime.Model(tmp_path).predict({"title": "red"}) == wanted
+    copy("other.onnx")
+    with pytest.raises(runtime.RunnerError, match=r"name one \(--model\): .*mine\.onnx, .*other\.onnx"):
+        runtime.Model(tmp_path)
+
+
 def test_damaged_files_of_a_model_are_told(small_bundle: Exported, tmp_path: Path) -> None:
     described = tmp_path / "model.onnx.json"
     for text in ("[1]", "null", '{"decoding": [{}]}', "[" * 100_000, '{"decoding"'):
