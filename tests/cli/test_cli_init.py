@@ -163,6 +163,17 @@ def test_commas_in_numbers_are_told_as_what_they_are(cli: Caller, tmp_path: Path
     assert f"these {said}, so they are texts: {remedy} they are numbers" in done.err
 
 
+def test_a_single_decimal_comma_is_not_told_of_all_numbers(cli: Caller, tmp_path: Path) -> None:
+    cells = ["12,50", *(f"{n / 8:.3f}" for n in range(60))]
+    rows = [{"price": cell, "word": ("lo", "hi")[n % 2], "label": "ab"[n % 2]} for n, cell in enumerate(cells)]
+    table = write_table(tmp_path / "t.csv", rows)
+    done = cli("init", table, "--target", "label", "--out", tmp_path / "r.yaml")
+    assert "# price: left out; some of its numbers have a decimal comma, so they are texts" in done.out
+    assert "# note: column 'price': 1 number has a decimal comma" in done.out
+    done = cli("init", table, "--target", "price", "--out", tmp_path / "r.yaml", "--overwrite")
+    assert "some of these have a decimal comma, so they are texts: with a point they are numbers" in done.err
+
+
 @pytest.mark.parametrize("cell", ["1.{0:03},50", "{0}.5%"])
 def test_numbers_with_signs_are_not_told_as_files(cli: Caller, tmp_path: Path, cell: str) -> None:
     rows = [{"price": cell.format(n), "word": ("lo", "hi")[n % 2], "label": "ab"[n % 2]} for n in range(60)]

@@ -61,6 +61,10 @@ class Commas(NamedTuple):
     what: str
     remedy: str
 
+    def some_of(self, texts: int) -> str:
+        """What to say before as many texts as there are numbers in all: "some of " where few of them have commas."""
+        return "some of " if 2 * self.numbers < texts else ""
+
 
 def numbers_with_commas(column: pa.Array | pa.ChunkedArray) -> Commas | None:
     """The numbers with commas among a column's texts; None if there are none, or one of the texts is no number."""

@@ -120,7 +120,9 @@ def _fitting(what: str, column: TargetValues) -> TaskChoice:
             return TaskChoice("multilabel", reason, {"separator": separator})
     if not repeated:
         few = listed(shown(text) for text in sorted({str(value) for value in column[:3]}))
-        hint = f"; these have {commas.what}, so they are texts: {commas.remedy}" if commas else ""
+        hint = ""
+        if commas:
+            hint = f"; {commas.some_of(len(texts))}these have {commas.what}, so they are texts: {commas.remedy}"
         raise TableError(
             f"{what} holds {different} different values in {plural(rows, 'row')}, such as {few}; "
             f"choose a column whose values repeat, or one of numbers, by --target{hint}"

@@ -127,13 +127,13 @@ def _input(finder: Finder, form: Form, name: str, given: Input, trains: bool) ->
         if encoder_name is None:
             finder.problem(path, f"encoder is missing; there are {', '.join(registry.names('encoder'))}")
             return None
-        encoder = own.component("encoder", encoder_name, choice.options, (*path, "encoder"))
+        encoder = own.component("encoder", encoder_name, choice.options, (*path, "encoder"), beside=choice.own_keys())
     if encoder is not None and trains:
         _add_needs(finder, path, modality_cls, encoder, options)
     frozen = encoder is not None and encoder.weights.frozen_epochs is None
     if frozen and not given.augmented_copies and not _mixes(form.training):
         options = {**unaugmented, **options}
-    modality = finder.component("modality", given.type or name, options, path, name_key="type")
+    modality = finder.component("modality", given.type or name, options, path, name_key="type", beside=given.own_keys())
     if modality is None or encoder is None:
         return None
     columns = tuple(given.reads(name))

@@ -39,7 +39,7 @@ class FusionFinder:
 
     def node(self, node: FusionChoice, path: KeyPath) -> FusionPlan | None:
         """One operator with what it fuses."""
-        fusion = self.finder.component("fusion", node.name, node.options, path)
+        fusion = self.finder.component("fusion", node.name, node.options, path, beside=node.own_keys())
         given = [(part, (*path, "of", index)) for index, part in enumerate(node.of or ())]
         parts = [self.part(*each) for each in given or [(name, path) for name in self.inputs]]
         if fusion is None:

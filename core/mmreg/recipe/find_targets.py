@@ -59,7 +59,8 @@ def find_task(finder: Finder, form: Form) -> Component | None:
         if form.target is None:
             finder.problem(("target",), "is missing; or targets, for several")
             return None
-        return finder.component("task", form.target.task, form.target.options, ("target",), name_key="task")
+        target, keys = form.target, form.target.own_keys()
+        return finder.component("task", target.task, target.options, ("target",), name_key="task", beside=keys)
     parts, weights = {}, {}
     for name, target in form.targets.items():
         if not name or set(name) & set("./\\,=+: "):
@@ -67,7 +68,8 @@ def find_task(finder: Finder, form: Form) -> Component | None:
                 ("targets", name), "a target's name must not be empty nor hold any of . / \\ , = + : or blanks"
             )
             return None
-        found = finder.component("task", target.task, target.options, ("targets", name), name_key="task")
+        keys, path = target.own_keys(), ("targets", name)
+        found = finder.component("task", target.task, target.options, path, name_key="task", beside=keys)
         if found is not None:
             parts[name] = found
         weights[name] = None if target.loss_weight == "uncertainty" else target.loss_weight

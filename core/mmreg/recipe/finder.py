@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ TRIED = ("modality", "task", "optimizer", "schedule", "callback")
 
 WITH_WEIGHTS = ("encoder", "fusion")
 """Kinds whose weights are trained as a recipe says."""
-WEIGHT_KEYS = set(Weights.model_fields)
+WEIGHT_KEYS = tuple(Weights.model_fields)
 
 
 class Finder:
@@ -49,6 +49,7 @@ class Finder:
         path: KeyPath,
         name_key: str = "name",
         within: bool = False,
+        beside: Sequence[str] = (),
     ) -> Component | None:
         """Find one component and check its options; None if there is a problem.
 
@@ -59,6 +60,7 @@ class Finder:
             path: where it stands in the recipe.
             name_key: the key of its name.
             within: whether it is an option of another one, with which its weights are trained.
+            beside: the keys that a recipe has beside its options.
         """
         try:
             entry = registry.find(kind, name)
@@ -66,10 +68,12 @@ class Finder:
         except (ComponentNotFoundError, ComponentImportError) as error:
             self.problem((*path, name_key), str(error))
             return None
-        keys = WEIGHT_KEYS - option_names(cls) if kind in WITH_WEIGHTS and not within else set()
+        trained_keys = WEIGHT_KEYS if kind in WITH_WEIGHTS and not within else ()
+        keys = [key for key in trained_keys if key not in option_names(cls)]
         given = {key: value for key, value in options.items() if key in keys}
         weights, problems = validate(Weights, given)
-        complete, others = validate(options_model(cls), {k: v for k, v in options.items() if k not in keys})
+        own = {key: value for key, value in options.items() if key not in keys}
+        complete, others = validate(options_model(cls), own, [*keys, *beside])
         self.problems += [replace(each, path=(*path, *each.path)) for each in (*problems, *others)]
         if problems or others:
             return None

@@ -32,6 +32,11 @@ class Open(BaseModel):
         """The component's options."""
         return self.model_extra or {}
 
+    @classmethod
+    def own_keys(cls) -> list[str]:
+        """The keys that are not a component's options."""
+        return [info.alias or name for name, info in cls.model_fields.items()]
+
 
 class Chosen(Open):
     """A component by name, with its options beside the name."""

@@ -223,6 +223,8 @@ def read_keys(path: Path, changes: Mapping[str, Any]) -> tuple[dict[str, Any], d
         steps = key.split(".")
         set_key(data, key, value)
         lines = {path: line for path, line in lines.items() if path[: len(steps)] != tuple(steps)}
+        for count in range(1, len(steps)):
+            lines.setdefault(tuple(steps[:count]), 0)  # a mapping that the file does not have
         lines[tuple(steps)] = 0  # what stands in the file is not what is used
     return data, lines
 

@@ -130,7 +130,7 @@ def why_left_out(table: Table, column: str) -> str:
         return "it is empty"
     texts = [value for value in values if isinstance(value, str)]
     if len(texts) == len(values) and (commas := numbers_with_commas(pa.array(texts))):
-        return f"its numbers have {commas.what}, so they are texts"
+        return f"{commas.some_of(len(texts))}its numbers have {commas.what}, so they are texts"
     if len(texts) == len(values) and all(_has_ending(text) for text in texts):
         return "files that are missing or damaged, or that no installed modality reads"
     first = values[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
@@ -103,10 +103,17 @@ def check_options(cls: type, options: Mapping[str, Any], what: str = "") -> dict
     return checked
 
 
-def validate(model: type[BaseModel], data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+def validate(
+    model: type[BaseModel], data: Mapping[str, Any], beside: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[Problem]]:
     """Check data by a pydantic model: its fields by name, and the problems in words of our own.
 
     Data are checked as JSON is: a list may stand for a tuple and a text for a path, but "3" is no number.
+
+    Args:
+        model: whose fields they are.
+        data: by name.
+        beside: keys that may stand beside these data and are checked elsewhere, for what is told of an unknown key.
     """
     try:
         plain = json.dumps(data, default=_plain)
@@ -117,7 +124,7 @@ def validate(model: type[BaseModel], data: Mapping[str, Any]) -> tuple[dict[str,
     except ValidationError as error:
         if error.errors(include_url=False)[0]["type"] == "json_invalid":  # nothing else is wrong with what json wrote
             return {}, [Problem((), "must hold characters of Unicode only; rename a file whose name is not UTF-8")]
-        return {}, _problems(error, data, model)
+        return {}, _problems(error, data, model, beside)
     return {info.alias or name: getattr(checked, name) for name, info in model.model_fields.items()}, []
 
 
@@ -133,7 +140,9 @@ def _plain(value: object) -> Any:
     raise TypeError(f"found {value!r} of type {type(value).__name__}")
 
 
-def _problems(error: ValidationError, data: Mapping[str, Any], model: type[BaseModel]) -> list[Problem]:
+def _problems(
+    error: ValidationError, data: Mapping[str, Any], model: type[BaseModel], beside: Sequence[str]
+) -> list[Problem]:
     """Pydantic's errors, those for the alternatives of one union as one problem."""
     messages: dict[KeyPath, list[str]] = {}
     found: dict[KeyPath, Any] = {}
@@ -143,6 +152,7 @@ def _problems(error: ValidationError, data: Mapping[str, Any], model: type[BaseM
             path, message = (*path, str(item["loc"][-1])), "is missing"
         elif item["type"] == "extra_forbidden":
             names = [info.alias or name for name, info in _model_at(model, path).model_fields.items()]
+            names += [key for key in beside if len(path) == 1 and key not in names]
             message = f"is no option here{near(str(path[-1]), names)} (there are {', '.join(names) or 'none'})"
         else:
             message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")

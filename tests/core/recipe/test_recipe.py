@@ -118,6 +118,29 @@ def test_every_problem_is_reported_with_its_line(tmp_path: Path) -> None:
         assert expected in text
 
 
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("modalities.image.encodr", "did you mean 'encoder'?"),
+        ("modalities.image.onbad", "did you mean 'on_bad'?"),
+        ("modalities.title.encoder.freze", "did you mean 'freeze'?"),
+        ("modalities.title.encoder.shar", "did you mean 'share'?"),
+        ("fusion.frezze", "did you mean 'freeze'?"),
+        ("fusion.own_los", "did you mean 'own_loss'"),
+        ("target.colum", "did you mean 'column'"),
+        ("target.wieght", "did you mean 'weight'"),
+        ("trainig.epochs", "did you mean 'training'?"),
+    ],
+)
+def test_the_nearest_key_is_told_also_where_it_is_no_option_of_a_component(
+    tmp_path: Path, key: str, message: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve(read_recipe(write(tmp_path, GOOD), [f"{key}=1"]))
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{key.removesuffix('.epochs')}: is no option here; {message}")  # no line of the file
+
+
 def test_the_problems_are_there_one_by_one_as_well(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         resolve(read_recipe(write(tmp_path, GOOD.replace("concat", "concatt").replace("cell: gru", "cell: gruu"))))
