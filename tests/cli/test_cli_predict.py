@@ -158,6 +158,7 @@ def test_a_full_disk_is_named_by_the_file_that_found_it_full(
     ("folder", "said"),
     [
         ("nothere", "there is no run folder 'nothere'; there are run"),
+        ("rum", "there is no run folder 'rum'; did you mean 'run'?; there are run"),
         ("images", "'images' is no run folder: it has no components.json"),
         ("table.csv", "there is no run folder 'table.csv'"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,13 @@ def test_weights_that_few_validation_rows_choose_are_told(
         assert (text in found) is bool(told), found
     last = cli("validate", "recipe.yaml", "--set", "training.keep=last")
     assert "the weights are chosen by" not in last.out + last.err
+
+
+def test_a_column_that_the_table_lacks_is_told_by_its_own_line(cli: Caller, recipe: Any) -> None:
+    path = recipe("price", "regression")
+    done = cli("validate", path, "--set", "modalities.size.columns=[size, sizw]")
+    assert done.code == 2
+    assert re.search(r"\n  modalities\.size\.columns\.1: \S+ has no column 'sizw'; did you mean 'size'", done.err)
 
 
 def test_an_input_that_is_the_target_is_told(cli: Caller, recipe: Any) -> None:

@@ -67,5 +67,9 @@ def _named_columns(recipe: Recipe, target: bool = True) -> list[tuple[KeyPath, s
         among = form.training.missing.among
         named += [(("training", "missing_rate", "among", name), column) for name in among for column in among[name]]
     for name, given in form.modalities.items():
-        named += [(("modalities", name, "column"), column) for column in given.reads(name)]
+        path: KeyPath = ("modalities", name)
+        if given.columns is None:
+            named += [((*path, "column"), column) for column in given.reads(name)]
+        else:
+            named += [((*path, "columns", number), column) for number, column in enumerate(given.columns)]
     return [(path, column) for path, column in named if column is not None]

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmreg.errors import RunError
 from mmreg.files import irregular
+from mmreg.messages import listed, near
 
 RECIPE = "recipe.yaml"
 COMPONENTS = "components.json"
@@ -49,8 +50,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
         RunError: it is no run folder, or of another format.
     """
     if not folder.is_dir():
-        near = sorted(p.name for p in folder.parent.iterdir() if is_run(p)) if folder.parent.is_dir() else []
-        there = f"; there are {', '.join(near[:10])}" if near else ""
+        beside = sorted(p.name for p in folder.parent.iterdir() if is_run(p)) if folder.parent.is_dir() else []
+        there = near(folder.name, beside) + (f"; there are {listed(beside)}" if beside else "")
         raise RunError(f"there is no run folder {str(folder)!r}{there}")
     try:
         facts: dict[str, Any] = json.loads(run_file(folder, COMPONENTS).read_text(encoding="utf-8"))
