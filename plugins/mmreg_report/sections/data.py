@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 from mmreg.messages import cell, plural
 from mmreg_report.inputs import Inputs
@@ -25,24 +27,25 @@ def data(subject: Subject) -> list[Html]:
     """Tables of rows, of classes, and of each modality's cells."""
     parts = [table([{"split": name, "rows": count} for name, count in subject.facts.rows.items()], "Rows")]
     parts = parts if subject.facts.rows else []
-    if counts := _classes(subject):
-        parts.append(table(counts[:MOST_CLASSES], "Rows of each class"))
+    parts += [table(counts[:MOST_CLASSES], title) for title, counts in _classes(subject)]
     if subject.known:
         parts.append(table(_presence(subject), "Rows that have each modality"))
     below = [*_bad(subject), *_examples(subject)]
     return [tag("div", *parts, class_="side"), *below] if parts else below
 
 
-def _classes(subject: Subject) -> list[dict[str, Any]]:
-    """How many rows of each split have each class, of a single target."""
-    names = label_names(subject.task)
-    if subject.task.space != "log_probabilities" or names is None:
-        return []
-    targets = {split: known.targets for split, known in subject.known.items()}
-    if not targets and subject.targets is not None:
-        targets = {str(subject.split): subject.targets.numpy()}
-    counts = {split: np.bincount(own, minlength=len(names)).tolist() for split, own in targets.items()}
-    return [{"class": name, **{s: own[k] for s, own in counts.items()}} for k, name in enumerate(names)]
+def _classes(subject: Subject) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """For each target with exclusive classes a title, and how many rows of each split have each class."""
+    encoded = {split: torch.from_numpy(known.targets) for split, known in subject.known.items()}
+    if not encoded and subject.targets is not None:
+        encoded = {str(subject.split): subject.targets}
+    for target, view in subject.task.targets().items():
+        names = label_names(view.task)
+        if not encoded or view.task.space != "log_probabilities" or names is None:
+            continue
+        counts = {s: torch.bincount(view.own(own), minlength=len(names)).tolist() for s, own in encoded.items()}
+        rows = [{"class": name, **{split: own[k] for split, own in counts.items()}} for k, name in enumerate(names)]
+        yield f"Rows of each class{f' of {cell(target)}' if target else ''}", rows
 
 
 def _presence(subject: Subject) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,17 @@ def test_each_task_is_told_of(task: str, tmp_path: Path, capsys: pytest.CaptureF
 
 def test_several_targets_are_told_apart(tmp_path: Path) -> None:
     targets = {"price": TARGETS["regression"], "verdict": {"column": "verdict", "task": "classification"}}
-    mmreg.train(recipe(targets=targets), tmp_path / "run", device="cpu")
+    rows = table()
+    rows[2]["verdict"] = rows[5]["verdict"] = None  # two test rows lack this target
+    mmreg.train(recipe(table=rows, targets=targets), tmp_path / "run", device="cpu")
     text = told(tmp_path / "run")
     for expected in ("Figures of price", "Predicted over true values (price: value)", "ROC of verdict"):
         assert expected in text
     assert "Confusion matrix of verdict (test rows)" in text
-    assert "Most confident wrong rows of verdict" in text
+    (counts,) = re.findall(r"<caption>Rows of each class of verdict</caption>.*?</table>", text, re.DOTALL)
+    found = re.findall(r'<th scope="row">(\w+)</th><td class="n">(\d+)</td>', counts)
+    told_rows = {name: int(number) for name, number in found}
+    assert told_rows == Counter(row["verdict"] for row in rows if row["split"] == "test" and row["verdict"])
 
 
 def test_a_task_without_a_target_is_told_of(tmp_path: Path) -> None:
