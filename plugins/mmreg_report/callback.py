@@ -8,7 +8,7 @@ from typing import Any
 from mmreg import Callback, FollowedRun
 from mmreg.files import write_text
 from mmreg_report.curves import draw_curves
-from mmreg_report.markdown import render, shown_columns
+from mmreg_report.markdown import LOSSES, render, shown_columns
 from mmreg_report.reading import read_run
 
 REPORT = "report.md"
@@ -33,8 +33,8 @@ class ReportWriter(Callback):
             from mmreg_report.sections.curves import loss_panels
 
             columns = shown_columns(facts)
-            panels = loss_panels(facts, [name for name in columns if name.endswith("_loss")])
-            panels += [[name] for name in columns if not name.endswith("_loss")]
+            panels = loss_panels(facts, [name for name in columns if name in LOSSES])
+            panels += [[name] for name in columns if name not in LOSSES]
             draw_curves(facts.history, panels, run.folder / CURVES)
         else:  # of a combination of runs; an earlier run may have left its own
             (run.folder / CURVES).unlink(missing_ok=True)

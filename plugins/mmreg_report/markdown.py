@@ -15,6 +15,8 @@ from mmreg_report.tables import SPLITS, classes, rows_of_parts, summary, trainin
 BARS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 40
 """Bars of a learning curve at most."""
+LOSSES = ("train_loss", "validation_loss")
+"""Columns of metrics.csv with the losses of the whole."""
 MOST_EPOCHS = 12
 """Rows of the learning curve's table at most; epochs between are left out evenly."""
 
@@ -37,7 +39,7 @@ def render(facts: Facts) -> str:
 def shown_columns(facts: Facts) -> list[str]:
     """The columns of metrics.csv whose curves are shown: the losses and the metric that chose the weights."""
     metric = (facts.report.get("best") or facts.report.get("soup", {})).get("metric")
-    names = ["train_loss", "validation_loss", *([f"validation_{metric}"] if metric else [])]
+    names = dict.fromkeys([*LOSSES, *([f"validation_{metric}"] if metric else [])])
     present = {name for row in facts.history for name, value in row.items() if value is not None}
     return [name for name in names if name in present]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mmreg.messages import byte_size
 from mmreg.sections import Chart, Series
-from mmreg_report.markdown import shown_columns
+from mmreg_report.markdown import LOSSES, shown_columns
 from mmreg_report.markup import Html, folded, table, tag
 from mmreg_report.reading import Facts
 from mmreg_report.subject import Subject
@@ -89,7 +89,7 @@ def _title(name: str, columns: Sequence[str]) -> str:
 
 def _metric(facts: Facts) -> str:
     """The metric that chose the weights; empty if none did."""
-    names = [name for name in shown_columns(facts) if not name.endswith("_loss")]
+    names = [name for name in shown_columns(facts) if name not in LOSSES]
     return names[0].removeprefix("validation_") if names else ""
 
 

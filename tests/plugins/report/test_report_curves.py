@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,15 @@ def test_losses_share_an_axis_where_none_is_flat_on_it(
     charts = curve_charts(facts(train, validation))
     assert [chart.title for chart in charts] == [f"Learning curves: {title}" for title in titles]
     assert sum(len(chart.series) for chart in charts) == 1 + (validation[0] is not None)
+
+
+def test_a_metric_that_chose_the_weights_is_drawn_whatever_it_is_called(tmp_path: Path) -> None:
+    of = facts([2.0, 1.0], [1.9, 1.2])
+    history = [{**row, "validation_relative_loss": value} for row, value in zip(of.history, (0.9, 0.4), strict=True)]
+    report = {"best": {"metric": "relative_loss", "value": 0.4, "epoch": 2}}
+    charts = curve_charts(replace(of, report=report, history=history))
+    assert [chart.title.partition(": ")[2] for chart in charts] == ["loss", "relative_loss"]
+    assert [list(series.y) for series in charts[1].series] == [[0.9, 0.4]]
 
 
 def test_a_truncated_history_is_told(hostile: Path, tmp_path: Path) -> None:
