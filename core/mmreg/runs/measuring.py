@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmreg.contract.metrics import numbers
 from mmreg.contract.task import Task
 from mmreg.data.prepare import Prepared
 from mmreg.data.table import Table
@@ -33,7 +34,8 @@ def evaluation(
     for name, part in predicted.parts.items():
         rows = part.present
         figures = measures.evaluate(task.scores(part.scores)[rows], true[rows], wanted) if rows.any() else {}
-        parts[name] = {"rows": int(rows.sum()), **{k: v for k, v in figures.items() if isinstance(v, float)}}
+        of_targets = {f"{target}.rows": each["rows"] for target, each in figures.get("targets", {}).items()}
+        parts[name] = {"rows": int(rows.sum()), **of_targets, **numbers(figures)}
     result["modalities"] = parts
     figures = {"split": split, "rows": len(true), "metrics": result}
     missing = int((~predicted.present).sum())

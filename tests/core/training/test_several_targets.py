@@ -17,6 +17,7 @@ from toys import NOISY, Listening, assert_same, recipe
 
 import mmreg
 from mmreg import registry, runs
+from mmreg.contract.metrics import by_target, figure_rows
 from mmreg.errors import RecipeError, RunError, TableError, ValidationRowsError
 from mmreg.experiment import checked_plan, open_experiment
 from mmreg.recipe.recipe import Recipe
@@ -125,6 +126,19 @@ def test_what_lacks_a_target_is_told_and_counts_for_the_other(run: mmreg.Run) ->
     assert "target 'price': 10 rows have no value, of 40; they count for the other targets alone" in notes
     known = [row["kind"] is not None for row in rows() if row["split"] == "test"]
     assert run.report["test"]["metrics"]["targets"]["kind"]["rows"] == sum(known)
+
+
+def test_a_part_is_told_with_the_rows_that_have_it_and_the_target(tmp_path: Path) -> None:
+    given = changed({"price": PRICE, "kind": KIND}, fusion="mean")
+    for row in given["table"][:10]:
+        row["a"] = None
+    figures = mmreg.train(given, tmp_path / "run", device="cpu").evaluate(given["table"])
+    for target, own in by_target(figures).items():
+        if target:
+            there = [row for row in given["table"] if row[target] is not None]
+            told = {row["part"]: row["rows"] for row in figure_rows(own) if row["part"] in "ab"}
+            assert told == {name: sum(row[name] is not None for row in there) for name in "ab"}
+            assert own["rows"] == len(there)
 
 
 def test_another_table_may_lack_a_target_but_not_all_of_them(run: mmreg.Run) -> None:
