@@ -233,6 +233,8 @@ def test_augmented_versions_are_predicted_where_there_are_any(
     called = cli("predict", tmp_path / "run", "table.csv", "--augmented", "2")
     assert called.code == 2
     assert "no modality of this run augments" in called.err
+    measured = cli("evaluate", "run", "--augmented", "2")
+    assert measured.out.startswith("test rows, each as it is and 2 times augmented\n")
     both = cli("evaluate", "run", "--augmented", "2", "--missing", "all")
     assert both.code == 2
     assert "--augmented does not go with" in both.err

@@ -32,7 +32,7 @@ from mmreg.console import (
 )
 from mmreg.errors import OptionError
 from mmreg.importing import stdout_to_stderr
-from mmreg.messages import without_modality
+from mmreg.messages import plural, without_modality
 
 if TYPE_CHECKING:
     from mmreg.runs import Run
@@ -166,19 +166,20 @@ def evaluate(
     elif robustness:
         _print_robustness(figures)
     else:
-        _print_figures(loaded, figures)
+        _print_figures(loaded, figures, augmented)
 
 
 PER = {"per_class": "class", "per_label": "class", "per_direction": "direction", "per_quantile": "quantile"}
 """What figures may be told apart by, and what a row of their table is called."""
 
 
-def _print_figures(run: Run, figures: Mapping[str, Any]) -> None:
+def _print_figures(run: Run, figures: Mapping[str, Any], augmented: int) -> None:
     """A run's figures, those of its parts and classes, and the line that sums them up."""
+    versions = f", each as it is and {plural(augmented, 'time')} augmented" if augmented else ""
     for target, own in by_target(figures).items():
         if target:
             print()
-        print_table(figure_rows(own), title=f"{target}, {figures['split']} rows".removeprefix(", "))
+        print_table(figure_rows(own), title=f"{target}, {figures['split']} rows{versions}".removeprefix(", "))
         for name, column in PER.items():
             if name in own["metrics"]:
                 print()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -123,7 +124,11 @@ class Comparison:
         on = f"on {self.rows} {self.split} rows"
         if len(self.pairs) < len(self.variants) * (len(self.variants) - 1) // 2:
             on += ", which not all variants have in common"
+        mean = best.mean(self.metric)
+        equal = [each.name for each in self.variants if math.isclose(each.mean(self.metric), mean, rel_tol=1e-9)]
         lines = [f"{best.name} has the best {self.metric} {on}: {_mean_text(best, self.metric)}"]
+        if len(equal) > 1:
+            lines = [f"{_joined(equal, 'and')} have the same best {self.metric} {on}: {_number(mean)}"]
         others = [variant for variant in self.variants if variant is not best and variant is not single]
         for verdict, names in self._by_verdict(best, others).items():
             lines.append(f"{best.name} is {verdict.than(_joined(names, 'or'))} {on}")
