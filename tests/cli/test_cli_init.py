@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,19 @@ def test_commas_in_numbers_are_told_as_what_they_are(cli: Caller, tmp_path: Path
     done = cli("init", table, "--target", "price", "--out", tmp_path / "r.yaml", "--overwrite")
     assert done.code == 2
     assert f"these {said}, so they are texts: {remedy} they are numbers" in done.err
+
+
+@pytest.mark.parametrize("written", ["%d.%m.%Y", "%m/%d/%y"])
+def test_dates_in_another_order_are_told_as_that(cli: Caller, tmp_path: Path, written: str) -> None:
+    days = [datetime(2024, 1, 1) + timedelta(days=3 * n) for n in range(60)]
+    rows = [
+        {"day": day.strftime(written), "word": ("lo", "hi")[n % 2], "label": "ab"[n % 2]} for n, day in enumerate(days)
+    ]
+    for n, row in enumerate(rows):
+        row["version"] = f"1.{n // 9}.{n}"
+    done = cli("init", write_table(tmp_path / "t.csv", rows), "--target", "label", "--out", tmp_path / "r.yaml")
+    assert "# version: left out; 60 of its cells were looked at" in done.out
+    assert "# day: left out; its dates are texts; as 2024-05-31 they would be dates (ISO 8601)" in done.out
 
 
 def test_a_single_decimal_comma_is_not_told_of_all_numbers(cli: Caller, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,8 @@ TRIED = 16
 """Files of these that are loaded, to see whether they can be."""
 SECONDS = 5.0
 """After so long no further file is tried."""
+_DATE = re.compile(r"\d{1,2}([./-])\d{1,2}\1\d{4}|\d{4}([./])\d{1,2}\2\d{1,2}|\d\d([./-])\d\d\3\d\d", re.ASCII)
+"""A date in another order than that of ISO 8601, or with other signs; a version such as 1.2.10 is none."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,8 @@ def why_left_out(table: Table, column: str) -> str:
     texts = [value for value in values if isinstance(value, str)]
     if len(texts) == len(values) and (commas := numbers_with_commas(pa.array(texts))):
         return f"{commas.some_of(len(texts))}its numbers have {commas.what}, so they are texts"
+    if len(texts) == len(values) and all(_DATE.fullmatch(text) for text in texts):
+        return "its dates are texts; as 2024-05-31 they would be dates (ISO 8601)"
     if len(texts) == len(values) and all(_has_ending(text) for text in texts):
         return "files that are missing or damaged, or that no installed modality reads"
     first = values[0]
