@@ -168,7 +168,9 @@ def open_experiment(
     messages += [concern.text for concern in task.concerns(known)]
     messages += _targets_read(plan)
     if form.training.refit:
-        messages += ["validation rows are learned from as well, as training.refit says: no figures are of them"]
+        told = "validation rows are learned from as well, as training.refit says: no figures are of them"
+        last, epochs = form.training.last_epoch, form.training.epochs
+        messages.append(told if last == epochs else f"{told}; it ends after epoch {last} of {epochs}")
     messages += few_validation(len(splits["validation"])) if form.training.keep != "last" else []
     paths = [column for column, are_paths in columns.items() if are_paths]
     found = leaks(table, splits, list(columns), paths, {cells.column: cells for cells in lists.values()})
