@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from mmreg.cli.pace import Pace
 from mmreg.console import Bar, by_target, figure_rows, note, print_table
 from mmreg.contract.callback import Callback, FollowedRun, Step
 from mmreg.contract.metrics import Epoch
+from mmreg.messages import to_type
 
 if TYPE_CHECKING:
     from mmreg.runs.run import Run
@@ -131,7 +131,7 @@ class Display(Callback):
             if best := report.get("best"):
                 epochs = f"epoch {best['epoch']} of {report['epochs']}"
                 print(f"weights of {epochs}, the best by validation {best['metric']}")
-            folder = shlex.quote(str(run.folder))
+            folder = to_type(run.folder)
             table = "" if run.fingerprint else " TABLE --split test"
             print(f"\neverything is in {run.folder}; next:")
             if splits or table:
