@@ -137,10 +137,11 @@ def with_predictions(
     runs.check_same_task(trained)
     known = runs.Targets(runs.matching_key(trained))
     notes = []
+    found = [runs.read_predictions(run.folder, split or "test") for run in trained]
     if split is None:
-        tested = all((run.folder / runs.PREDICTIONS / "test.parquet").is_file() for run in trained)
-        split = "test" if tested else "validation"
-        if not tested:
+        split = "test"
+        if any(table is None for table in found):
+            split, found = "validation", [runs.read_predictions(run.folder, "validation") for run in trained]
             why = "as they chose the weights, figures are too good"
             notes.append(f"there are no test rows, so validation rows are compared; {why}")
     elif split == "validation":
@@ -149,8 +150,7 @@ def with_predictions(
             "and look at test rows once"
         )
     tables = []
-    for run in trained:
-        table = runs.read_predictions(run.folder, split)
+    for run, table in zip(trained, found, strict=True):
         if table is None:
             raise RunError(f"{run.folder} has no predictions of {split} rows to compare")
         tables.append(table)
