@@ -163,8 +163,8 @@ def with_predictions(
         raise RunError("the runs have no row in common; train them on the same split of the same table")
     lost = max(len(own) - len(shared[run.seed]) for run, own in zip(trained, keys, strict=True))
     if lost:
-        rows = plural(lost, f"{split} row of a run is", f"{split} rows of a run are")
-        notes.append(f"up to {rows} left out, as not all runs have the same")
+        most = plural(lost, f"{split} row of a run is", f"{split} rows of a run are")
+        notes.append(f"up to {most} left out, as not all runs have the same")
     if any(rows != shared[trained[0].seed] for rows in shared.values()):
         notes.append(
             f"the seeds have different {split} rows, as where the split is drawn by the seed; a row counts in each "
