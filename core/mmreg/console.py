@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import sys
 import threading
 import time
@@ -41,6 +42,8 @@ NARROWEST = 8
 """Characters of a longer column below which nobody reads a table on a terminal."""
 SILENCE = 30.0
 """Seconds after which something is said, whatever is going on."""
+TYPED = "MMREG_COMMAND"
+"""The environment variable that tells a process what a person has typed."""
 
 
 class Format(StrEnum):
@@ -321,6 +324,16 @@ def note(text: str, line: Callable[[str], None] = say) -> None:
         line: how the line is written.
     """
     line(f"note: {text}")
+
+
+def typed() -> list[str]:
+    """The arguments that a person has typed, also in a process that was started for them."""
+    return shlex.split(os.environ[TYPED]) if TYPED in os.environ else sys.argv[1:]
+
+
+def typed_command() -> str:
+    """The command that a person has typed, to be typed again."""
+    return shlex.join(["mmreg", *typed()])
 
 
 def _is_number(text: str) -> bool:

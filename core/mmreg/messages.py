@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -68,6 +69,17 @@ def without_pair(count: int, what: str = "row") -> str:
     """That rows lack all modalities but one, where a task learns from pairs of them."""
     rows, them = plural(count, f"{what} has", f"{what}s have"), "it" if count == 1 else "them"
     return f"{rows} fewer than two modalities, which is no pair: nothing is learned or measured of {them}"
+
+
+def to_type(*words: object) -> str:
+    """Paths and names as words of a command: quoted for a shell, and one that begins with a dash is no option there.
+
+    Example:
+        >>> to_type("runs/mine", "my run", "-run")
+        "runs/mine 'my run' ./-run"
+    """
+    texts = [str(word) for word in words]
+    return shlex.join([f"./{text}" if text.startswith("-") else text for text in texts])
 
 
 def one_line(error: BaseException) -> str:

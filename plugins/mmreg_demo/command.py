@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ import typer
 import mmreg
 from mmreg.console import Debug, Device, Quiet, print_table
 from mmreg.errors import RunError
+from mmreg.messages import to_type
 from mmreg_demo.data import load_scans, write_data
 from mmreg_demo.progress import DemoProgress
 from mmreg_demo.recipes import EPOCHS, MODELS, write_recipes
@@ -118,8 +118,8 @@ def run_demo(
 def print_next(folder: Path) -> None:
     """Where everything lies, and what to type next."""
     print(f"\neverything is in {folder}: table.csv, images, tones, recipes, runs; next:")
-    print(f"  mmreg evaluate {shlex.quote(str(folder / 'runs' / 'product'))}")
-    recipe, mine = (shlex.quote(str(folder / path)) for path in ("recipes/concat.yaml", "runs/mine"))
+    print(f"  mmreg evaluate {to_type(folder / 'runs' / 'product')}")
+    recipe, mine = (to_type(folder / path) for path in ("recipes/concat.yaml", "runs/mine"))
     print(f"  mmreg train {recipe} --set fusion=low_rank --out {mine}")
     print("  mmreg list fusion")
     print("  mmreg train YOUR_TABLE.csv --target YOUR_COLUMN --out run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 from mmreg.console import Debug, OnBad, Quiet, RunArgument, say
 from mmreg.errors import OptionError
 from mmreg.files import unwritable
-from mmreg.messages import byte_size, listed, plural
+from mmreg.messages import byte_size, listed, plural, to_type
 from mmreg_export.decoding import RUNNER, description_of, others_runner
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,7 +90,7 @@ def export(
             f"{written.description.name} says what it takes and gives"
         )
     if written.runner is not None and not quiet:
-        say(f"python {shlex.quote(str(written.runner))} TABLE predicts a table's rows with it")
+        say(f"python {to_type(written.runner)} TABLE predicts a table's rows with it")
     if written.int8 is not None and written.measured is not None:
         figures = written.measured
         before, after = figures["float32"], figures["int8"]

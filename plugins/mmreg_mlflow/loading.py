@@ -9,6 +9,7 @@ import pandas as pd
 
 import mmreg
 from mmreg.errors import DataError
+from mmreg.messages import plural
 
 
 class RunModel:
@@ -39,7 +40,9 @@ class RunModel:
         predicted = pd.DataFrame(self.run.predict_columns(frame))
         if len(predicted) != len(frame):
             lost = len(frame) - len(predicted)
-            raise DataError(f"{lost} of {len(frame)} rows have a value that cannot be read; look at on_bad")
+            raise DataError(
+                f"{lost} of {plural(len(frame), 'row has', 'rows have')} a value that cannot be read; look at on_bad"
+            )
         return predicted
 
 

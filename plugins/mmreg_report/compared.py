@@ -39,9 +39,9 @@ def _blocks(folder: Path, found: Mapping[str, Any]) -> list[Block]:
     shares = all(0 <= row[metric] <= 1 for row in variants)
     blocks.append(Table(f"Variants ({split} rows)", variants, bars=metric if shares else ""))
     blocks.append(
-        f"Means over seeds of the {metric} on {found['rows']:,} {split} rows, their standard deviations over seeds, "
-        f"and the 95% interval of the mean over {found['resamples']:,} draws of the rows (bootstrap). Time and memory "
-        "are those of one training: its mean and its greatest peak."
+        f"Means over seeds of the {metric} on {plural(found['rows'], f'{split} row')}, their standard deviations over "
+        f"seeds, and the 95% interval of the mean over {found['resamples']:,} draws of the rows (bootstrap). Time and "
+        "memory are those of one training: its mean and its greatest peak."
     )
     if curves := _curves(folder, found):
         blocks.append(curves)

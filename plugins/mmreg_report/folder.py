@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmreg import registry
 from mmreg.errors import RunError
-from mmreg.messages import listed
+from mmreg.messages import listed, to_type
 from mmreg_report.page import page
 from mmreg_report.plugged import shown
 from mmreg_report.reading import FACTS
@@ -38,9 +38,9 @@ def folder_page(folder: Path) -> str:
     if not runs:
         raise RunError(f"{str(folder)!r} is no run folder: it has no {FACTS}, and no comparison or search is in it")
     study = f"; {folder / STUDY} tells of it" if (folder / STUDY).is_file() else ""
-    several = " ".join(map(str, runs[:2]))
+    several = to_type(*runs[:2])
     raise RunError(
         f"{str(folder)!r} is no run folder, and holds no finished comparison or search{study}; it holds "
-        f"{listed(runs, 3)}: "
-        f"mmreg report {runs[0]} tells of a run" + (f", mmreg report {several} compares some" if len(runs) > 1 else "")
+        f"{listed(runs, 3)}: mmreg report {to_type(runs[0])} tells of a run"
+        + (f", mmreg report {several} compares some" if len(runs) > 1 else "")
     )

@@ -36,7 +36,7 @@ def summary(facts: Facts) -> list[str]:
     of = f" of {plural(found, 'row')}, as many as were found to pay" if found else ""
     return [
         f"table: {cell(table['name'])} ({rows} rows)",
-        f"{report['epochs']} epochs, {report['steps']} steps{of}",
+        f"{plural(report['epochs'], 'epoch')}, {plural(report['steps'], 'step')}{of}",
         _weights(report),
     ]
 

@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, _num_samples, check_i
 
 import mmreg
 from mmreg.errors import DataError, RecipeError, TargetError
-from mmreg.messages import one_line
+from mmreg.messages import one_line, plural
 from mmreg_sklearn.rows import as_table, columns_of
 
 TARGET, WEIGHT = "target", "sample_weight"
@@ -115,7 +115,8 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         columns: dict[str, list[Any]] = self.run_.predict_columns(as_table(data, {}))
         found, wanted = len(next(iter(columns.values()))), _num_samples(data)
         if found != wanted:
-            raise DataError(f"{wanted - found} of {wanted} rows have a value that cannot be read; look at on_bad")
+            rows = f"{wanted - found} of {plural(wanted, 'row has', 'rows have')}"
+            raise DataError(f"{rows} a value that cannot be read; look at on_bad")
         return columns
 
     def __getstate__(self) -> dict[str, Any]:

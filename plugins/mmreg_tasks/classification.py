@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmreg import Concern, Space, TargetValues, Task
 from mmreg.errors import OptionError, TargetError
 from mmreg.layers import at_least_float32
-from mmreg.messages import shown
+from mmreg.messages import plural, shown
 from mmreg_tasks import classification_metrics
 from mmreg_tasks.concerns import alike, dominant, too_few
 from mmreg_tasks.labels import (
@@ -233,8 +233,9 @@ class Classification(Task):
 def _refuse_what_are_no_classes(labels: Labels, rows: int) -> None:
     count = len(labels)
     if count == 1:
+        told = plural(rows, "row of the target column has", "rows of the target column have")
         raise TargetError(
-            f"all {rows} rows of the target column have the label {labels.values[0]!r}; "
+            f"{'all ' if rows > 1 else ''}{told} the label {labels.values[0]!r}; "
             "classification needs at least two classes"
         )
     own = count == rows

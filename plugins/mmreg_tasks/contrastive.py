@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mmreg import Space, TargetValues, Task
 from mmreg.errors import OptionError
 from mmreg.layers import at_least_float32
-from mmreg.messages import listed, near
+from mmreg.messages import listed, near, plural
 from mmreg_tasks import retrieval
 from mmreg_tasks.info_nce import HIGHEST, LOWEST, Temperature, info_nce, unit_vectors
 from mmreg_tasks.metrics import check_evaluation
@@ -191,10 +191,10 @@ class Contrastive(Task):
         """Such as "Recall@1: 41% among 140 rows (by chance 0.7%), mean reciprocal rank 0.55"."""
         counts = [each["rows"] for each in result["per_direction"].values()]
         if not any(counts):
-            return f"None of {rows} rows has both sides of a pair"
-        among = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(max(counts))
+            return f"None of {plural(rows, 'row')} has both sides of a pair"
+        among = f"{min(counts)} to {max(counts)} rows" if min(counts) < max(counts) else plural(max(counts), "row")
         chance = mean(1 / count for count in counts if count)
-        figures = f"Recall@1: {result['recall_at_1']:.0%} among {among} rows (by chance {chance:.1%})"
+        figures = f"Recall@1: {result['recall_at_1']:.0%} among {among} (by chance {chance:.1%})"
         return f"{figures}, mean reciprocal rank {result['mrr']:.2f}"
 
     def state(self) -> dict[str, Any]:

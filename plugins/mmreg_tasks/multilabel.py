@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mmreg import Concern, Space, TargetValues, Task
 from mmreg.errors import OptionError, TargetError
 from mmreg.layers import at_least_float32
+from mmreg.messages import plural
 from mmreg_tasks import multilabel_metrics
 from mmreg_tasks.concerns import alike, too_few
 from mmreg_tasks.labels import (
@@ -121,7 +122,7 @@ class Multilabel(Task):
         check_count(labels, MOST_LABELS)  # before a matrix of rows and labels is made
         count = int(rows.sum())
         if not labels:
-            raise TargetError(f"none of the {count} rows of the target column has a label")
+            raise TargetError(f"none of the {plural(count, 'row')} of the target column has a label")
         weights = None
         if self.class_weights == "balanced":
             having = rows.astype(np.float64) @ _many_hot(cells, labels)
@@ -153,7 +154,9 @@ class Multilabel(Task):
         cells = [self._cell(value) for value in values]
         empty = int(rows[np.array([any(map(is_missing, cell)) for cell in cells], bool)].sum())
         if empty:
-            raise TargetError(f"the labels of {empty} of {count} rows hold a null, a NaN or blank text; {_REMEDY}")
+            raise TargetError(
+                f"the labels of {empty} of {plural(count, 'row')} hold a null, a NaN or blank text; {_REMEDY}"
+            )
         return cells
 
     def _cell(self, value: Any) -> list[Any]:
@@ -245,7 +248,7 @@ class Multilabel(Task):
 
     def headline(self, result: Mapping[str, Any], rows: int) -> str:
         """The micro F1."""
-        return f"F1: {result['f1_micro']:.2f} (micro, {rows} rows)"
+        return f"F1: {result['f1_micro']:.2f} (micro, {plural(rows, 'row')})"
 
     def state(self) -> dict[str, Any]:
         """The labels, in their own types, their weights, and whether cells are text."""

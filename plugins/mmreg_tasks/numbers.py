@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmreg import TargetValues
 from mmreg.errors import TargetError
+from mmreg.messages import plural
 from mmreg_tasks.labels import most_common
 
 
@@ -77,7 +78,7 @@ def _rectangle(values: Sequence[Any], rows: NDArray[np.int64]) -> NDArray[np.flo
     for cell, count in zip(cells, rows.tolist(), strict=True):
         lengths[len(cell)] += count
     if len(lengths) > 1 or 0 in lengths:
-        found = ", ".join(f"{length} ({count} rows)" for length, count in sorted(lengths.items()))
+        found = ", ".join(f"{length} ({plural(count, 'row')})" for length, count in sorted(lengths.items()))
         raise TargetError(f"each row of the target column needs the same number of numbers, found {found}")
     return np.array(cells, np.float64)
 

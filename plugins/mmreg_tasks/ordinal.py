@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmreg.errors import OptionError, TargetError
 from mmreg.layers import at_least_float32
-from mmreg.messages import listed
+from mmreg.messages import listed, plural
 from mmreg_tasks import ordinal_metrics
 from mmreg_tasks.classification import Classification
 from mmreg_tasks.classification_metrics import confusion_matrix, summary
@@ -143,7 +143,7 @@ class Ordinal(Classification):
     def headline(self, result: Mapping[str, Any], rows: int) -> str:
         """The three metrics, and the errors of the baseline."""
         kappa, mae, accuracy = (result[name] for name in ("quadratic_kappa", "mae", "accuracy"))
-        text = f"Quadratic kappa: {kappa:.3g} (MAE {mae:.3g} ranks, accuracy {accuracy:.0%}, {rows} rows)"
+        text = f"Quadratic kappa: {kappa:.3g} (MAE {mae:.3g} ranks, accuracy {accuracy:.0%}, {plural(rows, 'row')})"
         baseline = result.get("baseline")
         if baseline is None:
             return text

@@ -18,6 +18,7 @@ from torch import Tensor
 from mmreg import Space, TargetValues
 from mmreg.errors import OptionError, TargetError
 from mmreg.layers import at_least_float32
+from mmreg.messages import plural
 from mmreg_tasks import quantile_metrics
 from mmreg_tasks.metrics import check_evaluation
 from mmreg_tasks.numbers import short
@@ -144,7 +145,7 @@ class Quantile(StandardisedTask):
 
     def headline(self, result: Mapping[str, Any], rows: int) -> str:
         """The pinball loss, the outer interval's coverage and width, and the loss of the baseline."""
-        text = f"Pinball loss: {short(result['pinball'])} ({rows} rows)"
+        text = f"Pinball loss: {short(result['pinball'])} ({plural(rows, 'row')})"
         if "coverage" in result:
             low, high = self.quantiles[0], self.quantiles[-1]
             text += (

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmreg import Space
 from mmreg.layers import at_least_float32
+from mmreg.messages import plural
 from mmreg_tasks import regression_metrics
 from mmreg_tasks.metrics import check_evaluation
 from mmreg_tasks.numbers import short
@@ -110,7 +111,7 @@ class Regression(StandardisedTask):
         """The three metrics to three digits, and the errors of the baseline."""
         mae, rmse = (short(result[name]) for name in ("mae", "rmse"))
         r2 = "undefined" if result["r2"] is None else short(result["r2"])
-        text, baseline = f"MAE: {mae} (RMSE {rmse}, R2 {r2}, {rows} rows)", result.get("baseline")
+        text, baseline = f"MAE: {mae} (RMSE {rmse}, R2 {r2}, {plural(rows, 'row')})", result.get("baseline")
         if baseline is None:
             return text
         answer = baseline["prediction"]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmreg import TargetValues, Task
 from mmreg.errors import TargetError
+from mmreg.messages import plural
 from mmreg_tasks.numbers import numbers_of, numbers_of_column, short
 
 FINEST = 1e-3
@@ -55,8 +56,8 @@ class StandardisedTask(Task):
         if len(constant):
             which = "is" if numbers.shape[1] == 1 else f"has, at position {constant[0]} of its lists,"
             raise TargetError(
-                f"the target column {which} constant: {short(numbers[0, constant[0]])} in all {len(numbers)} rows; "
-                "there is nothing to predict"
+                f"the target column {which} constant: {short(numbers[0, constant[0]])} in "
+                f"{'all ' if len(numbers) > 1 else ''}{plural(len(numbers), 'row')}; there is nothing to predict"
             )
         with np.errstate(all="ignore"):
             mean, deviation = numbers.mean(0), numbers.std(0)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mmreg.errors import OptionError
 from mmreg.files import irregular
+from mmreg.messages import plural
 
 LONGEST_LINE = 1_000_000
 """In bytes; a word and 1000 values take some 10,000."""
@@ -114,7 +115,7 @@ def _shape(path: Path) -> tuple[int, int]:
 def _check(values: list[bytes], size: int, path: Path, number: int) -> None:
     """Refuse a word's line that has too few values, or one that is no finite number."""
     if len(values) < size:
-        raise OptionError(f"vectors: {path}, line {number:,}: {len(values)} values, where others have {size}")
+        raise OptionError(f"vectors: {path}, line {number:,}: {plural(len(values), 'value')}, where others have {size}")
     for value in values:
         try:
             finite = math.isfinite(float(value))

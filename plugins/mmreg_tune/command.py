@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -29,7 +27,9 @@ from mmreg.console import (
     print_table,
     recipe_overrides,
     say,
+    typed_command,
 )
+from mmreg.messages import to_type
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -96,7 +96,7 @@ def tune(
                 stop=stop,
             )
     except KeyboardInterrupt:
-        say(f"\nstopped; all is kept in {out}; the same command goes on:\n  mmreg {shlex.join(sys.argv[1:])}")
+        say(f"\nstopped; all is kept in {out}; the same command goes on:\n  {typed_command()}")
         raise typer.Exit(stop.exit_code) from None
     if format_ == Format.JSON:
         print_json(tuning.to_json())
@@ -106,7 +106,7 @@ def tune(
         print_table(tuning.importance_table(), title="\nHow much each value matters")
     if not quiet:
         print(f"\neverything is in {out}: best.yaml, trials.csv, importance.csv, tune.md; next:")
-        print(f"  mmreg train {shlex.quote(str(out / 'best.yaml'))} --out run")
+        print(f"  mmreg train {to_type(out / 'best.yaml')} --out run")
 
 
 class Display(mmreg.Callback):

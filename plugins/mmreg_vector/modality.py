@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from mmreg import SEQUENCE, VECTOR, Modality, Signal, Spec
 from mmreg.errors import MmregError, OptionError, ValueLoadError
+from mmreg.messages import plural
 from mmreg_vector.normalization import Normalization
 from mmreg_vector.reading import read_array
 
@@ -91,7 +92,8 @@ class Vector(Modality):
             raise OptionError(f"size: no training row holds a vector that would fit: {cause}")
         if len(shapes) > 1:
             told = ", ".join(
-                f"{'sequences of ' * (ndim - 1)}{size} numbers ({count} rows)" for (ndim, size), count in shapes.items()
+                f"{'sequences of ' * (ndim - 1)}{size} numbers ({plural(count, 'row')})"
+                for (ndim, size), count in shapes.items()
             )
             raise OptionError(f"size: the training rows hold vectors of several sizes: {told}; give size and sequence")
         ((ndim, size),) = shapes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from small import Called, Caller
 
 import mmreg
+from mmreg.cli.going_on import to_go_on
 from mmreg.studies.compare import grid
 from mmreg.training import session, train
 from mmreg.training.checkpoint import load_checkpoint
@@ -204,3 +206,37 @@ def test_comparisons_and_the_search_for_a_rate_are_ended_alike(
     tried = command("--find-lr")
     assert tried.code == code
     assert "stopped; nothing is kept of it" in tried.err
+
+
+@pytest.mark.parametrize("options", [["--", "-text.yaml"], ["--overwrite", "--", "-text.yaml"], ["./-text.yaml"]])
+def test_what_is_printed_goes_on_whatever_folders_and_recipes_are_called(
+    cli: Caller, text_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text_recipe.rename(tmp_path / "-text.yaml")
+    words = ["train", "--device", "cpu", "--out=-run", *options]
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_take_step", before(Trainer._take_step, lambda: send("SIGTERM"), 2))
+        stopped = cli(*words)
+    assert stopped.code == 75
+    onward, _, finish = (line.strip() for line in stopped.err.splitlines()[-3:])
+    assert shlex.split(finish) == ["mmreg", "finish", "./-run"]
+    done = cli(*shlex.split(onward)[1:])
+    assert done.code == 0, done.err
+    assert "has ended, and is a run: mmreg evaluate ./-run" in cli(*shlex.split(finish)[1:]).err
+    proposed = next(line.strip() for line in done.out.splitlines() if "mmreg evaluate" in line)
+    assert cli(*shlex.split(proposed)[1:]).code == 0
+
+
+def test_a_comparison_that_is_stopped_says_what_to_type(
+    cli: Caller, text_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["compare", str(text_recipe), "--seeds", "0..1", "--out", f"{tmp_path}/com pared", "-q"]
+    monkeypatch.setattr(grid, "run_grid", before(grid.run_grid, lambda: send("SIGTERM")))
+    assert shlex.split(cli(*words).err.splitlines()[-1]) == ["mmreg", *words]
+
+
+def test_no_word_before_the_name_of_a_command_is_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ["mmreg", "--no-plugin", "demo", "--no-plugin=track", "train"]
+    monkeypatch.setattr("sys.argv", [*first, "--out", "--", "r.yaml"])
+    assert to_go_on() == f"{shlex.join(first)} --resume --out -- r.yaml"

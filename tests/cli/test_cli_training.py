@@ -271,3 +271,14 @@ def test_validate_shows_whose_encoder_an_input_shares(cli: Caller, here: Path) -
     assert "image -> image_cnn of image" in rows["again"]
     assert rows["again"].split()[-1] == "0"
     assert int(rows["image"].split()[-1].replace(",", "")) > 0
+
+
+def test_a_table_is_not_trained_where_its_recipe_cannot_stand(here: Path, cli: Caller, tmp_path: Path) -> None:
+    written = "# \xe9\n".encode("latin-1")
+    (tmp_path / "foreign.yaml").write_bytes(written)
+    called = cli("train", here / "table.csv", "--out", tmp_path / "foreign")
+    assert (called.code, "there is another recipe in" in called.err) == (2, True), called.err
+    assert (tmp_path / "foreign.yaml").read_bytes() == written
+    (tmp_path / "folder.yaml").mkdir()
+    called = cli("train", here / "table.csv", "--out", tmp_path / "folder", "--overwrite")
+    assert (called.code, "folder.yaml' is no file" in called.err) == (2, True), called.err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from mmreg.cli.pace import Pace
 from mmreg.console import Bar, by_target, figure_rows, note, print_table
 from mmreg.contract.callback import Callback, FollowedRun, Step
 from mmreg.contract.metrics import Epoch
-from mmreg.messages import listed, plural
+from mmreg.messages import listed, plural, to_type
 
 if TYPE_CHECKING:
     from mmreg.runs.run import Run
@@ -133,7 +132,7 @@ class Display(Callback):
                 print("\nmeasured on no rows, as there are neither validation nor test rows")
             if not run.fused:
                 print(_weights(report))
-            folder = shlex.quote(str(run.folder))
+            folder = to_type(run.folder)
             table = "" if run.fingerprint else " TABLE --split test"
             print(f"\neverything is in {run.folder}; next:")
             if splits or table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from mmreg.cli.going_on import to_go_on
 from mmreg.cli.grids import GridDisplay
 from mmreg.console import print_table, say
 from mmreg.importing import stdout_to_stderr
+from mmreg.messages import plural, to_type
 from mmreg.training.signals import Signals
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def _print(ensemble: Ensemble, quiet: bool) -> None:
         print_table(rows)
         print(f"\n{run.task.headline(report[together]['metrics'], report[together]['rows'])}")
     if not quiet:
-        folder = shlex.quote(str(run.folder))
-        print(f"\n{run.folder} predicts by the mean of the {len(ensemble.trained)} trainings in it; next:")
+        folder = to_type(run.folder)
+        print(f"\n{run.folder} predicts by the mean of the {plural(len(ensemble.trained), 'training')} in it; next:")
         print(f"  mmreg predict {folder} TABLE --out predictions.csv")
 
 

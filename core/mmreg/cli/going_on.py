@@ -5,14 +5,17 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from mmreg.console import say
+from mmreg.console import say, typed
+from mmreg.messages import to_type
 
 
 def to_go_on() -> str:
     """The command that a person has typed, as it goes on with what it has begun."""
-    from mmreg.cli.launch import typed
-
-    return f"mmreg {shlex.join([word for word in typed() if word not in ('--overwrite', '--resume')])} --resume"
+    words = [word for word in typed() if word not in ("--overwrite", "--resume")]
+    at = len(words)
+    if "--" in words:  # behind which an option is none; right behind the command's name it is one
+        at = next(at for at, word in enumerate(words, 1) if word[:1] != "-" and words[at - 2] != "--no-plugin")
+    return shlex.join(["mmreg", *words[:at], "--resume", *words[at:]])
 
 
 def say_stopped(out: Path, why: KeyboardInterrupt, *, as_it_was: bool) -> None:
@@ -40,7 +43,7 @@ def say_how_to_go_on(out: Path, *, fails_again: bool = False) -> None:
     from mmreg.training.checkpoint import has_checkpoint
 
     kept = has_checkpoint(out)
-    finish = f"mmreg finish {shlex.quote(str(out))}"
+    finish = f"mmreg finish {to_type(out)}"
     if fails_again:
         if kept:
             say(f"it is kept in {out} as of its last checkpoint; take the best weights so far by:\n  {finish}")

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import typer
 
-from mmreg.console import Bar, Format, note, print_json, say
+from mmreg.console import Bar, Format, note, print_json, say, typed_command
 from mmreg.contract.callback import TRAINING, Callback
 from mmreg.errors import OptionError
 from mmreg.importing import stdout_to_stderr
@@ -58,7 +58,8 @@ def show_study(
         with stop.watched(), stdout_to_stderr, display.bar:
             study = run(display)
     except KeyboardInterrupt:
-        say(f"\nstopped; what is trained is kept in {out}, and the same command goes on from there")
+        say(f"\nstopped; what is trained is kept in {out}, and the same command goes on from there:")
+        say(f"  {typed_command()}")
         raise typer.Exit(stop.exit_code) from None
     written = study.write(out)
     if format_ == Format.JSON:

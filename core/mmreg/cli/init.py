@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mmreg.console import Debug, Encoding, Separator, say
+from mmreg.messages import to_type
 
 SMALL = 5_000
 """Rows of all epochs together up to which a training takes a minute or two at most, which nobody needs to be told."""
@@ -46,7 +46,7 @@ def init(
     from mmreg.recipe.draft import write_recipe
 
     print(write_recipe(TableFile(table, separator, encoding), target, out, overwrite=overwrite), end="")
-    say(f"\nwrote {out}; next: mmreg train {shlex.quote(str(out))} --out run")
+    say(f"\nwrote {out}; next: mmreg train {to_type(out)} --out run")
     _say_how_long(out)
 
 

@@ -15,23 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from mmreg.cli import LAUNCHER, is_debug
-from mmreg.console import say
+from mmreg.console import TYPED, say, typed
 from mmreg.data.decode import num_workers
 from mmreg.errors import DeviceError, OptionError, PeerLostError, TrainingError
 from mmreg.messages import listed
 from mmreg.training.signals import INTERRUPTED, SIGNALS, TRY_AGAIN, ending_signals
 
-COMMAND = "MMREG_COMMAND"
-"""The environment variable that tells a process what a person has typed."""
 ORPHAN_SECONDS = 20.0
 """How long a process whose launcher is gone has to end after the step that is under way."""
 LONGEST = 1 << 14
 """Bytes of what a process has said of its end that are read."""
-
-
-def typed() -> list[str]:
-    """The arguments that a person has typed, also in a process that was started for them."""
-    return shlex.split(os.environ[COMMAND]) if COMMAND in os.environ else sys.argv[1:]
 
 
 def end_with_launcher() -> None:
@@ -77,7 +70,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         told.propagate = False
         told.addHandler(logging.NullHandler())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_workers() // count)))
-    os.environ[COMMAND] = shlex.join(typed())
+    os.environ[TYPED] = shlex.join(typed())
     os.environ[LAUNCHER] = str(os.getpid())
     with tempfile.TemporaryDirectory(prefix="mmreg-processes-", ignore_cleanup_errors=True) as folder:
         config = LaunchConfig(

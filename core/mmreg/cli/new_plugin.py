@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mmreg.console import Debug, say
+from mmreg.messages import to_type
 from mmreg.scaffold import PREFIX, SUMMARIES, new_plugin, package_name
 
 
@@ -33,4 +34,4 @@ def new_plugin_command(
     if not package_name(name).startswith(package_name(PREFIX)):
         say(f"warning: plugins are found by the prefix {PREFIX} of their names; {PREFIX}{name} would be better")
     folder = out / name
-    say(f"\nnext: pip install -e {folder} && pytest {folder} && mmreg check {name}")
+    say(f"\nnext: pip install -e {to_type(folder)} && pytest {to_type(folder)} && mmreg check {name}")

@@ -33,6 +33,7 @@ from mmreg.console import (
 from mmreg.data.dialect import TableFile
 from mmreg.errors import OptionError, PeerLostError, RecipeError, TrainingError
 from mmreg.files import write_text
+from mmreg.messages import to_type
 from mmreg.run_files.finished import refuse_combination
 from mmreg.training.signals import TRY_AGAIN, Signals
 from mmreg.training.stopping import Stopped
@@ -282,11 +283,13 @@ def _recipe_for(
         return path
     if not several:  # whose folder is looked at later, as it holds more than a run
         claim(out, overwrite=overwrite or resume)
+    if path.exists() and not path.is_file():
+        raise OptionError(f"{str(path)!r} is no file, and the recipe would be written there; name another run by --out")
     text = draft_recipe(table, target, out.parent)
-    if path.is_file() and not overwrite and path.read_text(encoding="utf-8") != text:
+    if path.is_file() and not overwrite and path.read_text(encoding="utf-8", errors="replace") != text:
         raise RecipeError(
-            f"there is another recipe in {path} already; train it (mmreg train {path} --out {out}), name another run "
-            "by --out, or replace it by --overwrite"
+            f"there is another recipe in {path} already; train it (mmreg train {to_type(path)} --out {to_type(out)}), "
+            "name another run by --out, or replace it by --overwrite"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)

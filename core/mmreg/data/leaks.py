@@ -40,7 +40,8 @@ class Leak:
 
     def __str__(self) -> str:
         values = plural(self.values, "value")
-        return f"{self.rows:,} of {self.of:,} {self.second} rows hold {values} of {self.first}"
+        rows = plural(self.of, f"{self.second} row holds", f"{self.second} rows hold")
+        return f"{self.rows:,} of {rows} {values} of {self.first}"
 
 
 def leaks_text(found: Sequence[Leak]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmreg.contract.optimization import ParameterGroup
-from mmreg.messages import one_line
+from mmreg.messages import one_line, plural
 from mmreg.recipe.components import Component
 
 TRIED = 5_000
@@ -37,6 +37,6 @@ def refusal(optimizer: Component, schedule: Component | None, epochs: int) -> tu
             built.step()
             course.step(*([1.0] if schedule.cls.follows_loss else []))
     except Exception as error:  # what comes of it, such as a division by zero
-        told = f"schedule {schedule.name} with {dict(schedule.options)} fails over {epochs} epochs"
+        told = f"schedule {schedule.name} with {dict(schedule.options)} fails over {plural(epochs, 'epoch')}"
         return "schedule", f"{told}: {one_line(error)}"
     return None

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmreg.errors import ArgumentError, RecipeError
 from mmreg.files import as_path, irregular
-from mmreg.messages import is_unicode, listed, near, shortened, shown
+from mmreg.messages import is_unicode, listed, near, plural, shortened, shown
 from mmreg.notebook import harmless, html_facts, html_table
 from mmreg.recipe.find import find_components
 from mmreg.recipe.form import Form, Input
@@ -186,8 +186,7 @@ def fail_if(name: str, lines: Mapping[options.KeyPath, int], problems: Iterable[
     if not listed:
         return
     texts = [f"  line {line}, {p}" if (line := _line(lines, p.path)) else f"  {p}" for p in listed]
-    count = "1 problem" if len(texts) == 1 else f"{len(texts)} problems"
-    raise RecipeError(f"{name}: {count}\n" + "\n".join(texts), [text.strip() for text in texts])
+    raise RecipeError(f"{name}: {plural(len(texts), 'problem')}\n" + "\n".join(texts), [text.strip() for text in texts])
 
 
 def _line(lines: Mapping[options.KeyPath, int], path: options.KeyPath) -> int:

@@ -78,6 +78,10 @@ def read_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise RecipeError(f"{name}, line {line}: this is no valid YAML: {error.problem}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        told = f"the character U+{error.character:04X}"
+        raise RecipeError(f"{name}, line {line}: this is no valid YAML: {told} may not stand in it") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter of an escape that means no character
         raise RecipeError(f"{name}: this is no valid YAML: {error}") from error
     except RecursionError as error:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmreg.errors import RunError
-from mmreg.messages import one_line
+from mmreg.messages import one_line, to_type
 from mmreg.run_files.facts import COMPONENTS, RECIPE, WEIGHTS, read_facts, run_file
 from mmreg.run_files.figures import CONTINUED, REPORT, SPLITS, read_report
 from mmreg.run_files.lock import writer
@@ -69,7 +68,7 @@ def refuse_going_on(folder: Path, report: Mapping[str, Any]) -> None:
     if report.get(CONTINUED):
         raise RunError(
             f"the training of {folder} was gone on with, and has not ended; go on by --resume, or end it: "
-            f"mmreg finish {folder}"
+            f"mmreg finish {to_type(folder)}"
         )
 
 
@@ -82,7 +81,7 @@ def unmeasured(folder: Path, why: str) -> str:
     """What is said of a run whose figures cannot be read, for this reason."""
     return (
         f"what the training of {folder} measured cannot be read: {why}; the model itself is there, and "
-        f"mmreg evaluate {folder} measures it anew"
+        f"mmreg evaluate {to_type(folder)} measures it anew"
     )
 
 
@@ -102,10 +101,10 @@ def _unfinished(folder: Path, facts: dict[str, Any]) -> str:
         own = all((folder / Path(each).name).is_dir() for each in combined)  # as those of --folds and --seeds are
         if own:
             return f"{begun}go on with the mmreg train that began it (with its --folds or --seeds), and --resume"
-        given = shlex.join([*combined, "--fusion", "OPERATOR", "--out", str(folder), "--overwrite"])
+        given = f"{to_type(*combined)} --fusion OPERATOR --out {to_type(folder)} --overwrite"
         return f"{begun}combine them again: mmreg fuse {given}"
     what = "has lost its weights" if (folder / REPORT).is_file() else "did not end"
     return (
-        f"the training of {folder} {what}; go on with: mmreg train RECIPE --out {folder} --resume, or make a run of "
-        f"its best weights so far: mmreg finish {folder}"
+        f"the training of {folder} {what}; go on with: mmreg train RECIPE --out {to_type(folder)} --resume, "
+        f"or make a run of its best weights so far: mmreg finish {to_type(folder)}"
     )

@@ -25,7 +25,7 @@ from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn, column_names
 from mmreg.errors import RunError
 from mmreg.experiment import Experiment, open_experiment, prepare_all, target_column
-from mmreg.messages import listed, shortened
+from mmreg.messages import listed, plural, shortened
 from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.augmented import Augmented
 from mmreg.model.devices import resolve_precision
@@ -396,8 +396,8 @@ class Run:
             )
         empty = rows[target.values.select(rows).is_null()] if self.task.needs_target else rows[:0]
         if len(empty):
-            count = "1 row has" if len(empty) == 1 else f"{len(empty)} rows have"
             what = " nor ".join(listed(map(repr, column_names(reads))) for reads in target.columns.values())
+            count = plural(len(empty), "row has", "rows have")
             raise RunError(f"{count} no {what} to compare with (first: {given.where(empty[0])})")
         targets = target.encode(self.task, {split or "": rows})
         weights = np.ones(len(given), np.float32)

@@ -304,7 +304,8 @@ class Session:
         if resumption.extends and (done > self.form.training.epochs or steps > trainer.steps):
             raise RunError(
                 f"{plural(steps, 'step')} of the run in {str(self.folder)!r} are done already ({done} whole epochs), "
-                f"more than the {trainer.steps:,} ({self.form.training.epochs} epochs) that the recipe asks for now"
+                f"more than the {trainer.steps:,} ({plural(self.form.training.epochs, 'epoch')}) that the recipe asks "
+                "for now"
             )
         if resumption.finishes:
             trainer.progress.finished = True

@@ -14,6 +14,7 @@ from mmreg.contract.callback import Callback
 from mmreg.errors import OptionError, RunError
 from mmreg.experiment import checked_plan, open_experiment
 from mmreg.files import as_path
+from mmreg.messages import to_type
 from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.devices import deterministic, resolve_device, resolve_precision, tuned
 from mmreg.model.seeding import random_state_kept
@@ -158,7 +159,7 @@ def finish(
     plan.recipe.folder = cells if cells.is_dir() else None
     with runs.writing(folder) as check:
         if runs.has_ended(folder) or ((folder / runs.WEIGHTS).is_file() and not has_checkpoint(folder)):
-            raise RunError(f"the training in {str(folder)!r} has ended, and is a run: mmreg evaluate {folder}")
+            raise RunError(f"the training in {str(folder)!r} has ended, and is a run: mmreg evaluate {to_type(folder)}")
         if not has_checkpoint(folder):
             raise RunError(
                 f"the training in {str(folder)!r} was stopped before an epoch had ended or a checkpoint was due; "

@@ -13,6 +13,7 @@ from torch import Tensor
 from mmreg import ModelFusion, Space
 from mmreg.errors import OptionError, TrainingError
 from mmreg.layers import at_least_float32
+from mmreg.messages import plural
 
 DISTRIBUTIONS: frozenset[Space] = frozenset({"log_probabilities", "log_odds"})
 """The spaces of operators that need probabilities."""
@@ -128,7 +129,8 @@ class ScoreFusion(ModelFusion):
         if not rows.any():
             raise TrainingError(
                 f"{type(self).__name__} is fitted on held-out rows that have at least one of "
-                f"{', '.join(self.names)}; found none in {len(present)} rows: give the validation split more rows"
+                f"{', '.join(self.names)}; found none in {plural(len(present), 'row')}: give the "
+                "validation split more rows"
             )
         present = present[rows].cpu()
         chosen = {name: scores[name].detach()[rows].to("cpu", torch.float64) for name in self.names}

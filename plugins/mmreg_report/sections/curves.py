@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mmreg.messages import byte_size
+from mmreg.messages import byte_size, plural
 from mmreg.sections import Chart, Series
 from mmreg_report.markdown import LOSSES, shown_columns
 from mmreg_report.markup import Html, folded, table, tag
@@ -114,7 +114,6 @@ def _time(facts: Facts) -> list[Html]:
         memory = max(int(row.get("device_memory_bytes") or 0) for row in facts.timings)
     except (KeyError, ValueError):
         return []
-    told = (
-        f"{len(facts.timings)} epochs took {seconds:,.1f} s, at {speeds[len(speeds) // 2]:,.0f} rows a second (median)"
-    )
+    epochs, speed = plural(len(facts.timings), "epoch"), speeds[len(speeds) // 2]
+    told = f"{epochs} took {seconds:,.1f} s, at {speed:,.0f} rows a second (median)"
     return [tag("p", f"{told}, with {byte_size(memory)} of the device's memory at most." if memory else f"{told}.")]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import platform
-import shlex
 from typing import Any
 
-from mmreg.messages import cell
+from mmreg.messages import cell, to_type
 from mmreg_report.markup import Html, folded, table, tag
 from mmreg_report.reading import Facts
 from mmreg_report.subject import Subject
@@ -51,8 +50,8 @@ def _recipe(facts: Facts) -> list[Html]:
 
 
 def _commands(facts: Facts) -> str:
-    name = shlex.quote(facts.name)
-    recipe = shlex.quote(f"{facts.name}/recipe.yaml")
+    name = to_type(facts.name)
+    recipe = to_type(f"{facts.name}/recipe.yaml")
     if "fused" in facts.report:
         return f"mmreg evaluate {name}\nmmreg report {name}"
     version = facts.components.get("mmreg", "")

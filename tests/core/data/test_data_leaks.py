@@ -32,7 +32,7 @@ def test_all_leaks_are_told_in_one_line_by_column() -> None:
     splits = {"train": np.array([0]), "validation": np.array([1, 2]), "test": np.array([3])}
     assert leaks_text(leaks(table, splits, ["text", "name"])) == (
         "figures may be too good, as splits share values: column text: 1 of 2 validation rows hold 1 value of train, "
-        "1 of 1 test rows hold 1 value of validation; column name: 1 of 1 test rows hold 1 value of train"
+        "1 of 1 test row holds 1 value of validation; column name: 1 of 1 test row holds 1 value of train"
     )
     many = [Leak(f"c{number}", "train", "test", 1, 2, 3) for number in range(7)]
     assert leaks_text(many).endswith("column c4: 2 of 3 test rows hold 1 value of train; 2 more columns")

@@ -43,6 +43,7 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: &a [x]\n? [*a, *a]\n: 1", "line 2: a key must be a word"),
         ("a: *nope", "line 1: this is no valid YAML: found undefined alias"),
         ('a: "\\UFFFFFFFF"', "this is no valid YAML"),
+        ("a: 1\nb: con\x1bcat", "line 2: this is no valid YAML: the character U+001B may not stand in it"),
         ('a: "\\uD800"', "line 1: '\\ud800' holds what is no character of Unicode"),
         ("a: \udc80", "this is no valid YAML"),
         ("[" * 10_000, "nested too deeply"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def test_a_folder_of_runs_is_refused_with_what_to_type(hostile: Path, compared: 
     runs = compared / "runs"
     with pytest.raises(RunError) as no:
         write_report([runs])
-    one, other = sorted(runs.glob("*/*"))[:2]
+    one, other = (shlex.quote(str(run)) for run in sorted(runs.glob("*/*"))[:2])
     assert f"mmreg report {one} tells of a run, mmreg report {one} {other} compares some" in str(no.value)
     shutil.copytree(runs, tmp_path / "study" / "runs")
     (tmp_path / "study" / "robustness.md").write_text("# What it came to")

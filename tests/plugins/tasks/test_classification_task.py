@@ -79,6 +79,7 @@ def test_the_order_of_the_rows_does_not_change_the_labels():
         ([1.0, float("nan"), 2.0], ["1 of 3", "missing"]),
         ([1.0, float("inf"), 2.0], ["1 of 3"]),
         (["a", "a"], ["all 2 rows", "'a'", "two classes"]),
+        (["a"], ["1 row of the target column has the label 'a'", "two classes"]),
         (["a", 1, "b", 2], ["more than one kind", "text (2 values)", "numbers (2 values)"]),
         ([True, 1, 0], ["more than one kind"]),
         ([2**63, 1, 1], ["the label 9223372036854775808 has more than 64 bits", "text"]),

@@ -97,6 +97,7 @@ def test_rows_without_any_pair_are_told_as_such():
     result = task.evaluate(scores, nothing(scores))
     assert (result["mrr"], result["recall_at_1"], result["median_rank"]) == (0.0, 0.0, None)
     assert task.headline(result, 5) == "None of 5 rows has both sides of a pair"
+    assert task.headline(result, 1) == "None of 1 row has both sides of a pair"
     json.dumps(result, allow_nan=False)
 
 

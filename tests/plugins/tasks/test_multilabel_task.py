@@ -235,6 +235,7 @@ def test_threshold_decides_what_is_predicted():
 
 def test_headline_gives_the_micro_f1():
     assert fitted(2).headline({"f1_micro": 0.8149}, 500) == "F1: 0.81 (micro, 500 rows)"
+    assert fitted(2).headline({"f1_micro": 1.0}, 1) == "F1: 1.00 (micro, 1 row)"
 
 
 def test_more_labels_than_fit_a_matrix_are_refused():

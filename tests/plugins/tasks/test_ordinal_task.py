@@ -189,4 +189,5 @@ def test_figures_are_those_of_the_labels_that_are_told_and_of_always_saying_the_
     assert result["baseline"]["mae"] == pytest.approx(float((targets - median).abs().double().mean()))
     line = task.headline(result, 200)
     assert line.startswith("Quadratic kappa: ")
+    assert ", 1 row)" in task.headline(result, 1)
     assert f"always saying {task.labels[median]}: MAE" in line

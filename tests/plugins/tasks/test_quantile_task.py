@@ -81,6 +81,7 @@ def test_coverage_and_width_are_those_of_the_outer_quantiles_and_mae_of_the_medi
     assert low < 0.75 < high
     line = task.headline(result, 4)
     assert "75% of them between q0.1 and q0.9 (expected 80%)" in line
+    assert "(1 row)" in task.headline(result, 1)
     constants = np.quantile(NUMBERS, task.quantiles)
     expected = np.mean(
         [mean_pinball_loss(actual, np.full(4, c), alpha=q) for c, q in zip(constants, task.quantiles, strict=True)]

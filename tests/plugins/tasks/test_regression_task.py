@@ -75,7 +75,7 @@ def test_values_round_trip_through_scores_and_json(values):
         ([10**18 + 7 * n for n in range(100)], ["too close together for their size", "take off"]),
         ([0.1] * 7, ["constant"]),
         ([[1, 0], [2, 0]], ["position 1", "constant: 0"]),
-        ([[1, 2], [3]], ["1 (1 rows), 2 (1 rows)"]),
+        ([[1, 2], [3]], ["1 (1 row), 2 (1 row)"]),
         ([[], []], ["0 (2 rows)"]),
         ([1e308, -1e308], ["too large"]),
         ([0.0, 1e-200], ["too small"]),

@@ -87,7 +87,7 @@ def test_the_training_rows_say_what_a_vector_is() -> None:
         vector.load([1, 2])
     with pytest.raises(ValueLoadError, match=r"where a sequence of vectors of 2 is needed"):
         sequence.load([1, 2])
-    told = r"several sizes: 2 numbers \(1 rows\), sequences of 3 numbers \(1 rows\); give size"
+    told = r"several sizes: 2 numbers \(1 row\), sequences of 3 numbers \(1 row\); give size"
     with pytest.raises(OptionError, match=told):
         Vector().fit_values(iter([[1, 2], [[1, 2, 3]]]))
     with pytest.raises(OptionError, match="no training row holds a vector"):

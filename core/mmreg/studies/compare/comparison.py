@@ -114,14 +114,14 @@ class Comparison:
         count = len(self.pairs)
         correction = f" after Holm's correction for {count} pairs" if count > 1 else ""
         p = "p < 0.001" if pair.adjusted_p < 0.001 else f"p = {pair.adjusted_p:.3f}"
-        on = f"on {pair.rows} {self.split} rows"
+        on = f"on {plural(pair.rows, f'{self.split} row')}"
         return f"{pair.first} is {pair.verdict.than(pair.second)} {on} ({between}; {p}{correction})"
 
     @property
     def conclusions(self) -> list[str]:
         """What a reader may conclude of the best variant, and of each fusion beside the best single modality."""
         best, single = self.best, self.best_single
-        on = f"on {self.rows} {self.split} rows"
+        on = f"on {self._counted_rows}"
         if len(self.pairs) < len(self.variants) * (len(self.variants) - 1) // 2:
             on += ", which not all variants have in common"
         mean = best.mean(self.metric)
@@ -257,7 +257,7 @@ class Comparison:
             f"# Comparison by {self.metric}",
             _list(self.conclusions),
             markdown_table(self.table()),
-            f"Means ± standard deviations over seeds, on {self.rows} {self.split} rows; "
+            f"Means ± standard deviations over seeds, on {self._counted_rows}; "
             "`=` is not distinguishable from the best, `?` was not tested against it. "
             "Time and memory are those of one training (its mean and its greatest peak)." + self._own_note(),
         ]
@@ -273,6 +273,10 @@ class Comparison:
             sections += ["## Notes", _list(self.notes)]
         return "\n\n".join(sections) + "\n"
 
+    @property
+    def _counted_rows(self) -> str:
+        return plural(self.rows, f"{self.split} row")
+
     def _own_note(self) -> str:
         if not any(self._own_figures.values()):
             return ""
@@ -287,11 +291,13 @@ class Comparison:
             if any(pair.test == "mcnemar" for pair in self.pairs)
             else "p comes from the bootstrap's standard error of the difference"
         )
-        more = f" The other {left_out} pairs stand in comparison.json." if left_out else ""
+        more = f" {plural(left_out, 'other pair stands', 'other pairs stand')} in comparison.json." if left_out else ""
+        count = len(self.pairs)
+        correction = "" if count == 1 else f", Holm's correction is over all {count} pairs"
+        needed = "p below 0.05" if count == 1 else "corrected p below 0.05"
         return (
             f"Intervals are percentiles of {self.resamples:,} bootstrap draws of the {self.split} rows; "
-            f"{test}, Holm's correction is over all {len(self.pairs)} pairs. A verdict needs a corrected p below "
-            "0.05 and more seeds won than lost. "
+            f"{test}{correction}. A verdict needs a {needed} and more seeds won than lost. "
             "The tests are about these trained models on new rows of the same kind; how far other seeds would differ, "
             f"the deviations and the seeds won show.{more}"
         )
@@ -305,7 +311,7 @@ class Comparison:
         write_text(table, self.to_csv())
         write_json(data, self.to_json())
         write_text(page, self.to_markdown())
-        drawn = draw_variants(self.variants, self.metric, f"{self.metric} on {self.rows} {self.split} rows", picture)
+        drawn = draw_variants(self.variants, self.metric, f"{self.metric} on {self._counted_rows}", picture)
         return written if drawn else written[:-1]
 
 

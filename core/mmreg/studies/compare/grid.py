@@ -147,6 +147,9 @@ def _compare(
         if job not in errors:
             try:
                 run = trained_run(job.folder)
+                # What is damaged or gone is refused here, before it ends the whole comparison.
+                if runs.read_predictions(job.folder, split or "test") is None:
+                    runs.read_predictions(job.folder, "validation")
             except MmregError as error:
                 errors[job] = f"{error} ({job.anew})"
             else:

@@ -18,6 +18,7 @@ from torch import Tensor
 from mmreg import runs
 from mmreg.contract.task import Task
 from mmreg.errors import RunError, TargetError
+from mmreg.messages import plural
 from mmreg.model.measures import Measures
 from mmreg.recipe.resolve import Plan
 from mmreg.runs import Run
@@ -137,10 +138,11 @@ def with_predictions(
     runs.check_same_task(trained)
     known = runs.Targets(runs.matching_key(trained))
     notes = []
+    found = [runs.read_predictions(run.folder, split or "test") for run in trained]
     if split is None:
-        tested = all((run.folder / runs.PREDICTIONS / "test.parquet").is_file() for run in trained)
-        split = "test" if tested else "validation"
-        if not tested:
+        split = "test"
+        if any(table is None for table in found):
+            split, found = "validation", [runs.read_predictions(run.folder, "validation") for run in trained]
             why = "as they chose the weights, figures are too good"
             notes.append(f"there are no test rows, so validation rows are compared; {why}")
     elif split == "validation":
@@ -149,8 +151,7 @@ def with_predictions(
             "and look at test rows once"
         )
     tables = []
-    for run in trained:
-        table = runs.read_predictions(run.folder, split)
+    for run, table in zip(trained, found, strict=True):
         if table is None:
             raise RunError(f"{run.folder} has no predictions of {split} rows to compare")
         tables.append(table)
@@ -162,7 +163,8 @@ def with_predictions(
         raise RunError("the runs have no row in common; train them on the same split of the same table")
     lost = max(len(own) - len(shared[run.seed]) for run, own in zip(trained, keys, strict=True))
     if lost:
-        notes.append(f"up to {lost} {split} rows of a run are left out, as not all runs have them")
+        most = plural(lost, f"{split} row of a run is", f"{split} rows of a run are")
+        notes.append(f"up to {most} left out, as not all runs have the same")
     if any(rows != shared[trained[0].seed] for rows in shared.values()):
         notes.append(
             f"the seeds have different {split} rows, as where the split is drawn by the seed; a row counts in each "

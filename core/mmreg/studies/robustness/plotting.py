@@ -9,6 +9,7 @@ from typing import Any
 
 from mmreg.errors import MmregError, OptionError
 from mmreg.files import replacing
+from mmreg.messages import plural
 from mmreg.studies.robustness.cells import Cell
 
 ENDINGS = (".png", ".svg", ".pdf")
@@ -74,7 +75,7 @@ def draw_robustness(robustness: Mapping[str, Any], path: Path) -> None:
         axes.set_ylim(min(limits), max(limits))
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    figure.suptitle(f"{metric} on {robustness['rows']} {robustness['split']} rows", fontsize=11)
+    figure.suptitle(f"{metric} on {plural(robustness['rows'], robustness['split'] + ' row')}", fontsize=11)
     figure.savefig(path, dpi=150)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,26 @@ def test_a_damaged_training_is_named_with_what_to_do(finished: tuple[Path, Compa
     listening = Listening()
     assert not grid(folder, callback=listening).failed
     assert listening.trained == ["concat, seed 0"]
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 50)
+
+
+@pytest.mark.parametrize(("damage", "told"), [(Path.unlink, "gone"), (truncate, "damaged: ")])
+def test_a_training_whose_predictions_are_damaged_is_left_out(
+    finished: tuple[Path, Comparison], tmp_path: Path, damage: Callable[[Path], None], told: str
+) -> None:
+    folder = Path(shutil.copytree(finished[0], tmp_path / "grid"))
+    damaged = folder / "runs" / "concat" / "seed-0"
+    damage(damaged / "predictions" / "test.parquet")
+    again = grid(folder)
+    (failed,) = again.failed
+    assert f"test.parquet is {told}" in failed.reason
+    assert failed.reason.endswith(f"(remove {damaged}, and the same command trains it anew)")
+    assert again.split == "test"
+    with pytest.raises(RunError, match=rf"test\.parquet is {told}"):
+        mmreg.compare([damaged, folder / "runs" / "product" / "seed-0"])
 
 
 def test_a_stopped_grid_goes_on_where_it_was(tmp_path: Path) -> None:

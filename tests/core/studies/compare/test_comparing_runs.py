@@ -260,7 +260,7 @@ def test_rows_are_matched_by_key_whatever_their_order(tmp_path: Path) -> None:
     comparison = compare_variants(outcomes, resamples=100)
     assert comparison.rows == 40
     assert comparison.pairs[0].mcnemar == (0, 0, 1.0)
-    assert any("up to 1 test rows of a run are left out" in note for note in comparison.notes)
+    assert any("up to 1 test row of a run is left out" in note for note in comparison.notes)
 
 
 def test_each_seed_may_have_rows_of_its_own(tmp_path: Path) -> None:

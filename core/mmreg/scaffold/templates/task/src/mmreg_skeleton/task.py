@@ -16,6 +16,7 @@ from torch import Tensor
 from mmreg import Space, Task
 from mmreg.errors import OptionError, TargetError
 from mmreg.layers import at_least_float32
+from mmreg.messages import plural
 
 
 class SkeletonTask(Task):
@@ -86,7 +87,7 @@ class SkeletonTask(Task):
 
     def headline(self, result: Mapping[str, Any], rows: int) -> str:
         """The median error in one line."""
-        return f"Median absolute error: {result['median_absolute_error']:.3g} ({rows} rows)"
+        return f"Median absolute error: {result['median_absolute_error']:.3g} ({plural(rows, 'row')})"
 
     def state(self) -> dict[str, Any]:
         """The scale."""
