@@ -26,7 +26,6 @@ training: {epochs: 1}
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Rows of two classes, of which the validation rows have one, as they have one number."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMREG_DISABLE_PLUGINS", "report")
     rows = [
         {
             "size": number,
