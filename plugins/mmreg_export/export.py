@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,7 +117,8 @@ def export(
 
 
 def _describe(file: Path, facts: Mapping[str, Any]) -> Path:
-    """Write the JSON beside a file."""
+    """Write the JSON beside a file, with what tells it from others."""
     beside = description_of(file)
-    write_json(beside, facts)
+    with file.open("rb") as opened:
+        write_json(beside, {**facts, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()})
     return beside

@@ -18,6 +18,7 @@ import base64
 import bisect
 import csv
 import datetime
+import hashlib
 import io
 import json
 import math
@@ -83,10 +84,15 @@ class Model:
             self._decoders: dict[str, Decode] = {
                 each["modality"]: DECODERS[each["kind"]](each) for each in reading or ()
             }
+        except FileNotFoundError as error:
+            raise RunnerError(f"there is no {described}, which says what {file.name} takes: copy both") from error
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise RunnerError(f"{described} is damaged, copy it again: {type(error).__name__}: {error}") from error
         if reading is None:
             raise RunnerError(f"{file} was exported without a runner: give its inputs to onnxruntime yourself")
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        if found != self.facts.get("sha256", found):
+            raise RunnerError(f"{file} is damaged, or not the file that {described.name} tells of: copy both again")
         try:
             self._session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         except Exception as error:  # each of onnxruntime's is a class of its own

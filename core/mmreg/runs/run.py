@@ -384,8 +384,8 @@ class Run:
             rows = experiment.splits[name]
             return experiment, self._common_rows(experiment.table, rows, name) if self.fused else rows, name
         given = self.open_table(table)
-        check_columns(self.plan.recipe, given, target=False)
         target = self._target_column(given)
+        given = self.with_columns(given)
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
         if not len(rows):
             raise RunError(f"{given.name} has no {split} rows to evaluate on")

@@ -19,7 +19,7 @@ from small import Caller, call
 import mmreg
 from mmreg import registry
 from mmreg.data.table import read_table
-from mmreg.errors import RunError
+from mmreg.errors import RunError, TableError
 
 
 class Files(toys.Numbers):
@@ -169,3 +169,14 @@ def test_a_recipe_is_drafted_with_the_files_that_it_will_find(project: Path, cli
     checked = cli("validate", project.parent / "drafted.yaml")
     assert checked.code == 0, checked.err
     assert "missing" not in checked.err
+
+
+def test_columns_that_a_table_lacks_are_measured_as_absent(tmp_path: Path) -> None:
+    rows = toys.rows(60)
+    mmreg.train(toys.recipe(rows), tmp_path / "run", device="cpu")
+    run = mmreg.load(tmp_path / "run", "cpu")
+    column = next(iter(run.plan.inputs.values())).columns[0]
+    lacking = [{name: value for name, value in row.items() if name != column} for row in rows]
+    assert run.evaluate(lacking) == run.evaluate([{**row, column: None} for row in rows])
+    with pytest.raises(TableError, match="has no column 'label'"):
+        run.evaluate([{name: value for name, value in row.items() if name != "label"} for row in lacking])

@@ -234,7 +234,7 @@ def test_mistakes_are_told_without_a_traceback(
     table.write_text("a,b\n1,2\n")
     for arguments, told in (
         ([table, "--model", tmp_path], "has no .onnx file"),
-        ([table, "--model", tmp_path / "gone.onnx"], "gone.onnx.json"),
+        ([table, "--model", tmp_path / "gone.onnx"], "gone.onnx.json, which says what gone.onnx takes"),
         ([tmp_path / "rows.xlsx", "--model", tmp_path], "no .onnx file"),
     ):
         monkeypatch.setattr(sys, "argv", ["runner.py", *map(str, arguments)])
@@ -277,11 +277,15 @@ def test_damaged_files_of_a_model_are_told(small_bundle: Exported, tmp_path: Pat
         described.write_text(text)
         with pytest.raises(runtime.RunnerError, match=r"model.onnx.json is damaged, copy it again"):
             runtime.Model(tmp_path / "model.onnx")
-    described.write_bytes((small_bundle.file.parent / described.name).read_bytes())
-    for content in (b"", small_bundle.file.read_bytes()[:2000]):
-        (tmp_path / "model.onnx").write_bytes(content)
-        with pytest.raises(runtime.RunnerError, match=r"model.onnx cannot be loaded, copy it again"):
-            runtime.Model(tmp_path)
+    facts = json.loads((small_bundle.file.parent / described.name).read_text())
+    whole = small_bundle.file.read_bytes()
+    flipped = whole[:-9] + bytes(each ^ 1 for each in whole[-9:])
+    for known, told in ((facts, "is damaged, or not the file that model.onnx.json tells of"), ({}, "cannot be loaded")):
+        described.write_text(json.dumps({"decoding": facts["decoding"], **known}))
+        for content in (b"", whole[:2000], flipped)[: 3 if known else 2]:
+            (tmp_path / "model.onnx").write_bytes(content)
+            with pytest.raises(runtime.RunnerError, match=rf"model.onnx {told}"):
+                runtime.Model(tmp_path)
 
 
 def test_rows_that_are_none_are_told(small_bundle: Exported) -> None:
