@@ -560,6 +560,10 @@ def test_what_cannot_be_started_with_is_refused(arguments: list[str], said: str,
         ([{"title": "one thing", "label": ""}] * 4, "'label' is empty"),
         ([{"title": f"thing {n}", "label": f"x{n}"} for n in range(5)], "holds 5 different values in 5 rows"),
         ([{"size": n, "label": "ab"[n % 2]} for n in range(4)], "none of the columns size is of an installed modality"),
+        (
+            [{"word": f"w{n}", "label": "ab"[n % 2]} for n in range(30)],
+            "word: 30 of its cells were looked at, and no two are alike, as names of rows are; type: text would read",
+        ),
     ],
 )
 def test_tables_that_nothing_can_be_learned_from_are_refused(

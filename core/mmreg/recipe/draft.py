@@ -113,9 +113,11 @@ def draft_recipe(table: TableFile, target: str | Sequence[str] | None = None, fo
     columns = [column for column in left if column != key and column not in whole]
     suggestions = suggest(opened, columns)
     if not suggestions:
+        reasons = [f"\n  {column}: {why_left_out(opened, column)}" for column in columns[:MOST_LINES]]
         raise TableError(
             f"{opened.name}: none of the columns {listed(left) or '(none left)'} is of an installed modality "
-            f"({', '.join(registry.names('modality'))}); are its files there, whole, and named relative to the table?"
+            f"({', '.join(registry.names('modality'))}); paths of files are relative to the table, and a recipe of "
+            f"your own may say what a column is: modalities: {{NAME: {{type: text, column: COLUMN}}}}{''.join(reasons)}"
         )
     _inputs(draft, opened, columns, suggestions, train)
     for column in whole:

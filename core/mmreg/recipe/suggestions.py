@@ -147,7 +147,8 @@ def why_left_out(table: Table, column: str) -> str:
         kind = "Python objects" if column in table.objects else shortened(str(table.column(column).type))
         return f"no installed modality reads such values ({kind})"
     if len(texts) > 20 and len(set(texts)) == len(texts):
-        return f"{len(texts)} of its cells were looked at, and no two are alike, as names of rows are"
+        looked_at = f"{len(texts)} of its cells were looked at"
+        return f"{looked_at}, and no two are alike, as names of rows are; type: text would read them"
     among = f" among the first {len(texts):,}" if len(texts) == SAMPLE else ""
     words = plural(len(set(texts)), "different word")
     return f"{words}{among}, rather a label than a text; type: text would read them"
