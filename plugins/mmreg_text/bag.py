@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
@@ -44,7 +45,7 @@ class TextBag(Encoder):
         spec: weighted tokens by the names `tokens` (T, integers below a vocabulary size) and `weights` (T, floats); or
             tokens alone, of which it takes the mean.
         features: D, the size of what it gives.
-        buckets: how many vectors are shared; more are for more training rows.
+        buckets: how many vectors are shared; more are for longer texts and for more training rows.
         dropout: the part of the shared vectors that a text has to do without in training.
 
     Raises:
@@ -52,13 +53,14 @@ class TextBag(Encoder):
     """
 
     multiple_arrays: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     def __init__(
         self,
         spec: Spec | Mapping[str, Spec],
         *,
         features: Annotated[int, Ge(1)] = 100,
-        buckets: Annotated[int, Ge(2), Le(1 << 24)] = 16_384,
+        buckets: Annotated[int, Ge(2), Le(1 << 24)] = 65_536,
         dropout: Annotated[float, Ge(0), Lt(1)] = 0.9,
     ) -> None:
         super().__init__()
@@ -66,7 +68,9 @@ class TextBag(Encoder):
             raise SpecError(f"text_bag does not take {spec}: {reason}")
         self.buckets = buckets
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(buckets, features)
+        reach = buckets**-0.5  # as nn.Linear begins
+        self.vectors = nn.Parameter(torch.empty(buckets, features).uniform_(-reach, reach))
+        self.bias = nn.Parameter(torch.empty(features).uniform_(-reach, reach))
         self.out_features = features
 
     @classmethod
@@ -106,18 +110,27 @@ class TextBag(Encoder):
         mask = torch.ones_like(tokens, dtype=torch.bool)
         if signal.lengths is not None:
             mask = length_mask(signal.lengths, tokens.shape[1])
-        dtype = self.linear.weight.dtype
+        dtype = self.vectors.dtype
         weights = mask.to(dtype) / mask.sum(1, keepdim=True)
         if not isinstance(values, Tensor):
             weights = values["weights"].to(dtype).masked_fill(~mask, 0.0)
-        return Features(pooled=self.linear(self.dropout(self._shares(tokens.masked_fill(~mask, 0), weights))))
+        places, signs = shared_vectors(tokens.masked_fill(~mask, 0), self.buckets)
+        shares = self.dropout(weights.unsqueeze(-1) * signs * (SCALE / len(_HASHES) ** 0.5))
+        return Features(pooled=self._sum(places.flatten(1), shares.flatten(1)))
 
-    def _shares(self, tokens: Tensor, weights: Tensor) -> Tensor:
-        """How much of each shared vector texts are, (B, buckets), of tokens (B, T) and weights (B, T)."""
-        places, signs = shared_vectors(tokens, self.buckets)
-        signed = weights.unsqueeze(-1) * signs * (SCALE / len(_HASHES) ** 0.5)
-        shares: Tensor = signed.new_zeros(tokens.shape[0], self.buckets)
-        return shares.scatter_add_(1, places.flatten(1), signed.flatten(1))
+    def _sum(self, places: Tensor, shares: Tensor) -> Tensor:
+        """The sums (B, D) of shared vectors, of their numbers (B, N) and how much of each there is (B, N).
+
+        A CPU reads those alone that a text has, and in training is left with. That needs shapes that depend on the
+        values: other devices, compilers and what asks for the weights' gradients multiply by all shared vectors.
+        """
+        if shares.device.type != "cpu" or shares.requires_grad or torch.compiler.is_compiling():
+            whole = shares.new_zeros(len(shares), self.buckets)
+            return whole.scatter_add(1, places, shares) @ self.vectors + self.bias
+        rows, columns = shares.nonzero(as_tuple=True)
+        begins = torch.searchsorted(rows, torch.arange(len(shares)))
+        found, own = places[rows, columns], shares[rows, columns]
+        return F.embedding_bag(found, self.vectors, begins, mode="sum", per_sample_weights=own) + self.bias
 
 
 def shared_vectors(tokens: Tensor, buckets: int) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ def encoder(spec: Any = WEIGHTED) -> TextBag:
 def vectors(encoder: TextBag) -> torch.Tensor:
     """The vector of every token, (20, 4)."""
     places, signs = shared_vectors(torch.arange(20), encoder.buckets)
-    shared = encoder.linear.weight.T
+    shared = encoder.vectors
     return torch.stack([2 * (shared[at] * sign[:, None]).sum(0) for at, sign in zip(places, signs, strict=True)])
 
 
@@ -52,8 +52,8 @@ def test_which_vectors_a_token_has_never_changes() -> None:
 
 def test_in_training_a_text_does_without_some_of_the_shared_vectors() -> None:
     ours = TextBag(WEIGHTED, features=2, buckets=5000, dropout=0.75).train()
-    torch.nn.init.ones_(ours.linear.weight)
-    torch.nn.init.zeros_(ours.linear.bias)
+    torch.nn.init.ones_(ours.vectors)
+    torch.nn.init.zeros_(ours.bias)
     many = torch.arange(20).repeat(40, 1)
     _, signs = shared_vectors(many, 5000)
     weights = torch.ones(many.shape)
@@ -81,7 +81,7 @@ def test_it_is_a_weighted_sum_of_the_tokens_vectors_whatever_the_padding() -> No
     for row, length in enumerate(LENGTHS):
         own = vectors(ours)[signal.values["tokens"][row, :length]]
         total = (own * signal.values["weights"][row, :length, None]).sum(0)
-        torch.testing.assert_close(pooled[row], total + ours.linear.bias)
+        torch.testing.assert_close(pooled[row], total + ours.bias)
 
 
 def test_of_tokens_without_weights_it_takes_the_mean() -> None:
@@ -89,19 +89,36 @@ def test_of_tokens_without_weights_it_takes_the_mean() -> None:
     pooled = ours(signal.replace(signal.values["tokens"])).pooled
     for row, length in enumerate(LENGTHS):
         mean = vectors(ours)[signal.values["tokens"][row, :length]].mean(0)
-        torch.testing.assert_close(pooled[row], mean + ours.linear.bias)
+        torch.testing.assert_close(pooled[row], mean + ours.bias)
 
 
 def test_only_what_the_texts_have_is_learned() -> None:
     ours, signal = encoder(), batch()
     ours(signal).pooled.sum().backward()
-    gradient = ours.linear.weight.grad
+    gradient = ours.vectors.grad
     assert gradient is not None
     assert gradient.isfinite().all()
     places, _ = shared_vectors(signal.values["tokens"][signal.values["tokens"] < 20], ours.buckets)
     touched = torch.zeros(ours.buckets, dtype=torch.bool)
     touched[places.unique()] = True
-    assert not gradient[:, ~touched].any()
+    assert not gradient[~touched].any()
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, [4], [0, 3, 0], []], ids=str)
+def test_reading_a_texts_own_vectors_is_multiplying_by_all_of_them(lengths: list[int]) -> None:
+    found = []
+    for all_of_them in (False, True):
+        ours = TextBag(WEIGHTED, features=4, buckets=50, dropout=0.5)
+        ours.load_state_dict(encoder().state_dict())
+        signal = (
+            batch(lengths) if any(lengths) else Signal({"tokens": torch.ones(0, 1).long(), "weights": torch.ones(0, 1)})
+        )
+        signal.values["weights"].requires_grad_(all_of_them)  # by which it is asked for more than a text's own
+        torch.manual_seed(0)
+        pooled = ours(signal).pooled
+        (pooled * torch.arange(4.0)).sum().backward()
+        found.append((pooled, ours.vectors.grad, ours.bias.grad))
+    torch.testing.assert_close(found[0], found[1])
 
 
 @pytest.mark.parametrize(
