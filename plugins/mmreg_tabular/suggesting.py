@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +18,7 @@ FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 ID = re.compile(r"(?i:(^|[^a-z])id)$|[a-z]I[dD]$")
 """How columns are called that name something by numbers: "id", "user_id", "userId"."""
 MOSTLY = 0.9
-"""So many dates in a column of texts make it one of dates; the others are bad cells."""
+"""So many dates, or numbers, in a column of texts make it one of them; the others are bad cells."""
 
 
 def suggested(columns: Mapping[str, Sequence[Any]]) -> tuple[Sequence[str], Mapping[str, tuple[Any, str]]] | None:
@@ -57,7 +57,7 @@ def _kind(name: str, values: Sequence[Any]) -> tuple[Kind, str, list[str]] | Non
         return None
     possible = set.intersection(*map(set, kinds))
     if "number" in possible:
-        wrong = _wrong(number, values)
+        _, wrong = _read(number, values)
         if len(wrong) == len(values):
             return None
         if not ID.search(name) or not all(isinstance(value, int) for value in values):
@@ -68,28 +68,35 @@ def _kind(name: str, values: Sequence[Any]) -> tuple[Kind, str, list[str]] | Non
     if dates == len(values):
         return "date", "", []
     if dates >= MOSTLY * len(values):
-        return "date", f"{plural(dates, 'date')}, and {plural(len(values) - dates, 'other cell')}", _wrong(date, values)
+        others = plural(len(values) - dates, "other cell")
+        return "date", f"{plural(dates, 'date')}, and {others}", _read(date, values)[1]
     texts = [value for value in values if isinstance(value, str)]
     if sum(FILE.search(text) is not None for text in texts) > len(values) / 2:
         return None
     short = all(len(text) <= LONGEST_CATEGORY for text in texts)
     told_apart = _come_again(names, values) or any(isinstance(value, bool) for value in values)
-    return ("category", "", []) if short and told_apart else None
+    if short and told_apart:
+        return "category", "", []
+    numbers, wrong = _read(number, values)
+    # Whole ones may be names among others, as postal codes are.
+    if len(numbers) >= MOSTLY * len(values) and any(found % 1 for found in numbers):
+        return "number", f"{plural(len(numbers), 'number')}, and {plural(len(wrong), 'other cell')}", wrong
+    return None
 
 
 def _come_again(names: set[str], values: Sequence[Any]) -> bool:
     return len(names) <= max(2, len(values) // 2)
 
 
-def _wrong(read: Any, values: Sequence[Any]) -> list[str]:
-    """The values that are refused, for messages."""
-    wrong = []
+def _read(read: Callable[[Any], float], values: Sequence[Any]) -> tuple[list[float], list[str]]:
+    """What values are read as, and those that are refused, for messages."""
+    found, wrong = [], []
     for value in values:
         try:
-            read(value)
+            found.append(read(value))
         except ValueLoadError:
             wrong.append(shortened(str(value)))
-    return wrong
+    return found, wrong
 
 
 def _counts_up(values: Sequence[Any]) -> bool:

@@ -181,7 +181,7 @@ def test_a_single_decimal_comma_is_not_told_of_all_numbers(cli: Caller, tmp_path
     rows = [{"price": cell, "word": ("lo", "hi")[n % 2], "label": "ab"[n % 2]} for n, cell in enumerate(cells)]
     table = write_table(tmp_path / "t.csv", rows)
     done = cli("init", table, "--target", "label", "--out", tmp_path / "r.yaml")
-    assert "# price: left out; some of its numbers have a decimal comma, so they are texts" in done.out
+    assert "price holds 60 numbers, and 1 other cell; cells that are none of their" in done.out
     assert "# note: column 'price': 1 number has a decimal comma" in done.out
     done = cli("init", table, "--target", "price", "--out", tmp_path / "r.yaml", "--overwrite")
     assert "some of these have a decimal comma, so they are texts: with a point they are numbers" in done.err

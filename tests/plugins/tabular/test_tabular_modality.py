@@ -327,12 +327,16 @@ def test_init_takes_dates_and_numbers_with_a_few_bad_cells_and_says_so() -> None
         "when": [*days[:-1], "20260-01-01"],
         "ratio": [0.5 * number for number in range(29)] + [float("inf")],
         "zip": [*map(str, range(10_000, 10_029)), "unknown"],
+        "price": [*(f"{number}.95" for number in range(28)), "12,50", "ask"],
+        "quote": [*(f"{number}.95" for number in range(26)), *"abcd"],
     }
     found = Tabular.suggest_columns(columns)
     assert found is not None
     taken, options = found
-    assert taken == ["when", "ratio"]
-    assert options["kinds"] == ({"when": "date"}, "when holds 29 dates, and 1 other cell")
+    assert taken == ["when", "ratio", "price"]
+    told = "when holds 29 dates, and 1 other cell, price holds 28 numbers, and 2 other cells"
+    assert options["kinds"] == ({"when": "date", "price": "number"}, told)
+    assert "2 of 30 in price, such as 12,50" in options["bad_cells"][1]
     assert options["bad_cells"][0] == "empty"
     assert "1 of 30 in when, such as 20260-01-01" in options["bad_cells"][1]
     assert "1 of 30 in ratio, such as inf" in options["bad_cells"][1]
