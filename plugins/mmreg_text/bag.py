@@ -122,10 +122,11 @@ class TextBag(Encoder):
         """The sums (B, D) of shared vectors, of their numbers (B, N) and how much of each there is (B, N).
 
         A CPU reads those alone that a text has, and in training is left with. That needs shapes that depend on the
-        values: other devices, compilers and what asks for the weights' gradients multiply by all shared vectors.
+        values, and gives shares of 0 no gradient: other devices, compilers and who asks for gradients of the shares
+        multiply by all shared vectors.
         """
         if shares.device.type != "cpu" or shares.requires_grad or torch.compiler.is_compiling():
-            whole = shares.new_zeros(len(shares), self.buckets)
+            whole = shares.new_zeros(shares.shape[0], self.buckets)
             return whole.scatter_add(1, places, shares) @ self.vectors + self.bias
         rows, columns = shares.nonzero(as_tuple=True)
         begins = torch.searchsorted(rows, torch.arange(len(shares)))

@@ -121,6 +121,28 @@ def test_reading_a_texts_own_vectors_is_multiplying_by_all_of_them(lengths: list
     torch.testing.assert_close(found[0], found[1])
 
 
+class Pooled(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = encoder()
+
+    def forward(self, tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return self.encoder(Signal({"tokens": tokens, "weights": weights})).pooled
+
+
+def test_it_is_traced_for_any_number_of_texts_and_tokens() -> None:
+    generator = torch.Generator().manual_seed(2)
+
+    def values(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.randint(1, 20, shape, generator=generator), torch.rand(shape, generator=generator)
+
+    any_size = (torch.export.Dim.DYNAMIC, torch.export.Dim.DYNAMIC)
+    traced = torch.export.export(Pooled(), values(3, 7), dynamic_shapes=(any_size, any_size), strict=False).module()
+    for shape in ((1, 4), (5, 1)):
+        given = values(*shape)
+        torch.testing.assert_close(traced(*given), Pooled()(*given))
+
+
 @pytest.mark.parametrize(
     "spec",
     [
