@@ -24,7 +24,7 @@ from mmreg.contract.metrics import figure_rows as figure_rows
 from mmreg.contract.metrics import numbers as numbers
 from mmreg.errors import OptionError, TableError
 from mmreg.files import all_columns, columns_csv, replacing, unwritable, write_text
-from mmreg.messages import cell, listed
+from mmreg.messages import absent_columns, cell
 from mmreg.run_files.facts import run_file as run_file
 from mmreg.run_files.finished import finished_facts as finished_facts
 from mmreg.run_files.finished import finished_report as finished_report
@@ -285,13 +285,9 @@ def _is_same(out: Path, read: Path | str) -> bool:
 
 def note_absent_columns(run: Run, table: Table) -> None:
     """Say which columns a table lacks of those that a run reads."""
-    read = dict.fromkeys(column for given in run.plan.inputs.values() for column in given.columns)
-    there = set(table.columns)
-    absent = [column for column in read if column not in there]
-    if absent:
-        named = listed(map(repr, absent))
-        lacks = f"column {named}; it counts" if len(absent) == 1 else f"columns {named}; they count"
-        note(f"{table.name} has no {lacks} as absent in every row")
+    read = (column for given in run.plan.inputs.values() for column in given.columns)
+    if told := absent_columns(table.name, read, table.columns):
+        note(told)
 
 
 def write_columns(out: Path, columns: Mapping[str, Sequence[Any]]) -> None:

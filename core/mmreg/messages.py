@@ -71,6 +71,17 @@ def without_pair(count: int, what: str = "row") -> str:
     return f"{rows} fewer than two modalities, which is no pair: nothing is learned or measured of {them}"
 
 
+def absent_columns(table: str, read: Iterable[str], there: Iterable[str]) -> str:
+    """What is said of a table that lacks columns that are read of it; nothing if it has them all."""
+    known = set(there)
+    absent = [column for column in dict.fromkeys(read) if column not in known]
+    if not absent:
+        return ""
+    named = listed(map(repr, absent))
+    lacks = f"column {named}; it counts" if len(absent) == 1 else f"columns {named}; they count"
+    return f"{table} has no {lacks} as absent in every row"
+
+
 def to_type(*words: object) -> str:
     """Paths and names as words of a command: quoted for a shell, and one that begins with a dash is no option there.
 

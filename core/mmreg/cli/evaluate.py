@@ -26,7 +26,6 @@ from mmreg.console import (
     detail_rows,
     figure_rows,
     note,
-    note_absent_columns,
     print_json,
     print_table,
     table_source,
@@ -139,8 +138,6 @@ def evaluate(
     with stdout_to_stderr:
         loaded = load(run, device, precision, on_bad)
         rows = table_source(table, separator, encoding)
-        if rows is not None:
-            rows = loaded.open_table(rows)
         if not robustness:
             figures = loaded.evaluate(
                 rows, split=split, metrics=metric or (), batch_size=batch_size, augmented=augmented
@@ -164,8 +161,6 @@ def evaluate(
             from mmreg.studies.robustness.plotting import draw_robustness
 
             draw_robustness(figures, plot)
-        if rows is not None:
-            note_absent_columns(loaded, rows)
     if format is Format.JSON:
         print_json(figures)
     elif robustness:

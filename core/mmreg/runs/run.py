@@ -25,7 +25,7 @@ from mmreg.data.table import Table
 from mmreg.data.targets import TargetColumn, column_names
 from mmreg.errors import RunError
 from mmreg.experiment import Experiment, open_experiment, prepare_all, target_column
-from mmreg.messages import listed, plural, shortened
+from mmreg.messages import absent_columns, listed, plural, shortened
 from mmreg.model.allocator import freed_memory_kept
 from mmreg.model.augmented import Augmented
 from mmreg.model.devices import resolve_precision
@@ -181,6 +181,7 @@ class Run:
 
         Args:
             table: rows with targets: a path, a data frame, a list of dicts; None for the table that it was trained on.
+                An input column that it lacks counts as absent, which is logged.
             split: which rows: "train", "validation" or "test". None for the test rows of the training table, and for
                 all rows of another one. Rows of the training table are, of a combination of runs, those that all of
                 them have in that split.
@@ -195,7 +196,7 @@ class Run:
 
         Raises:
             RunError: the training table has changed or is gone, or there are no such rows.
-            TableError: the table is unreadable or lacks columns.
+            TableError: the table is unreadable, or lacks the targets or all input columns.
         """
         known = self.known_rows(table, split, progress)
         predicted = self.predict_rows(known.prepared, known.rows, batch_size, augmented=augmented)
@@ -385,7 +386,10 @@ class Run:
             return experiment, self._common_rows(experiment.table, rows, name) if self.fused else rows, name
         given = self.open_table(table)
         target = self._target_column(given)
-        given = self.with_columns(given)
+        whole = self.with_columns(given)
+        if told := absent_columns(given.name, whole.columns, given.columns):
+            logger.warning("note: %s", told)
+        given = whole
         rows = np.arange(len(given)) if split is None else self._split_rows(given, split)
         if not len(rows):
             raise RunError(f"{given.name} has no {split} rows to evaluate on")

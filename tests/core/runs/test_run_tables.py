@@ -171,12 +171,17 @@ def test_a_recipe_is_drafted_with_the_files_that_it_will_find(project: Path, cli
     assert "missing" not in checked.err
 
 
-def test_columns_that_a_table_lacks_are_measured_as_absent(tmp_path: Path) -> None:
+def test_columns_that_a_table_lacks_are_measured_as_absent_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = toys.rows(60)
     mmreg.train(toys.recipe(rows), tmp_path / "run", device="cpu")
     run = mmreg.load(tmp_path / "run", "cpu")
     column = next(iter(run.plan.inputs.values())).columns[0]
     lacking = [{name: value for name, value in row.items() if name != column} for row in rows]
-    assert run.evaluate(lacking) == run.evaluate([{**row, column: None} for row in rows])
+    assert run.evaluate([{**row, column: None} for row in rows]) == run.evaluate(lacking)
+    assert [message for message in caplog.messages if "has no column" in message] == [
+        f"note: <table> has no column {column!r}; it counts as absent in every row"
+    ]
     with pytest.raises(TableError, match="has no column 'label'"):
         run.evaluate([{name: value for name, value in row.items() if name != "label"} for row in lacking])
