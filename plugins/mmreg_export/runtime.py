@@ -90,7 +90,11 @@ class Model:
             raise RunnerError(f"{described} is damaged, copy it again: {type(error).__name__}: {error}") from error
         if reading is None:
             raise RunnerError(f"{file} was exported without a runner: give its inputs to onnxruntime yourself")
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        try:
+            with file.open("rb") as opened:
+                found = hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise RunnerError(f"{file} cannot be loaded, copy it again: {error}") from error
         if found != self.facts.get("sha256", found):
             raise RunnerError(f"{file} is damaged, or not the file that {described.name} tells of: copy both again")
         try:

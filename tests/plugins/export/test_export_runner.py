@@ -278,6 +278,9 @@ def test_damaged_files_of_a_model_are_told(small_bundle: Exported, tmp_path: Pat
         with pytest.raises(runtime.RunnerError, match=r"model.onnx.json is damaged, copy it again"):
             runtime.Model(tmp_path / "model.onnx")
     facts = json.loads((small_bundle.file.parent / described.name).read_text())
+    described.write_text(json.dumps(facts))
+    with pytest.raises(runtime.RunnerError, match=r"model.onnx cannot be loaded, copy it again"):
+        runtime.Model(tmp_path / "model.onnx")
     whole = small_bundle.file.read_bytes()
     flipped = whole[:-9] + bytes(each ^ 1 for each in whole[-9:])
     for known, told in ((facts, "is damaged, or not the file that model.onnx.json tells of"), ({}, "cannot be loaded")):
