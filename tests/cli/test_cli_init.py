@@ -564,6 +564,7 @@ def test_what_cannot_be_started_with_is_refused(arguments: list[str], said: str,
             [{"word": f"w{n}", "label": "ab"[n % 2]} for n in range(30)],
             "word: 30 of its cells were looked at, and no two are alike, as names of rows are; type: text would read",
         ),
+        ([{"id": n, "label": "ab"[n % 2]} for n in range(4)], "\n  id: it names the rows"),
     ],
 )
 def test_tables_that_nothing_can_be_learned_from_are_refused(

@@ -113,7 +113,9 @@ def draft_recipe(table: TableFile, target: str | Sequence[str] | None = None, fo
     columns = [column for column in left if column != key and column not in whole]
     suggestions = suggest(opened, columns)
     if not suggestions:
-        reasons = [f"\n  {column}: {why_left_out(opened, column)}" for column in columns[:MOST_LINES]]
+        parts = dict.fromkeys(whole, "the target is a part of it")
+        sure = parts if key is None else {**parts, key: "it names the rows"}
+        reasons = [f"\n  {each}: {sure.get(each) or why_left_out(opened, each)}" for each in left[:MOST_LINES]]
         raise TableError(
             f"{opened.name}: none of the columns {listed(left) or '(none left)'} is of an installed modality "
             f"({', '.join(registry.names('modality'))}); paths of files are relative to the table, and a recipe of "

@@ -196,7 +196,8 @@ class Run:
 
         Raises:
             RunError: the training table has changed or is gone, or there are no such rows.
-            TableError: the table is unreadable, or lacks the targets or all input columns.
+            TableError: the table is unreadable or lacks the targets.
+            RecipeError: it lacks all input columns.
         """
         known = self.known_rows(table, split, progress)
         predicted = self.predict_rows(known.prepared, known.rows, batch_size, augmented=augmented)
@@ -318,7 +319,7 @@ class Run:
         """The same table with empty columns in the place of those that a prediction can do without.
 
         Raises:
-            TableError: it has none of the recipe's columns.
+            RecipeError: it has none of the recipe's columns.
         """
         wanted = [column for given in self.plan.inputs.values() for column in given.columns]
         if not set(wanted) & set(table.columns):

@@ -68,7 +68,8 @@ def evaluate_robustness(
     Raises:
         OptionError: a rate or corruption that has no meaning, or missing modalities for a task without a target.
         RunError: as for `Run.evaluate`; or the baseline has another target, lacks a modality, or sees other rows.
-        TableError: as for `Run.evaluate`.
+        TableError: as there.
+        RecipeError: as there.
     """
     requests = read_corruptions(corruptions)
     check_rates(rates)
